@@ -1,0 +1,222 @@
+"""The Python API: every verb of the command line as a function. ``import linernotes`` offers these names."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linernotes.attribution.query import load_clip, save_generated
+from linernotes.attribution.result import Attribution
+from linernotes.attribution.run import Attributed, attribute_clips
+from linernotes.audio import AudioError, Sound, read_sound
+from linernotes.catalog.ingest import build_catalogue as build
+from linernotes.catalog.source import Track, read_source
+from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.demo.bundle import BUILTIN, CATALOGUE, MODEL, builtin_sound, rebuild_bundle, render_catalogue
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.models.contract import Shape
+from linernotes.models.small import write_untrained_copy
+from linernotes.models.stable_audio import StableAudio
+from linernotes.models.training import train
+from linernotes.report.page import ShownTrack, write_page
+from linernotes.settings import AttributionSettings, TrainingSettings
+
+Progress = Callable[[str, int, int], None]
+
+SHOWN_TRACKS = 10
+SHOWN_DETAILS = {"album": "album", "caption": "caption", "licence": "licence", "isrc": "ISRC", "iswc": "ISWC"}
+DEMO_PROMPT = "a jig in G major for flute, lively, 6/8 time"
+DEMO_SEED = 7
+
+
+def load_model(model: str | Path = BUILTIN) -> StableAudio:
+    """A model by the path of its folder, or the built-in one.
+
+    Raises:
+        LinernotesError: no such model, another pipeline, weights missing or in pickle form.
+    """
+    loaded = StableAudio(MODEL if str(model) == BUILTIN else Path(model))
+    if str(model) == BUILTIN:
+        loaded.name = BUILTIN
+    return loaded
+
+
+def open_catalogue(catalogue: str | Path = BUILTIN) -> Catalogue:
+    """A catalogue by its path, or the built-in one."""
+    return Catalogue(CATALOGUE if str(catalogue) == BUILTIN else Path(catalogue))
+
+
+def build_catalogue(
+    source: str | Path,
+    out: str | Path,
+    model: str | Path = BUILTIN,
+    strict: bool = False,
+    on_progress: Progress | None = None,
+) -> Catalogue:
+    """Builds a catalogue from an audiofolder (audio files and ``metadata.csv`` or ``.jsonl``), encoded by ``model``.
+
+    What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an error.
+    """
+    loaded = load_model(model)
+    return build(
+        read_source(Path(source)), Path(out), loaded, Encoder(**loaded.encoder()), strict,
+        (lambda done, total: on_progress("reading recordings", done, total)) if on_progress else None,
+    )  # fmt: skip
+
+
+def train_model(
+    catalogue: str | Path | Catalogue,
+    out: str | Path,
+    init: str | Path = BUILTIN,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> StableAudio:
+    """Trains a new small model on a catalogue's training tracks, with the codec and the text encoder of ``init``.
+
+    Args:
+        settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...
+    """
+    opened = catalogue if isinstance(catalogue, Catalogue) else open_catalogue(catalogue)
+    start = load_model(init)
+    opened.require(start.codec_hash, start.text_hash, start.name)
+    out = Path(out)
+    _require_new(out)
+    template = out.with_name(out.name + ".untrained")
+    chosen = TrainingSettings(**settings)
+    shutil.rmtree(template, ignore_errors=True)
+    write_untrained_copy(MODEL if str(init) == BUILTIN else Path(init), template, chosen.seed)
+    try:
+        _train_on(opened, template, out, chosen, on_progress)
+    finally:
+        shutil.rmtree(template, ignore_errors=True)
+    return load_model(out)
+
+
+def rebuild(out: str | Path, on_progress: Progress | None = None, **settings: Any) -> None:
+    """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the folder ``out``."""
+    rebuild_bundle(
+        Path(out),
+        TrainingSettings(**settings),
+        lambda catalogue, template, folder, chosen: _train_on(catalogue, template, folder, chosen, on_progress),
+        on_progress,
+    )
+
+
+def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None:
+    """Writes the built-in catalogue's tracks as an audiofolder of FLAC files."""
+    render_catalogue(Path(out), load_model().shape, on_progress)
+
+
+def generate(
+    prompt: str,
+    out: str | Path,
+    seed: int = 0,
+    seconds: float | None = None,
+    model: str | Path | StableAudio = BUILTIN,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Generates a clip, and beside it the sidecar ``attribute`` reads. ``seconds`` is the model's length if None."""
+    loaded = model if isinstance(model, StableAudio) else load_model(model)
+    longest = loaded.shape.segment_s
+    seconds = longest if seconds is None else seconds
+    if not 0 < seconds <= longest + 1e-6:
+        raise UsageError(f"--seconds {seconds:g} is out of range: this model generates up to {longest:.2f} s")
+    latents = loaded.sample(
+        prompt, seconds, seed, (lambda done, total: on_progress("generating", done, total)) if on_progress else None
+    )
+    save_generated(Path(out), loaded, latents.cpu(), prompt, seconds, seed)
+    return Path(out)
+
+
+def attribute(
+    clips: str | Path | Sequence[str | Path],
+    out: str | Path,
+    model: str | Path = BUILTIN,
+    catalogue: str | Path = BUILTIN,
+    prompt: str | None = None,
+    cache: str | Path | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> list[Attribution]:
+    """Attributes clips and writes, for each, ``attribution.json``, ``scores.parquet`` and ``report.html``.
+
+    Args:
+        clips: generated clips with their sidecars, or any sound files together with ``prompt``.
+        settings: fields of ``AttributionSettings``: step_size, layers, draws, seed, ...
+    """
+    paths = [Path(clip) for clip in ([clips] if isinstance(clips, str | Path) else clips)]
+    if not paths:
+        raise UsageError("no clip was given: name at least one")
+    loaded, opened = load_model(model), open_catalogue(catalogue)
+    chosen = AttributionSettings(**settings)
+    loaded_clips = [load_clip(path, loaded, prompt) for path in paths]
+    done = attribute_clips(loaded_clips, loaded, opened, chosen, Path(out), Path(cache) if cache else None, on_progress)
+    for item in done:
+        _report(item, opened, loaded.shape, model, catalogue, prompt)
+    return [item.attribution for item in done]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a demo leaves behind."""
+
+    clip: Path
+    report: Path
+    attribution: Attribution
+
+
+def demo(out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, on_progress: Progress | None = None) -> Demo:
+    """The whole job on the built-in model and catalogue: generate a clip from a prompt, attribute it, write the report."""
+    folder = Path(out)
+    clip = generate(prompt, folder / "clip.flac", seed, on_progress=on_progress)
+    (attribution,) = attribute(clip, folder, on_progress=on_progress)
+    return Demo(clip, folder / "report.html", attribution)
+
+
+def _train_on(
+    catalogue: Catalogue, template: Path, out: Path, settings: TrainingSettings, on_progress: Progress | None
+) -> None:
+    data = catalogue.batch(catalogue.training_rows)
+    train(
+        template, out, data.latents_nct, data.text_nld, data.seconds_n, settings,
+        (lambda done, total, loss: on_progress(f"training (loss {loss:.3f})", done, total)) if on_progress else None,
+    )  # fmt: skip
+
+
+def _report(
+    item: Attributed, catalogue: Catalogue, shape: Shape, model: str | Path, where: str | Path, prompt: str | None
+) -> None:
+    tracks = {track.track_id: track for track in catalogue.tracks}
+    shown = []
+    for place in item.attribution.tracks[:SHOWN_TRACKS]:
+        track = tracks[place.track_id]
+        details = [(label, getattr(track, name)) for name, label in SHOWN_DETAILS.items() if getattr(track, name)]
+        details += [(name, track.extra[name]) for name in ("transcriber",) if name in track.extra]
+        sound = _track_sound(catalogue, track, place.best_segment_start_s, shape)
+        shown.append(ShownTrack(place, details, sound, item.evidence.change_t[place.track_id]))
+    words = ["linernotes", "attribute", str(item.clip.path), "--model", str(model), "--catalog", str(where)]
+    words += ["--prompt", prompt] if prompt else []
+    words += ["--settings", str(item.folder / "attribution.json"), "-o", "again"]
+    write_page(item.folder / "report.html", item.attribution, item.clip.sound, shown, shlex.join(words))
+
+
+def _track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shape) -> Sound | None:
+    """One segment of a track's sound from ``start_s`` on; None when the recording cannot be read any more."""
+    source = catalogue.record["source"]
+    if source == BUILTIN:
+        return builtin_sound(track, start_s, shape)
+    try:
+        sound = read_sound(Path(source) / track.file_name)
+    except AudioError:
+        return None
+    first = round(start_s * sound.rate_hz)
+    return Sound(sound.samples[:, first : first + round(shape.segment_s * sound.rate_hz)], sound.rate_hz)
+
+
+def _require_new(path: Path) -> None:
+    if path.exists():
+        raise LinernotesError(f"{path} exists already: choose another name or remove it")

@@ -1,0 +1,150 @@
+"""What every file linernotes writes has in common: it appears whole or not at all, and it says what it belongs to.
+
+Tensors are safetensors with a header (kind, schema version, hashes of what they were made from); records are JSON. A
+file whose header does not fit what it is asked to be combined with is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from linernotes import __version__
+from linernotes.errors import LinernotesError
+
+SCHEMA_VERSION = 1
+HASH_DIGITS = 16
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write a file to; renamed to ``path`` on success, removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_folder(built: Path, path: Path) -> None:
+    """Puts the finished folder ``built`` in the place of ``path``; the old one is removed only when the new one stands."""
+    if path.exists():
+        old = path.with_name(f".{path.name}.old-{os.getpid()}")
+        os.replace(path, old)
+        os.replace(built, path)
+        shutil.rmtree(old)
+    else:
+        os.replace(built, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The JSON at ``path``; ``what`` names it in the sentence a user reads when it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LinernotesError(f"{path} is missing, so {path.parent} is not {what}: check the path") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise LinernotesError(f"{path} is damaged ({error}): make {what} anew") from None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, header: Mapping[str, Any]) -> None:
+    """Tensors with a header saying what they are (``kind``), what they were made from and by which version."""
+    record = {"kind": kind, "schema": SCHEMA_VERSION, "linernotes": __version__, **header}
+    contiguous = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata={"header": json.dumps(record, sort_keys=True)})
+
+
+def load_tensors(path: Path, kind: str, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file written by ``save_tensors``.
+
+    Raises:
+        LinernotesError: the file is missing, damaged, of another kind or schema, or differs from ``expected``.
+    """
+    if not path.exists():
+        raise LinernotesError(f"{path} is missing: check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise LinernotesError(f"{path} is not a readable safetensors file ({error}): make it anew") from None
+    check_header(path, header, kind, expected or {})
+    return tensors, header
+
+
+def check_header(path: Path, header: Mapping[str, Any], kind: str, expected: Mapping[str, Any]) -> None:
+    """Refuses an artefact of another kind, another schema version, or made from something else than ``expected``."""
+    if header.get("kind") != kind:
+        raise LinernotesError(
+            f"{path} is {header.get('kind', 'not an artefact of linernotes')!r}, not {kind!r}: check the path"
+        )
+    if header.get("schema") != SCHEMA_VERSION:
+        raise LinernotesError(
+            f"{path} has schema version {header.get('schema')}, this linernotes ({__version__}) reads {SCHEMA_VERSION}: "
+            "make it anew with this version"
+        )
+    for name, value in expected.items():
+        if header.get(name) != value:
+            raise LinernotesError(
+                f"{path} was made with {name} {header.get(name)!r}, but {value!r} is in use: "
+                "make it anew, or use what it was made with"
+            )
+
+
+def hash_bytes(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()[:HASH_DIGITS]
+
+
+def hash_json(content: Any) -> str:
+    return hash_bytes([json.dumps(content, sort_keys=True, ensure_ascii=False).encode()])
+
+
+def hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """Hash of named arrays: names, types, shapes and bytes."""
+    return hash_bytes(
+        part
+        for name in sorted(arrays)
+        for part in (
+            f"{name}:{arrays[name].dtype}:{arrays[name].shape}".encode(),
+            np.ascontiguousarray(arrays[name]).tobytes(),
+        )
+    )
+
+
+def hash_files(paths: Iterable[Path], root: Path) -> str:
+    """Hash of files: their paths relative to ``root``, and their bytes."""
+
+    def chunks() -> Iterator[bytes]:
+        for path in sorted(paths):
+            yield str(path.relative_to(root)).encode()
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    yield block
+
+    return hash_bytes(chunks())

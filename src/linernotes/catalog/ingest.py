@@ -1,0 +1,257 @@
+"""Builds a catalogue: a listed folder and an encoder -> segments with latents, in Lance.
+
+Files are decoded in parallel, cut into segments of the model's length and encoded; every few tracks a finished piece is
+put on disk, so that a killed build goes on where it stopped. The catalogue appears under its name only when complete.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from linernotes.artefacts import hash_arrays, hash_json, replace_folder, replacing, write_json
+from linernotes.audio import AudioError, loudness_db, read_sound
+from linernotes.catalog.source import Reject, Source, Track
+from linernotes.catalog.store import Catalogue, Encoder, segment_schema, write_catalogue
+from linernotes.errors import LinernotesError
+
+TRACKS_IN_PIECE = 16
+SEGMENTS_AT_ONCE = 16
+DECODERS = 2
+
+
+class SegmentEncoder(Protocol):
+    """What ingest needs of a model: the part of the model contract that turns sound and words into numbers."""
+
+    def encode(self, sound_bcs: Tensor) -> Tensor: ...
+
+    def embed_text(self, prompts: Sequence[str]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class CutSound:
+    """A track cut into segments: sound ``[n, channels, S]``, padded at the end, and how much of each is content."""
+
+    samples_ncs: np.ndarray
+    seconds_n: np.ndarray
+    start_s_n: np.ndarray
+    loudness_nt: np.ndarray  # -inf where there is only padding
+    content_hash: str
+
+
+def build_catalogue(
+    source: Source,
+    path: Path,
+    model: SegmentEncoder,
+    encoder: Encoder,
+    strict: bool = False,
+    on_track: Callable[[int, int], None] | None = None,
+) -> Catalogue:
+    """Builds the catalogue at ``path``. ``on_track(done, total)`` reports progress.
+
+    Args:
+        strict: any reject is a failure.
+
+    Raises:
+        LinernotesError: something is there already, nothing usable in the source, or rejects under ``strict``.
+    """
+    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+        raise LinernotesError(f"{path} exists already: choose another name or remove it")
+    if strict and source.rejects:
+        raise _strict_error(source.rejects)
+    work = path.with_name(path.name + ".partial")
+    plan = {"source": source.hash, "encoder": encoder.__dict__}
+    if not _same_plan(work, plan):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_json(work / "plan.json", plan)
+
+    pieces = [source.tracks[i : i + TRACKS_IN_PIECE] for i in range(0, len(source.tracks), TRACKS_IN_PIECE)]
+    with ThreadPoolExecutor(DECODERS) as pool:
+        waiting: list[Future[CutSound | Reject]] = []
+        todo = [i for i in range(len(pieces)) if not (work / f"{i:06d}.json").exists()]
+        upcoming = iter([track for i in todo for track in pieces[i]])
+        done = len(source.tracks) - sum(len(pieces[i]) for i in todo)
+        for i in todo:
+            entries, batches = [], []
+            for track in pieces[i]:
+                while len(waiting) <= DECODERS and (ahead := next(upcoming, None)) is not None:
+                    waiting.append(pool.submit(_decode, source.folder, ahead, encoder))
+                cut = waiting.pop(0).result()
+                if isinstance(cut, Reject):
+                    if strict:
+                        raise _strict_error([cut])
+                    entries.append({"reject": cut.__dict__})
+                else:
+                    entries.append({"hash": cut.content_hash, "segments": len(cut.seconds_n)})
+                    batches.append(_encode(cut, model, encoder))
+                done += 1
+                if on_track:
+                    on_track(done, len(source.tracks))
+            _write_piece(work, i, entries, batches, encoder)
+    return _assemble(source, path, work, pieces, model, encoder, strict)
+
+
+def cut_sound(samples_cs: np.ndarray, encoder: Encoder) -> CutSound:
+    """Cuts all of a track, ``[channels, n]`` at the encoder's rate, into segments; what remains is padded with zeros.
+
+    A remainder shorter than one latent frame is dropped, unless it is all there is.
+    """
+    size = encoder.frames * encoder.frame_samples
+    n = samples_cs.shape[1]
+    starts = np.arange(0, n, size)
+    if len(starts) > 1 and n - starts[-1] < encoder.frame_samples:
+        starts = starts[:-1]
+    padded = np.zeros((samples_cs.shape[0], len(starts) * size), dtype=np.float32)
+    kept = samples_cs[:, : padded.shape[1]]
+    padded[:, : kept.shape[1]] = kept
+    lengths = np.minimum(size, n - starts)
+    loudness_nt = loudness_db(padded, encoder.frame_samples).reshape(len(starts), encoder.frames)
+    content_frames = np.ceil(lengths / encoder.frame_samples)
+    loudness_nt[np.arange(encoder.frames)[None] >= content_frames[:, None]] = -np.inf
+    return CutSound(
+        samples_ncs=padded.reshape(samples_cs.shape[0], len(starts), size).transpose(1, 0, 2),
+        seconds_n=lengths / encoder.rate_hz,
+        start_s_n=starts / encoder.rate_hz,
+        loudness_nt=loudness_nt,
+        content_hash=hash_arrays({"samples": kept}),
+    )
+
+
+def _decode(folder: Path, track: Track, encoder: Encoder) -> CutSound | Reject:
+    try:
+        sound = read_sound(folder / track.file_name).converted(encoder.rate_hz, encoder.channels)
+    except AudioError as error:
+        return Reject(track.file_name, error.reason, error.detail)
+    if sound.samples.shape[1] < encoder.frame_samples:
+        least = encoder.frame_samples / encoder.rate_hz
+        return Reject(track.file_name, "too short", f"{sound.seconds:.3f} s is less than one latent frame of {least:.3f} s")
+    return cut_sound(sound.samples, encoder)
+
+
+def _encode(cut: CutSound, model: SegmentEncoder, encoder: Encoder) -> pa.RecordBatch:
+    sound = torch.from_numpy(np.ascontiguousarray(cut.samples_ncs))
+    latents = [model.encode(sound[i : i + SEGMENTS_AT_ONCE]).cpu() for i in range(0, len(sound), SEGMENTS_AT_ONCE)]
+    n = len(sound)
+    size = encoder.latent_channels * encoder.frames
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(np.zeros(n, dtype=np.int32)),
+            pa.array(cut.start_s_n.astype(np.float64)),
+            pa.array(cut.seconds_n.astype(np.float64)),
+            pa.array(np.zeros(n, dtype=np.int32)),
+            pa.FixedSizeListArray.from_arrays(pa.array(torch.cat(latents).half().numpy().ravel()), size),
+            pa.FixedSizeListArray.from_arrays(pa.array(cut.loudness_nt.ravel()), encoder.frames),
+        ],
+        schema=segment_schema(encoder),
+    )
+
+
+def _write_piece(
+    work: Path, index: int, entries: list[dict[str, object]], batches: list[pa.RecordBatch], encoder: Encoder
+) -> None:
+    """A finished piece: its segments, then, as the sign that it is whole, its entries."""
+    with replacing(work / f"{index:06d}.arrow") as temporary, pa.OSFile(str(temporary), "wb") as file:
+        with pa.ipc.new_file(file, segment_schema(encoder)) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    write_json(work / f"{index:06d}.json", entries)
+
+
+def _assemble(
+    source: Source,
+    path: Path,
+    work: Path,
+    pieces: list[list[Track]],
+    model: SegmentEncoder,
+    encoder: Encoder,
+    strict: bool,
+) -> Catalogue:
+    """Pieces -> catalogue: drops duplicated content, numbers tracks and captions, embeds the captions."""
+    tracks: list[Track] = []
+    rejects = list(source.rejects)
+    first_with: dict[str, str] = {}
+    kept: list[list[bool]] = []
+    for i, piece in enumerate(pieces):
+        entries = json.loads((work / f"{i:06d}.json").read_text())
+        kept.append([])
+        for track, entry in zip(piece, entries, strict=True):
+            if "reject" in entry:
+                rejects.append(Reject(**entry["reject"]))
+            elif entry["hash"] in first_with:
+                detail = f"the same sound as {first_with[entry['hash']]}; remove one"
+                rejects.append(Reject(track.file_name, "duplicate", detail))
+                kept[-1].append(False)
+            else:
+                first_with[entry["hash"]] = track.file_name
+                tracks.append(track)
+                kept[-1].append(True)
+    if strict and rejects:
+        raise _strict_error(rejects)
+    if not tracks:
+        raise LinernotesError(f"{source.folder} yields no usable track ({rejects[0].file_name}: {rejects[0].detail})")
+    captions = {text: number for number, text in enumerate(dict.fromkeys(track.caption for track in tracks))}
+    built = work / "catalogue"
+    shutil.rmtree(built, ignore_errors=True)
+    built.mkdir()
+    write_catalogue(
+        built, encoder, tracks, _numbered(work, kept, tracks, captions), _embed(list(captions), model), rejects,
+        {"source": str(source.folder.resolve())},
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.rmdir()  # empty: checked at the start
+    replace_folder(built, path)
+    shutil.rmtree(work)
+    return Catalogue(path)
+
+
+def _numbered(work: Path, kept: list[list[bool]], tracks: list[Track], captions: dict[str, int]) -> Iterator[pa.RecordBatch]:
+    """The segments of all kept tracks, with the numbers of their track and caption filled in."""
+    number = 0
+    for i, flags in enumerate(kept):
+        with pa.ipc.open_file(str(work / f"{i:06d}.arrow")) as reader:
+            for j, keep in enumerate(flags):
+                if not keep:
+                    continue
+                batch = reader.get_batch(j)
+                for column, value in ((0, number), (3, captions[tracks[number].caption])):
+                    filled = pa.array(np.full(len(batch), value, dtype=np.int32))
+                    batch = batch.set_column(column, batch.schema.field(column), filled)
+                number += 1
+                yield batch
+
+
+def _embed(captions: list[str], model: SegmentEncoder) -> list[tuple[str, np.ndarray]]:
+    embedded = []
+    for i in range(0, len(captions), SEGMENTS_AT_ONCE):
+        some = captions[i : i + SEGMENTS_AT_ONCE]
+        for text, values_ld in zip(some, model.embed_text(some).cpu(), strict=True):
+            used = int(torch.nonzero(values_ld.abs().sum(1))[-1]) + 1
+            embedded.append((text, values_ld[:used].numpy()))
+    return embedded
+
+
+def _same_plan(work: Path, plan: dict[str, object]) -> bool:
+    try:
+        return hash_json(json.loads((work / "plan.json").read_text())) == hash_json(plan)
+    except (OSError, json.JSONDecodeError):
+        return False
+
+
+def _strict_error(rejects: Sequence[Reject]) -> LinernotesError:
+    first = rejects[0]
+    return LinernotesError(
+        f"{first.file_name} is rejected ({first.reason}: {first.detail}), and --strict allows none of "
+        f"{len(rejects)}: mend the source or leave out --strict"
+    )

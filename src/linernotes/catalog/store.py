@@ -1,0 +1,214 @@
+"""The catalogue on disk: Lance datasets of tracks, segments and captions, and a record of what made them.
+
+    CATALOGUE/catalogue.json    schema, hashes, sizes, the encoder
+              tracks.lance      one row a track
+              segments.lance    one row a segment: latents [C * T] float16, loudness [T] in dB
+              captions.lance    one row a distinct caption: its text embedding, without padding
+              rejects.lance     one row for what is not in the catalogue, with the reason
+
+Segments and tracks keep the order of the source. The latents as stored (float16) are the training items: whatever
+trains or scores on them reads the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from linernotes import __version__
+from linernotes.artefacts import SCHEMA_VERSION, check_header, hash_bytes, read_json, write_json
+from linernotes.catalog.source import Reject, Track
+from linernotes.errors import LinernotesError
+
+KIND = "catalogue"
+TRACK_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in Track.__dataclass_fields__ if name != "extra"] + [("extra", pa.string())]
+)
+REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in Reject.__dataclass_fields__])
+CAPTION_SCHEMA = pa.schema([("caption", pa.string()), ("embedding", pa.list_(pa.float32()))])
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What a catalogue was encoded with: sizes of its latents and text embeddings, and the hashes of what made them."""
+
+    model: str
+    codec_hash: str
+    text_hash: str
+    rate_hz: int
+    channels: int
+    latent_channels: int
+    frames: int
+    frame_samples: int
+    text_tokens: int
+    text_dim: int
+
+
+@dataclass(frozen=True)
+class SegmentBatch:
+    """Consecutive training items, as a model takes them."""
+
+    latents_nct: Tensor  # float32
+    text_nld: Tensor
+    seconds_n: Tensor
+
+
+class Catalogue:
+    """An opened catalogue. Track rows and the small columns of segments are in memory, latents stay on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise LinernotesError(f"there is no catalogue at {path}: build one with 'linernotes catalog build'")
+        record_path = path / "catalogue.json"
+        self.record: dict[str, Any] = read_json(record_path, "a catalogue")
+        check_header(record_path, self.record, KIND, {})
+        self.hash: str = self.record["hash"]
+        self.encoder = Encoder(**self.record["encoder"])
+        try:
+            self._segments = lance.dataset(str(path / "segments.lance"))
+            self.tracks = _tracks(lance.dataset(str(path / "tracks.lance")).to_table())
+            index = self._segments.to_table(columns=["track", "start_s", "seconds", "caption"])
+            self._captions = lance.dataset(str(path / "captions.lance")).to_table()
+        except (OSError, ValueError) as error:
+            raise LinernotesError(f"{path} is damaged ({str(error).splitlines()[0]}): build the catalogue anew") from None
+        self.track_n: np.ndarray = index["track"].to_numpy()  # which row of tracks a segment is cut from
+        self.start_s_n: np.ndarray = index["start_s"].to_numpy()
+        self.seconds_n: np.ndarray = index["seconds"].to_numpy()
+        self._caption_n: np.ndarray = index["caption"].to_numpy()
+        if len(self.track_n) != self.record["segments"]:
+            raise LinernotesError(f"{path} holds {len(self.track_n)} of {self.record['segments']} segments: build it anew")
+
+    def __len__(self) -> int:
+        """Number of segments."""
+        return len(self.track_n)
+
+    @cached_property
+    def training_rows(self) -> np.ndarray:
+        """Indices of the segments that were trained on: those of tracks that are no decoys."""
+        trained = np.array([track.split == "train" for track in self.tracks])
+        return np.flatnonzero(trained[self.track_n])
+
+    @cached_property
+    def _text_cld(self) -> Tensor:
+        """Text embeddings of all distinct captions, padded with zeros: ``[captions, L, D]``."""
+        text = torch.zeros(len(self._captions), self.encoder.text_tokens, self.encoder.text_dim)
+        for i, row in enumerate(self._captions["embedding"]):
+            values = torch.from_numpy(row.values.to_numpy(zero_copy_only=False).copy())
+            text[i, : values.numel() // self.encoder.text_dim] = values.reshape(-1, self.encoder.text_dim)
+        return text
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> SegmentBatch:
+        """The segments of these rows, in this order."""
+        rows = np.asarray(rows)
+        table = self._segments.take(rows.tolist(), columns=["latents"])
+        latents = _floats(table["latents"]).reshape(len(rows), self.encoder.latent_channels, self.encoder.frames)
+        return SegmentBatch(
+            latents_nct=torch.from_numpy(latents.astype(np.float32)),
+            text_nld=self._text_cld[torch.from_numpy(self._caption_n[rows].astype(np.int64))],
+            seconds_n=torch.from_numpy(self.seconds_n[rows].astype(np.float32)),
+        )
+
+    def loudness_db(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Loudness of each frame of these segments in dB of full scale, ``[n, T]``; frames of padding are ``-inf``."""
+        table = self._segments.take(np.asarray(rows).tolist(), columns=["loudness_db"])
+        return _floats(table["loudness_db"]).reshape(len(table), self.encoder.frames)
+
+    def rejects(self) -> list[Reject]:
+        return [Reject(**row) for row in lance.dataset(str(self.path / "rejects.lance")).to_table().to_pylist()]
+
+    def require(self, codec_hash: str, text_hash: str, model: str) -> None:
+        """Refuses to be used with a model whose codec or text encoder is not the one it was encoded with."""
+        if (self.encoder.codec_hash, self.encoder.text_hash) != (codec_hash, text_hash):
+            raise LinernotesError(
+                f"{self.path} was encoded by another model ({self.encoder.model}) than {model}: "
+                f"build it anew with 'linernotes catalog build --model {model}'"
+            )
+
+
+def segment_schema(encoder: Encoder) -> pa.Schema:
+    return pa.schema(
+        [
+            ("track", pa.int32()),
+            ("start_s", pa.float64()),
+            ("seconds", pa.float64()),
+            ("caption", pa.int32()),
+            ("latents", pa.list_(pa.float16(), encoder.latent_channels * encoder.frames)),
+            ("loudness_db", pa.list_(pa.float32(), encoder.frames)),
+        ]
+    )
+
+
+def write_catalogue(
+    path: Path,
+    encoder: Encoder,
+    tracks: Sequence[Track],
+    segments: Iterator[pa.RecordBatch],
+    captions: Sequence[tuple[str, np.ndarray]],
+    rejects: Sequence[Reject],
+    made_from: dict[str, Any],
+) -> None:
+    """Writes a whole catalogue into the empty folder ``path``; the record comes last.
+
+    Args:
+        segments: batches of ``segment_schema``, in order.
+        captions: distinct captions with their embeddings ``[tokens, D]``, in the order ``caption`` counts in.
+        made_from: what the record keeps about how the catalogue was made.
+    """
+    track_rows = [{**track.__dict__, "extra": json.dumps(track.extra, ensure_ascii=False)} for track in tracks]
+    caption_rows = [{"caption": text, "embedding": values.astype(np.float32).ravel()} for text, values in captions]
+    digests: list[bytes] = [
+        json.dumps([track_rows, [text for text, _ in captions]], sort_keys=True, ensure_ascii=False).encode()
+    ]
+    digests += [values.astype(np.float32).tobytes() for _, values in captions]
+    count = 0
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        nonlocal count
+        for batch in segments:
+            count += len(batch)
+            digests.extend(hash_bytes([_floats(batch[c]).tobytes() if c in ("latents", "loudness_db") else batch[c].to_numpy().tobytes()]).encode() for c in batch.schema.names)  # fmt: skip
+            yield batch
+
+    schema = segment_schema(encoder)
+    _write(path / "segments.lance", pa.RecordBatchReader.from_batches(schema, counted()))
+    _write(path / "tracks.lance", pa.Table.from_pylist(track_rows, TRACK_SCHEMA))
+    _write(path / "captions.lance", pa.Table.from_pylist(caption_rows, CAPTION_SCHEMA))
+    _write(path / "rejects.lance", pa.Table.from_pylist([r.__dict__ for r in rejects], REJECT_SCHEMA))
+    record = {
+        "kind": KIND,
+        "schema": SCHEMA_VERSION,
+        "linernotes": __version__,
+        "hash": hash_bytes(digests),
+        "encoder": encoder.__dict__,
+        "tracks": len(tracks),
+        "decoys": sum(track.split == "decoy" for track in tracks),
+        "segments": count,
+        "rejects": len(rejects),
+        **made_from,
+    }
+    write_json(path / "catalogue.json", record)
+
+
+def _write(path: Path, table: pa.Table | pa.RecordBatchReader) -> None:
+    lance.write_dataset(table, str(path), mode="create", data_storage_version="2.1")
+
+
+def _tracks(table: pa.Table) -> list[Track]:
+    return [Track(**{**row, "extra": json.loads(row["extra"])}) for row in table.to_pylist()]
+
+
+def _floats(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """The values of a list column, one after the other."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks])

@@ -1,0 +1,237 @@
+"""``linernotes VERB``: parses, calls the Python API, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from linernotes import __version__
+from linernotes.settings import AttributionSettings, read_settings
+from linernotes.cli.options import settings_flags
+from linernotes.cli.output import Bars, debug, plainly, print_json, stderr, stdout
+from linernotes.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from linernotes.attribution.result import Attribution
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+catalog_app = typer.Typer(no_args_is_help=True, help="Build and look at catalogues of training tracks.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributions, and the model, are any good.")
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(evaluate_app, name="evaluate")
+
+ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, or 'builtin'.")]
+CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, or 'builtin'.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.callback()
+def main(
+    debug_on: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of a failure.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Which training tracks shaped a piece of generated music, measured from inside the model."""
+    debug.on = debug_on
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+@plainly
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for clip, attribution and report.")],
+    prompt: Annotated[Optional[str], typer.Option(help="What to generate; a good example if left out.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(help="Seed of the generated clip.")] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Generate a clip, attribute it and open-ready the report, all on the built-in model and catalogue."""
+    from linernotes import api
+
+    with Bars() as bars:
+        done = api.demo(out, prompt or api.DEMO_PROMPT, seed, on_progress=bars)
+    _show([done.attribution], as_json)
+    stderr.print(f"\nOpen [bold]{escape(str(done.report))}[/] in a browser to see and hear it.")
+
+
+@app.command()
+@plainly
+def generate(
+    prompt: Annotated[str, typer.Option(help="What to generate.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The clip: a name that ends in .flac, .wav or .ogg.")],
+    seed: Annotated[int, typer.Option(help="Another seed, another clip.")] = 0,
+    seconds: Annotated[Optional[float], typer.Option(help="Duration; the model's own if left out.")] = None,  # noqa: UP045
+    model: ModelOption = "builtin",
+    as_json: JsonOption = False,
+) -> None:
+    """Generate a clip from a prompt, with the sidecar that lets 'attribute' use exactly what was generated."""
+    from linernotes import api
+
+    with Bars() as bars:
+        path = api.generate(prompt, out, seed, seconds, model, on_progress=bars)
+    if as_json:
+        print_json({"clip": str(path), "sidecar": str(path.with_suffix(".safetensors")), "prompt": prompt, "seed": seed})
+    else:
+        stdout.print(f"{escape(str(path))}  [dim](attribute it with: linernotes attribute {escape(str(path))} -o OUT)[/]")
+
+
+@app.command()
+@plainly
+@settings_flags(AttributionSettings, "How it is attributed")
+def attribute(
+    clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files with --prompt.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for attribution.json, scores.parquet, report.html.")],
+    model: ModelOption = "builtin",
+    catalog: CatalogueOption = "builtin",
+    prompt: Annotated[Optional[str], typer.Option(help="The prompt, for clips without a sidecar.")] = None,  # noqa: UP045
+    settings: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="TOML file with settings, or an attribution.json to repeat; flags go on top."),
+    ] = None,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Say which training tracks shaped CLIPS: unlearn each clip and measure what the model gets worse at."""
+    from linernotes import api
+
+    chosen = read_settings(settings, flags)
+    with Bars() as bars:
+        done = api.attribute(clips, out, model, catalog, prompt, on_progress=bars, **chosen.model_dump())
+    _show(done, as_json)
+    reports = [out / "report.html"] if len(done) == 1 else [out / a.query.name / "report.html" for a in done]
+    stderr.print("\nReport: " + ", ".join(escape(str(path)) for path in reports))
+
+
+@app.command()
+@plainly
+@settings_flags(TrainingSettings, "How it is trained")
+def train(
+    catalog: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
+    init: Annotated[str, typer.Option(help="The model whose codec, text encoder and sizes are taken over.")] = "builtin",
+    **flags: Any,
+) -> None:
+    """Train a new small model on a catalogue's training tracks; a stopped training goes on where it was."""
+    from linernotes import api
+
+    with Bars() as bars:
+        api.train_model(catalog, out, init, on_progress=bars, **_given(flags))
+    stdout.print(f"{escape(str(out))}  [dim](loss curve: {escape(str(out / 'training_loss.csv'))})[/]")
+
+
+@app.command()
+@plainly
+@settings_flags(TrainingSettings, "How it is trained")
+def rebuild(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sounds, catalogue and model.")],
+    **flags: Any,
+) -> None:
+    """Make the built-in catalogue and model anew from nothing: render, fit the codec, encode, train."""
+    from linernotes import api
+
+    with Bars() as bars:
+        api.rebuild(out, on_progress=bars, **_given(flags))
+    stdout.print(f"{escape(str(out / 'model'))} and {escape(str(out / 'catalogue'))}")
+
+
+@catalog_app.command("build")
+@plainly
+def catalog_build(
+    source: Annotated[Path, typer.Argument(help="Folder of recordings with metadata.csv or metadata.jsonl.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The catalogue to make.")],
+    model: ModelOption = "builtin",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything in the source cannot be used.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a catalogue from a folder of recordings; what cannot be used is listed with its reason."""
+    from linernotes import api
+
+    with Bars() as bars:
+        catalogue = api.build_catalogue(source, out, model, strict, on_progress=bars)
+    rejects = catalogue.rejects()
+    if as_json:
+        print_json({**catalogue.record, "rejected": [reject.__dict__ for reject in rejects]})
+        return
+    r = catalogue.record
+    stdout.print(f"{escape(str(out))}: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, hash {r['hash']}")
+    _show_rejects(rejects)
+
+
+@catalog_app.command("show")
+@plainly
+def catalog_show(
+    catalogue: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print what is in a catalogue: sizes, what it was encoded with, its tracks and its rejects."""
+    from linernotes import api
+
+    opened = api.open_catalogue(catalogue)
+    rejects = opened.rejects()
+    if as_json:
+        tracks = [track.__dict__ for track in opened.tracks]
+        print_json({**opened.record, "track_list": tracks, "rejected": [reject.__dict__ for reject in rejects]})
+        return
+    r = opened.record
+    seconds = float(opened.seconds_n.sum())
+    stdout.print(
+        f"[bold]{escape(str(opened.path))}[/]: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, "
+        f"{int(seconds) // 60} min {int(seconds) % 60} s, encoded by {escape(opened.encoder.model)}, hash {r['hash']}"
+    )
+    table = Table("track", "title", "artist", "split", box=None, header_style="dim")
+    for track in opened.tracks[:20]:
+        table.add_row(*(escape(text) for text in (track.track_id, track.title, track.artist, track.split)))
+    stdout.print(table)
+    if len(opened.tracks) > 20:
+        stdout.print(f"[dim]... and {len(opened.tracks) - 20} more (--json lists all)[/]")
+    _show_rejects(rejects)
+
+
+@catalog_app.command("render")
+@plainly
+def catalog_render(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for FLAC files and metadata.csv.")],
+) -> None:
+    """Write the tracks of the built-in catalogue as sound, in a folder that 'catalog build' reads."""
+    from linernotes import api
+
+    with Bars() as bars:
+        api.render_builtin(out, on_progress=bars)
+    stdout.print(escape(str(out)))
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _show(attributions: list[Attribution], as_json: bool) -> None:
+    if as_json:
+        print_json(
+            [{**a.model_dump(exclude={"tracks"}), "tracks": [t.model_dump() for t in a.tracks[:10]]} for a in attributions]
+        )
+        return
+    for a in attributions:
+        stdout.print(f"\n[bold]{escape(a.query.name)}[/]  [dim]{escape(a.query.prompt)}[/]")
+        table = Table("#", "title", "artist", "score", box=None, header_style="dim")
+        table.columns[0].justify = table.columns[3].justify = "right"
+        if a.decoys:
+            table.add_column("decoys above", justify="right")
+        for t in a.tracks[:10]:
+            title = escape(t.title) + (" [blue](decoy)[/]" if t.split == "decoy" else "")
+            cells = [str(t.rank), title, escape(t.artist), f"{t.score:.3g}"]
+            table.add_row(*cells, *([f"{t.decoys_above} of {a.decoys}"] if a.decoys else []))
+        stdout.print(table)
+
+
+def _show_rejects(rejects: list[Any]) -> None:
+    if not rejects:
+        return
+    stdout.print(f"\n{len(rejects)} not in the catalogue:")
+    table = Table("file", "reason", "what to do", box=None, header_style="dim")
+    for reject in rejects:
+        table.add_row(escape(reject.file_name), escape(reject.reason), escape(reject.detail))
+    stdout.print(table)

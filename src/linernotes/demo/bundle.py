@@ -1,0 +1,115 @@
+"""Where the built-in model and catalogue are, how their tracks sound, and how both are made anew from nothing."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from linernotes.artefacts import read_json, replace_folder, write_json
+from linernotes.audio import Sound, read_sound, write_sound
+from linernotes.catalog.ingest import build_catalogue
+from linernotes.catalog.source import Track, read_source
+from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.demo.recipe import plan_catalogue
+from linernotes.demo.render import render_track
+from linernotes.errors import LinernotesError
+from linernotes.models.codec import SpectrogramCodec
+from linernotes.models.contract import Shape
+from linernotes.models.small import SmallModel, write_small_model
+from linernotes.models.stable_audio import StableAudio
+from linernotes.settings import TrainingSettings
+
+BUILTIN = "builtin"
+BUNDLE = Path(__file__).parent / "bundle"
+MODEL = BUNDLE / "model"
+CATALOGUE = BUNDLE / "catalogue"
+SOUNDS_AT_ONCE = 32
+
+Progress = Callable[[str, int, int], None]
+
+
+def builtin_sound(track: Track, start_s: float, shape: Shape) -> Sound:
+    """One track of the built-in catalogue, rendered now, from ``start_s`` on."""
+    samples = render_track(track.source, track.extra["instrument"], track.extra["tempo"], shape.segment_samples, shape.rate_hz)
+    return Sound(samples[:, round(start_s * shape.rate_hz) :], shape.rate_hz)
+
+
+def render_catalogue(folder: Path, shape: Shape, on_progress: Progress | None = None) -> None:
+    """Writes the built-in catalogue as an audiofolder: a FLAC file for every track, and ``metadata.csv``.
+
+    Raises:
+        LinernotesError: ``folder`` is not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise LinernotesError(f"{folder} is not empty: choose another name or remove it")
+    work = folder.with_name(folder.name + ".partial")
+    work.mkdir(parents=True, exist_ok=True)
+    if on_progress:
+        on_progress("reading tunes", 0, 1)
+    plan = plan_catalogue()
+    rows = [{"file_name": f"{track.track_id}.flac", **track.row()} for track in plan]
+    for i, (track, row) in enumerate(zip(plan, rows, strict=True), start=1):
+        path = work / str(row["file_name"])
+        if not path.exists():
+            samples = render_track(str(row["source"]), track.instrument, track.tempo, shape.segment_samples, shape.rate_hz)
+            write_sound(path, Sound(samples, shape.rate_hz))
+        if on_progress:
+            on_progress("rendering tunes", i, len(plan))
+    with (work / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    if folder.exists():
+        folder.rmdir()
+    replace_folder(work, folder)
+
+
+def rebuild_bundle(
+    out: Path, settings: TrainingSettings, train: Callable[..., None], on_progress: Progress | None = None
+) -> None:
+    """Makes model and catalogue from nothing: renders, fits the codec, writes the untrained pipeline, encodes, trains.
+
+    Each step is skipped when its result stands in ``out`` already, so a killed run goes on where it stopped.
+
+    Args:
+        train: ``train(catalogue, template, folder, settings)``.
+    """
+    codec, size = SpectrogramCodec(), SmallModel()
+    config = codec.config
+    shape = Shape(config.sampling_rate, 1, config.latent_channels, size.frames, codec.hop_length)
+    sounds, template, catalogue = out / "sounds", out / "untrained", out / "catalogue"
+    if not sounds.exists():
+        render_catalogue(sounds, shape, on_progress)
+    source = read_source(sounds)
+    if not template.exists():
+        _fit_codec(codec, [sounds / t.file_name for t in source.tracks if t.split == "train"], on_progress)
+        work = template.with_name(template.name + ".partial")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        corpus = [text for track in source.tracks for text in (track.caption, track.title)]
+        write_small_model(work, codec, corpus, settings.seed, size)
+        replace_folder(work, template)
+    if not catalogue.exists():
+        build_catalogue(
+            source, catalogue, (model := StableAudio(template)), Encoder(**model.encoder()),
+            on_track=(lambda done, total: on_progress("encoding tracks", done, total)) if on_progress else None,
+        )  # fmt: skip
+        record = read_json(catalogue / "catalogue.json", "a catalogue")
+        record["encoder"]["model"] = record["source"] = BUILTIN
+        write_json(catalogue / "catalogue.json", record)
+    train(Catalogue(catalogue), template, out / "model", settings)
+
+
+def _fit_codec(codec: SpectrogramCodec, paths: list[Path], on_progress: Progress | None) -> None:
+    def batches():  # type: ignore[no-untyped-def]
+        for start in range(0, len(paths), SOUNDS_AT_ONCE):
+            some = [torch.from_numpy(read_sound(path).samples) for path in paths[start : start + SOUNDS_AT_ONCE]]
+            yield torch.stack(some)
+            if on_progress:
+                on_progress("fitting the codec", min(len(paths), start + SOUNDS_AT_ONCE), len(paths))
+
+    codec.fit(batches())

@@ -1,0 +1,64 @@
+"""Plays tracks of the built-in catalogue: notes, instrument, tempo -> sound, through a General MIDI soundfont."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linernotes.demo.recipe import INSTRUMENTS, TEMPOS
+from linernotes.demo.tunes import TICKS_PER_QUARTER, Note, read_notes
+
+PEAK = 0.7
+FADE_S = 0.02
+LEAD_S = 0.03  # silence before the first note, so that its attack is inside the first frame
+
+
+def render_track(source: str, instrument: str, tempo: str, n_samples: int, rate_hz: int) -> np.ndarray:
+    """One track as it stands in the catalogue: mono ``[1, n_samples]`` float32, peak ``PEAK``.
+
+    Args:
+        source: ``collection/file`` or ``collection/file#index``, the ``source`` column of the catalogue.
+        instrument: a name of ``INSTRUMENTS``.
+        tempo: a name of ``TEMPOS``.
+        n_samples: length; a longer tune is cut with a short fade.
+        rate_hz: sampling rate.
+    """
+    collection, item = source.split("/", 1)
+    return render_notes(read_notes(collection, item), INSTRUMENTS[instrument], TEMPOS[tempo], n_samples, rate_hz)
+
+
+def render_notes(notes: Sequence[Note], program: int, quarters_per_minute: float, n_samples: int, rate_hz: int) -> np.ndarray:
+    """Notes played by a General MIDI ``program`` -> mono ``[1, n_samples]`` float32, peak ``PEAK``."""
+    import symusic
+
+    first = min(note.start for note in notes)
+    lead = round(LEAD_S * quarters_per_minute / 60 * TICKS_PER_QUARTER)
+    horizon = n_samples / rate_hz * quarters_per_minute / 60 * TICKS_PER_QUARTER
+    score = symusic.Score(TICKS_PER_QUARTER)
+    score.tempos.append(symusic.Tempo(0, qpm=quarters_per_minute))
+    track = symusic.Track("", program, False)
+    for note in notes:
+        start = note.start - first + lead
+        if start < horizon:
+            track.notes.append(symusic.Note(start, note.length, note.pitch, 90))
+    score.tracks.append(track)
+    sound = np.asarray(_synthesizer(rate_hz).render(score, stereo=False), dtype=np.float32)[0]
+    sound = np.pad(sound[:n_samples], (0, max(0, n_samples - sound.size)))
+    fade = round(FADE_S * rate_hz)
+    sound[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return (sound * (PEAK / max(float(np.abs(sound).max()), 1e-6)))[None].astype(np.float32)
+
+
+@cache
+def _synthesizer(rate_hz: int) -> Any:
+    import symusic
+
+    spec = importlib.util.find_spec("pretty_midi")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("the built-in catalogue is played with the soundfont of pretty_midi: pip install pretty_midi")
+    return symusic.Synthesizer(str(Path(spec.origin).parent / "TimGM6mb.sf2"), rate_hz, 0)

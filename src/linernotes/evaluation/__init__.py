@@ -1,0 +1,1 @@
+"""How linernotes knows that it is right: checks of attributions, and of the model they are made on."""

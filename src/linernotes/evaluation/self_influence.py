@@ -1,0 +1,92 @@
+"""Self-influence: unlearn training segments themselves; each one's own track must come first.
+
+A necessary test, far too weak to choose a method by (Choi et al. 2025, table 1; ../shared/evaluation.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from linernotes.attribution.prepare import prepare
+from linernotes.attribution.query import query_from_latents
+from linernotes.attribution.result import gather_tracks
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
+from linernotes.methods.contract import Progress, Query
+from linernotes.methods.unlearning import score
+from linernotes.models.contract import GenerativeModel
+from linernotes.settings import AttributionSettings
+
+
+@dataclass(frozen=True)
+class SelfRank:
+    """Where a training segment's own track stands when the segment is unlearned; 1 is best."""
+
+    track_id: str
+    title: str
+    start_s: float
+    track_rank: int
+    segment_rank: int
+
+
+def self_influence(
+    model: GenerativeModel,
+    catalogue: Catalogue,
+    settings: AttributionSettings,
+    segments: int,
+    folder: Path,
+    cache: Path | None = None,
+    on_progress: Progress | None = None,
+) -> list[SelfRank]:
+    """Ranks of ``segments`` training segments, drawn by ``settings.seed`` from different tracks as far as there are.
+
+    Args:
+        folder: where the sweep keeps its chunks.
+
+    Raises:
+        LinernotesError: the catalogue has fewer training segments.
+    """
+    rows = choose_segments(catalogue, segments, settings.seed)
+    prepared = prepare(model, catalogue, settings, cache, on_progress)
+    queries = [segment_query(catalogue, int(row)) for row in rows]
+    scores_qn = score(prepared, queries, settings, settings.seed, folder, settings.batch_size, on_progress).scores_qn
+    ranks = []
+    for row, scores_n in zip(rows, scores_qn, strict=True):
+        own = catalogue.track_n[row]
+        track_scores = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks))
+        track = catalogue.tracks[own]
+        ranks.append(
+            SelfRank(
+                track_id=track.track_id,
+                title=track.title,
+                start_s=float(catalogue.start_s_n[row]),
+                track_rank=1 + int((track_scores > track_scores[own]).sum()),
+                segment_rank=1 + int((scores_n > scores_n[row]).sum()),
+            )
+        )
+    return ranks
+
+
+def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarray:
+    """Rows of training segments with sound in them: one of every track first, then further ones."""
+    rows = catalogue.training_rows
+    loud = np.median(np.maximum(catalogue.loudness_db(rows), -120), axis=1) > -50
+    rows = np.random.default_rng(seed).permutation(rows[loud])
+    if len(rows) < segments:
+        raise LinernotesError(f"{catalogue.path} has {len(rows)} training segments with sound, not {segments}: ask for fewer")
+    _, first = np.unique(catalogue.track_n[rows], return_index=True)
+    further = np.setdiff1d(np.arange(len(rows)), first)
+    return rows[np.concatenate([np.sort(first), further])[:segments]]
+
+
+def segment_query(catalogue: Catalogue, row: int) -> Query:
+    """A training segment as a query."""
+    batch = catalogue.batch([row])
+    track = catalogue.tracks[catalogue.track_n[row]]
+    name = f"{track.track_id}@{catalogue.start_s_n[row]:.0f}s"
+    seconds = float(batch.seconds_n[0])
+    loudness_t = catalogue.loudness_db([row])[0]
+    return query_from_latents(name, batch.latents_nct[0], batch.text_nld[0], track.caption, seconds, loudness_t)

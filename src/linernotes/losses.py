@@ -1,0 +1,138 @@
+"""The sweep: item losses of a catalogue's segments on a noise bank, under one or several sets of weights.
+
+One pass over the data serves all weight sets: latents and conditioning are fetched once. Finished chunks are put on disk,
+so that a killed sweep goes on where it stopped and ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linernotes.artefacts import HASH_DIGITS, hash_arrays, hash_json, load_tensors, save_tensors
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
+from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.models.weights import ChangedWeights, hash_weights, using_weights
+from linernotes.noise import NoiseBank
+
+SEGMENTS_IN_CHUNK = 64
+DEFAULT_BATCH = 64
+
+Progress = Callable[[int, int], None]
+
+
+def item_losses(
+    model: GenerativeModel,
+    catalogue: Catalogue,
+    bank: NoiseBank,
+    weight_sets: Mapping[str, ChangedWeights],
+    folder: Path,
+    rows: np.ndarray | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    on_progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Item losses ``loss_nk`` [segments, draws] float32 under each of ``weight_sets``, by its name.
+
+    Args:
+        folder: holds the chunks while the sweep runs, and ``losses.safetensors`` after it; a finished one is read back.
+        rows: which segments; all if None.
+        batch_size: (segment, draw) pairs in one forward pass; does not change the result beyond rounding.
+        on_progress: called with forward passes of single pairs done and to do.
+
+    Raises:
+        LinernotesError: catalogue of another model; a loss is not finite; ``folder`` holds another sweep.
+    """
+    catalogue.require(model.codec_hash, model.text_hash, model.name)
+    rows = np.arange(len(catalogue)) if rows is None else np.asarray(rows)
+    header = {
+        "model": model.weights_hash,
+        "catalogue": catalogue.hash,
+        "noise": bank.hash,
+        "rows": hash_arrays({"rows": rows}),
+        "weights": {name: hash_weights(changed) for name, changed in weight_sets.items()},
+        "axes": "segments, draws",
+    }
+    path = folder / "losses.safetensors"
+    if path.exists():
+        return load_tensors(path, "item losses", header)[0]
+    sweep = hash_json(header)[:HASH_DIGITS]
+    total = len(rows) * len(bank) * len(weight_sets)
+    chunks: list[dict[str, Tensor]] = []
+    done = 0
+    for start in range(0, len(rows), SEGMENTS_IN_CHUNK):
+        some = rows[start : start + SEGMENTS_IN_CHUNK]
+        chunk_path = folder / f"chunk-{sweep}-{start:08d}.safetensors"
+        if chunk_path.exists():
+            chunks.append(load_tensors(chunk_path, "item losses, chunk", header)[0])
+            done += len(some) * len(bank) * len(weight_sets)
+        else:
+            batch = catalogue.batch(some)
+            condition = model.condition(batch.text_nld, batch.seconds_n)
+            losses = {name: torch.empty(len(some), len(bank)) for name in weight_sets}
+            for pairs, loss_bt, name in _passes(model, batch.latents_nct, condition, bank, weight_sets, batch_size):
+                losses[name].view(-1)[pairs] = loss_bt.mean(dim=1).cpu()
+                done += loss_bt.shape[0]
+                if on_progress:
+                    on_progress(done, total)
+            _require_finite(losses)
+            save_tensors(chunk_path, losses, "item losses, chunk", header)
+            chunks.append(losses)
+    result = {name: torch.cat([chunk[name] for chunk in chunks]) for name in weight_sets}
+    save_tensors(path, result, "item losses", header)
+    for chunk_path in folder.glob("chunk-*.safetensors"):
+        chunk_path.unlink()
+    return result
+
+
+def frame_losses(
+    model: GenerativeModel,
+    catalogue: Catalogue,
+    bank: NoiseBank,
+    weight_sets: Mapping[str, ChangedWeights],
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int = DEFAULT_BATCH,
+) -> dict[str, Tensor]:
+    """Per-frame losses ``loss_nkt`` [segments, draws, frames] of a few segments: the evidence of *where* in a track."""
+    batch = catalogue.batch(rows)
+    condition = model.condition(batch.text_nld, batch.seconds_n)
+    shape = (len(rows) * len(bank), catalogue.encoder.frames)
+    losses = {name: torch.empty(shape) for name in weight_sets}
+    for pairs, loss_bt, name in _passes(model, batch.latents_nct, condition, bank, weight_sets, batch_size):
+        losses[name][pairs] = loss_bt.cpu()
+    return {name: loss.view(len(rows), len(bank), -1) for name, loss in losses.items()}
+
+
+def _passes(
+    model: GenerativeModel,
+    latents_nct: Tensor,
+    condition: Conditioning,
+    bank: NoiseBank,
+    weight_sets: Mapping[str, ChangedWeights],
+    batch_size: int,
+) -> Iterator[tuple[slice, Tensor, str]]:
+    """Every (segment, draw) pair under every weight set: yields the pairs' slice, their ``loss_bt`` and the set's name."""
+    device = next(model.denoiser.parameters()).device
+    latents_nct, t_k, eps_kct = latents_nct.to(device), bank.t_k.to(device), bank.eps_kct.to(device)
+    draws = len(bank)
+    pairs = torch.arange(len(latents_nct) * draws, device=device)
+    with torch.inference_mode():
+        for start in range(0, len(pairs), batch_size):
+            chosen = slice(start, start + batch_size)
+            n, k = pairs[chosen] // draws, pairs[chosen] % draws
+            latents_bct, told, t_b, eps_bct = latents_nct[n], condition[n], t_k[k], eps_kct[k]
+            for name, changed in weight_sets.items():
+                with using_weights(model.denoiser, changed):
+                    yield chosen, model.loss_bt(latents_bct, told, t_b, eps_bct), name
+
+
+def _require_finite(losses: Mapping[str, Tensor]) -> None:
+    for name, loss_nk in losses.items():
+        if not bool(torch.isfinite(loss_nk).all()):
+            raise LinernotesError(
+                f"item losses under the weights {name!r} are no longer finite: unlearn with a smaller --step-size"
+            )

@@ -1,0 +1,113 @@
+"""Attribution by unlearning (AbU): make a copy of the model forget the query, and see which training items it loses.
+
+Wang et al. 2024 (arXiv 2406.09408) for images, Choi et al. 2025 (2506.18312) for music. Only the tensors that change are
+copied, never the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linernotes.curvature.diagonal import precondition
+from linernotes.errors import LinernotesError
+from linernotes.losses import DEFAULT_BATCH, item_losses
+from linernotes.methods.contract import Prepared, Progress, Query, Scores
+from linernotes.models.contract import GenerativeModel
+from linernotes.models.weights import ChangedWeights, all_finite, using_weights, with_gradients
+from linernotes.noise import stratified_times
+from linernotes.settings import UnlearningSettings
+
+ITEMS_AT_ONCE = 64
+
+
+def unlearn(
+    model: GenerativeModel,
+    fisher: dict[str, Tensor],
+    query: Query,
+    n_training: int,
+    settings: UnlearningSettings,
+    seed: int,
+    on_draws: Progress | None = None,
+) -> dict[str, Tensor]:
+    """The changed weights after unlearning ``query``, by parameter name.
+
+    theta' = theta + (a / N) (F + lambda)^-1 grad L(query)  (Wang et al. 2024, eq. 6), ``settings.steps`` times.
+
+    Args:
+        n_training: N, the number of training items.
+
+    Raises:
+        LinernotesError: every frame of the query is silent, or the weights are no longer finite.
+    """
+    parameters = model.layers(settings.layers)
+    changed = {name: p.detach().clone() for name, p in parameters.items()}
+    for step in range(settings.steps):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        gradient = query_gradient(model, query, changed, settings, generator, on_draws)
+        for name, direction in precondition(gradient, fisher, settings.damping).items():
+            changed[name] = changed[name] + settings.step_size / n_training * direction
+    if not all_finite(changed):
+        raise LinernotesError(
+            f"unlearning {query.name} left weights that are not finite: use a smaller --step-size or more --damping"
+        )
+    return changed
+
+
+def query_gradient(
+    model: GenerativeModel,
+    query: Query,
+    changed: ChangedWeights,
+    settings: UnlearningSettings,
+    generator: torch.Generator,
+    on_draws: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Gradient of the query's loss, averaged over draws and over heard frames, with respect to the ``changed`` weights."""
+    frames_t = query.heard_t if settings.mask_silence else torch.ones_like(query.heard_t)
+    if not bool(frames_t.any()):
+        raise LinernotesError(f"{query.name} is silent throughout: give a clip with sound in it, or --no-mask-silence")
+    device = next(model.denoiser.parameters()).device
+    weight_t = (frames_t / frames_t.sum()).to(device)
+    condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
+    parameters = {name: p for name, p in model.denoiser.named_parameters() if name in changed}
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    times = stratified_times(settings.gradient_draws, generator)
+    with using_weights(model.denoiser, changed), with_gradients(list(parameters.values())):
+        for start in range(0, settings.gradient_draws, ITEMS_AT_ONCE):
+            t_b = times[start : start + ITEMS_AT_ONCE]
+            eps_bct = torch.randn(len(t_b), *query.latents_ct.shape, generator=generator).to(device)
+            latents_bct = query.latents_ct.to(device).expand(len(t_b), -1, -1)
+            loss_bt = model.loss_bt(latents_bct, condition.repeat(len(t_b)), t_b.to(device), eps_bct)
+            loss = (loss_bt * weight_t).sum() / settings.gradient_draws
+            for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
+                total[name] += gradient
+            if on_draws:
+                on_draws(f"unlearning {query.name}", start + len(t_b), settings.gradient_draws)
+    return total
+
+
+def score(
+    prepared: Prepared,
+    queries: list[Query],
+    settings: UnlearningSettings,
+    seed: int,
+    folder: Path,
+    batch_size: int = DEFAULT_BATCH,
+    on_progress: Progress | None = None,
+) -> Scores:
+    """Scores of all segments for several queries, in one sweep over the data.
+
+    A segment's score is the mean over the noise bank of its item loss after unlearning minus before.
+    """
+    n_training = len(prepared.catalogue.training_rows)
+    changed = [unlearn(prepared.model, prepared.fisher, query, n_training, settings, seed, on_progress) for query in queries]
+    sets = {f"query-{i}": weights for i, weights in enumerate(changed)}
+    losses = item_losses(
+        prepared.model, prepared.catalogue, prepared.bank, sets, folder, batch_size=batch_size,
+        on_progress=(lambda done, total: on_progress("scoring the catalogue", done, total)) if on_progress else None,
+    )  # fmt: skip
+    differences = [(losses[name].double() - prepared.base_loss_nk.double()).mean(dim=1) for name in sets]
+    return Scores(np.stack([d.numpy() for d in differences]), changed)

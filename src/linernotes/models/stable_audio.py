@@ -1,0 +1,218 @@
+"""The adapter for Stable Audio pipelines in diffusers' folder layout: the built-in model and Stable Audio Open alike.
+
+Loads the parts by hand instead of through ``StableAudioPipeline.from_pretrained``, so that only safetensors are ever
+read (a pickle can run code) and no class is imported because a file names it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
+from diffusers.schedulers import CosineDPMSolverMultistepScheduler
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoTokenizer, T5EncoderModel
+from transformers.utils import logging as transformers_logging
+
+from linernotes.artefacts import hash_files, read_json
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.models.codec import SpectrogramCodec
+from linernotes.models.contract import Conditioning, Shape, best_device, diffusion_loss_bt
+from linernotes.settings import LayerKind
+
+CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
+WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+LAYER_PATTERNS: dict[LayerKind, tuple[str, ...]] = {
+    "all": ("",),
+    "self-attention": ("attn1.",),
+    "cross-attention": ("attn2.",),
+    "cross-attention-kv": ("attn2.to_k.", "attn2.to_v."),
+    "mlp": ("ff.",),
+}
+DEFAULT_SAMPLING = {"steps": 100, "guidance": 7.0}  # those of StableAudioPipeline
+
+
+class StableAudio:
+    """``GenerativeModel`` over the parts of a Stable Audio pipeline. See ``models/contract.py`` for the methods."""
+
+    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
+        check_folder(folder)
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        diffusers_logging.set_verbosity_error()
+        diffusers_logging.disable_progress_bar()
+        self.device = device or best_device()
+        self.name = folder.resolve().name
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            self.codec = self._part(CODECS[read_json(folder / "vae/config.json", "a model")["_class_name"]], folder / "vae")
+            self.text_encoder = self._part(T5EncoderModel, folder / "text_encoder")
+            self.projection = self._part(StableAudioProjectionModel, folder / "projection_model")
+            self.denoiser: nn.Module = self._part(StableAudioDiTModel, folder / "transformer")
+            self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise LinernotesError(
+                f"{folder} could not be loaded as a Stable Audio pipeline ({_brief(error)}): copy it anew"
+            ) from error
+        config: Any = self.denoiser.config
+        codec_config: Any = self.codec.config
+        self.shape = Shape(
+            rate_hz=codec_config.sampling_rate,
+            channels=codec_config.audio_channels,
+            latent_channels=config.in_channels,
+            frames=config.sample_size,
+            frame_samples=self.codec.hop_length,
+        )
+        generation = folder / "generation.json"
+        self.sampling = {**DEFAULT_SAMPLING, **(read_json(generation, "a model") if generation.exists() else {})}
+        self.rotary = self._rotary(config)
+        self.codec_hash = _hash_parts(folder, "vae")
+        self.text_hash = _hash_parts(folder, "text_encoder", "tokenizer")
+        self.weights_hash = _hash_parts(folder, "transformer", "projection_model")
+
+    def encoder(self) -> dict[str, Any]:
+        """Sizes and hashes of what turns sound and text into numbers, for a catalogue's record."""
+        text = self.embed_text([""])
+        return {
+            "model": self.name, "codec_hash": self.codec_hash, "text_hash": self.text_hash,
+            "rate_hz": self.shape.rate_hz, "channels": self.shape.channels, "latent_channels": self.shape.latent_channels,
+            "frames": self.shape.frames, "frame_samples": self.shape.frame_samples,
+            "text_tokens": text.shape[1], "text_dim": text.shape[2],
+        }  # fmt: skip
+
+    def _part(self, kind: Any, folder: Path) -> Any:
+        dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
+        part = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **{dtype: torch.float32})
+        return part.to(self.device).eval().requires_grad_(False)
+
+    def _rotary(self, config: Any) -> tuple[Tensor, Tensor]:
+        positions = config.sample_size + 1  # the global token stands before the frames
+        cos, sin = get_1d_rotary_pos_embed(
+            config.attention_head_dim // 2, positions, use_real=True, repeat_interleave_real=False
+        )
+        return cos.to(self.device), sin.to(self.device)
+
+    def encode(self, sound_bcs: Tensor) -> Tensor:
+        with torch.inference_mode():
+            latents = self.codec.encode(sound_bcs.to(self.device)).latent_dist.mode()
+        return latents.clone()
+
+    def decode(self, latents_bct: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return self.codec.decode(latents_bct.to(self.device)).sample.clone()
+
+    def embed_text(self, prompts: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        with torch.inference_mode():
+            hidden_bld = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        return (hidden_bld * tokens.attention_mask[:, :, None]).clone()
+
+    def condition(self, text_bld: Tensor, seconds_b: Tensor) -> Conditioning:
+        return project(self.projection, text_bld.to(self.device), seconds_b.to(self.device))
+
+    def path(self, t_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Stable Audio's cosine path: alpha = cos(pi t / 2), sigma = sin(pi t / 2)."""
+        return torch.cos(t_b * math.pi / 2), torch.sin(t_b * math.pi / 2)
+
+    def target(self, latents_bct: Tensor, eps_bct: Tensor, alpha_b: Tensor, sigma_b: Tensor) -> Tensor:
+        """v = alpha eps - sigma z_0 (Salimans & Ho 2022, sec. 4)."""
+        return alpha_b[:, None, None] * eps_bct - sigma_b[:, None, None] * latents_bct
+
+    def predict(self, noisy_bct: Tensor, t_b: Tensor, condition: Conditioning) -> Tensor:
+        c = condition.tensors
+        return self.denoiser(noisy_bct, t_b, c["tokens"], c["summary"], self.rotary, return_dict=False)[0]
+
+    def loss_bt(self, latents_bct: Tensor, condition: Conditioning, t_b: Tensor, eps_bct: Tensor) -> Tensor:
+        return diffusion_loss_bt(self, latents_bct, condition, t_b, eps_bct)
+
+    def layers(self, kind: LayerKind) -> dict[str, nn.Parameter]:
+        if kind not in LAYER_PATTERNS:
+            raise UsageError(f"there are no layers {kind!r}: choose one of {', '.join(LAYER_PATTERNS)}")
+        blocks = ((n, p) for n, p in self.denoiser.named_parameters() if n.startswith("transformer_blocks."))
+        return {n: p for n, p in blocks if any(pattern in n for pattern in LAYER_PATTERNS[kind])}
+
+    def sample(self, prompt: str, seconds: float, seed: int, on_step: Callable[[int, int], None] | None = None) -> Tensor:
+        """Latents ``[1, C, T]`` by the pipeline's own sampler. Noise is drawn on the CPU: a seed means the same anywhere."""
+        pipeline = StableAudioPipeline(
+            vae=self.codec, text_encoder=self.text_encoder, projection_model=self.projection,
+            tokenizer=self.tokenizer, transformer=self.denoiser, scheduler=self.scheduler,
+        )  # fmt: skip
+        pipeline.set_progress_bar_config(disable=True)
+        steps = int(self.sampling["steps"])
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.randn(1, self.shape.latent_channels, self.shape.frames, generator=generator)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="torchsde")  # it complains of rounding at the ends of the schedule
+            latents = pipeline(
+                prompt,
+                audio_end_in_s=seconds,
+                num_inference_steps=steps,
+                guidance_scale=self.sampling["guidance"],
+                latents=start.to(self.device),
+                generator=generator,
+                output_type="latent",
+                callback=(lambda done, _t, _latents: on_step(done + 1, steps)) if on_step else None,
+            ).audios
+        return latents.clone()
+
+
+def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> Conditioning:
+    """The pipeline's conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a summary."""
+    out = projection(text_hidden_states=text_bld, start_seconds=torch.zeros_like(seconds_b), end_seconds=seconds_b)
+    silent = (text_bld == 0).all(-1, keepdim=True)  # padding stays exactly zero after the projection, as in the pipeline
+    text = out.text_hidden_states.masked_fill(silent, 0)
+    start, end = out.seconds_start_hidden_states, out.seconds_end_hidden_states
+    return Conditioning({"tokens": torch.cat([text, start, end], dim=1), "summary": torch.cat([start, end], dim=2)})
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses, before anything is read, what is not a Stable Audio pipeline in safetensors.
+
+    Raises:
+        LinernotesError: no such folder, another pipeline, a part is missing or is there only in pickle form.
+    """
+    if folder.is_file():
+        if any(folder.match(pattern) for pattern in PICKLES):
+            raise LinernotesError(
+                f"{folder} is a pickle, which can run code and is never loaded: convert it to a folder of safetensors"
+            )
+        raise LinernotesError(f"{folder} is a file, not a model: give the folder that holds model_index.json")
+    if not folder.exists():
+        raise LinernotesError(f"there is no model at {folder}: check the path")
+    kind = read_json(folder / "model_index.json", "a diffusers pipeline").get("_class_name")
+    if kind != "StableAudioPipeline":
+        raise LinernotesError(f"{folder} holds a {kind}, and only StableAudioPipeline is supported: give another model")
+    for name in WEIGHT_FOLDERS:
+        part = folder / name
+        if any(part.glob("*.safetensors")):
+            continue
+        pickles = sorted(path.name for pattern in PICKLES for path in part.glob(pattern))
+        if pickles:
+            raise LinernotesError(
+                f"{part / pickles[0]} is a pickle, which can run code and is never loaded: convert it to safetensors"
+            )
+        raise LinernotesError(f"{part} holds no safetensors weights: copy the model anew")
+
+
+def _hash_parts(folder: Path, *parts: str) -> str:
+    files = [path for part in parts for path in (folder / part).iterdir() if path.suffix in {".safetensors", ".json", ".model"}]
+    return hash_files(files, folder)
+
+
+def _brief(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

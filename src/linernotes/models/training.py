@@ -1,0 +1,153 @@
+"""Trains a small pipeline's denoiser and conditioning projection: latents, text, durations -> a model folder.
+
+AdamW with warm-up and cosine decay, an exponential moving average of the weights, and dropout of the conditioning for
+classifier-free guidance. What a step draws depends on the seed and the step's number alone, so a killed run that is
+started again ends in the same weights as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from linernotes.artefacts import hash_arrays, hash_json, load_tensors, replace_folder, save_tensors, write_json
+from linernotes.errors import LinernotesError
+from linernotes.models.contract import Conditioning
+from linernotes.models.stable_audio import StableAudio, project
+from linernotes.noise import stratified_times
+from linernotes.settings import TrainingSettings
+
+WARM_UP_STEPS = 200
+CHECKPOINT_EVERY = 250
+LONGEST_GRADIENT = 1.0
+
+
+def train(
+    template: Path,
+    folder: Path,
+    latents_nct: Tensor,
+    text_nld: Tensor,
+    seconds_n: Tensor,
+    settings: TrainingSettings,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> None:
+    """Trains the pipeline in ``template`` on segments and writes the trained pipeline to ``folder``.
+
+    A run in progress lives in ``folder`` + ``.partial``; calling again with the same arguments goes on from its last
+    checkpoint. ``on_step(done, total, loss)`` reports progress.
+
+    Raises:
+        LinernotesError: nothing to train on, another run's partial state is there, or the loss is no longer finite.
+    """
+    if not len(latents_nct):
+        raise LinernotesError("the catalogue holds no training segments: add tracks whose split is 'train'")
+    work = folder.with_name(folder.name + ".partial")
+    data = {"latents": latents_nct.numpy(), "text": text_nld.numpy(), "seconds": seconds_n.numpy()}
+    run = {"settings": hash_json(settings.model_dump()), "data": hash_arrays(data)}
+    if not work.exists():
+        shutil.copytree(template, work)
+    model = StableAudio(work)
+    parts = nn.ModuleDict({"transformer": model.denoiser, "projection_model": model.projection}).requires_grad_(True)
+    latents_nct, text_nld, seconds_n = (x.to(model.device) for x in (latents_nct, text_nld, seconds_n))
+    parameters = dict(parts.named_parameters())
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    optimiser = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    done, losses = _resume(work, run, parameters, average, optimiser)
+
+    parts.train()
+    for step in range(done, settings.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _rate(step, settings.steps)
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        loss = _loss(model, latents_nct, text_nld, seconds_n, settings, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters.values(), LONGEST_GRADIENT)
+        optimiser.step()
+        # a young average forgets faster, or it would remember the random start
+        decay = min(settings.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise LinernotesError(f"the loss at step {step + 1} is {losses[-1]}: train with a smaller --learning-rate")
+        if on_step:
+            on_step(step + 1, settings.steps, losses[-1])
+        if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < settings.steps:
+            _checkpoint(work, run, step + 1, losses, parameters, average, optimiser)
+
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(average[name])
+    model.denoiser.save_pretrained(work / "transformer")  # type: ignore[operator]
+    model.projection.save_pretrained(work / "projection_model")
+    (work / "checkpoint.safetensors").unlink(missing_ok=True)
+    with (work / "training_loss.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "loss"])
+        writer.writerows((i + 1, f"{loss:.6f}") for i, loss in enumerate(losses))
+    write_json(work / "training.json", {"settings": settings.model_dump(), "segments": len(latents_nct), **run})
+    replace_folder(work, folder)
+
+
+def _loss(
+    model: StableAudio, latents_nct: Tensor, text_nld: Tensor, seconds_n: Tensor, settings: TrainingSettings,
+    generator: torch.Generator,
+) -> Tensor:  # fmt: skip
+    """The mean loss of one random batch. Times are stratified over (0, 1): still uniform, with less variance."""
+    size, device = settings.batch_size, latents_nct.device
+    rows = torch.randint(len(latents_nct), (size,), generator=generator)
+    t_b = stratified_times(size, generator)
+    latents_bct = latents_nct[rows.to(device)]
+    eps_bct = torch.randn(latents_bct.shape, generator=generator).to(device)
+    dropped = torch.rand(size, generator=generator) < settings.drop_condition
+    full = project(model.projection, text_nld[rows.to(device)], seconds_n[rows.to(device)])
+    tokens = full.tensors["tokens"].masked_fill(dropped.to(device)[:, None, None], 0)
+    condition = Conditioning({**full.tensors, "tokens": tokens})
+    return model.loss_bt(latents_bct, condition, t_b.to(device), eps_bct).mean()
+
+
+def _rate(step: int, steps: int) -> float:
+    warm_up = min(WARM_UP_STEPS, max(1, steps // 10))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def _checkpoint(
+    work: Path, run: dict[str, str], step: int, losses: list[float], parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor], optimiser: torch.optim.Optimizer,
+) -> None:  # fmt: skip
+    tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
+    for name, parameter in parameters.items():
+        state = optimiser.state[parameter]
+        tensors |= {f"weights/{name}": parameter, f"average/{name}": average[name]}
+        tensors |= {f"first/{name}": state["exp_avg"], f"second/{name}": state["exp_avg_sq"]}
+    save_tensors(work / "checkpoint.safetensors", tensors, "training checkpoint", {**run, "step": step})
+
+
+def _resume(
+    work: Path, run: dict[str, str], parameters: dict[str, nn.Parameter], average: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> tuple[int, list[float]]:  # fmt: skip
+    path = work / "checkpoint.safetensors"
+    if not path.exists():
+        return 0, []
+    tensors, header = load_tensors(path, "training checkpoint", run)
+    step = int(header["step"])
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[f"weights/{name}"])
+            average[name].copy_(tensors[f"average/{name}"])
+            optimiser.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": tensors[f"first/{name}"].to(parameter.device),
+                "exp_avg_sq": tensors[f"second/{name}"].to(parameter.device),
+            }
+    return step, tensors["losses"].tolist()

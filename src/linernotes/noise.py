@@ -1,0 +1,48 @@
+"""The noise bank: K fixed draws (t_k, eps_k). Two sets of weights are only ever compared on the same bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
+
+
+@dataclass(frozen=True)
+class NoiseBank:
+    """Times ``t_k`` in (0, 1) and noise ``eps_kct``, shared by every item; made from ``seed``."""
+
+    t_k: Tensor
+    eps_kct: Tensor
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.t_k)
+
+    @cached_property
+    def hash(self) -> str:
+        return hash_arrays({"t": self.t_k.numpy(), "eps": self.eps_kct.numpy()})
+
+    def save(self, path: Path) -> None:
+        save_tensors(path, {"t_k": self.t_k, "eps_kct": self.eps_kct}, "noise bank", {"seed": self.seed, "noise": self.hash})
+
+    @classmethod
+    def load(cls, path: Path) -> NoiseBank:
+        tensors, header = load_tensors(path, "noise bank")
+        return cls(tensors["t_k"], tensors["eps_kct"], header["seed"])
+
+
+def draw_bank(draws: int, channels: int, frames: int, seed: int) -> NoiseBank:
+    """A bank of ``draws`` draws. Times are stratified: one uniform draw in each of ``draws`` equal parts of (0, 1)."""
+    generator = torch.Generator().manual_seed(seed)
+    t_k = stratified_times(draws, generator)
+    return NoiseBank(t_k, torch.randn(draws, channels, frames, generator=generator), seed)
+
+
+def stratified_times(draws: int, generator: torch.Generator) -> Tensor:
+    """``draws`` times, one in each equal part of (0, 1), in increasing order."""
+    return (torch.arange(draws) + torch.rand(draws, generator=generator)) / draws

@@ -1,0 +1,1 @@
+"""Pages from an attribution. Nothing is computed here but pictures."""

@@ -1,0 +1,61 @@
+"""The page of one attribution: a self-contained HTML file that plays, compares and says how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from linernotes.artefacts import replacing
+from linernotes.attribution.result import Attribution, TrackScore
+from linernotes.audio import Sound
+from linernotes.report.pictures import evidence_svg, player_source, scores_svg, spectrogram_png
+
+
+@dataclass(frozen=True)
+class ShownTrack:
+    """A track of the page: its place, its sound from where its best segment begins, and the evidence there."""
+
+    score: TrackScore
+    details: Sequence[tuple[str, str]]  # label and text: album, key, licence, ...
+    sound: Sound | None  # None when the recording is no longer where it was
+    change_t: np.ndarray  # change of loss per frame of its best segment
+
+
+def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: Sequence[ShownTrack], command: str) -> None:
+    """Writes ``report.html``. ``command`` repeats the attribution."""
+    training = [t.score for t in attribution.tracks if t.split == "train"]
+    decoys = [t.score for t in attribution.tracks if t.split == "decoy"]
+    best = max((t.score.score for t in shown), default=1.0)
+    highest = max((float(np.abs(t.change_t).max()) for t in shown), default=1.0)
+    tracks = [
+        {
+            "score": t.score,
+            "details": t.details,
+            "width": max(0.0, 100 * t.score.score / best) if best > 0 else 0.0,
+            "audio": player_source(t.sound) if t.sound else None,
+            "spectrogram": spectrogram_png(t.sound) if t.sound else None,
+            "seconds": t.sound.seconds if t.sound else 0.0,
+            "evidence": evidence_svg(t.change_t, highest),
+        }
+        for t in shown
+    ]
+    environment = Environment(loader=PackageLoader("linernotes.report", "."), autoescape=True, undefined=StrictUndefined)
+    environment.filters["clock"] = lambda s: f"{int(s) // 60}:{int(s) % 60:02d}"
+    page = environment.get_template("page.html.j2").render(
+        a=attribution,
+        query={
+            "audio": player_source(query_sound),
+            "spectrogram": spectrogram_png(query_sound),
+            "seconds": query_sound.seconds,
+        },
+        tracks=tracks,
+        scores=scores_svg(training, decoys),
+        n_training=len(training),
+        command=command,
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")

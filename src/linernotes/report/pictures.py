@@ -1,0 +1,95 @@
+"""Pictures and sound for a page, as data URLs: spectrograms, evidence strips, the distribution of scores, players."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import soundfile
+from matplotlib import colormaps, rc_context
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.signal import ShortTimeFFT
+from scipy.signal.windows import hann
+
+from linernotes.audio import Sound
+
+RANGE_DB = 70.0
+LOWEST_HZ, HIGHEST_HZ = 60.0, 10000.0
+PICTURE_ROWS, PICTURE_COLUMNS = 160, 560
+WINDOW_S, HOP_S = 0.064, 0.010
+INK, ACCENT, DECOY, FAINT = "#22252b", "#b4472e", "#3d6f8e", "#c9c4b8"
+
+
+def spectrogram_png(sound: Sound) -> str:
+    """Spectrogram with a logarithmic frequency axis from 60 Hz to 10 kHz and a range of 70 dB, without axes."""
+    rate = sound.rate_hz
+    window = round(WINDOW_S * rate)
+    transform = ShortTimeFFT(hann(window, sym=False), hop=round(HOP_S * rate), fs=rate, mfft=2 * window)
+    level_db = 20 * np.log10(np.abs(transform.stft(sound.samples.mean(axis=0))) + 1e-7)
+    rows_hz = np.geomspace(LOWEST_HZ, min(HIGHEST_HZ, rate / 2 * 0.99), PICTURE_ROWS)
+    picture = level_db[np.round(rows_hz / transform.delta_f).astype(int)][::-1]
+    scaled = np.clip((picture - picture.max()) / RANGE_DB + 1, 0, 1)
+    image = Image.fromarray((colormaps["magma"](scaled)[..., :3] * 255).astype(np.uint8))
+    image = image.resize((PICTURE_COLUMNS, PICTURE_ROWS), Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return _data_url("image/png", buffer.getvalue())
+
+
+def player_source(sound: Sound) -> str:
+    """The sound as MP3, which every browser plays."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(sound.samples, -1, 1).T, sound.rate_hz, format="MP3")
+    return _data_url("audio/mpeg", buffer.getvalue())
+
+
+def evidence_svg(change_t: np.ndarray, highest: float) -> str:
+    """Bars of a per-frame change of loss, upward where the loss rose; ``highest`` is the scale's top."""
+    n = len(change_t)
+    bars = []
+    for i, value in enumerate(change_t / max(highest, 1e-12)):
+        height = float(np.clip(abs(value), 0, 1)) * 20
+        y, colour = (20 - height, ACCENT) if value >= 0 else (20.0, FAINT)
+        bars.append(f'<rect x="{i + 0.08:.2f}" y="{y:.2f}" width="0.84" height="{height:.2f}" fill="{colour}"/>')
+    axis = f'<line x1="0" x2="{n}" y1="20" y2="20" stroke="{INK}" stroke-width="0.3" opacity="0.4"/>'
+    return (
+        f'<svg viewBox="0 0 {n} 26" preserveAspectRatio="none" class="evidence" aria-hidden="true">{"".join(bars)}{axis}</svg>'
+    )
+
+
+def scores_svg(training: Sequence[float], decoys: Sequence[float]) -> str:
+    """Scores of all tracks from first to last, training tracks and decoys apart."""
+    with rc_context({"svg.hashsalt": "linernotes", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}):
+        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        top = max([*training, *decoys, 1e-12])
+        edges = np.linspace(min([*training, *decoys, 0.0]), top, 60)
+        axes.hist(training, bins=list(edges), color=FAINT, label=f"{len(training)} training tracks")
+        if decoys:
+            axes.hist(
+                decoys,
+                bins=list(edges),
+                histtype="step",
+                color=DECOY,
+                linewidth=1.4,
+                label=f"{len(decoys)} decoys, never trained on",
+            )
+        for score in sorted(training, reverse=True)[:10]:
+            axes.axvline(score, ymax=0.12, color=ACCENT, linewidth=1.6)
+        axes.plot([], [], color=ACCENT, label="the ten first tracks")
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_xlabel("score: how much worse the copy that forgot the clip is at the track")
+        axes.set_ylabel("tracks")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,80 @@
+"""Tiny real models and catalogues: the same classes as the shipped ones, small enough to run in a moment."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from linernotes.catalog.ingest import build_catalogue
+from linernotes.catalog.source import read_source
+from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.models.codec import SpectrogramCodec
+from linernotes.models.small import SmallModel, write_small_model
+from linernotes.models.stable_audio import StableAudio
+
+RATE_HZ = 8000
+SIZE = SmallModel(frames=8, layers=2, heads=2, head_dim=16, text_dim=32, text_layers=1, prompt_tokens=12, vocabulary=300,
+                  sampling_steps=4)  # fmt: skip
+FRAME_SAMPLES = 512
+SEGMENT_SAMPLES = SIZE.frames * FRAME_SAMPLES
+
+
+def tone(hz: float, samples: int, seed: int = 0) -> np.ndarray:
+    """A decaying tone with a little noise, ``[samples]`` float32."""
+    t = np.arange(samples) / RATE_HZ
+    noise = np.random.default_rng(seed).standard_normal(samples) * 0.01
+    return (0.5 * np.sin(2 * np.pi * hz * t) * np.exp(-t) + noise).astype(np.float32)
+
+
+def write_recordings(folder: Path, lengths: list[int], decoys: int = 0) -> Path:
+    """An audiofolder of tones, one a length in samples; the last ``decoys`` are decoys."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i, length in enumerate(lengths):
+        soundfile.write(folder / f"tone{i}.wav", tone(200 + 60 * i, length, i), RATE_HZ, subtype="FLOAT")
+        split = "decoy" if i >= len(lengths) - decoys else "train"
+        rows.append({"file_name": f"tone{i}.wav", "title": f"Tone {i}", "artist": "The Oscillators", "caption": f"tone {i % 3}", "split": split})
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def write_model(folder: Path, seed: int = 0) -> Path:
+    codec = SpectrogramCodec(RATE_HZ, n_fft=256, spectrogram_hop=128, mels=24, patch=4, latent_channels=6)
+    sounds = np.stack([tone(150 + 50 * i, SEGMENT_SAMPLES, i) for i in range(20)])
+    codec.fit([torch.from_numpy(sounds)[:, None]])
+    write_small_model(folder, codec, ["tone 0", "tone 1", "tone 2", "a low tone"], seed, SIZE)
+    return folder
+
+
+def encoder_of(model: StableAudio) -> Encoder:
+    return Encoder(**model.encoder())
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def model(model_path: Path) -> StableAudio:
+    return StableAudio(model_path)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lengths = [SEGMENT_SAMPLES * k // 4 for k in (4, 8, 5, 4, 6, 4, 9, 4, 4, 3)]
+    return write_recordings(tmp_path_factory.mktemp("sounds") / "recordings", lengths, decoys=3)
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory: pytest.TempPathFactory, recordings: Path, model: StableAudio) -> Catalogue:
+    path = tmp_path_factory.mktemp("catalogues") / "tones"
+    return build_catalogue(read_source(recordings), path, model, encoder_of(model))

@@ -1,0 +1,97 @@
+"""Sound: what is read is what was written, and nothing damaged passes for whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from linernotes.audio import AudioError, Sound, loudness_db, read_sound, write_sound
+from linernotes.errors import LinernotesError
+
+RATE_HZ = 48000  # a rate Opus has
+FORMATS = {
+    "a.wav": {},
+    "b.wav": {"subtype": "FLOAT"},
+    "a.flac": {},
+    "a.ogg": {},
+    "a.opus": {"format": "OGG", "subtype": "OPUS"},
+    "a.mp3": {},
+}
+
+
+def noise(seconds: float = 2.0) -> np.ndarray:
+    return (np.random.default_rng(0).standard_normal((round(seconds * RATE_HZ), 2)) * 0.1).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_reads_whole(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, noise(), RATE_HZ, **FORMATS[name])
+    sound = read_sound(tmp_path / name)
+    assert sound.samples.shape[0] == 2
+    assert sound.seconds == pytest.approx(2.0, abs=0.05)  # MP3 pads to whole frames of 24 ms
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_truncated_file_is_refused(tmp_path: Path, name: str, share: float) -> None:
+    """Decoders return such files silently short; linernotes never does."""
+    path = tmp_path / name
+    soundfile.write(path, noise(), RATE_HZ, **FORMATS[name])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(AudioError) as caught:
+        read_sound(path)
+    assert caught.value.reason in ("truncated", "undecodable")
+
+
+def damage(path: Path, kind: str) -> None:
+    samples = noise(0.5)
+    if kind == "damaged":
+        samples[100] = np.nan
+        soundfile.write(path, samples, RATE_HZ, subtype="FLOAT")
+    elif kind == "silent":
+        soundfile.write(path, samples * 0, RATE_HZ)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "mislabelled":
+        soundfile.write(path, samples, RATE_HZ, format="FLAC")
+    elif kind == "undecodable":
+        path.write_text("This is no sound, only words that go on for a while.")
+
+
+@pytest.mark.parametrize("kind", ["damaged", "silent", "empty", "mislabelled", "undecodable", "missing"])
+def test_bad_files_are_named_with_their_reason(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "sound.wav"
+    damage(path, kind)
+    with pytest.raises(AudioError, match=r"sound\.wav is") as caught:
+        read_sound(path)
+    assert caught.value.reason == kind
+
+
+def test_resampling_keeps_a_tone_where_it_was() -> None:
+    t = np.arange(RATE_HZ) / RATE_HZ
+    sound = Sound(np.sin(2 * np.pi * 1000 * t)[None].astype(np.float32), RATE_HZ).converted(16000, 1)
+    spectrum = np.abs(np.fft.rfft(sound.samples[0]))
+    assert sound.samples.shape == (1, 16000)
+    assert spectrum.argmax() == 1000  # one second: bin number = frequency
+
+
+def test_channels_are_averaged_or_repeated() -> None:
+    stereo = Sound(np.array([[1.0, 0.0], [0.0, 0.5]], dtype=np.float32), RATE_HZ)
+    mono = stereo.converted(RATE_HZ, 1)
+    np.testing.assert_array_equal(mono.samples, [[0.5, 0.25]])
+    np.testing.assert_array_equal(mono.converted(RATE_HZ, 2).samples, [[0.5, 0.25], [0.5, 0.25]])
+
+
+def test_loudness_of_a_full_scale_sine_is_three_db_below_full_scale() -> None:
+    sine = np.sin(2 * np.pi * 10 * np.arange(1000) / 1000)[None]
+    assert loudness_db(sine, 500) == pytest.approx([-3.0103, -3.0103], abs=1e-3)
+
+
+def test_a_clip_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LinernotesError, match=r"\.flac, \.wav or \.ogg"):
+        write_sound(tmp_path / "clip.xyz", Sound(noise().T, RATE_HZ))
+    assert list(tmp_path.iterdir()) == []

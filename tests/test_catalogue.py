@@ -1,0 +1,146 @@
+"""The catalogue: all of the sound, in order, once; everything else named with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, encoder_of, tone, write_model, write_recordings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linernotes.catalog.ingest import build_catalogue, cut_sound
+from linernotes.catalog.source import read_source
+from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.errors import LinernotesError
+from linernotes.models.stable_audio import StableAudio
+
+CUTTING = Encoder("none", "", "", RATE_HZ, 1, 6, 8, FRAME_SAMPLES, 12, 32)
+
+
+@given(st.integers(FRAME_SAMPLES, 5 * SEGMENT_SAMPLES))
+def test_segments_put_together_are_the_track(samples: int) -> None:
+    """Nothing of a track is lost but a remainder shorter than one frame, and padding is silence that is marked."""
+    track = np.random.default_rng(0).standard_normal((1, samples)).astype(np.float32)
+    cut = cut_sound(track, CUTTING)
+    joined = cut.samples_ncs.transpose(1, 0, 2).reshape(1, -1)
+    kept = round(cut.seconds_n.sum() * RATE_HZ)
+    assert samples - kept < FRAME_SAMPLES
+    np.testing.assert_array_equal(joined[:, :kept], track[:, :kept])
+    assert not joined[:, kept:].any()
+    content_frames = int(np.isfinite(cut.loudness_nt).sum())
+    assert content_frames == sum(-(-round(s * RATE_HZ) // FRAME_SAMPLES) for s in cut.seconds_n)
+
+
+def test_segments_follow_their_tracks(catalogue: Catalogue, recordings: Path) -> None:
+    assert len(catalogue.tracks) == 10
+    assert catalogue.record["decoys"] == 3
+    seconds = np.bincount(catalogue.track_n, weights=catalogue.seconds_n)
+    lengths = [soundfile.info(recordings / track.file_name).duration for track in catalogue.tracks]
+    assert seconds == pytest.approx(lengths)
+    assert {catalogue.tracks[t].split for t in catalogue.track_n[catalogue.training_rows]} == {"train"}
+
+
+def test_latents_are_those_of_the_model(catalogue: Catalogue, recordings: Path, model: StableAudio) -> None:
+    samples, _ = soundfile.read(recordings / "tone0.wav", dtype="float32")
+    latents = model.encode(torch.from_numpy(samples)[None, None])
+    assert torch.equal(catalogue.batch([0]).latents_nct, latents.half().float())
+
+
+def test_conditioning_is_that_of_the_caption(catalogue: Catalogue, model: StableAudio) -> None:
+    batch = catalogue.batch(range(len(catalogue)))
+    captions = [catalogue.tracks[t].caption for t in catalogue.track_n]
+    torch.testing.assert_close(batch.text_nld, model.embed_text(captions), rtol=1e-4, atol=1e-5)  # batches round differently
+
+
+def test_a_killed_build_resumes_and_ends_the_same(
+    tmp_path: Path, recordings: Path, model: StableAudio, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linernotes.catalog.ingest.TRACKS_IN_PIECE", 2)
+    calls = 0
+
+    class Killed(StableAudio):
+        def encode(self, sound_bcs: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            if calls == 6:
+                raise KeyboardInterrupt
+            return super().encode(sound_bcs)
+
+    source, path = read_source(recordings), tmp_path / "tones"
+    killed = Killed.__new__(Killed)
+    killed.__dict__ = model.__dict__
+    with pytest.raises(KeyboardInterrupt):
+        build_catalogue(source, path, killed, encoder_of(model))
+    assert not path.exists()
+    calls = 7
+    resumed = build_catalogue(source, path, killed, encoder_of(model))
+    assert calls - 7 < len(catalogue.tracks)  # the finished pieces were not encoded again
+    assert resumed.hash == catalogue.hash
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tones"]
+
+
+@pytest.fixture
+def flawed(tmp_path: Path) -> Path:
+    """A folder with one of each flaw."""
+    folder = write_recordings(tmp_path / "flawed", [SEGMENT_SAMPLES] * 7)
+    (folder / "tone1.wav").write_bytes((folder / "tone1.wav").read_bytes()[:2000])
+    bad = tone(300, SEGMENT_SAMPLES)
+    bad[5] = np.nan
+    soundfile.write(folder / "tone2.wav", bad, RATE_HZ, subtype="FLOAT")
+    soundfile.write(folder / "tone3.wav", bad[10:] * 0, RATE_HZ)
+    (folder / "tone4.wav").write_bytes((folder / "tone0.wav").read_bytes())
+    (folder / "tone5.wav").unlink()
+    soundfile.write(folder / "tone6.wav", tone(500, FRAME_SAMPLES // 2), RATE_HZ)
+    soundfile.write(folder / "stray.wav", tone(600, SEGMENT_SAMPLES), RATE_HZ)
+    with (folder / "metadata.csv").open("a") as file:
+        file.write("tone0.wav,Again,,,train\n../outside.wav,Out,,,train\nnotes.txt,Notes,,,train\n,No name,,,train\n")
+    (folder / "notes.txt").write_text("not a recording")
+    return folder
+
+
+def test_every_flaw_is_named_and_the_rest_goes_in(tmp_path: Path, flawed: Path, model: StableAudio) -> None:
+    catalogue = build_catalogue(read_source(flawed), tmp_path / "out", model, encoder_of(model))
+    reasons = {reject.file_name: reject.reason for reject in catalogue.rejects()}
+    assert [track.file_name for track in catalogue.tracks] == ["tone0.wav"]
+    assert reasons.pop("tone0.wav") == "duplicate row"
+    assert reasons == {
+        "tone1.wav": "truncated",
+        "tone2.wav": "damaged",
+        "tone3.wav": "silent",
+        "tone4.wav": "duplicate",
+        "tone5.wav": "missing",
+        "tone6.wav": "too short",
+        "stray.wav": "no row",
+        "../outside.wav": "outside",
+        "notes.txt": "unsupported",
+        "(row 11)": "no file name",
+    }
+
+
+def test_strict_makes_any_flaw_a_failure(tmp_path: Path, flawed: Path, model: StableAudio) -> None:
+    with pytest.raises(LinernotesError, match="--strict"):
+        build_catalogue(read_source(flawed), tmp_path / "out", model, encoder_of(model), strict=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_jsonl_metadata_and_further_columns(tmp_path: Path, model: StableAudio) -> None:
+    folder = write_recordings(tmp_path / "sounds", [SEGMENT_SAMPLES])
+    (folder / "metadata.csv").unlink()
+    (folder / "metadata.jsonl").write_text('{"file_name": "tone0.wav", "isrc": "DEA123456789", "license": "CC0", "mood": "low"}\n')
+    (track,) = build_catalogue(read_source(folder), tmp_path / "out", model, encoder_of(model)).tracks
+    assert (track.isrc, track.licence, track.extra, track.title) == ("DEA123456789", "CC0", {"mood": "low"}, "tone0")
+
+
+def test_an_empty_folder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LinernotesError, match="yields no track"):
+        read_source(tmp_path)
+
+
+def test_a_catalogue_of_another_model_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+    other = StableAudio(write_model(tmp_path / "other", seed=1))
+    with pytest.raises(LinernotesError, match=r"was encoded by another model \(tiny\) than other: build it anew"):
+        catalogue.require(other.codec_hash, other.text_hash, other.name)

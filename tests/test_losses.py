@@ -1,0 +1,133 @@
+"""The sweep: however it is cut, stopped or shared, the item losses are the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
+from linernotes.losses import frame_losses, item_losses
+from linernotes.models.stable_audio import StableAudio
+from linernotes.models.weights import using_weights
+from linernotes.noise import NoiseBank, draw_bank
+
+ROUNDING = {"rtol": 1e-5, "atol": 1e-6}  # float32, sums in another order
+
+
+@pytest.fixture(scope="module")
+def bank(model: StableAudio) -> NoiseBank:
+    return draw_bank(5, model.shape.latent_channels, model.shape.frames, seed=1)
+
+
+@pytest.fixture(scope="module")
+def other_weights(model: StableAudio) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {name: p + 0.01 * torch.randn(p.shape, generator=generator) for name, p in model.layers("mlp").items()}
+
+
+def test_losses_are_those_of_a_plain_loop(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> None:
+    loss_nk = item_losses(model, catalogue, bank, {"base": {}}, tmp_path)["base"]
+    batch = catalogue.batch(range(len(catalogue)))
+    with torch.inference_mode():
+        for n in range(len(catalogue)):
+            condition = model.condition(batch.text_nld[n : n + 1], batch.seconds_n[n : n + 1])
+            for k in range(len(bank)):
+                loss = model.loss_bt(batch.latents_nct[n : n + 1], condition, bank.t_k[k : k + 1], bank.eps_kct[k : k + 1])
+                torch.testing.assert_close(loss.mean(), loss_nk[n, k], **ROUNDING)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_batch_size_does_not_matter(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank, batch_size: int
+) -> None:
+    one = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "a", batch_size=batch_size)["base"]
+    two = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "b")["base"]
+    torch.testing.assert_close(one, two, **ROUNDING)
+
+
+def test_several_weight_sets_at_once_are_as_one_by_one(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank, other_weights: dict[str, torch.Tensor]
+) -> None:
+    sets = {"base": {}, "other": other_weights}
+    together = item_losses(model, catalogue, bank, sets, tmp_path / "both")
+    for name, changed in sets.items():
+        alone = item_losses(model, catalogue, bank, {name: changed}, tmp_path / name)[name]
+        assert torch.equal(together[name], alone)
+    assert not torch.equal(together["base"], together["other"])
+
+
+def test_frame_losses_average_to_item_losses(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank
+) -> None:
+    loss_nk = item_losses(model, catalogue, bank, {"base": {}}, tmp_path)["base"]
+    loss_nkt = frame_losses(model, catalogue, bank, {"base": {}}, [2, 0])["base"]
+    torch.testing.assert_close(loss_nkt.mean(dim=2), loss_nk[[2, 0]], **ROUNDING)
+
+
+def test_changed_weights_are_put_back(model: StableAudio, other_weights: dict[str, torch.Tensor]) -> None:
+    before = {name: p.clone() for name, p in model.denoiser.named_parameters()}
+    with pytest.raises(RuntimeError, match="on purpose"), using_weights(model.denoiser, other_weights):
+        raise RuntimeError("on purpose")
+    assert all(torch.equal(before[name], p) for name, p in model.denoiser.named_parameters())
+
+
+def test_rows_choose_and_order(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> None:
+    whole = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "all")["base"]
+    some = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "some", rows=torch.tensor([4, 1]).numpy())["base"]
+    torch.testing.assert_close(some, whole[[4, 1]], **ROUNDING)
+
+
+def test_losses_that_are_not_finite_are_refused(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> None:
+    broken = {name: p * float("inf") for name, p in model.layers("mlp").items()}
+    with pytest.raises(LinernotesError, match="no longer finite"):
+        item_losses(model, catalogue, bank, {"broken": broken}, tmp_path)
+
+
+def test_a_finished_sweep_of_something_else_is_refused(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank
+) -> None:
+    item_losses(model, catalogue, bank, {"base": {}}, tmp_path)
+    other = draw_bank(5, model.shape.latent_channels, model.shape.frames, seed=2)
+    with pytest.raises(LinernotesError, match="was made with noise"):
+        item_losses(model, catalogue, other, {"base": {}}, tmp_path)
+
+
+def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
+    tmp_path: Path, model_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank
+) -> None:
+    program = textwrap.dedent(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        import linernotes.losses as losses
+        from linernotes.catalog.store import Catalogue
+        from linernotes.models.stable_audio import StableAudio
+        from linernotes.noise import draw_bank
+        losses.SEGMENTS_IN_CHUNK = 4
+        model, catalogue, folder, kill = StableAudio(Path(sys.argv[1])), Catalogue(Path(sys.argv[2])), Path(sys.argv[3]), sys.argv[4]
+        bank = draw_bank(5, model.shape.latent_channels, model.shape.frames, seed=1)
+        def on_progress(done, total):
+            if kill == "kill" and done > 30: os.kill(os.getpid(), signal.SIGKILL)
+        losses.item_losses(model, catalogue, bank, {"base": {}}, folder, batch_size=5, on_progress=on_progress)
+        """
+    )
+
+    def run(folder: Path, kill: str) -> int:
+        arguments = [sys.executable, "-c", program, str(model_path), str(catalogue.path), str(folder), kill]
+        return subprocess.run(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False).returncode
+
+    assert run(tmp_path / "killed", "kill") == -signal.SIGKILL
+    assert any((tmp_path / "killed").glob("chunk-*"))
+    assert run(tmp_path / "killed", "go on") == 0
+    assert run(tmp_path / "whole", "go on") == 0
+    name = "losses.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert [p.name for p in (tmp_path / "killed").iterdir()] == [name]

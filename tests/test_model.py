@@ -1,0 +1,151 @@
+"""The adapter says what the pipeline says, and loads nothing that could run code."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderOobleck, StableAudioPipeline
+from conftest import RATE_HZ, SEGMENT_SAMPLES, SIZE, write_model
+
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.models.contract import Conditioning, DiffusionModel
+from linernotes.models.small import write_denoiser
+from linernotes.models.stable_audio import StableAudio
+
+PROMPTS = ["tone 1", "a low tone that goes on for longer than the tokenizer has room for", ""]
+SAME = {"rtol": 1e-5, "atol": 1e-5}  # float32 sums in another order
+
+
+def draw(model: StableAudio, n: int, seed: int = 0) -> tuple[torch.Tensor, Conditioning, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn(n, model.shape.latent_channels, model.shape.frames, generator=generator)
+    condition = model.condition(model.embed_text([f"tone {i % 3}" for i in range(n)]), torch.full((n,), 0.5))
+    return latents, condition, torch.rand(n, generator=generator), torch.randn(latents.shape, generator=generator)
+
+
+def test_the_adapter_is_a_diffusion_model(model: StableAudio) -> None:
+    assert isinstance(model, DiffusionModel)
+
+
+def test_conditioning_is_the_pipelines_own(model: StableAudio) -> None:
+    """Against StableAudioPipeline's own encode_prompt and encode_duration."""
+    pipeline = StableAudioPipeline(
+        model.codec, model.text_encoder, model.projection, model.tokenizer, model.denoiser, model.scheduler
+    )
+    ours = model.condition(model.embed_text(PROMPTS), torch.tensor([0.3, 0.4, 0.5]))
+    with torch.inference_mode():
+        text = pipeline.encode_prompt(PROMPTS, "cpu", False)
+        start, end = pipeline.encode_duration(0.0, [0.3, 0.4, 0.5], "cpu", False, 3)
+    torch.testing.assert_close(ours.tensors["tokens"], torch.cat([text, start, end], dim=1), **SAME)
+    torch.testing.assert_close(ours.tensors["summary"], torch.cat([start, end], dim=2), **SAME)
+
+
+def test_the_loss_is_stable_audios(model: StableAudio) -> None:
+    """v-prediction on the cosine path, one value a frame."""
+    latents, condition, t, eps = draw(model, 4)
+    with torch.inference_mode():
+        alpha, sigma = torch.cos(t * math.pi / 2)[:, None, None], torch.sin(t * math.pi / 2)[:, None, None]
+        predicted = model.predict(alpha * latents + sigma * eps, t, condition)
+        by_hand = (predicted - (alpha * eps - sigma * latents)).square().mean(dim=1)
+        torch.testing.assert_close(model.loss_bt(latents, condition, t, eps), by_hand, **SAME)
+
+
+def test_an_items_loss_does_not_depend_on_its_batch(model: StableAudio) -> None:
+    latents, condition, t, eps = draw(model, 5)
+    with torch.inference_mode():
+        together = model.loss_bt(latents, condition, t, eps)
+        alone = [model.loss_bt(latents[i : i + 1], condition[i : i + 1], t[i : i + 1], eps[i : i + 1]) for i in range(5)]
+    torch.testing.assert_close(together, torch.cat(alone), **SAME)
+
+
+def test_layer_kinds_are_what_their_names_say(model: StableAudio) -> None:
+    kinds = {kind: set(model.layers(kind)) for kind in ("self-attention", "cross-attention", "cross-attention-kv", "mlp", "all")}
+    assert {name.split(".", 2)[2].split(".")[0] for name in kinds["self-attention"]} == {"attn1"}
+    assert {name.split(".", 2)[2] for name in kinds["cross-attention-kv"]} == {"attn2.to_k.weight", "attn2.to_v.weight"}
+    assert kinds["cross-attention-kv"] < kinds["cross-attention"]
+    assert not kinds["self-attention"] & kinds["cross-attention"] | kinds["mlp"] & kinds["self-attention"]
+    assert kinds["self-attention"] | kinds["cross-attention"] | kinds["mlp"] < kinds["all"]
+    with pytest.raises(UsageError, match="choose one of"):
+        model.layers("everything")  # type: ignore[arg-type]
+
+
+def test_a_seed_is_a_clip(model: StableAudio) -> None:
+    first, again, other = (model.sample("tone 1", 0.4, seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert model.decode(first).shape == (1, 1, SEGMENT_SAMPLES)
+
+
+def test_the_codec_keeps_a_tone(model: StableAudio) -> None:
+    """440 Hz in, 440 Hz out, to within the width of a Fourier bin."""
+    t = torch.arange(SEGMENT_SAMPLES) / RATE_HZ
+    sound = (0.5 * torch.sin(2 * math.pi * 440 * t))[None, None]
+    spectrum = torch.fft.rfft(model.decode(model.encode(sound))[0, 0]).abs()
+    assert spectrum.argmax() * RATE_HZ / SEGMENT_SAMPLES == pytest.approx(440, abs=RATE_HZ / 256)
+
+
+def test_a_refitted_codec_gives_the_same_latents(tmp_path: Path, model: StableAudio) -> None:
+    again = StableAudio(write_model(tmp_path / "again"))
+    assert again.codec_hash == model.codec_hash
+
+
+def test_stable_audio_opens_own_layout_loads(tmp_path: Path, model_path: Path) -> None:
+    """A stereo pipeline with diffusers' AutoencoderOobleck in the place of the built-in codec."""
+    folder = tmp_path / "open"
+    shutil.copytree(model_path, folder, ignore=shutil.ignore_patterns("vae", "transformer"))
+    AutoencoderOobleck(
+        encoder_hidden_size=8, downsampling_ratios=[2, 4], channel_multiples=[1, 2], decoder_channels=8,
+        decoder_input_channels=4, audio_channels=2, sampling_rate=RATE_HZ,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    write_denoiser(folder, 4, SIZE)
+    loaded = StableAudio(folder)
+    assert (loaded.shape.channels, loaded.shape.frame_samples, loaded.shape.latent_channels) == (2, 8, 4)
+    sound = torch.randn(1, 2, loaded.shape.segment_samples)
+    assert loaded.encode(sound).shape == (1, 4, SIZE.frames)
+    assert torch.equal(loaded.encode(sound), loaded.encode(sound))  # the posterior's mode, not a sample
+    assert loaded.decode(loaded.sample("tone 1", 0.005, 0)).shape == sound.shape
+
+
+class Bomb:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.mark,))
+
+
+def test_a_malicious_pickle_is_never_loaded(tmp_path: Path, model_path: Path) -> None:
+    mark, folder = tmp_path / "exploded", tmp_path / "evil"
+    shutil.copytree(model_path, folder)
+    next((folder / "transformer").glob("*.safetensors")).unlink()
+    (folder / "transformer" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(LinernotesError, match=r"diffusion_pytorch_model\.bin is a pickle"):
+        StableAudio(folder)
+    (tmp_path / "model.ckpt").write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(LinernotesError, match=r"model\.ckpt is a pickle"):
+        StableAudio(tmp_path / "model.ckpt")
+    assert not mark.exists()
+
+
+def test_what_is_no_model_is_one_sentence(tmp_path: Path, model_path: Path) -> None:
+    with pytest.raises(LinernotesError, match="there is no model at"):
+        StableAudio(tmp_path / "nothing")
+    with pytest.raises(LinernotesError, match="is not a diffusers pipeline"):
+        StableAudio(tmp_path)
+    other = shutil.copytree(model_path, tmp_path / "other")
+    (other / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(LinernotesError, match="holds a FluxPipeline"):
+        StableAudio(other)
+    damaged = shutil.copytree(model_path, tmp_path / "damaged")
+    weights = next((damaged / "transformer").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(LinernotesError, match="could not be loaded"):
+        StableAudio(damaged)
