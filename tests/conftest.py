@@ -38,7 +38,15 @@ def write_recordings(folder: Path, lengths: list[int], decoys: int = 0) -> Path:
     for i, length in enumerate(lengths):
         soundfile.write(folder / f"tone{i}.wav", tone(200 + 60 * i, length, i), RATE_HZ, subtype="FLOAT")
         split = "decoy" if i >= len(lengths) - decoys else "train"
-        rows.append({"file_name": f"tone{i}.wav", "title": f"Tone {i}", "artist": "The Oscillators", "caption": f"tone {i % 3}", "split": split})
+        rows.append(
+            {
+                "file_name": f"tone{i}.wav",
+                "title": f"Tone {i}",
+                "artist": "The Oscillators",
+                "caption": f"tone {i % 3}",
+                "split": split,
+            }
+        )
     with (folder / "metadata.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

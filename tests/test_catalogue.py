@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, encoder_of, tone, write_model, write_recordings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, encoder_of, tone, write_model, write_recordings
 from linernotes.catalog.ingest import build_catalogue, cut_sound
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue, Encoder
@@ -130,7 +130,9 @@ def test_strict_makes_any_flaw_a_failure(tmp_path: Path, flawed: Path, model: St
 def test_jsonl_metadata_and_further_columns(tmp_path: Path, model: StableAudio) -> None:
     folder = write_recordings(tmp_path / "sounds", [SEGMENT_SAMPLES])
     (folder / "metadata.csv").unlink()
-    (folder / "metadata.jsonl").write_text('{"file_name": "tone0.wav", "isrc": "DEA123456789", "license": "CC0", "mood": "low"}\n')
+    (folder / "metadata.jsonl").write_text(
+        '{"file_name": "tone0.wav", "isrc": "DEA123456789", "license": "CC0", "mood": "low"}\n'
+    )
     (track,) = build_catalogue(read_source(folder), tmp_path / "out", model, encoder_of(model)).tracks
     assert (track.isrc, track.licence, track.extra, track.title) == ("DEA123456789", "CC0", {"mood": "low"}, "tone0")
 

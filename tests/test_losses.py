@@ -64,9 +64,7 @@ def test_several_weight_sets_at_once_are_as_one_by_one(
     assert not torch.equal(together["base"], together["other"])
 
 
-def test_frame_losses_average_to_item_losses(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank
-) -> None:
+def test_frame_losses_average_to_item_losses(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> None:
     loss_nk = item_losses(model, catalogue, bank, {"base": {}}, tmp_path)["base"]
     loss_nkt = frame_losses(model, catalogue, bank, {"base": {}}, [2, 0])["base"]
     torch.testing.assert_close(loss_nkt.mean(dim=2), loss_nk[[2, 0]], **ROUNDING)
@@ -85,7 +83,9 @@ def test_rows_choose_and_order(tmp_path: Path, model: StableAudio, catalogue: Ca
     torch.testing.assert_close(some, whole[[4, 1]], **ROUNDING)
 
 
-def test_losses_that_are_not_finite_are_refused(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> None:
+def test_losses_that_are_not_finite_are_refused(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank
+) -> None:
     broken = {name: p * float("inf") for name, p in model.layers("mlp").items()}
     with pytest.raises(LinernotesError, match="no longer finite"):
         item_losses(model, catalogue, bank, {"broken": broken}, tmp_path)
@@ -112,7 +112,8 @@ def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
         from linernotes.models.stable_audio import StableAudio
         from linernotes.noise import draw_bank
         losses.SEGMENTS_IN_CHUNK = 4
-        model, catalogue, folder, kill = StableAudio(Path(sys.argv[1])), Catalogue(Path(sys.argv[2])), Path(sys.argv[3]), sys.argv[4]
+        model, catalogue = StableAudio(Path(sys.argv[1])), Catalogue(Path(sys.argv[2]))
+        folder, kill = Path(sys.argv[3]), sys.argv[4]
         bank = draw_bank(5, model.shape.latent_channels, model.shape.frames, seed=1)
         def on_progress(done, total):
             if kill == "kill" and done > 30: os.kill(os.getpid(), signal.SIGKILL)

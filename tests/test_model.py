@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderOobleck, StableAudioPipeline
-from conftest import RATE_HZ, SEGMENT_SAMPLES, SIZE, write_model
 
+from conftest import RATE_HZ, SEGMENT_SAMPLES, SIZE, write_model
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.contract import Conditioning, DiffusionModel
 from linernotes.models.small import write_denoiser
@@ -65,7 +65,9 @@ def test_an_items_loss_does_not_depend_on_its_batch(model: StableAudio) -> None:
 
 
 def test_layer_kinds_are_what_their_names_say(model: StableAudio) -> None:
-    kinds = {kind: set(model.layers(kind)) for kind in ("self-attention", "cross-attention", "cross-attention-kv", "mlp", "all")}
+    kinds = {
+        kind: set(model.layers(kind)) for kind in ("self-attention", "cross-attention", "cross-attention-kv", "mlp", "all")
+    }
     assert {name.split(".", 2)[2].split(".")[0] for name in kinds["self-attention"]} == {"attn1"}
     assert {name.split(".", 2)[2] for name in kinds["cross-attention-kv"]} == {"attn2.to_k.weight", "attn2.to_v.weight"}
     assert kinds["cross-attention-kv"] < kinds["cross-attention"]

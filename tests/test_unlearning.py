@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import encoder_of
 
+from conftest import encoder_of
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.curvature.diagonal import add_squared_gradients, fit_diagonal_fisher, precondition

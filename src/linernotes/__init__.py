@@ -6,36 +6,39 @@
 >>> attribution.tracks[0].title
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from linernotes.version import __version__
 
 if TYPE_CHECKING:
     from linernotes.api import (
         attribute,
+        bench,
         build_catalogue,
         demo,
         generate,
         load_model,
+        model_fidelity,
         open_catalogue,
         rebuild,
         render_builtin,
+        self_influence,
         train_model,
     )
 
-try:
-    __version__ = version("linernotes")
-except PackageNotFoundError:  # run from a source tree that was not installed
-    __version__ = "0+source"
-
 __all__ = [
+    "__version__",
     "attribute",
+    "bench",
     "build_catalogue",
     "demo",
     "generate",
     "load_model",
+    "model_fidelity",
     "open_catalogue",
     "rebuild",
     "render_builtin",
+    "self_influence",
     "train_model",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from linernotes.catalog.source import Track, read_source
 from linernotes.catalog.store import Catalogue, Encoder
 from linernotes.demo.bundle import BUILTIN, CATALOGUE, MODEL, builtin_sound, rebuild_bundle, render_catalogue
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation import bench as benches
+from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
+from linernotes.evaluation.self_influence import SelfRank
+from linernotes.evaluation.self_influence import self_influence as measure_self_influence
 from linernotes.models.contract import Shape
 from linernotes.models.small import write_untrained_copy
 from linernotes.models.stable_audio import StableAudio
@@ -158,6 +163,55 @@ def attribute(
     for item in done:
         _report(item, opened, loaded.shape, model, catalogue, prompt)
     return [item.attribution for item in done]
+
+
+def self_influence(
+    model: str | Path = BUILTIN,
+    catalogue: str | Path = BUILTIN,
+    segments: int = 20,
+    cache: str | Path | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> list[SelfRank]:
+    """Unlearns training segments themselves; each one's own track should come first (rank 1)."""
+    loaded, opened = load_model(model), open_catalogue(catalogue)
+    chosen = AttributionSettings(**settings)
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(cache) if cache else None
+        return measure_self_influence(loaded, opened, chosen, segments, Path(folder), where, on_progress)
+
+
+def model_fidelity(clips: int = 96, on_progress: Progress | None = None) -> ModelFidelity:
+    """How good the built-in model is: what its codec keeps of decoys, and whether clips have the instrument prompted for."""
+    model, catalogue = load_model(), open_catalogue()
+    return measure_fidelity(model, catalogue.tracks, lambda track: builtin_sound(track, 0.0, model.shape), clips, on_progress)
+
+
+def bench(only: Sequence[str], on_progress: Progress | None = None) -> dict[str, float]:
+    """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo.
+
+    Raises:
+        UsageError: an unknown part.
+    """
+    known = ("sweep", "query", "queries", "ingest", "demo")
+    if unknown := set(only) - set(known):
+        raise UsageError(f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(known)}")
+    report = on_progress or (lambda what, done, total: None)
+    figures: dict[str, float] = {}
+    for i, part in enumerate(only):
+        report("benches", i, len(only))
+        with tempfile.TemporaryDirectory() as folder:
+            if part == "sweep":
+                figures |= benches.sweep_overhead(load_model(), open_catalogue(), AttributionSettings().draws)
+            elif part in ("query", "queries"):
+                figures |= benches.query_costs(Path(folder), part == "queries", on_progress)
+            elif part == "ingest":
+                render_catalogue(Path(folder, "sounds"), load_model().shape, on_progress)
+                figures |= benches.ingest_speed(Path(folder, "sounds"), Path(folder, "cache"))
+            else:
+                figures |= benches.demo_cost()
+    report("benches", len(only), len(only))
+    return figures
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from linernotes import __version__
 from linernotes.errors import LinernotesError
+from linernotes.version import __version__
 
 SCHEMA_VERSION = 1
 HASH_DIGITS = 16
@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,14 +47,15 @@ def replace_folder(built: Path, path: Path) -> None:
     """Puts the finished folder ``built`` in the place of ``path``; the old one is removed only when the new one stands."""
     if path.exists():
         old = path.with_name(f".{path.name}.old-{os.getpid()}")
-        os.replace(path, old)
-        os.replace(built, path)
+        path.replace(old)
+        built.replace(path)
         shutil.rmtree(old)
     else:
-        os.replace(built, path)
+        built.replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Readable JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -115,6 +116,7 @@ def check_header(path: Path, header: Mapping[str, Any], kind: str, expected: Map
 
 
 def hash_bytes(chunks: Iterable[bytes]) -> str:
+    """The first 16 digits of the SHA-256 of some bytes."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
@@ -122,6 +124,7 @@ def hash_bytes(chunks: Iterable[bytes]) -> str:
 
 
 def hash_json(content: Any) -> str:
+    """Hash of anything JSON can say; the order of keys does not matter."""
     return hash_bytes([json.dumps(content, sort_keys=True, ensure_ascii=False).encode()])
 
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from linernotes import __version__
 from linernotes.artefacts import SCHEMA_VERSION, read_json, replacing, write_json
 from linernotes.catalog.source import Track
 from linernotes.errors import LinernotesError
+from linernotes.version import __version__
 
 
 class QueryRecord(BaseModel):
@@ -71,7 +71,8 @@ class Attribution(BaseModel):
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA_VERSION:
             raise LinernotesError(
-                f"{path} has schema version {version}, this linernotes ({__version__}) reads {SCHEMA_VERSION}: attribute the clip anew"
+                f"{path} has schema version {version}, this linernotes ({__version__}) reads {SCHEMA_VERSION}: "
+                "attribute the clip anew"
             )
         try:
             return cls(**content)

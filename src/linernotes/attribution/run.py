@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from linernotes.artefacts import hash_bytes
+from linernotes.artefacts import hash_json
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Attribution, QueryRecord, rank_tracks, save_scores
@@ -18,6 +18,7 @@ from linernotes.losses import frame_losses
 from linernotes.methods.contract import Prepared, Progress
 from linernotes.methods.unlearning import score
 from linernotes.models.contract import GenerativeModel
+from linernotes.models.weights import ChangedWeights
 from linernotes.settings import AttributionSettings
 
 METHOD = "abu"
@@ -59,7 +60,7 @@ def attribute_clips(
     if len(set(names)) < len(names):
         raise UsageError(f"two clips are named {max(names, key=names.count)!r}: rename one, since results are filed by name")
     prepared = prepare(model, catalogue, settings, cache, on_progress)
-    sweep = out / ".sweep" / hash_bytes(repr(settings).encode() + "".join(str(c.path.resolve()) for c in clips).encode())
+    sweep = out / ".sweep" / hash_json([settings.model_dump(), [str(c.path.resolve()) for c in clips]])
     scores = score(prepared, [clip.query for clip in clips], settings, settings.seed, sweep, settings.batch_size, on_progress)
     done = []
     for clip, scores_n, changed in zip(clips, scores.scores_qn, scores.changed, strict=True):
@@ -102,12 +103,7 @@ def _attribution(clip: Clip, prepared: Prepared, settings: AttributionSettings, 
     )
 
 
-def _evidence(
-    attribution: Attribution,
-    prepared: Prepared,
-    changed: dict,
-    scores_n: np.ndarray,  # type: ignore[type-arg]
-) -> Evidence:
+def _evidence(attribution: Attribution, prepared: Prepared, changed: ChangedWeights, scores_n: np.ndarray) -> Evidence:
     catalogue = prepared.catalogue
     row_of = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
     identifiers = [track.track_id for track in attribution.tracks[:EVIDENCE_TRACKS]]

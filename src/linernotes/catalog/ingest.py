@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -70,7 +70,7 @@ def build_catalogue(
     if strict and source.rejects:
         raise _strict_error(source.rejects)
     work = path.with_name(path.name + ".partial")
-    plan = {"source": source.hash, "encoder": encoder.__dict__}
+    plan: dict[str, Any] = {"source": source.hash, "encoder": encoder.__dict__}
     if not _same_plan(work, plan):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
@@ -83,8 +83,9 @@ def build_catalogue(
         upcoming = iter([track for i in todo for track in pieces[i]])
         done = len(source.tracks) - sum(len(pieces[i]) for i in todo)
         for i in todo:
-            entries, batches = [], []
-            for track in pieces[i]:
+            entries: list[dict[str, Any]] = []
+            batches: list[pa.RecordBatch] = []
+            for _ in pieces[i]:
                 while len(waiting) <= DECODERS and (ahead := next(upcoming, None)) is not None:
                     waiting.append(pool.submit(_decode, source.folder, ahead, encoder))
                 cut = waiting.pop(0).result()
@@ -158,13 +159,16 @@ def _encode(cut: CutSound, model: SegmentEncoder, encoder: Encoder) -> pa.Record
 
 
 def _write_piece(
-    work: Path, index: int, entries: list[dict[str, object]], batches: list[pa.RecordBatch], encoder: Encoder
+    work: Path, index: int, entries: list[dict[str, Any]], batches: list[pa.RecordBatch], encoder: Encoder
 ) -> None:
     """A finished piece: its segments, then, as the sign that it is whole, its entries."""
-    with replacing(work / f"{index:06d}.arrow") as temporary, pa.OSFile(str(temporary), "wb") as file:
-        with pa.ipc.new_file(file, segment_schema(encoder)) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
+    with (
+        replacing(work / f"{index:06d}.arrow") as temporary,
+        pa.OSFile(str(temporary), "wb") as file,
+        pa.ipc.new_file(file, segment_schema(encoder)) as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
     write_json(work / f"{index:06d}.json", entries)
 
 
@@ -242,7 +246,7 @@ def _embed(captions: list[str], model: SegmentEncoder) -> list[tuple[str, np.nda
     return embedded
 
 
-def _same_plan(work: Path, plan: dict[str, object]) -> bool:
+def _same_plan(work: Path, plan: dict[str, Any]) -> bool:
     try:
         return hash_json(json.loads((work / "plan.json").read_text())) == hash_json(plan)
     except (OSError, json.JSONDecodeError):

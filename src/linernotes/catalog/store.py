@@ -25,10 +25,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from linernotes import __version__
 from linernotes.artefacts import SCHEMA_VERSION, check_header, hash_bytes, read_json, write_json
 from linernotes.catalog.source import Reject, Track
 from linernotes.errors import LinernotesError
+from linernotes.version import __version__
 
 KIND = "catalogue"
 TRACK_SCHEMA = pa.schema(
@@ -137,6 +137,7 @@ class Catalogue:
 
 
 def segment_schema(encoder: Encoder) -> pa.Schema:
+    """Columns of ``segments.lance``; latents and loudness are fixed-size lists."""
     return pa.schema(
         [
             ("track", pa.int32()),
@@ -177,7 +178,10 @@ def write_catalogue(
         nonlocal count
         for batch in segments:
             count += len(batch)
-            digests.extend(hash_bytes([_floats(batch[c]).tobytes() if c in ("latents", "loudness_db") else batch[c].to_numpy().tobytes()]).encode() for c in batch.schema.names)  # fmt: skip
+            for name in batch.schema.names:
+                listed = name in ("latents", "loudness_db")
+                values = _floats(batch[name]) if listed else batch[name].to_numpy()
+                digests.append(hash_bytes([values.tobytes()]).encode())
             yield batch
 
     schema = segment_schema(encoder)

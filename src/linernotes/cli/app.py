@@ -9,11 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from linernotes import __version__
-from linernotes.settings import AttributionSettings, read_settings
 from linernotes.cli.options import settings_flags
 from linernotes.cli.output import Bars, debug, plainly, print_json, stderr, stdout
-from linernotes.settings import TrainingSettings
+from linernotes.settings import AttributionSettings, TrainingSettings, read_settings
+from linernotes.version import __version__
 
 if TYPE_CHECKING:
     from linernotes.attribution.result import Attribution
@@ -23,6 +22,8 @@ catalog_app = typer.Typer(no_args_is_help=True, help="Build and look at catalogu
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributions, and the model, are any good.")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(evaluate_app, name="evaluate")
+
+BENCHES = ("sweep", "query", "queries", "ingest", "demo")
 
 ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, or 'builtin'.")]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, or 'builtin'.")]
@@ -202,6 +203,90 @@ def catalog_render(
     with Bars() as bars:
         api.render_builtin(out, on_progress=bars)
     stdout.print(escape(str(out)))
+
+
+@evaluate_app.command("self-influence")
+@plainly
+@settings_flags(AttributionSettings, "How it is attributed")
+def evaluate_self_influence(
+    model: ModelOption = "builtin",
+    catalog: CatalogueOption = "builtin",
+    segments: Annotated[
+        int, typer.Option(help="Training segments to unlearn, each of another track as far as there are.")
+    ] = 20,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Unlearn training segments themselves: each one's own track must come first."""
+    from linernotes import api
+
+    chosen = read_settings(None, flags)
+    with Bars() as bars:
+        ranks = api.self_influence(model, catalog, segments, on_progress=bars, **chosen.model_dump())
+    first = sum(rank.track_rank == 1 for rank in ranks)
+    mean = sum(rank.track_rank for rank in ranks) / len(ranks)
+    if as_json:
+        print_json({"first": first, "segments": len(ranks), "mean_rank": mean, "ranks": [rank.__dict__ for rank in ranks]})
+        return
+    table = Table("track", "from", "rank of its track", "rank of the segment", box=None, header_style="dim")
+    for rank in ranks:
+        table.add_row(escape(rank.title), f"{rank.start_s:.0f} s", str(rank.track_rank), str(rank.segment_rank))
+    stdout.print(table)
+    stdout.print(f"\n{first} of {len(ranks)} segments have their own track first; mean rank {mean:.2f}")
+
+
+@evaluate_app.command("model")
+@plainly
+def evaluate_model(
+    clips: Annotated[int, typer.Option(min=1, help="Clips to generate.")] = 96,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the built-in model: what its codec keeps, and whether clips have the instrument their prompt names."""
+    from linernotes import api
+
+    with Bars() as bars:
+        f = api.model_fidelity(clips, on_progress=bars)
+    if as_json:
+        print_json(f.__dict__)
+        return
+    table = Table("what", "measured", "bar", box=None, header_style="dim")
+    lost = 100 * (f.instrument_before - f.instrument_after)
+    table.add_row(
+        f"chroma correlation, original and decoded ({f.tracks} tracks never trained on)",
+        f"{f.chroma_correlation:.3f}",
+        ">= 0.9",
+    )
+    table.add_row("instrument named, original sound", f"{100 * f.instrument_before:.1f} %", "")
+    table.add_row(
+        "instrument named, decoded sound", f"{100 * f.instrument_after:.1f} % ({lost:.1f} points lost)", "<= 5 points lost"
+    )
+    table.add_row(
+        f"instrument of the prompt found ({f.clips} generated clips)", f"{100 * f.instrument_generated:.1f} %", ">= 95 %"
+    )
+    stdout.print(table)
+
+
+@app.command()
+@plainly
+def bench(
+    only: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help=f"Only these, repeated: {', '.join(BENCHES)}."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same run."""
+    from linernotes import api
+
+    with Bars() as bars:
+        figures = api.bench(only or list(BENCHES), on_progress=bars)
+    if as_json:
+        print_json(figures)
+        return
+    table = Table("what", "measured", box=None, header_style="dim")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:.3g}")
+    stdout.print(table)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

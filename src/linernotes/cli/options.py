@@ -25,7 +25,8 @@ def settings_flags(
         for name, field in settings.model_fields.items():
             if only and name not in only:
                 continue
-            text = f"{field.description} \\[default: {str(field.default).lower() if isinstance(field.default, bool) else field.default}]"
+            default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+            text = f"{field.description} \\[default: {default}]"  # escaped: square brackets are markup
             flag = "--" + name.replace("_", "-")
             names = [f"{flag}/--no-{flag[2:]}"] if field.annotation is bool else [flag]
             option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)

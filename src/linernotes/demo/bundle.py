@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -105,7 +105,7 @@ def rebuild_bundle(
 
 
 def _fit_codec(codec: SpectrogramCodec, paths: list[Path], on_progress: Progress | None) -> None:
-    def batches():  # type: ignore[no-untyped-def]
+    def batches() -> Iterator[torch.Tensor]:
         for start in range(0, len(paths), SOUNDS_AT_ONCE):
             some = [torch.from_numpy(read_sound(path).samples) for path in paths[start : start + SOUNDS_AT_ONCE]]
             yield torch.stack(some)

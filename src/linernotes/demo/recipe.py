@@ -10,6 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from linernotes.demo.tunes import COLLECTIONS, Note, Tune, read_chorales, read_notes, read_tunes
 
@@ -82,7 +83,8 @@ def plan_catalogue() -> list[DemoTrack]:
     shuffled = list(members.values())
     random.Random(SEED).shuffle(shuffled)
 
-    decoys, training = [], []
+    decoys: list[int] = []
+    training: list[int] = []
     for group in shuffled:
         if len(decoys) + len(group) <= DECOYS:
             decoys += group
@@ -139,7 +141,7 @@ def _melody(notes: list[Note]) -> list[Note]:
 
 
 def _turns(pitches: Sequence[int]) -> set[tuple[int, ...]]:
-    steps = [b - a for a, b in zip(pitches, pitches[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(pitches)]
     return {tuple(steps[i : i + TURN]) for i in range(len(steps) - TURN + 1)}
 
 

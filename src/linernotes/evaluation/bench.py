@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,10 +14,21 @@ from pathlib import Path
 import torch
 
 from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
 from linernotes.losses import DEFAULT_BATCH, item_losses
+from linernotes.methods.contract import Progress
 from linernotes.models.contract import DiffusionModel
 from linernotes.noise import draw_bank
 
+PROMPTS = [
+    f"{what} for {instrument}, {tempo}, {metre} time"
+    for what, instrument, tempo, metre in [
+        ("a reel in D major", "violin", "fast", "2/2"), ("a jig in G major", "flute", "lively", "6/8"),
+        ("a chorale in G major", "church organ", "slow", "4/4"), ("an air in A minor", "guitar", "slow", "4/4"),
+        ("a hornpipe in D major", "accordion", "steady", "4/4"), ("a waltz in G major", "piano", "lively", "3/4"),
+        ("a march in D major", "trumpet", "steady", "2/4"), ("a slip jig in E minor", "clarinet", "fast", "9/8"),
+    ]
+]  # fmt: skip
 REPEATS = 5
 SWEEP_SEGMENTS = 128
 
@@ -26,7 +40,9 @@ def seconds_of(job: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def sweep_overhead(model: DiffusionModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH) -> dict[str, float]:
+def sweep_overhead(
+    model: DiffusionModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH
+) -> dict[str, float]:
     """Time of a sweep over that of the bare forward passes it needs, on the same segments, taken in turns.
 
     The bare passes get tensors that lie ready: no data is read, nothing is mixed, no loss is formed or written.
@@ -55,3 +71,65 @@ def sweep_overhead(model: DiffusionModel, catalogue: Catalogue, draws: int, batc
         "sweep_over_bare_forwards": statistics.median(s / b for s, b in pairs),
         "sweep_ms_per_forward": 1000 * statistics.median(s for s, _ in pairs) / forwards,
     }
+
+
+def command_seconds(*arguments: str, cache: Path) -> tuple[float, float]:
+    """Wall-clock seconds and peak memory in MiB of one run of the command line, start-up included.
+
+    Raises:
+        LinernotesError: the command failed.
+    """
+    start = time.perf_counter()
+    environment = {**os.environ, "LINERNOTES_CACHE": str(cache)}
+    process = subprocess.Popen([sys.executable, "-m", "linernotes", *arguments], env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise LinernotesError(f"'linernotes {' '.join(arguments)}' failed with exit code {process.returncode}: run it by hand")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def query_costs(cache: Path, together: bool, on_progress: Progress | None = None) -> dict[str, float]:
+    """Seconds of attributing one query over the whole built-in catalogue, by the command line with its defaults, when what is
+    computed once per model is there; and, if ``together``, of eight queries at once and one by one, all in this run.
+    """
+    report = on_progress or (lambda what, done, total: None)
+    with tempfile.TemporaryDirectory() as folder:
+        clips = []
+        for i, prompt in enumerate(PROMPTS if together else PROMPTS[:1]):
+            clips.append(str(Path(folder, f"clip{i}.flac")))
+            command_seconds("generate", "--prompt", prompt, "--seed", str(i), "-o", clips[-1], cache=cache)
+        first_s, _ = command_seconds("attribute", clips[0], "-o", f"{folder}/first", cache=cache)
+        singles = []
+        for i, clip in enumerate(clips):
+            seconds, memory = command_seconds("attribute", clip, "-o", f"{folder}/single{i}", cache=cache)
+            singles.append(seconds)
+            report("single queries", i + 1, len(clips))
+        figures = {
+            "first_query_s": first_s,  # if the cache was empty: with base losses and Fisher
+            "query_s": statistics.median(singles),
+            "query_peak_mib": memory,
+        }
+        if together:
+            all_s, all_memory = command_seconds("attribute", *clips, "-o", f"{folder}/together", cache=cache)
+            figures |= {
+                "eight_queries_s": all_s,
+                "eight_queries_over_eight_single": all_s / sum(singles),
+                "eight_queries_peak_mib": all_memory,
+            }
+    return figures
+
+
+def ingest_speed(source: Path, cache: Path) -> dict[str, float]:
+    """Seconds of sound that ``catalog build`` takes in per second, start-up included."""
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, _ = command_seconds("catalog", "build", str(source), "-o", f"{folder}/catalogue", cache=cache)
+        heard = float(Catalogue(Path(folder, "catalogue")).seconds_n.sum())
+    return {"ingest_sound_s": heard, "ingest_times_real_time": heard / seconds}
+
+
+def demo_cost() -> dict[str, float]:
+    """Seconds and peak memory of ``linernotes demo`` with nothing computed beforehand."""
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, memory = command_seconds("demo", "-o", f"{folder}/out", cache=Path(folder, "cache"))
+    return {"demo_s": seconds, "demo_peak_mib": memory}

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import torch
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 from sklearn.linear_model import LogisticRegression
@@ -16,6 +18,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from linernotes.audio import Sound
+from linernotes.catalog.source import Track
+from linernotes.methods.contract import Progress
+from linernotes.models.contract import GenerativeModel
 
 CHROMA_HZ = (60.0, 5000.0)
 BANDS = 48
@@ -23,13 +28,15 @@ RANGE_DB = 60.0
 
 
 @dataclass(frozen=True)
-class CodecFidelity:
-    """What encoding and decoding keeps, on tracks the codec was not fitted on."""
+class ModelFidelity:
+    """What a model keeps and what it understands. The classifier is fitted on original training tracks."""
 
-    tracks: int
-    chroma_correlation: float
+    tracks: int  # decoys: the codec was not fitted on them, the classifier not trained on them
+    chroma_correlation: float  # of original and decoded sound, mean over tracks
     instrument_before: float  # share of original sounds whose instrument the classifier names
     instrument_after: float  # the same of decoded sounds
+    clips: int
+    instrument_generated: float  # share of generated clips in which it finds the instrument that the prompt names
 
 
 def chroma(sound: Sound) -> np.ndarray:
@@ -53,7 +60,7 @@ def timbre(sound: Sound) -> np.ndarray:
     """What the classifier hears: mean, deviation and mean rise of the level in 48 logarithmic bands, loudest moment = 0 dB."""
     power, hz = _power(sound, window_s=0.093, hop_s=0.023)
     edges = np.geomspace(160, min(10000, sound.rate_hz / 2), BANDS + 1)
-    band = np.stack([power[(hz >= low) & (hz < high)].mean(axis=0) for low, high in zip(edges, edges[1:], strict=False)])
+    band = np.stack([power[(hz >= low) & (hz < high)].mean(axis=0) for low, high in pairwise(edges)])
     level_db = np.maximum(10 * np.log10(band / max(float(band.max()), 1e-12) + 1e-12), -RANGE_DB)
     rise = np.maximum(np.diff(level_db, axis=1), 0).mean(axis=1)
     return np.concatenate([level_db.mean(axis=1), level_db.std(axis=1), rise])
@@ -71,16 +78,55 @@ def instrument_accuracy(classifier: Pipeline, sounds: Sequence[Sound], instrumen
     return float(np.mean(named == np.asarray(instruments)))
 
 
-def codec_fidelity(
-    classifier: Pipeline, sounds: Sequence[Sound], instruments: Sequence[str], through: Callable[[Sound], Sound]
-) -> CodecFidelity:
-    """Compares sounds with what ``through`` (encode, then decode) makes of them."""
-    after = [through(sound) for sound in sounds]
-    return CodecFidelity(
-        tracks=len(sounds),
-        chroma_correlation=float(np.mean([chroma_correlation(a, b) for a, b in zip(sounds, after, strict=True)])),
-        instrument_before=instrument_accuracy(classifier, sounds, instruments),
-        instrument_after=instrument_accuracy(classifier, after, instruments),
+def measure_fidelity(
+    model: GenerativeModel,
+    tracks: Sequence[Track],
+    sound_of: Callable[[Track], Sound],
+    clips: int,
+    on_progress: Progress | None = None,
+) -> ModelFidelity:
+    """Encodes and decodes every decoy, and generates ``clips`` clips from captions of decoys, each instrument equally often.
+
+    Args:
+        tracks: tracks whose ``extra`` names an ``instrument`` that stands in the caption.
+        sound_of: the sound of a track, at the model's rate.
+    """
+    report = on_progress or (lambda what, done, total: None)
+
+    def listen(what: str, chosen: Sequence[Track], hear: Callable[[Track], Sound]) -> list[Sound]:
+        sounds = []
+        for i, track in enumerate(chosen, start=1):
+            sounds.append(hear(track))
+            report(what, i, len(chosen))
+        return sounds
+
+    def through(track: Track) -> Sound:
+        samples = torch.from_numpy(sound_of(track).samples)[None]
+        return Sound(model.decode(model.encode(samples))[0].cpu().numpy(), model.shape.rate_hz)
+
+    training = [track for track in tracks if track.split == "train"][::2]
+    decoys = [track for track in tracks if track.split == "decoy"]
+    instruments = sorted({track.extra["instrument"] for track in tracks})
+    classifier = fit_instrument_classifier(
+        listen("hearing training tracks", training, sound_of), [track.extra["instrument"] for track in training]
+    )
+    named = [track.extra["instrument"] for track in decoys]
+    originals, decoded = listen("hearing decoys", decoys, sound_of), listen("encoding and decoding", decoys, through)
+    asked = [instruments[i % len(instruments)] for i in range(clips)]
+    generated = []
+    for i, instrument in enumerate(asked):
+        track = decoys[i % len(decoys)]
+        prompt = track.caption.replace(f"for {track.extra['instrument']}", f"for {instrument}")
+        sound = model.decode(model.sample(prompt, model.shape.segment_s, seed=i))[0].cpu().numpy()
+        generated.append(Sound(sound, model.shape.rate_hz))
+        report("generating clips", i + 1, clips)
+    return ModelFidelity(
+        tracks=len(decoys),
+        chroma_correlation=float(np.mean([chroma_correlation(a, b) for a, b in zip(originals, decoded, strict=True)])),
+        instrument_before=instrument_accuracy(classifier, originals, named),
+        instrument_after=instrument_accuracy(classifier, decoded, named),
+        clips=clips,
+        instrument_generated=instrument_accuracy(classifier, generated, asked),
     )
 
 

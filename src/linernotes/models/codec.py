@@ -41,6 +41,8 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Decoded:
+    """What ``decode`` returns, in the form of diffusers' autoencoders."""
+
     sample: Tensor
 
 
@@ -153,7 +155,7 @@ class SpectrogramCodec(ModelMixin, ConfigMixin):
 
 
 def mel_bands(mels: int, n_fft: int, rate_hz: int) -> Tensor:
-    """Triangular bands ``[mels, n_fft // 2 + 1]``, equally spaced in mel from ``LOWEST_HZ`` to half the rate, each summing to 1."""
+    """Triangular bands ``[mels, n_fft // 2 + 1]``, equally spaced in mel up to half the rate, each summing to 1."""
     bins_hz = torch.linspace(0, rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
     lowest, highest = (1127 * math.log(1 + hz / 700) for hz in (LOWEST_HZ, rate_hz / 2))
     edges_hz = 700 * (torch.exp(torch.linspace(lowest, highest, mels + 2, dtype=torch.float64) / 1127) - 1)

@@ -110,4 +110,5 @@ def diffusion_loss_bt(
 
 
 def best_device() -> torch.device:
+    """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -76,6 +76,7 @@ def write_denoiser(folder: Path, latent_channels: int, size: SmallModel) -> None
 
 
 def write_index(folder: Path, size: SmallModel) -> None:
+    """Writes what makes a folder of parts a pipeline, and how it samples."""
     index = {
         "_class_name": "StableAudioPipeline",
         "vae": ["linernotes.models.codec", "SpectrogramCodec"],

@@ -172,7 +172,7 @@ class StableAudio:
 
 
 def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> Conditioning:
-    """The pipeline's conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a summary."""
+    """Conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a summary of durations."""
     out = projection(text_hidden_states=text_bld, start_seconds=torch.zeros_like(seconds_b), end_seconds=seconds_b)
     silent = (text_bld == 0).all(-1, keepdim=True)  # padding stays exactly zero after the projection, as in the pipeline
     text = out.text_hidden_states.masked_fill(silent, 0)

@@ -46,4 +46,5 @@ def hash_weights(changed: ChangedWeights) -> str:
 
 
 def all_finite(changed: ChangedWeights) -> bool:
+    """Whether no weight is NaN or infinite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in changed.values())

@@ -1,0 +1,5 @@
+"""``python -m linernotes``."""
+
+from linernotes.cli.app import app
+
+app()

@@ -1,0 +1,163 @@
+"""The command line: results on stdout, one plain sentence when something is wrong, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from conftest import RATE_HZ, SEGMENT_SAMPLES, tone, write_model
+from linernotes.catalog.store import Catalogue
+from linernotes.cli.app import app
+
+QUICK = ["--draws", "3", "--gradient-draws", "8", "--step-size", "2e-5"]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINERNOTES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, sentence: str, code: int = 1) -> None:
+    assert result.exit_code == code
+    assert "Traceback" not in result.output
+    flat = " ".join(result.stderr.split())
+    assert sentence in flat
+    assert flat.count("error:") == 1
+
+
+def test_the_whole_chain_on_ones_own_recordings(tmp_path: Path, recordings: Path, model_path: Path) -> None:
+    own, trained, clip, out = tmp_path / "own", tmp_path / "trained", tmp_path / "clip.flac", tmp_path / "out"
+    built = run("catalog", "build", recordings, "-o", own, "--model", model_path, "--json")
+    assert built.exit_code == 0
+    assert json.loads(built.stdout)["tracks"] == 10
+    assert run("train", own, "-o", trained, "--init", model_path, "--steps", "5", "--batch-size", "4").exit_code == 0
+    made = run("generate", "--prompt", "tone 2", "--seed", 3, "-o", clip, "--model", trained)
+    assert made.exit_code == 0
+    done = run("attribute", clip, "-o", out, "--model", trained, "--catalog", own, *QUICK, "--json")
+    assert done.exit_code == 0
+    (attribution,) = json.loads(done.stdout)
+    assert len(attribution["tracks"]) == 10
+    assert json.loads((out / "attribution.json").read_text())["tracks"] == attribution["tracks"]
+    again = run("attribute", clip, "-o", tmp_path / "again", "--model", trained, "--catalog", own,
+                "--settings", out / "attribution.json")  # fmt: skip
+    assert again.exit_code == 0
+    assert "Tone" in again.stdout
+    assert (tmp_path / "again/attribution.json").read_bytes() == (out / "attribution.json").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "again",
+        "cache",
+        "clip.flac",
+        "clip.safetensors",
+        "out",
+        "own",
+        "trained",
+    ]
+
+
+def test_self_influence_on_ones_own_recordings(catalogue: Catalogue, model_path: Path) -> None:
+    result = run(
+        "evaluate", "self-influence", "--model", model_path, "--catalog", catalogue.path, "--segments", "4", *QUICK, "--json"
+    )
+    assert result.exit_code == 0
+    ranks = json.loads(result.stdout)
+    assert ranks["first"] == ranks["segments"] == 4
+
+
+def test_catalog_show_prints_what_is_in_it(catalogue: Catalogue) -> None:
+    result = run("catalog", "show", catalogue.path)
+    assert result.exit_code == 0
+    assert "10 tracks (3 decoys)" in result.stdout
+    assert "The Oscillators" in result.stdout
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "mine.wav", tone(440, SEGMENT_SAMPLES), RATE_HZ)
+    return tmp_path / "mine.wav"
+
+
+def test_bad_input_to_attribute(tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue) -> None:
+    good = ["-o", tmp_path / "out", "--model", model_path, "--catalog", catalogue.path, "--prompt", "tone 1"]
+
+    def with_option(name: str, value: object) -> list[object]:
+        changed = list(good)
+        changed[changed.index(name) + 1] = value
+        return changed
+
+    refused(run("attribute", clip, *with_option("--model", tmp_path / "none")), "there is no model at")
+    refused(run("attribute", clip, *with_option("--catalog", tmp_path / "none")), "there is no catalogue at")
+    refused(run("attribute", tmp_path / "none.wav", *good), "none.wav is missing")
+    refused(run("attribute", clip, *good[:-2]), "say with --prompt", code=2)
+    refused(run("attribute", clip, *good, "--layers", "mlp", "--damping", "-1"), "setting damping = -1.0 is refused", code=2)
+    refused(run("attribute", clip, *good, "--settings", tmp_path / "none.toml"), "none.toml cannot be read")
+    (tmp_path / "mine.toml").write_text("tempo = 3\n")
+    refused(run("attribute", clip, *good, "--settings", tmp_path / "mine.toml"), "setting tempo = 3 in", code=2)
+    refused(run("attribute", clip, *good, *QUICK[:-1], "1e30"), "a smaller --step-size")
+    other = write_model(tmp_path / "other", seed=1)
+    refused(run("attribute", clip, *with_option("--model", other)), "was encoded by another model")
+    (tmp_path / "model.ckpt").write_bytes(b"\x80\x04.")
+    refused(run("attribute", clip, *with_option("--model", tmp_path / "model.ckpt")), "is a pickle")
+    assert not (tmp_path / "out" / "attribution.json").exists()
+    assert run("attribute").exit_code == 2
+
+
+def test_a_catalogue_of_another_version_or_cut_short_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+    old = shutil.copytree(catalogue.path, tmp_path / "old")
+    record = json.loads((old / "catalogue.json").read_text())
+    (old / "catalogue.json").write_text(json.dumps({**record, "schema": 0}))
+    refused(run("catalog", "show", old), "has schema version 0")
+    cut = shutil.copytree(catalogue.path, tmp_path / "cut")
+    shutil.rmtree(cut / "segments.lance")
+    refused(run("catalog", "show", cut), "build the catalogue anew")
+
+
+def test_a_catalogue_without_training_tracks_is_refused(tmp_path: Path, clip: Path, model_path: Path) -> None:
+    folder = tmp_path / "decoys"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", tone(300, SEGMENT_SAMPLES), RATE_HZ)
+    (folder / "metadata.csv").write_text("file_name,split\na.wav,decoy\n")
+    assert run("catalog", "build", folder, "-o", tmp_path / "c", "--model", model_path).exit_code == 0
+    common = ["--model", model_path, "--catalog", tmp_path / "c", "--prompt", "x", *QUICK]
+    refused(run("attribute", clip, "-o", tmp_path / "out", *common), "holds no training segments")
+    refused(run("train", tmp_path / "c", "-o", tmp_path / "m", "--init", model_path), "holds no training segments")
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path, recordings: Path, model_path: Path, catalogue: Catalogue) -> None:
+    refused(run("catalog", "build", recordings, "-o", catalogue.path, "--model", model_path), "exists already")
+    refused(run("train", catalogue.path, "-o", model_path, "--init", model_path), "exists already")
+
+
+def test_ctrl_c_is_a_sentence(tmp_path: Path, recordings: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("linernotes.catalog.ingest._encode", interrupt)
+    result = run("catalog", "build", recordings, "-o", tmp_path / "c", "--model", model_path)
+    refused(result, "stopped; what was finished is kept")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("linernotes.artefacts.save_file", full)
+    result = run("generate", "--prompt", "tone 1", "-o", tmp_path / "clip.flac", "--model", model_path)
+    refused(result, "the disk is full")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_impossible_durations_are_refused(tmp_path: Path, model_path: Path) -> None:
+    result = run("generate", "--prompt", "tone 1", "--seconds", 60, "-o", tmp_path / "clip.flac", "--model", model_path)
+    refused(result, "--seconds 60 is out of range: this model generates up to 0.51 s", code=2)

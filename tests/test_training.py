@@ -1,0 +1,80 @@
+"""Training: it learns, resumes to the same weights, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
+from linernotes.models.stable_audio import StableAudio
+from linernotes.models.training import train
+from linernotes.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(steps=12, batch_size=8, learning_rate=1e-3)
+
+
+def data(catalogue: Catalogue) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    batch = catalogue.batch(catalogue.training_rows)
+    return batch.latents_nct, batch.text_nld, batch.seconds_n
+
+
+def test_a_stopped_training_resumes_to_the_same_weights(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linernotes.models.training.CHECKPOINT_EVERY", 5)
+
+    def stop(done: int, total: int, loss: float) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model_path, tmp_path / "stopped", *data(catalogue), SETTINGS, stop)
+    assert not (tmp_path / "stopped").exists()
+    train(model_path, tmp_path / "stopped", *data(catalogue), SETTINGS)
+    train(model_path, tmp_path / "whole", *data(catalogue), SETTINGS)
+    for part in ("transformer", "projection_model"):
+        name = f"{part}/diffusion_pytorch_model.safetensors"
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (tmp_path / "stopped/training_loss.csv").read_text() == (tmp_path / "whole/training_loss.csv").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped", "whole"]
+
+
+def test_training_lowers_the_loss_and_keeps_the_codec(
+    tmp_path: Path, model_path: Path, model: StableAudio, catalogue: Catalogue
+) -> None:
+    settings = TrainingSettings(steps=150, batch_size=16, learning_rate=3e-3, ema=0.9)
+    train(model_path, tmp_path / "trained", *data(catalogue), settings)
+    trained = StableAudio(tmp_path / "trained")
+    assert trained.weights_hash != model.weights_hash
+    assert (trained.codec_hash, trained.text_hash) == (model.codec_hash, model.text_hash)
+    with (tmp_path / "trained" / "training_loss.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == 150
+    assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linernotes.models.training.CHECKPOINT_EVERY", 2)
+
+    def stop(done: int, total: int, loss: float) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model_path, tmp_path / "model", *data(catalogue), SETTINGS, stop)
+    other = SETTINGS.model_copy(update={"seed": 1})
+    with pytest.raises(LinernotesError, match="was made with settings"):
+        train(model_path, tmp_path / "model", *data(catalogue), other)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    wild = TrainingSettings(steps=50, batch_size=8, learning_rate=1e30)
+    with pytest.raises(LinernotesError, match="train with a smaller --learning-rate"):
+        train(model_path, tmp_path / "model", *data(catalogue), wild)
+    assert not (tmp_path / "model").exists()
