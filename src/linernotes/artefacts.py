@@ -6,6 +6,7 @@ file whose header does not fit what it is asked to be combined with is refused.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -75,7 +76,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, header: M
     record = {"kind": kind, "schema": SCHEMA_VERSION, "linernotes": __version__, **header}
     contiguous = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata={"header": json.dumps(record, sort_keys=True)})
+        try:
+            save_file(contiguous, temporary, metadata={"header": json.dumps(record, sort_keys=True)})
+        except SafetensorError as error:
+            raise OSError(errno.ENOSPC if "No space left" in str(error) else errno.EIO, str(error), str(path)) from None
 
 
 def load_tensors(path: Path, kind: str, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -79,7 +79,7 @@ class Catalogue:
             self._segments = lance.dataset(str(path / "segments.lance"))
             self.tracks = _tracks(lance.dataset(str(path / "tracks.lance")).to_table())
             index = self._segments.to_table(columns=["track", "start_s", "seconds", "caption"])
-            self._captions = lance.dataset(str(path / "captions.lance")).to_table()
+            self._captions = lance.dataset(str(path / "captions.lance"))
         except (OSError, ValueError) as error:
             raise LinernotesError(f"{path} is damaged ({str(error).splitlines()[0]}): build the catalogue anew") from None
         self.track_n: np.ndarray = index["track"].to_numpy()  # which row of tracks a segment is cut from
@@ -99,15 +99,6 @@ class Catalogue:
         trained = np.array([track.split == "train" for track in self.tracks])
         return np.flatnonzero(trained[self.track_n])
 
-    @cached_property
-    def _text_cld(self) -> Tensor:
-        """Text embeddings of all distinct captions, padded with zeros: ``[captions, L, D]``."""
-        text = torch.zeros(len(self._captions), self.encoder.text_tokens, self.encoder.text_dim)
-        for i, row in enumerate(self._captions["embedding"]):
-            values = torch.from_numpy(row.values.to_numpy(zero_copy_only=False).copy())
-            text[i, : values.numel() // self.encoder.text_dim] = values.reshape(-1, self.encoder.text_dim)
-        return text
-
     def batch(self, rows: Sequence[int] | np.ndarray) -> SegmentBatch:
         """The segments of these rows, in this order."""
         rows = np.asarray(rows)
@@ -115,9 +106,18 @@ class Catalogue:
         latents = _floats(table["latents"]).reshape(len(rows), self.encoder.latent_channels, self.encoder.frames)
         return SegmentBatch(
             latents_nct=torch.from_numpy(latents.astype(np.float32)),
-            text_nld=self._text_cld[torch.from_numpy(self._caption_n[rows].astype(np.int64))],
+            text_nld=self._text(self._caption_n[rows]),
             seconds_n=torch.from_numpy(self.seconds_n[rows].astype(np.float32)),
         )
+
+    def _text(self, captions_n: np.ndarray) -> Tensor:
+        """Text embeddings of captions, padded with zeros to the text encoder's length: ``[n, L, D]``."""
+        distinct, place_n = np.unique(captions_n, return_inverse=True)
+        text_dld = torch.zeros(len(distinct), self.encoder.text_tokens, self.encoder.text_dim)
+        for text_ld, row in zip(text_dld, self._captions.take(distinct.tolist())["embedding"], strict=True):
+            used_ld = torch.from_numpy(row.values.to_numpy(zero_copy_only=False).copy()).reshape(-1, self.encoder.text_dim)
+            text_ld[: len(used_ld)] = used_ld
+        return text_dld[torch.from_numpy(place_n)]
 
     def loudness_db(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Loudness of each frame of these segments in dB of full scale, ``[n, T]``; frames of padding are ``-inf``."""
