@@ -58,6 +58,5 @@ with torch.inference_mode():
     ]
 print(f"{steps} steps in {minutes:g} min")
 print(f"chroma correlation {np.mean([chroma_correlation(a, b) for a, b in zip(held_out, decoded, strict=True)]):.3f}")
-print(
-    f"instrument: {instrument_accuracy(classifier, held_out, names):.3f} -> {instrument_accuracy(classifier, decoded, names):.3f}"
-)
+before, after = (instrument_accuracy(classifier, heard, names) for heard in (held_out, decoded))
+print(f"instrument: {before:.3f} -> {after:.3f}")

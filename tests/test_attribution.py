@@ -25,11 +25,6 @@ from linernotes.settings import AttributionSettings, read_settings
 QUICK = {"draws": 3, "gradient_draws": 8, "step_size": 2e-5}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINERNOTES_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Path:
     return linernotes.generate("tone 1", tmp_path_factory.mktemp("clips") / "clip.flac", seed=5, model=model_path)
@@ -50,7 +45,7 @@ def test_the_files_are_there_and_agree(done: tuple[Path, Attribution], catalogue
     assert Attribution.load(out / "attribution.json") == attribution
     table = pq.read_table(out / "scores.parquet")
     assert table.num_rows == len(catalogue)
-    assert b"higher = removing the segment would hurt" in table.schema.metadata[b"orientation"]
+    assert b"higher = removing it would hurt" in table.schema.metadata[b"orientation"]
     sums = table.group_by("track_id").aggregate([("score", "sum")]).to_pylist()
     by_track = {row["track_id"]: row["score_sum"] for row in sums}
     assert [t.rank for t in attribution.tracks] == list(range(1, len(catalogue.tracks) + 1))
@@ -83,7 +78,7 @@ def test_the_page_needs_nothing_from_outside(done: tuple[Path, Attribution]) -> 
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
     assert sources
     assert all(source.startswith(("data:", "#")) for source in sources)
-    assert "url(" not in page
+    assert not re.findall(r"url\((?!#)", page)
     assert page.count("<audio") == 11  # the clip and ten tracks
     assert "tone 1" in page
 
@@ -105,7 +100,7 @@ def test_tracks_gather_their_segments() -> None:
 def test_ranks_count_the_decoys_above() -> None:
     tracks = [Track(f"{i}", "", "", split=split) for i, split in enumerate(["train", "decoy", "train", "decoy"])]
     ranked = rank_tracks(np.array([3.0, 2.0, 1.0, 0.0]), np.arange(4), np.zeros(4), tracks)
-    assert [(t.track_id, t.decoys_above) for t in ranked] == [("0", 0), ("1", 1), ("2", 1), ("3", 2)]
+    assert [(t.track_id, t.decoys_above) for t in ranked] == [("0", 0), ("1", 0), ("2", 1), ("3", 1)]
 
 
 def test_generated_latents_are_what_is_attributed(clip: Path, model: StableAudio) -> None:

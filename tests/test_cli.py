@@ -58,7 +58,7 @@ def test_the_whole_chain_on_ones_own_recordings(tmp_path: Path, recordings: Path
         "again",
         "cache",
         "clip.flac",
-        "clip.safetensors",
+        "clip.flac.safetensors",
         "out",
         "own",
         "trained",
@@ -160,4 +160,4 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, model_path: Path, monkeypatch
 
 def test_impossible_durations_are_refused(tmp_path: Path, model_path: Path) -> None:
     result = run("generate", "--prompt", "tone 1", "--seconds", 60, "-o", tmp_path / "clip.flac", "--model", model_path)
-    refused(result, "--seconds 60 is out of range: this model generates up to 0.51 s", code=2)
+    refused(result, "--seconds 60 is out of range: this model generates 0.06 to 0.51 s", code=2)

@@ -13,7 +13,7 @@ from typing import Any
 from linernotes.attribution.query import load_clip, save_generated
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import Attributed, attribute_clips
-from linernotes.audio import AudioError, Sound, read_sound
+from linernotes.audio import AudioError, Sound, check_writable, read_sound
 from linernotes.catalog.ingest import build_catalogue as build
 from linernotes.catalog.source import Track, read_source
 from linernotes.catalog.store import Catalogue, Encoder
@@ -28,7 +28,7 @@ from linernotes.models.small import write_untrained_copy
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import train
 from linernotes.report.page import ShownTrack, write_page
-from linernotes.settings import AttributionSettings, TrainingSettings
+from linernotes.settings import AttributionSettings, TrainingSettings, checked
 
 Progress = Callable[[str, int, int], None]
 
@@ -69,7 +69,7 @@ def build_catalogue(
     loaded = load_model(model)
     return build(
         read_source(Path(source)), Path(out), loaded, Encoder(**loaded.encoder()), strict,
-        (lambda done, total: on_progress("reading recordings", done, total)) if on_progress else None,
+        on_track=(lambda done, total: on_progress("reading recordings", done, total)) if on_progress else None,
     )  # fmt: skip
 
 
@@ -87,11 +87,11 @@ def train_model(
     """
     opened = catalogue if isinstance(catalogue, Catalogue) else open_catalogue(catalogue)
     start = load_model(init)
-    opened.require(start.codec_hash, start.text_hash, start.name)
+    opened.require(start.codec_hash, start.text_hash, start.shape.frames, start.name)
     out = Path(out)
     _require_new(out)
     template = out.with_name(out.name + ".untrained")
-    chosen = TrainingSettings(**settings)
+    chosen = checked(TrainingSettings, settings)
     shutil.rmtree(template, ignore_errors=True)
     write_untrained_copy(MODEL if str(init) == BUILTIN else Path(init), template, chosen.seed)
     try:
@@ -105,7 +105,7 @@ def rebuild(out: str | Path, on_progress: Progress | None = None, **settings: An
     """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the folder ``out``."""
     rebuild_bundle(
         Path(out),
-        TrainingSettings(**settings),
+        checked(TrainingSettings, settings),
         lambda catalogue, template, folder, chosen: _train_on(catalogue, template, folder, chosen, on_progress),
         on_progress,
     )
@@ -126,10 +126,11 @@ def generate(
 ) -> Path:
     """Generates a clip, and beside it the sidecar ``attribute`` reads. ``seconds`` is the model's length if None."""
     loaded = model if isinstance(model, StableAudio) else load_model(model)
-    longest = loaded.shape.segment_s
+    check_writable(Path(out))
+    longest, least = loaded.shape.segment_s, loaded.shape.frame_samples / loaded.shape.rate_hz
     seconds = longest if seconds is None else seconds
-    if not 0 < seconds <= longest + 1e-6:
-        raise UsageError(f"--seconds {seconds:g} is out of range: this model generates up to {longest:.2f} s")
+    if not least <= seconds <= longest + 1e-6:
+        raise UsageError(f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s")
     latents = loaded.sample(
         prompt, seconds, seed, (lambda done, total: on_progress("generating", done, total)) if on_progress else None
     )
@@ -157,7 +158,7 @@ def attribute(
     if not paths:
         raise UsageError("no clip was given: name at least one")
     loaded, opened = load_model(model), open_catalogue(catalogue)
-    chosen = AttributionSettings(**settings)
+    chosen = checked(AttributionSettings, settings)
     loaded_clips = [load_clip(path, loaded, prompt) for path in paths]
     done = attribute_clips(loaded_clips, loaded, opened, chosen, Path(out), Path(cache) if cache else None, on_progress)
     for item in done:
@@ -175,7 +176,7 @@ def self_influence(
 ) -> list[SelfRank]:
     """Unlearns training segments themselves; each one's own track should come first (rank 1)."""
     loaded, opened = load_model(model), open_catalogue(catalogue)
-    chosen = AttributionSettings(**settings)
+    chosen = checked(AttributionSettings, settings)
     with tempfile.TemporaryDirectory() as folder:
         where = Path(cache) if cache else None
         return measure_self_influence(loaded, opened, chosen, segments, Path(folder), where, on_progress)
@@ -187,15 +188,14 @@ def model_fidelity(clips: int = 96, on_progress: Progress | None = None) -> Mode
     return measure_fidelity(model, catalogue.tracks, lambda track: builtin_sound(track, 0.0, model.shape), clips, on_progress)
 
 
-def bench(only: Sequence[str], on_progress: Progress | None = None) -> dict[str, float]:
+def bench(only: Sequence[str] = benches.BENCHES[1:], on_progress: Progress | None = None) -> dict[str, float]:
     """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo.
 
     Raises:
         UsageError: an unknown part.
     """
-    known = ("sweep", "query", "queries", "ingest", "demo")
-    if unknown := set(only) - set(known):
-        raise UsageError(f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(known)}")
+    if unknown := set(only) - set(benches.BENCHES):
+        raise UsageError(f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(benches.BENCHES)}")
     report = on_progress or (lambda what, done, total: None)
     figures: dict[str, float] = {}
     for i, part in enumerate(only):
@@ -223,7 +223,7 @@ class Demo:
     attribution: Attribution
 
 
-def demo(out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, on_progress: Progress | None = None) -> Demo:
+def run_demo(out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, on_progress: Progress | None = None) -> Demo:
     """The whole job on the built-in model and catalogue: generate a clip from a prompt, attribute it, write the report."""
     folder = Path(out)
     clip = generate(prompt, folder / "clip.flac", seed, on_progress=on_progress)
@@ -265,10 +265,11 @@ def _track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shap
         return builtin_sound(track, start_s, shape)
     try:
         sound = read_sound(Path(source) / track.file_name)
-    except AudioError:
+    except (AudioError, OSError):
         return None
     first = round(start_s * sound.rate_hz)
-    return Sound(sound.samples[:, first : first + round(shape.segment_s * sound.rate_hz)], sound.rate_hz)
+    samples = sound.samples[:, first : first + round(shape.segment_s * sound.rate_hz)]
+    return Sound(samples, sound.rate_hz) if samples.shape[1] else None
 
 
 def _require_new(path: Path) -> None:

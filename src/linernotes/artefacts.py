@@ -23,9 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from linernotes.errors import LinernotesError
-from linernotes.version import __version__
+from linernotes.version import SCHEMA_VERSION, __version__
 
-SCHEMA_VERSION = 1
 HASH_DIGITS = 16
 
 

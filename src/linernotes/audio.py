@@ -6,6 +6,8 @@ the container announces is compared with what came out.
 
 from __future__ import annotations
 
+import errno
+import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +16,20 @@ import numpy as np
 import soundfile
 import soxr
 from mutagen import MutagenError
-from mutagen.mp3 import MP3, HeaderNotFoundError
+from mutagen.mp3 import MP3, BitrateMode, HeaderNotFoundError
 
 from linernotes.artefacts import replacing
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
 
 SUFFIXES = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3"}
 SILENCE_PEAK = 1e-4  # -80 dB of full scale: below the noise of a 14-bit recorder
 MP3_SLACK_FRAMES = 4  # encoder delay and the first frame, which holds the header, may or may not be counted
 MP3_FRAME_SAMPLES = 1152
+MP3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+MP3_KBPS_LOW = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+RATES_HZ = (4000, 768000)
+LONGEST_FRAMES = 1 << 40
+BLOCK_FRAMES = 1 << 20
 STREAMED_SIZE = 0xFFFFFFFF  # the data size a WAV has when its writer could not seek back
 
 
@@ -67,7 +74,14 @@ def read_sound(path: Path) -> Sound:
     try:
         with soundfile.SoundFile(path) as file:
             announced, rate_hz = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True).T
+            if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+                raise AudioError(path, "damaged", f"its header says {rate_hz} Hz; export it again")
+            if announced > LONGEST_FRAMES:  # a stream whose writer did not know its length
+                announced = 0
+            blocks = []
+            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                blocks.append(block)
+            samples = np.concatenate(blocks).T if blocks else np.zeros((1, 0), dtype=np.float32)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(path, "undecodable", f"{_brief(error)}; export it again") from None
     n = samples.shape[1]
@@ -86,15 +100,25 @@ def read_sound(path: Path) -> Sound:
 
 def write_sound(path: Path, sound: Sound) -> None:
     """Writes 16-bit WAV or FLAC, or OGG Vorbis, by the suffix of ``path``; whole or not at all."""
-    if path.suffix.lower() not in (".wav", ".flac", ".ogg"):
-        raise LinernotesError(f"{path} cannot be written: use a name that ends in .flac, .wav or .ogg")
+    check_writable(path)
     with replacing(path) as temporary:
-        soundfile.write(temporary, np.clip(sound.samples, -1, 1).T, sound.rate_hz)
+        try:
+            soundfile.write(temporary, np.clip(sound.samples, -1, 1).T, sound.rate_hz)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            full = shutil.disk_usage(path.parent).free < sound.samples.nbytes
+            raise OSError(errno.ENOSPC if full else errno.EIO, _brief(error), str(path)) from None
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a name whose suffix is no format that is written."""
+    if path.suffix.lower() not in (".wav", ".flac", ".ogg"):
+        raise UsageError(f"{path} cannot be written: use a name that ends in .flac, .wav or .ogg")
 
 
 def loudness_db(samples: np.ndarray, frame_samples: int) -> np.ndarray:
     """Root mean square of each frame in dB of full scale: ``[channels, T * frame_samples]`` -> ``[T]`` float32."""
-    power = np.square(samples.astype(np.float64)).mean(axis=0).reshape(-1, frame_samples).mean(axis=1)
+    framed = samples.reshape(samples.shape[0], -1, frame_samples)
+    power = np.einsum("cts,cts->t", framed, framed, dtype=np.float64) / (framed.shape[0] * frame_samples)
     return (10 * np.log10(power + 1e-12)).astype(np.float32)
 
 
@@ -160,12 +184,40 @@ def _wav_complete(path: Path, size: int) -> bool:
 
 
 def _mp3_samples(path: Path) -> int:
-    """Samples an MP3 announces in its Xing or Info header; without one, an estimate from its size."""
+    """Samples an MP3 announces in its Xing, Info or VBRI header; without one, those of the frames that are there."""
     try:
         info = MP3(path).info
     except (HeaderNotFoundError, MutagenError):
         return 0
-    return int(info.length * info.sample_rate)
+    if info.bitrate_mode != BitrateMode.UNKNOWN:
+        return int(info.length * info.sample_rate)
+    return _mp3_frame_samples(path)
+
+
+def _mp3_frame_samples(path: Path) -> int:
+    """Walks the frame headers of an MPEG audio stream of layer III (ISO 11172-3, 2.4.2.3).
+
+    Raises:
+        AudioError: the last frame is cut off.
+    """
+    data = path.read_bytes()
+    at = 0
+    if data[:3] == b"ID3":  # the size of a tag has seven bits a byte
+        at = 10 + (data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9])
+    total = 0
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] & 0xE0 == 0xE0:
+        version, bitrate, rate = data[at + 1] >> 3 & 3, data[at + 2] >> 4, data[at + 2] >> 2 & 3
+        if version == 1 or rate == 3 or not 0 < bitrate < 15:
+            break
+        first = version == 3
+        kbps = (MP3_KBPS if first else MP3_KBPS_LOW)[bitrate - 1]
+        rate_hz = (44100, 48000, 32000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
+        samples = 1152 if first else 576
+        at += samples // 8 * kbps * 1000 // rate_hz + (data[at + 2] >> 1 & 1)
+        total += samples
+    if at > len(data):
+        raise AudioError(path, "truncated", "its last frame is cut off; copy it again")
+    return total
 
 
 def _brief(error: Exception) -> str:

@@ -47,7 +47,7 @@ def item_losses(
     Raises:
         LinernotesError: catalogue of another model; a loss is not finite; ``folder`` holds another sweep.
     """
-    catalogue.require(model.codec_hash, model.text_hash, model.name)
+    catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
     rows = np.arange(len(catalogue)) if rows is None else np.asarray(rows)
     header = {
         "model": model.weights_hash,
@@ -56,6 +56,7 @@ def item_losses(
         "rows": hash_arrays({"rows": rows}),
         "weights": {name: hash_weights(changed) for name, changed in weight_sets.items()},
         "axes": "segments, draws",
+        "device": next(model.denoiser.parameters()).device.type,
     }
     path = folder / "losses.safetensors"
     if path.exists():
@@ -84,8 +85,8 @@ def item_losses(
             chunks.append(losses)
     result = {name: torch.cat([chunk[name] for chunk in chunks]) for name in weight_sets}
     save_tensors(path, result, "item losses", header)
-    for chunk_path in folder.glob("chunk-*.safetensors"):
-        chunk_path.unlink()
+    for chunk_path in folder.glob(f"chunk-{sweep}-*.safetensors"):
+        chunk_path.unlink(missing_ok=True)
     return result
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
+from linernotes.artefacts import hash_arrays, hash_json, load_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,14 @@ class NoiseBank:
 
 def draw_bank(draws: int, channels: int, frames: int, seed: int) -> NoiseBank:
     """A bank of ``draws`` draws. Times are stratified: one uniform draw in each of ``draws`` equal parts of (0, 1)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = random_for("noise bank", seed)
     t_k = stratified_times(draws, generator)
     return NoiseBank(t_k, torch.randn(draws, channels, frames, generator=generator), seed)
+
+
+def random_for(purpose: str, seed: int, number: int = 0) -> torch.Generator:
+    """A source of random numbers of its own for each purpose, seed and number (of a step, of a chunk)."""
+    return torch.Generator().manual_seed(int(hash_json([purpose, seed, number])[:15], 16))
 
 
 def stratified_times(draws: int, generator: torch.Generator) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.version import SCHEMA_VERSION, __version__
 
 LayerKind = Literal["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp"]
 
@@ -23,7 +24,7 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
     weight_decay: Annotated[float, Field(ge=0, description="AdamW's weight decay.")] = 0.01
     ema: Annotated[float, Field(ge=0, lt=1, description="Decay of the moving average of the weights.")] = 0.999
     drop_condition: Annotated[float, Field(ge=0, lt=1, description="Share of segments trained without their prompt.")] = 0.1
-    seed: Annotated[int, Field(ge=0, description="Seed of initial weights, batches and noise.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of initial weights, batches and noise.")] = 0
 
 
 class UnlearningSettings(BaseModel, frozen=True, extra="forbid"):
@@ -42,7 +43,7 @@ class AttributionSettings(UnlearningSettings, frozen=True, extra="forbid"):
 
     draws: Annotated[int, Field(gt=0, description="Draws in the noise bank on which items are scored.")] = 16
     fisher_draws: Annotated[int, Field(gt=0, description="Draws per training segment for the Fisher.")] = 2
-    seed: Annotated[int, Field(ge=0, description="Seed of the noise bank and of all gradients.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of the noise bank and of all gradients.")] = 0
     batch_size: Annotated[int, Field(gt=0, description="Forward passes at once; does not change the result.")] = 64
 
 
@@ -55,15 +56,24 @@ def read_settings(path: Path | None, flags: dict[str, Any]) -> AttributionSettin
     """
     values = _from_file(path) if path else {}
     values |= {name: value for name, value in flags.items() if value is not None}
+    return checked(AttributionSettings, values, f" in {path}" if path else "")
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def checked(settings: type[SettingsT], values: dict[str, Any], where: str = "") -> SettingsT:
+    """``settings(**values)``, with the first mistake as one sentence; ``where`` says which file the values come from.
+
+    Raises:
+        UsageError: an unknown setting or a value out of range.
+    """
     try:
-        return AttributionSettings(**values)
+        return settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        where = f" in {path}" if path and name not in flags else ""
-        known = (
-            f"; the settings are {', '.join(AttributionSettings.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        )
+        known = f"; the settings are {', '.join(settings.model_fields)}" if first["type"] == "extra_forbidden" else ""
         raise UsageError(f"setting {name} = {first.get('input')!r}{where} is refused: {first['msg'].lower()}{known}") from None
 
 
@@ -72,7 +82,14 @@ def _from_file(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             record = json.loads(text)
-            return dict(record.get("settings", record))
+            if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+                raise LinernotesError(f"{path} is no attribution.json: give one, or a TOML file with settings")
+            if record.get("schema_version") != SCHEMA_VERSION:
+                raise LinernotesError(
+                    f"{path} has schema version {record.get('schema_version')}, this linernotes ({__version__}) reads "
+                    f"{SCHEMA_VERSION}: attribute the clip anew"
+                )
+            return dict(record["settings"])
         return tomllib.loads(text)
     except OSError as error:
         raise LinernotesError(f"{path} cannot be read ({error.strerror}): check the path") from None

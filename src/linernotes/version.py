@@ -1,6 +1,8 @@
-"""The installed version of linernotes; every artefact carries it."""
+"""The installed version of linernotes, and the version of the files it writes; every artefact carries both."""
 
 from importlib.metadata import PackageNotFoundError, version
+
+SCHEMA_VERSION = 1
 
 try:
     __version__ = version("linernotes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -30,16 +31,20 @@ def prepare(
     on_progress: Progress | None = None,
 ) -> Prepared:
     """Reads or computes what attributing any query needs. Artefacts are named by the hashes of all they depend on."""
-    catalogue.require(model.codec_hash, model.text_hash, model.name)
+    catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
     bank = draw_bank(settings.draws, model.shape.latent_channels, model.shape.frames, settings.seed)
     folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}"
+
+    def told(what: str) -> Callable[[int, int], None] | None:
+        return (lambda done, total: on_progress(what, done, total)) if on_progress else None
+
     base = item_losses(
-        model, catalogue, bank, {"base": {}}, folder / f"base-{bank.hash}", batch_size=settings.batch_size,
-        on_progress=(lambda done, total: on_progress("base losses (once per model)", done, total)) if on_progress else None,
+        model, catalogue, bank, {"base": {}}, folder / f"base-{bank.hash}",
+        batch_size=settings.batch_size, on_progress=told("base losses (once per model)"),
     )["base"]  # fmt: skip
-    fisher_name = hash_json({"draws": settings.fisher_draws, "seed": settings.seed})
+    name = hash_json({"draws": settings.fisher_draws, "seed": settings.seed})
     fisher = fit_diagonal_fisher(
-        model, catalogue, settings.fisher_draws, settings.seed, folder / f"fisher-{fisher_name}.safetensors",
-        on_progress=(lambda done, total: on_progress("Fisher (once per model)", done, total)) if on_progress else None,
+        model, catalogue, settings.fisher_draws, settings.seed, folder / f"fisher-{name}.safetensors",
+        settings.batch_size, told("Fisher (once per model)"),
     )  # fmt: skip
     return Prepared(model, catalogue, bank, base, fisher)

@@ -1,6 +1,6 @@
 """The clip in question: a generated clip with its sidecar, or any sound file with a prompt -> ``Query``.
 
-The sidecar of ``clip.flac`` is ``clip.safetensors``: the latents exactly as generated, and a header with prompt, seed,
+The sidecar of ``clip.flac`` is ``clip.flac.safetensors``: the latents exactly as generated, and a header with prompt, seed,
 duration, the model's hash and a hash of the clip's samples, so that an edited clip is not taken for the generated one.
 """
 
@@ -36,7 +36,7 @@ class Clip:
 
 def sidecar_path(path: Path) -> Path:
     """Where the sidecar of a clip is."""
-    return path.with_suffix(".safetensors")
+    return path.with_name(path.name + ".safetensors")
 
 
 def save_generated(path: Path, model: GenerativeModel, latents_1ct: Tensor, prompt: str, seconds: float, seed: int) -> None:

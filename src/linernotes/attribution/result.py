@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from linernotes.artefacts import SCHEMA_VERSION, read_json, replacing, write_json
+from linernotes.artefacts import read_json, replacing, write_json
 from linernotes.catalog.source import Track
 from linernotes.errors import LinernotesError
-from linernotes.version import __version__
+from linernotes.version import SCHEMA_VERSION, __version__
 
 
 class QueryRecord(BaseModel):
@@ -35,7 +35,7 @@ class TrackScore(BaseModel):
     artist: str
     score: float
     split: Literal["train", "decoy"]
-    decoys_above: int  # decoys that score at least as high; decoys were never trained on
+    decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
 
 
@@ -47,6 +47,7 @@ class Attribution(BaseModel):
     linernotes: str = __version__
     query: QueryRecord
     method: str
+    orientation: str
     settings: dict[str, Any]
     seed: int
     model: str
@@ -101,7 +102,7 @@ def rank_tracks(scores_n: np.ndarray, track_n: np.ndarray, start_s_n: np.ndarray
             artist=tracks[i].artist,
             score=float(scores[i]),
             split=tracks[i].split,  # type: ignore[arg-type]
-            decoys_above=int(len(decoys) - np.searchsorted(decoys, scores[i])),
+            decoys_above=int(len(decoys) - np.searchsorted(decoys, scores[i])) - (tracks[i].split == "decoy"),
             best_segment_start_s=float(start_s_n[best[i]]),
         )
         for rank, i in enumerate(order, start=1)

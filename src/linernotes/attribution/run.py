@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from linernotes.artefacts import hash_json
+from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Attribution, QueryRecord, rank_tracks, save_scores
@@ -20,18 +21,18 @@ from linernotes.methods.unlearning import score
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.weights import ChangedWeights
 from linernotes.settings import AttributionSettings
+from linernotes.version import __version__
 
 METHOD = "abu"
 EVIDENCE_TRACKS = 10
-ORIENTATION = "higher = removing the segment would hurt the query more"
+ORIENTATION = "higher = removing it would hurt the query more"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where in the first tracks the score comes from: for each, its best segment's change of loss per frame, ``[T]``."""
+    """Where in the first tracks the score comes from: each one's best segment's change of loss, per frame of its content."""
 
     change_t: dict[str, np.ndarray]  # by track id
-    frame_s: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def attribute_clips(
     if len(set(names)) < len(names):
         raise UsageError(f"two clips are named {max(names, key=names.count)!r}: rename one, since results are filed by name")
     prepared = prepare(model, catalogue, settings, cache, on_progress)
-    sweep = out / ".sweep" / hash_json([settings.model_dump(), [str(c.path.resolve()) for c in clips]])
+    sweep = out / ".sweep" / _sweep_name(clips, prepared, settings)
     scores = score(prepared, [clip.query for clip in clips], settings, settings.seed, sweep, settings.batch_size, on_progress)
     done = []
     for clip, scores_n, changed in zip(clips, scores.scores_qn, scores.changed, strict=True):
@@ -72,6 +73,8 @@ def attribute_clips(
             "model": model.weights_hash,
             "catalogue": catalogue.hash,
             "noise": prepared.bank.hash,
+            "linernotes": __version__,
+            "settings": json.dumps(settings.model_dump()),
         }
         save_scores(
             folder / "scores.parquet", scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.seconds_n,
@@ -83,6 +86,15 @@ def attribute_clips(
     return done
 
 
+def _sweep_name(clips: list[Clip], prepared: Prepared, settings: AttributionSettings) -> str:
+    """Names all that the scores depend on, so that only the same run is ever resumed."""
+    tensors = {
+        f"{i}-{n}": getattr(c.query, n).numpy() for i, c in enumerate(clips) for n in ("latents_ct", "text_ld", "heard_t")
+    }
+    made_from = [prepared.model.weights_hash, prepared.catalogue.hash, prepared.bank.hash, hash_arrays(tensors)]
+    return hash_json([settings.model_dump(), [clip.query.seconds for clip in clips], made_from])
+
+
 def _attribution(clip: Clip, prepared: Prepared, settings: AttributionSettings, scores_n: np.ndarray) -> Attribution:
     model, catalogue = prepared.model, prepared.catalogue
     query = clip.query
@@ -91,6 +103,7 @@ def _attribution(clip: Clip, prepared: Prepared, settings: AttributionSettings, 
             name=query.name, file=clip.path.name, prompt=query.prompt, seconds=query.seconds, generated=clip.generated
         ),
         method=METHOD,
+        orientation=ORIENTATION,
         settings=settings.model_dump(),
         seed=settings.seed,
         model=model.name,
@@ -113,5 +126,6 @@ def _evidence(attribution: Attribution, prepared: Prepared, changed: ChangedWeig
         rows.append(int(own[np.argmax(scores_n[own])]))
     losses = frame_losses(prepared.model, catalogue, prepared.bank, {"base": {}, "unlearned": changed}, rows)
     change_nt = (losses["unlearned"].double() - losses["base"].double()).mean(dim=1).numpy()
-    shape = prepared.model.shape
-    return Evidence(dict(zip(identifiers, change_nt, strict=True)), shape.frame_samples / shape.rate_hz)
+    frame_s = catalogue.encoder.frame_samples / catalogue.encoder.rate_hz
+    content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)
+    return Evidence({name: change_t[:n] for name, change_t, n in zip(identifiers, change_nt, content, strict=True)})

@@ -24,9 +24,11 @@ from linernotes.audio import AudioError, loudness_db, read_sound
 from linernotes.catalog.source import Reject, Source, Track
 from linernotes.catalog.store import Catalogue, Encoder, segment_schema, write_catalogue
 from linernotes.errors import LinernotesError
+from linernotes.version import SCHEMA_VERSION
 
 TRACKS_IN_PIECE = 16
-SEGMENTS_AT_ONCE = 16
+SAMPLES_AT_ONCE = 1 << 21  # in one call of the encoder
+CAPTIONS_AT_ONCE = 16
 DECODERS = 2
 
 
@@ -55,12 +57,14 @@ def build_catalogue(
     model: SegmentEncoder,
     encoder: Encoder,
     strict: bool = False,
+    source_name: str | None = None,
     on_track: Callable[[int, int], None] | None = None,
 ) -> Catalogue:
     """Builds the catalogue at ``path``. ``on_track(done, total)`` reports progress.
 
     Args:
         strict: any reject is a failure.
+        source_name: what the record says the sound comes from; the folder's path if None.
 
     Raises:
         LinernotesError: something is there already, nothing usable in the source, or rejects under ``strict``.
@@ -70,7 +74,12 @@ def build_catalogue(
     if strict and source.rejects:
         raise _strict_error(source.rejects)
     work = path.with_name(path.name + ".partial")
-    plan: dict[str, Any] = {"source": source.hash, "encoder": encoder.__dict__}
+    plan: dict[str, Any] = {
+        "source": source.hash,
+        "encoder": encoder.__dict__,
+        "schema": SCHEMA_VERSION,
+        "tracks": TRACKS_IN_PIECE,
+    }
     if not _same_plan(work, plan):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
@@ -100,7 +109,7 @@ def build_catalogue(
                 if on_track:
                     on_track(done, len(source.tracks))
             _write_piece(work, i, entries, batches, encoder)
-    return _assemble(source, path, work, pieces, model, encoder, strict)
+    return _assemble(source, path, work, pieces, model, encoder, strict, source_name)
 
 
 def cut_sound(samples_cs: np.ndarray, encoder: Encoder) -> CutSound:
@@ -134,6 +143,8 @@ def _decode(folder: Path, track: Track, encoder: Encoder) -> CutSound | Reject:
         sound = read_sound(folder / track.file_name).converted(encoder.rate_hz, encoder.channels)
     except AudioError as error:
         return Reject(track.file_name, error.reason, error.detail)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        return Reject(track.file_name, "unreadable", f"{type(error).__name__}: {error}; check the file")
     if sound.samples.shape[1] < encoder.frame_samples:
         least = encoder.frame_samples / encoder.rate_hz
         return Reject(track.file_name, "too short", f"{sound.seconds:.3f} s is less than one latent frame of {least:.3f} s")
@@ -142,7 +153,8 @@ def _decode(folder: Path, track: Track, encoder: Encoder) -> CutSound | Reject:
 
 def _encode(cut: CutSound, model: SegmentEncoder, encoder: Encoder) -> pa.RecordBatch:
     sound = torch.from_numpy(np.ascontiguousarray(cut.samples_ncs))
-    latents = [model.encode(sound[i : i + SEGMENTS_AT_ONCE]).cpu() for i in range(0, len(sound), SEGMENTS_AT_ONCE)]
+    at_once = max(1, SAMPLES_AT_ONCE // sound.shape[-1])
+    latents = [model.encode(sound[i : i + at_once]).cpu() for i in range(0, len(sound), at_once)]
     n = len(sound)
     size = encoder.latent_channels * encoder.frames
     return pa.RecordBatch.from_arrays(
@@ -180,6 +192,7 @@ def _assemble(
     model: SegmentEncoder,
     encoder: Encoder,
     strict: bool,
+    source_name: str | None,
 ) -> Catalogue:
     """Pieces -> catalogue: drops duplicated content, numbers tracks and captions, embeds the captions."""
     tracks: list[Track] = []
@@ -210,7 +223,7 @@ def _assemble(
     built.mkdir()
     write_catalogue(
         built, encoder, tracks, _numbered(work, kept, tracks, captions), _embed(list(captions), model), rejects,
-        {"source": str(source.folder.resolve())},
+        {"source": source_name or str(source.folder.resolve())},
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
@@ -238,8 +251,8 @@ def _numbered(work: Path, kept: list[list[bool]], tracks: list[Track], captions:
 
 def _embed(captions: list[str], model: SegmentEncoder) -> list[tuple[str, np.ndarray]]:
     embedded = []
-    for i in range(0, len(captions), SEGMENTS_AT_ONCE):
-        some = captions[i : i + SEGMENTS_AT_ONCE]
+    for i in range(0, len(captions), CAPTIONS_AT_ONCE):
+        some = captions[i : i + CAPTIONS_AT_ONCE]
         for text, values_ld in zip(some, model.embed_text(some).cpu(), strict=True):
             used = int(torch.nonzero(values_ld.abs().sum(1))[-1]) + 1
             embedded.append((text, values_ld[:used].numpy()))

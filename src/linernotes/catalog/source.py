@@ -6,6 +6,7 @@ Every row and every file is accounted for: it becomes a ``Row``, or a ``Reject``
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from linernotes.audio import SUFFIXES
 from linernotes.errors import LinernotesError
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+OTHER_SOUND = {".m4a", ".aac", ".aif", ".aiff", ".wma", ".ape", ".wv", ".caf", ".au", ".mp4", ".m4b", ".alac"}
 SPLITS = ("train", "decoy")
 
 
@@ -70,7 +72,8 @@ def read_source(folder: Path) -> Source:
     """
     if not folder.is_dir():
         raise LinernotesError(f"{folder} is not a folder: give the folder that holds the recordings and their metadata.csv")
-    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()}
+    present = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = {p.relative_to(folder).as_posix() for p in present if p.suffix.lower() in SUFFIXES}
     rows = _metadata(folder)
     if rows is None:
         rows = [{"file_name": name} for name in sorted(files)]
@@ -79,7 +82,8 @@ def read_source(folder: Path) -> Source:
     named: set[str] = set()
     identifiers: set[str] = set()
     for number, row in enumerate(rows, start=1):
-        name = (row.get("file_name") or "").strip()
+        given = (row.get("file_name") or "").strip()
+        name = PurePosixPath(given).as_posix() if given else ""
         problem = _problem(name, row, named, files, folder)
         named.add(name)
         if problem:
@@ -95,6 +99,10 @@ def read_source(folder: Path) -> Source:
         tracks.append(track)
     for name in sorted(files - named):
         rejects.append(Reject(name, "no row", "the metadata has no row for this file; add one or remove the file"))
+    for path in present:
+        name = path.relative_to(folder).as_posix()
+        if path.suffix.lower() in OTHER_SOUND and name not in named:
+            rejects.append(Reject(name, "unsupported", f"use one of {', '.join(SUFFIXES)}"))
     if not tracks:
         raise LinernotesError(
             f"{folder} yields no track ({len(rejects)} rejected{': ' + rejects[0].detail if rejects else ''}): "
@@ -113,9 +121,11 @@ def _metadata(folder: Path) -> list[dict[str, str]] | None:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
-            rows = [{k: v for k, v in row.items() if k and v is not None} for row in csv.DictReader(text.splitlines())]
+            rows = [
+                {k: v for k, v in row.items() if k and v is not None} for row in csv.DictReader(io.StringIO(text, newline=""))
+            ]
         else:
-            rows = [_flat(json.loads(line)) for line in text.splitlines() if line.strip()]
+            rows = [_flat(json.loads(line)) for line in text.split("\n") if line.strip()]
     except (UnicodeDecodeError, json.JSONDecodeError, csv.Error, AttributeError) as error:
         raise LinernotesError(f"{path} cannot be read ({error}): save it as UTF-8 {path.suffix[1:].upper()}") from None
     if not rows or not any("file_name" in row for row in rows):
@@ -149,6 +159,7 @@ def _track(name: str, row: dict[str, str]) -> Track:
     if "license" in values:
         values.setdefault("licence", values.pop("license"))
     known = {k: values.pop(k) for k in list(values) if k in Track.__dataclass_fields__ and k != "extra"}
+    known["file_name"] = name
     known.setdefault("track_id", str(PurePosixPath(name).with_suffix("")))
     known.setdefault("title", PurePosixPath(name).stem)
     return Track(**known, extra=dict(sorted(values.items())))  # type: ignore[arg-type]

@@ -25,10 +25,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import SCHEMA_VERSION, check_header, hash_bytes, read_json, write_json
+from linernotes.artefacts import check_header, hash_bytes, read_json, write_json
 from linernotes.catalog.source import Reject, Track
 from linernotes.errors import LinernotesError
-from linernotes.version import __version__
+from linernotes.version import SCHEMA_VERSION, __version__
 
 KIND = "catalogue"
 TRACK_SCHEMA = pa.schema(
@@ -127,9 +127,10 @@ class Catalogue:
     def rejects(self) -> list[Reject]:
         return [Reject(**row) for row in lance.dataset(str(self.path / "rejects.lance")).to_table().to_pylist()]
 
-    def require(self, codec_hash: str, text_hash: str, model: str) -> None:
+    def require(self, codec_hash: str, text_hash: str, frames: int, model: str) -> None:
         """Refuses to be used with a model whose codec or text encoder is not the one it was encoded with."""
-        if (self.encoder.codec_hash, self.encoder.text_hash) != (codec_hash, text_hash):
+        encoder = self.encoder
+        if (encoder.codec_hash, encoder.text_hash, encoder.frames) != (codec_hash, text_hash, frames):
             raise LinernotesError(
                 f"{self.path} was encoded by another model ({self.encoder.model}) than {model}: "
                 f"build it anew with 'linernotes catalog build --model {model}'"

@@ -23,8 +23,6 @@ evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributi
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(evaluate_app, name="evaluate")
 
-BENCHES = ("sweep", "query", "queries", "ingest", "demo")
-
 ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, or 'builtin'.")]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, or 'builtin'.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -54,7 +52,7 @@ def demo(
     from linernotes import api
 
     with Bars() as bars:
-        done = api.demo(out, prompt or api.DEMO_PROMPT, seed, on_progress=bars)
+        done = api.run_demo(out, prompt or api.DEMO_PROMPT, seed, on_progress=bars)
     _show([done.attribution], as_json)
     stderr.print(f"\nOpen [bold]{escape(str(done.report))}[/] in a browser to see and hear it.")
 
@@ -75,7 +73,7 @@ def generate(
     with Bars() as bars:
         path = api.generate(prompt, out, seed, seconds, model, on_progress=bars)
     if as_json:
-        print_json({"clip": str(path), "sidecar": str(path.with_suffix(".safetensors")), "prompt": prompt, "seed": seed})
+        print_json({"clip": str(path), "sidecar": f"{path}.safetensors", "prompt": prompt, "seed": seed})
     else:
         stdout.print(f"{escape(str(path))}  [dim](attribute it with: linernotes attribute {escape(str(path))} -o OUT)[/]")
 
@@ -271,7 +269,7 @@ def evaluate_model(
 def bench(
     only: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help=f"Only these, repeated: {', '.join(BENCHES)}."),
+        typer.Option(help="Only this part: sweep, query, ingest, demo or queries. May be repeated."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -279,7 +277,7 @@ def bench(
     from linernotes import api
 
     with Bars() as bars:
-        figures = api.bench(only or list(BENCHES), on_progress=bars)
+        figures = api.bench(only, on_progress=bars) if only else api.bench(on_progress=bars)
     if as_json:
         print_json(figures)
         return

@@ -10,9 +10,7 @@ import typer
 from pydantic import BaseModel
 
 
-def settings_flags(
-    settings: type[BaseModel], panel: str, only: tuple[str, ...] = ()
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def settings_flags(settings: type[BaseModel], panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds a flag for every field of ``settings`` (or those in ``only``) to a command that takes them as ``**flags``.
 
     A flag that is not given arrives as None, so that a settings file can say otherwise.
@@ -23,8 +21,6 @@ def settings_flags(
         own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         flags = []
         for name, field in settings.model_fields.items():
-            if only and name not in only:
-                continue
             default = str(field.default).lower() if isinstance(field.default, bool) else field.default
             text = f"{field.description} \\[default: {default}]"  # escaped: square brackets are markup
             flag = "--" + name.replace("_", "-")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
                 error,
             )
 
-    run.__signature__ = getattr(command, "__signature__", None) or __import__("inspect").signature(command, eval_str=True)  # type: ignore[attr-defined]
+    run.__signature__ = getattr(command, "__signature__", None) or inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
     return run
 
 

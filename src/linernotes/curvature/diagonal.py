@@ -13,10 +13,9 @@ from linernotes.catalog.store import Catalogue
 from linernotes.curvature.per_item import item_gradients
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import Conditioning, GenerativeModel
-from linernotes.noise import stratified_times
+from linernotes.noise import random_for, stratified_times
 
 SEGMENTS_IN_CHUNK = 256
-ITEMS_AT_ONCE = 32
 
 
 def fit_diagonal_fisher(
@@ -25,6 +24,7 @@ def fit_diagonal_fisher(
     draws: int,
     seed: int,
     path: Path,
+    batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
     """F_p = E_{i, t, eps} [ (dL(z_i; t, eps) / d theta_p)^2 ] over the training segments (empirical Fisher; Wang et al.
@@ -36,7 +36,7 @@ def fit_diagonal_fisher(
     Raises:
         LinernotesError: no training segments, catalogue of another model, or ``path`` was made from something else.
     """
-    catalogue.require(model.codec_hash, model.text_hash, model.name)
+    catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
     rows = catalogue.training_rows
     if not len(rows):
         raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
@@ -54,14 +54,14 @@ def fit_diagonal_fisher(
     for start in range(done, len(rows), SEGMENTS_IN_CHUNK):
         some = rows[start : start + SEGMENTS_IN_CHUNK]
         batch = catalogue.batch(some)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+        generator = random_for("Fisher", seed, start)
         order = torch.randperm(len(some), generator=generator)  # a segment's times must not follow its place in the catalogue
         device = next(iter(parameters.values())).device
         for _ in range(draws):
             t_n = stratified_times(len(some), generator)[order]
             eps_nct = torch.randn(batch.latents_nct.shape, generator=generator)
-            for first in range(0, len(some), ITEMS_AT_ONCE):
-                part = slice(first, first + ITEMS_AT_ONCE)
+            for first in range(0, len(some), batch_size):
+                part = slice(first, first + batch_size)
                 condition = model.condition(batch.text_nld[part], batch.seconds_n[part])
                 add_squared_gradients(
                     model,

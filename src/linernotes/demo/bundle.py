@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from linernotes.artefacts import read_json, replace_folder, write_json
+from linernotes.artefacts import replace_folder
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import Track, read_source
@@ -94,14 +94,13 @@ def rebuild_bundle(
         write_small_model(work, codec, corpus, settings.seed, size)
         replace_folder(work, template)
     if not catalogue.exists():
+        model = StableAudio(template)
         build_catalogue(
-            source, catalogue, (model := StableAudio(template)), Encoder(**model.encoder()),
+            source, catalogue, model, Encoder(**{**model.encoder(), "model": BUILTIN}), source_name=BUILTIN,
             on_track=(lambda done, total: on_progress("encoding tracks", done, total)) if on_progress else None,
         )  # fmt: skip
-        record = read_json(catalogue / "catalogue.json", "a catalogue")
-        record["encoder"]["model"] = record["source"] = BUILTIN
-        write_json(catalogue / "catalogue.json", record)
-    train(Catalogue(catalogue), template, out / "model", settings)
+    if not (out / "model").exists():
+        train(Catalogue(catalogue), template, out / "model", settings)
 
 
 def _fit_codec(codec: SpectrogramCodec, paths: list[Path], on_progress: Progress | None) -> None:

@@ -20,6 +20,7 @@ from linernotes.methods.contract import Progress
 from linernotes.models.contract import DiffusionModel
 from linernotes.noise import draw_bank
 
+BENCHES = ("query", "sweep", "ingest", "demo", "queries")  # the first is a part of the last
 PROMPTS = [
     f"{what} for {instrument}, {tempo}, {metre} time"
     for what, instrument, tempo, metre in [
@@ -51,15 +52,18 @@ def sweep_overhead(
     rows = catalogue.training_rows[:SWEEP_SEGMENTS]
     bank = draw_bank(draws, model.shape.latent_channels, model.shape.frames, seed=0)
     batch = catalogue.batch(rows)
-    noisy_bct = batch.latents_nct[torch.arange(batch_size) % len(rows)].contiguous()
+    device = next(model.denoiser.parameters()).device
+    noisy_bct = batch.latents_nct[torch.arange(batch_size) % len(rows)].to(device)
     condition = model.condition(batch.text_nld, batch.seconds_n)[torch.arange(batch_size) % len(rows)]
-    t_b = torch.rand(batch_size, generator=torch.Generator().manual_seed(0))
+    t_b = torch.rand(batch_size, generator=torch.Generator().manual_seed(0)).to(device)
     passes = len(rows) * draws // batch_size
 
     def bare() -> None:
         with torch.inference_mode():
             for _ in range(passes):
                 model.predict(noisy_bct, t_b, condition)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     def sweep() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +96,8 @@ def command_seconds(*arguments: str, cache: Path) -> tuple[float, float]:
 
 def query_costs(cache: Path, together: bool, on_progress: Progress | None = None) -> dict[str, float]:
     """Seconds of attributing one query over the whole built-in catalogue, by the command line with its defaults, when what is
-    computed once per model is there; and, if ``together``, of eight queries at once, against eight times the mean of three single runs.
+    computed once per model is there; and, if ``together``, of eight queries at once, against eight times the median
+    of three single runs.
     """
     report = on_progress or (lambda what, done, total: None)
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +120,7 @@ def query_costs(cache: Path, together: bool, on_progress: Progress | None = None
             all_s, all_memory = command_seconds("attribute", *clips, "-o", f"{folder}/together", cache=cache)
             figures |= {
                 "eight_queries_s": all_s,
-                "eight_queries_over_eight_single": all_s / (len(clips) * statistics.mean(singles)),
+                "eight_queries_over_eight_single": all_s / (len(clips) * statistics.median(singles)),
                 "eight_queries_peak_mib": all_memory,
             }
     return figures

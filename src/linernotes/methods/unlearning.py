@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.curvature.diagonal import precondition
 from linernotes.errors import LinernotesError
 from linernotes.losses import DEFAULT_BATCH, item_losses
 from linernotes.methods.contract import Prepared, Progress, Query, Scores
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.weights import ChangedWeights, all_finite, using_weights, with_gradients
-from linernotes.noise import stratified_times
+from linernotes.noise import random_for, stratified_times
 from linernotes.settings import UnlearningSettings
 
-ITEMS_AT_ONCE = 64
+UNLEARNED = "unlearned weights"
 
 
 def unlearn(
@@ -31,6 +32,7 @@ def unlearn(
     n_training: int,
     settings: UnlearningSettings,
     seed: int,
+    batch_size: int = DEFAULT_BATCH,
     on_draws: Progress | None = None,
 ) -> dict[str, Tensor]:
     """The changed weights after unlearning ``query``, by parameter name.
@@ -46,8 +48,8 @@ def unlearn(
     parameters = model.layers(settings.layers)
     changed = {name: p.detach().clone() for name, p in parameters.items()}
     for step in range(settings.steps):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        gradient = query_gradient(model, query, changed, settings, generator, on_draws)
+        generator = random_for("unlearning", seed, step)
+        gradient = query_gradient(model, query, changed, settings, generator, batch_size, on_draws)
         for name, direction in precondition(gradient, fisher, settings.damping).items():
             changed[name] = changed[name] + settings.step_size / n_training * direction
     if not all_finite(changed):
@@ -63,6 +65,7 @@ def query_gradient(
     changed: ChangedWeights,
     settings: UnlearningSettings,
     generator: torch.Generator,
+    batch_size: int = DEFAULT_BATCH,
     on_draws: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Gradient of the query's loss, averaged over draws and over heard frames, with respect to the ``changed`` weights."""
@@ -76,8 +79,8 @@ def query_gradient(
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     times = stratified_times(settings.gradient_draws, generator)
     with using_weights(model.denoiser, changed), with_gradients(list(parameters.values())):
-        for start in range(0, settings.gradient_draws, ITEMS_AT_ONCE):
-            t_b = times[start : start + ITEMS_AT_ONCE]
+        for start in range(0, settings.gradient_draws, batch_size):
+            t_b = times[start : start + batch_size]
             eps_bct = torch.randn(len(t_b), *query.latents_ct.shape, generator=generator).to(device)
             latents_bct = query.latents_ct.to(device).expand(len(t_b), -1, -1)
             loss_bt = model.loss_bt(latents_bct, condition.repeat(len(t_b)), t_b.to(device), eps_bct)
@@ -103,7 +106,15 @@ def score(
     A segment's score is the mean over the noise bank of its item loss after unlearning minus before.
     """
     n_training = len(prepared.catalogue.training_rows)
-    changed = [unlearn(prepared.model, prepared.fisher, query, n_training, settings, seed, on_progress) for query in queries]
+    changed = []
+    for i, query in enumerate(queries):
+        path = folder / f"unlearned-{i}.safetensors"  # kept, so that a killed run goes on with the very same weights
+        if not path.exists():
+            weights = unlearn(prepared.model, prepared.fisher, query, n_training, settings, seed, batch_size, on_progress)
+            save_tensors(path, weights, UNLEARNED, {"model": prepared.model.weights_hash})
+        loaded, _ = load_tensors(path, UNLEARNED, {"model": prepared.model.weights_hash})
+        device = next(prepared.model.denoiser.parameters()).device
+        changed.append({name: tensor.to(device) for name, tensor in loaded.items()})
     sets = {f"query-{i}": weights for i, weights in enumerate(changed)}
     losses = item_losses(
         prepared.model, prepared.catalogue, prepared.bank, sets, folder, batch_size=batch_size,

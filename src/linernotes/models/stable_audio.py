@@ -50,10 +50,13 @@ class StableAudio:
         transformers_logging.disable_progress_bar()
         diffusers_logging.set_verbosity_error()
         diffusers_logging.disable_progress_bar()
+        torch.backends.cudnn.allow_tf32 = False  # rounds at 1e-3, and unlearning moves a loss by less
         self.device = device or best_device()
         self.name = folder.resolve().name
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(
+                folder / "tokenizer", local_files_only=True, trust_remote_code=False
+            )
             self.codec = self._part(CODECS[read_json(folder / "vae/config.json", "a model")["_class_name"]], folder / "vae")
             self.text_encoder = self._part(T5EncoderModel, folder / "text_encoder")
             self.projection = self._part(StableAudioProjectionModel, folder / "projection_model")

@@ -12,6 +12,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,16 +50,15 @@ def train(
         raise LinernotesError("the catalogue holds no training segments: add tracks whose split is 'train'")
     work = folder.with_name(folder.name + ".partial")
     data = {"latents": latents_nct.numpy(), "text": text_nld.numpy(), "seconds": seconds_n.numpy()}
-    run = {"settings": hash_json(settings.model_dump()), "data": hash_arrays(data)}
-    if not work.exists():
-        shutil.copytree(template, work)
-    model = StableAudio(work)
+    model = StableAudio(template)
+    run = {"settings": hash_json(settings.model_dump()), "data": hash_arrays(data), "start": model.weights_hash}
+    checkpoint = work / "checkpoint.safetensors"
     parts = nn.ModuleDict({"transformer": model.denoiser, "projection_model": model.projection}).requires_grad_(True)
     latents_nct, text_nld, seconds_n = (x.to(model.device) for x in (latents_nct, text_nld, seconds_n))
     parameters = dict(parts.named_parameters())
     average = {name: p.detach().clone() for name, p in parameters.items()}
     optimiser = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    done, losses = _resume(work, run, parameters, average, optimiser)
+    done, losses = _resume(checkpoint, run, parameters, average, optimiser)
 
     parts.train()
     for step in range(done, settings.steps):
@@ -76,24 +76,35 @@ def train(
             torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            raise LinernotesError(f"the loss at step {step + 1} is {losses[-1]}: train with a smaller --learning-rate")
+            raise LinernotesError(
+                f"the loss at step {step + 1} is {losses[-1]}: train with a smaller --learning-rate, after removing {work}"
+            )
         if on_step:
             on_step(step + 1, settings.steps, losses[-1])
         if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < settings.steps:
-            _checkpoint(work, run, step + 1, losses, parameters, average, optimiser)
+            _checkpoint(checkpoint, run, step + 1, losses, parameters, average, optimiser)
 
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(average[name])
-    model.denoiser.save_pretrained(work / "transformer")  # type: ignore[operator]
-    model.projection.save_pretrained(work / "projection_model")
-    (work / "checkpoint.safetensors").unlink(missing_ok=True)
-    with (work / "training_loss.csv").open("w", newline="") as file:
+    _write_trained(
+        template, work / "model", model, losses, {"settings": settings.model_dump(), "segments": len(latents_nct), **run}
+    )
+    replace_folder(work / "model", folder)
+    shutil.rmtree(work)
+
+
+def _write_trained(template: Path, built: Path, model: StableAudio, losses: list[float], record: dict[str, Any]) -> None:
+    """The trained pipeline, from the template's other parts and the trained ones, with its loss curve and record."""
+    shutil.rmtree(built, ignore_errors=True)
+    shutil.copytree(template, built, ignore=shutil.ignore_patterns("transformer", "projection_model"))
+    model.denoiser.save_pretrained(built / "transformer")  # type: ignore[operator]
+    model.projection.save_pretrained(built / "projection_model")
+    with (built / "training_loss.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "loss"])
         writer.writerows((i + 1, f"{loss:.6f}") for i, loss in enumerate(losses))
-    write_json(work / "training.json", {"settings": settings.model_dump(), "segments": len(latents_nct), **run})
-    replace_folder(work, folder)
+    write_json(built / "training.json", record)
 
 
 def _loss(
@@ -121,7 +132,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _checkpoint(
-    work: Path, run: dict[str, str], step: int, losses: list[float], parameters: dict[str, nn.Parameter],
+    path: Path, run: dict[str, str], step: int, losses: list[float], parameters: dict[str, nn.Parameter],
     average: dict[str, Tensor], optimiser: torch.optim.Optimizer,
 ) -> None:  # fmt: skip
     tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
@@ -129,17 +140,19 @@ def _checkpoint(
         state = optimiser.state[parameter]
         tensors |= {f"weights/{name}": parameter, f"average/{name}": average[name]}
         tensors |= {f"first/{name}": state["exp_avg"], f"second/{name}": state["exp_avg_sq"]}
-    save_tensors(work / "checkpoint.safetensors", tensors, "training checkpoint", {**run, "step": step})
+    save_tensors(path, tensors, "training checkpoint", {**run, "step": step})
 
 
 def _resume(
-    work: Path, run: dict[str, str], parameters: dict[str, nn.Parameter], average: dict[str, Tensor],
+    path: Path, run: dict[str, str], parameters: dict[str, nn.Parameter], average: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> tuple[int, list[float]]:  # fmt: skip
-    path = work / "checkpoint.safetensors"
     if not path.exists():
         return 0, []
-    tensors, header = load_tensors(path, "training checkpoint", run)
+    try:
+        tensors, header = load_tensors(path, "training checkpoint", run)
+    except LinernotesError as error:
+        raise LinernotesError(f"{error}; to start anew, remove {path.parent}") from None
     step = int(header["step"])
     with torch.no_grad():
         for name, parameter in parameters.items():

@@ -20,6 +20,7 @@ RANGE_DB = 70.0
 LOWEST_HZ, HIGHEST_HZ = 60.0, 10000.0
 PICTURE_ROWS, PICTURE_COLUMNS = 160, 560
 WINDOW_S, HOP_S = 0.064, 0.010
+MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 INK, ACCENT, DECOY, FAINT = "#22252b", "#b4472e", "#3d6f8e", "#c9c4b8"
 
 
@@ -42,6 +43,9 @@ def spectrogram_png(sound: Sound) -> str:
 def player_source(sound: Sound) -> str:
     """The sound as MP3, which every browser plays."""
     buffer = io.BytesIO()
+    channels = len(sound.samples) if len(sound.samples) <= 2 else 1
+    if sound.rate_hz not in MP3_RATES_HZ or channels != len(sound.samples):
+        sound = sound.converted(sound.rate_hz if sound.rate_hz in MP3_RATES_HZ else 44100, channels)
     soundfile.write(buffer, np.clip(sound.samples, -1, 1).T, sound.rate_hz, format="MP3")
     return _data_url("audio/mpeg", buffer.getvalue())
 
