@@ -47,6 +47,24 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, share: float) ->
     assert caught.value.reason in ("truncated", "undecodable")
 
 
+@pytest.mark.parametrize("quiet_start", [True, False])
+def test_an_mp3_without_its_header_frame_is_whole_or_refused(tmp_path: Path, quiet_start: bool) -> None:
+    """Decoders guess such a file's length from its first frame, and may stop there."""
+    path = tmp_path / "sound.mp3"
+    samples = noise(4.0)
+    samples[: RATE_HZ // 2] *= 0.001 if quiet_start else 3
+    soundfile.write(path, samples, RATE_HZ)
+    whole = path.read_bytes()
+    path.write_bytes(whole[whole.index(whole[:2], 4) :])
+    try:
+        assert read_sound(path).seconds == pytest.approx(4.0, abs=0.1)
+    except AudioError as error:
+        assert error.reason in ("truncated", "undecodable")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(AudioError, match="truncated"):
+        read_sound(path)
+
+
 def damage(path: Path, kind: str) -> None:
     samples = noise(0.5)
     if kind == "damaged":

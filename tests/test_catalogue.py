@@ -54,7 +54,7 @@ def test_latents_are_those_of_the_model(catalogue: Catalogue, recordings: Path, 
 def test_conditioning_is_that_of_the_caption(catalogue: Catalogue, model: StableAudio) -> None:
     batch = catalogue.batch(range(len(catalogue)))
     captions = [catalogue.tracks[t].caption for t in catalogue.track_n]
-    torch.testing.assert_close(batch.text_nld, model.embed_text(captions), rtol=1e-4, atol=1e-5)  # batches round differently
+    torch.testing.assert_close(batch.text_nld, model.embed_text(captions), rtol=1e-3, atol=1e-3)  # stored as float16
 
 
 def test_a_killed_build_resumes_and_ends_the_same(

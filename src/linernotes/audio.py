@@ -90,7 +90,11 @@ def read_sound(path: Path) -> Sound:
     if SUFFIXES[path.suffix.lower()] == "MP3":
         announced = max(announced, _mp3_samples(path) - MP3_SLACK_FRAMES * MP3_FRAME_SAMPLES)
     if n < announced:
-        raise AudioError(path, "truncated", f"{n / rate_hz:.2f} s of {announced / rate_hz:.2f} s are there; copy it again")
+        raise AudioError(
+            path,
+            "truncated",
+            f"{n / rate_hz:.2f} s of {announced / rate_hz:.2f} s can be read; copy it again, or convert it to FLAC",
+        )
     if not np.isfinite(samples).all():
         raise AudioError(path, "damaged", f"{int((~np.isfinite(samples)).sum())} samples are not numbers; export it again")
     if float(np.abs(samples).max()) < SILENCE_PEAK:

@@ -3,11 +3,11 @@
     CATALOGUE/catalogue.json    schema, hashes, sizes, the encoder
               tracks.lance      one row a track
               segments.lance    one row a segment: latents [C * T] float16, loudness [T] in dB
-              captions.lance    one row a distinct caption: its text embedding, without padding
+              captions.lance    one row a distinct caption: its text embedding, float16, without padding
               rejects.lance     one row for what is not in the catalogue, with the reason
 
-Segments and tracks keep the order of the source. The latents as stored (float16) are the training items: whatever
-trains or scores on them reads the same numbers.
+Segments and tracks keep the order of the source. The latents and embeddings as stored (float16) are the training items:
+whatever trains or scores on them reads the same numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TRACK_SCHEMA = pa.schema(
     [(name, pa.string()) for name in Track.__dataclass_fields__ if name != "extra"] + [("extra", pa.string())]
 )
 REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in Reject.__dataclass_fields__])
-CAPTION_SCHEMA = pa.schema([("caption", pa.string()), ("embedding", pa.list_(pa.float32()))])
+CAPTION_SCHEMA = pa.schema([("caption", pa.string()), ("embedding", pa.list_(pa.float16()))])
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ class Catalogue:
         distinct, place_n = np.unique(captions_n, return_inverse=True)
         text_dld = torch.zeros(len(distinct), self.encoder.text_tokens, self.encoder.text_dim)
         for text_ld, row in zip(text_dld, self._captions.take(distinct.tolist())["embedding"], strict=True):
-            used_ld = torch.from_numpy(row.values.to_numpy(zero_copy_only=False).copy()).reshape(-1, self.encoder.text_dim)
+            used_ld = torch.from_numpy(row.values.to_numpy(zero_copy_only=False).copy())
+            used_ld = used_ld.reshape(-1, self.encoder.text_dim)
             text_ld[: len(used_ld)] = used_ld
         return text_dld[torch.from_numpy(place_n)]
 
@@ -168,11 +169,11 @@ def write_catalogue(
         made_from: what the record keeps about how the catalogue was made.
     """
     track_rows = [{**track.__dict__, "extra": json.dumps(track.extra, ensure_ascii=False)} for track in tracks]
-    caption_rows = [{"caption": text, "embedding": values.astype(np.float32).ravel()} for text, values in captions]
+    caption_rows = [{"caption": text, "embedding": values.astype(np.float16).ravel()} for text, values in captions]
     digests: list[bytes] = [
         json.dumps([track_rows, [text for text, _ in captions]], sort_keys=True, ensure_ascii=False).encode()
     ]
-    digests += [values.astype(np.float32).tobytes() for _, values in captions]
+    digests += [values.astype(np.float16).tobytes() for _, values in captions]
     count = 0
 
     def counted() -> Iterator[pa.RecordBatch]:
