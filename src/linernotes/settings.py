@@ -30,7 +30,7 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
 class UnlearningSettings(BaseModel, frozen=True, extra="forbid"):
     """How a query is unlearned."""
 
-    step_size: Annotated[float, Field(gt=0, description="a in theta' = theta + (a/N) (F + damping)^-1 grad L(query).")] = 1e-3
+    step_size: Annotated[float, Field(gt=0, description="a in theta' = theta + (a/N) (F + damping)^-1 grad L(query).")] = 1e-4
     steps: Annotated[int, Field(gt=0, description="Number of such steps, each with a fresh gradient.")] = 1
     layers: Annotated[LayerKind, Field(description="Which transformer layers are unlearned.")] = "all"
     damping: Annotated[float, Field(ge=0, description="Damping, as a multiple of each layer's mean Fisher.")] = 0.1

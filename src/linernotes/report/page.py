@@ -44,7 +44,7 @@ def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: 
         for t in shown
     ]
     environment = Environment(loader=PackageLoader("linernotes.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters["clock"] = lambda s: f"{int(s) // 60}:{int(s) % 60:02d}"
+    environment.filters["clock"] = lambda s: f"{round(s) // 60}:{round(s) % 60:02d}"
     page = environment.get_template("page.html.j2").render(
         a=attribution,
         query={
