@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import soundfile
+from safetensors import SafetensorError
 from typer.testing import CliRunner, Result
 
 from conftest import RATE_HZ, SEGMENT_SAMPLES, tone, write_model
@@ -150,7 +150,7 @@ def test_ctrl_c_is_a_sentence(tmp_path: Path, recordings: Path, model_path: Path
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")  # what safetensors raises
 
     monkeypatch.setattr("linernotes.artefacts.save_file", full)
     result = run("generate", "--prompt", "tone 1", "-o", tmp_path / "clip.flac", "--model", model_path)
@@ -161,3 +161,10 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, model_path: Path, monkeypatch
 def test_impossible_durations_are_refused(tmp_path: Path, model_path: Path) -> None:
     result = run("generate", "--prompt", "tone 1", "--seconds", 60, "-o", tmp_path / "clip.flac", "--model", model_path)
     refused(result, "--seconds 60 is out of range: this model generates 0.06 to 0.51 s", code=2)
+
+
+def test_every_public_name_is_a_function() -> None:
+    import linernotes.api  # importing a room must not hide a function of the same name
+
+    for name in set(linernotes.__all__) - {"__version__"}:
+        assert callable(getattr(linernotes, name)), name

@@ -12,7 +12,7 @@ from typing import Any
 
 from linernotes.attribution.query import load_clip, save_generated
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import Attributed, attribute_clips
+from linernotes.attribution.run import FIRST_TRACKS, Attributed, attribute_clips
 from linernotes.audio import AudioError, Sound, check_writable, read_sound
 from linernotes.catalog.ingest import build_catalogue as build
 from linernotes.catalog.source import Track, read_source
@@ -32,7 +32,6 @@ from linernotes.settings import AttributionSettings, TrainingSettings, checked
 
 Progress = Callable[[str, int, int], None]
 
-SHOWN_TRACKS = 10
 SHOWN_DETAILS = {"album": "album", "caption": "caption", "licence": "licence", "isrc": "ISRC", "iswc": "ISWC"}
 DEMO_PROMPT = "a jig in G major for flute, lively, 6/8 time"
 DEMO_SEED = 7
@@ -246,7 +245,7 @@ def _report(
 ) -> None:
     tracks = {track.track_id: track for track in catalogue.tracks}
     shown = []
-    for place in item.attribution.tracks[:SHOWN_TRACKS]:
+    for place in item.attribution.tracks[:FIRST_TRACKS]:
         track = tracks[place.track_id]
         details = [(label, getattr(track, name)) for name, label in SHOWN_DETAILS.items() if getattr(track, name)]
         details += [(name, track.extra[name]) for name in ("transcriber",) if name in track.extra]

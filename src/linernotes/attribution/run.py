@@ -24,7 +24,7 @@ from linernotes.settings import AttributionSettings
 from linernotes.version import __version__
 
 METHOD = "abu"
-EVIDENCE_TRACKS = 10
+FIRST_TRACKS = 10  # how many of the ranking get evidence and are shown
 ORIENTATION = "higher = removing it would hurt the query more"
 
 
@@ -119,7 +119,7 @@ def _attribution(clip: Clip, prepared: Prepared, settings: AttributionSettings, 
 def _evidence(attribution: Attribution, prepared: Prepared, changed: ChangedWeights, scores_n: np.ndarray) -> Evidence:
     catalogue = prepared.catalogue
     row_of = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
-    identifiers = [track.track_id for track in attribution.tracks[:EVIDENCE_TRACKS]]
+    identifiers = [track.track_id for track in attribution.tracks[:FIRST_TRACKS]]
     rows = []
     for identifier in identifiers:
         own = np.flatnonzero(catalogue.track_n == row_of[identifier])

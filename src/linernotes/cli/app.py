@@ -14,6 +14,8 @@ from linernotes.cli.output import Bars, debug, plainly, print_json, stderr, stdo
 from linernotes.settings import AttributionSettings, TrainingSettings, read_settings
 from linernotes.version import __version__
 
+FIRST = 10  # tracks a terminal shows
+
 if TYPE_CHECKING:
     from linernotes.attribution.result import Attribution
 
@@ -112,13 +114,17 @@ def train(
     catalog: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
     init: Annotated[str, typer.Option(help="The model whose codec, text encoder and sizes are taken over.")] = "builtin",
+    as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """Train a new small model on a catalogue's training tracks; a stopped training goes on where it was."""
     from linernotes import api
 
     with Bars() as bars:
-        api.train_model(catalog, out, init, on_progress=bars, **_given(flags))
+        trained = api.train_model(catalog, out, init, on_progress=bars, **_given(flags))
+    if as_json:
+        print_json({"model": str(out), "hash": trained.weights_hash})
+        return
     stdout.print(f"{escape(str(out))}  [dim](loss curve: {escape(str(out / 'training_loss.csv'))})[/]")
 
 
@@ -127,6 +133,7 @@ def train(
 @settings_flags(TrainingSettings, "How it is trained")
 def rebuild(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sounds, catalogue and model.")],
+    as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """Make the built-in catalogue and model anew from nothing: render, fit the codec, encode, train."""
@@ -134,6 +141,9 @@ def rebuild(
 
     with Bars() as bars:
         api.rebuild(out, on_progress=bars, **_given(flags))
+    if as_json:
+        print_json({"model": str(out / "model"), "catalogue": str(out / "catalogue")})
+        return
     stdout.print(f"{escape(str(out / 'model'))} and {escape(str(out / 'catalogue'))}")
 
 
@@ -194,12 +204,16 @@ def catalog_show(
 @plainly
 def catalog_render(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for FLAC files and metadata.csv.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Write the tracks of the built-in catalogue as sound, in a folder that 'catalog build' reads."""
     from linernotes import api
 
     with Bars() as bars:
         api.render_builtin(out, on_progress=bars)
+    if as_json:
+        print_json({"folder": str(out)})
+        return
     stdout.print(escape(str(out)))
 
 
@@ -294,7 +308,7 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
 def _show(attributions: list[Attribution], as_json: bool) -> None:
     if as_json:
         print_json(
-            [{**a.model_dump(exclude={"tracks"}), "tracks": [t.model_dump() for t in a.tracks[:10]]} for a in attributions]
+            [{**a.model_dump(exclude={"tracks"}), "tracks": [t.model_dump() for t in a.tracks[:FIRST]]} for a in attributions]
         )
         return
     for a in attributions:
@@ -303,7 +317,7 @@ def _show(attributions: list[Attribution], as_json: bool) -> None:
         table.columns[0].justify = table.columns[3].justify = "right"
         if a.decoys:
             table.add_column("decoys above", justify="right")
-        for t in a.tracks[:10]:
+        for t in a.tracks[:FIRST]:
             title = escape(t.title) + (" [blue](decoy)[/]" if t.split == "decoy" else "")
             cells = [str(t.rank), title, escape(t.artist), f"{t.score:.3g}"]
             table.add_row(*cells, *([f"{t.decoys_above} of {a.decoys}"] if a.decoys else []))
