@@ -77,7 +77,9 @@ def generate(
     if as_json:
         print_json({"clip": str(path), "sidecar": f"{path}.safetensors", "prompt": prompt, "seed": seed})
     else:
-        stdout.print(f"{escape(str(path))}  [dim](attribute it with: linernotes attribute {escape(str(path))} -o OUT)[/]")
+        with_model = "" if model == "builtin" else f" --model {model} --catalog CATALOGUE"
+        hint = f"attribute it with: linernotes attribute {path}{with_model} -o OUT"
+        stdout.print(f"{escape(str(path))}  [dim]({escape(hint)})[/]")
 
 
 @app.command()
