@@ -88,7 +88,7 @@ def query_gradient(
             for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
                 total[name] += gradient
             if on_draws:
-                on_draws(f"unlearning {query.name}", start + len(t_b), settings.gradient_draws)
+                on_draws(f"unlearning ({query.name})", start + len(t_b), settings.gradient_draws)
     return total
 
 
