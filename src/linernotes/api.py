@@ -245,7 +245,7 @@ def _report(
 ) -> None:
     tracks = {track.track_id: track for track in catalogue.tracks}
     shown = []
-    for place in item.attribution.tracks[:FIRST_TRACKS]:
+    for place in item.attribution.first_trained(FIRST_TRACKS):
         track = tracks[place.track_id]
         details = [(label, getattr(track, name)) for name, label in SHOWN_DETAILS.items() if getattr(track, name)]
         details += [(name, track.extra[name]) for name in ("transcriber",) if name in track.extra]

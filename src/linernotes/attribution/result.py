@@ -29,7 +29,7 @@ class QueryRecord(BaseModel):
 class TrackScore(BaseModel):
     """One track's place in an attribution."""
 
-    rank: int
+    rank: int  # among all tracks, decoys included; 1 is first
     track_id: str
     title: str
     artist: str
@@ -57,6 +57,10 @@ class Attribution(BaseModel):
     noise_hash: str
     decoys: int
     tracks: list[TrackScore]
+
+    def first_trained(self, n: int) -> list[TrackScore]:
+        """The first ``n`` tracks that were trained on. Ranks that are missing among theirs belong to decoys."""
+        return [track for track in self.tracks if track.split == "train"][:n]
 
     def save(self, path: Path) -> None:
         write_json(path, self.model_dump())

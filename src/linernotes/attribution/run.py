@@ -24,7 +24,7 @@ from linernotes.settings import AttributionSettings
 from linernotes.version import __version__
 
 METHOD = "abu"
-FIRST_TRACKS = 10  # how many of the ranking get evidence and are shown
+FIRST_TRACKS = 10  # how many training tracks get evidence and are shown
 ORIENTATION = "higher = removing it would hurt the query more"
 
 
@@ -119,7 +119,7 @@ def _attribution(clip: Clip, prepared: Prepared, settings: AttributionSettings, 
 def _evidence(attribution: Attribution, prepared: Prepared, changed: ChangedWeights, scores_n: np.ndarray) -> Evidence:
     catalogue = prepared.catalogue
     row_of = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
-    identifiers = [track.track_id for track in attribution.tracks[:FIRST_TRACKS]]
+    identifiers = [track.track_id for track in attribution.first_trained(FIRST_TRACKS)]
     rows = []
     for identifier in identifiers:
         own = np.flatnonzero(catalogue.track_n == row_of[identifier])

@@ -319,11 +319,13 @@ def _show(attributions: list[Attribution], as_json: bool) -> None:
         table.columns[0].justify = table.columns[3].justify = "right"
         if a.decoys:
             table.add_column("decoys above", justify="right")
-        for t in a.tracks[:FIRST]:
-            title = escape(t.title) + (" [blue](decoy)[/]" if t.split == "decoy" else "")
-            cells = [str(t.rank), title, escape(t.artist), f"{t.score:.3g}"]
+        shown = a.first_trained(FIRST)
+        for t in shown:
+            cells = [str(t.rank), escape(t.title), escape(t.artist), f"{t.score:.3g}"]
             table.add_row(*cells, *([f"{t.decoys_above} of {a.decoys}"] if a.decoys else []))
         stdout.print(table)
+        if shown and shown[-1].rank > len(shown):
+            stdout.print("[dim]Ranks that are missing are decoys: they were never trained on, so they are false alarms.[/]")
 
 
 def _show_rejects(rejects: list[Any]) -> None:

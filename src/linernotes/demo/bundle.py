@@ -51,6 +51,8 @@ def render_catalogue(folder: Path, shape: Shape, on_progress: Progress | None = 
     if on_progress:
         on_progress("reading tunes", 0, 1)
     plan = plan_catalogue()
+    if on_progress:
+        on_progress("reading tunes", 1, 1)
     rows = [{"file_name": f"{track.track_id}.flac", **track.row()} for track in plan]
     for i, (track, row) in enumerate(zip(plan, rows, strict=True), start=1):
         path = work / str(row["file_name"])

@@ -55,6 +55,7 @@ def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: 
         tracks=tracks,
         scores=scores_svg(training, decoys),
         n_training=len(training),
+        n_decoys_between=max((t.score.rank for t in shown), default=0) - len(shown),
         command=command,
     )
     with replacing(path) as temporary:
