@@ -2,7 +2,7 @@
 
 It stands where a Stable Audio pipeline has its AutoencoderOobleck and answers to the same calls. Amplitudes are compressed
 by a cube root, as loudness is heard (Stevens 1957); all else is linear, so the codec is fitted in closed form, in seconds,
-and its encoder has no randomness. Why not an Oobleck, and why not a logarithm: dev/LOG.md.
+and its encoder has no randomness. Why not a logarithm: dev/LOG.md.
 """
 
 from __future__ import annotations
