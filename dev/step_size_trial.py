@@ -1,0 +1,40 @@
+"""Step sizes against decoys, on one generated clip: python dev/step_size_trial.py demo-out/clip.flac (see dev/LOG.md)."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import linernotes
+from linernotes.attribution.prepare import prepare
+from linernotes.attribution.query import load_clip
+from linernotes.losses import item_losses
+from linernotes.methods.unlearning import unlearn
+from linernotes.settings import AttributionSettings
+
+TRAINING_TRACKS = 640
+
+model, catalogue = linernotes.load_model(), linernotes.open_catalogue()
+prepared = prepare(model, catalogue, AttributionSettings())
+query = load_clip(Path(sys.argv[1]), model, None).query
+decoy = np.array([track.split == "decoy" for track in catalogue.tracks])
+chosen = np.random.default_rng(0).choice(catalogue.training_rows, TRAINING_TRACKS, replace=False)
+rows = np.sort(np.concatenate([np.flatnonzero(decoy), chosen]))
+is_decoy, base_nk = decoy[rows], prepared.base_loss_nk[rows]
+print(f"base loss: training {float(base_nk[~is_decoy].mean()):.3f}, decoys {float(base_nk[is_decoy].mean()):.3f}")
+
+n_training = len(catalogue.training_rows)
+sets = {
+    f"{a:g}": unlearn(model, prepared.fisher, query, n_training, AttributionSettings(step_size=a), seed=0)
+    for a in (1e-3, 1e-4, 1e-5)
+}
+with tempfile.TemporaryDirectory() as folder:
+    losses = item_losses(model, catalogue, prepared.bank, sets, Path(folder), rows)
+for a, loss_nk in losses.items():
+    skew_nk = (loss_nk - base_nk) / (loss_nk + base_nk)
+    for name, score_n in (("difference", (loss_nk - base_nk).mean(1).numpy()), ("skew", skew_nk.mean(1).numpy())):
+        first = is_decoy[np.argsort(-score_n)]
+        ordered = (score_n[~is_decoy][:, None] > score_n[is_decoy]).mean()
+        print(f"a {a} {name}: max {score_n.max():.3g}, median {np.median(score_n):.3g}, ", end="")
+        print(f"decoys in the first 10 / 30: {first[:10].sum()} / {first[:30].sum()}, pairs in order {ordered:.3f}")
