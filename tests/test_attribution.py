@@ -161,6 +161,8 @@ def test_settings_come_from_flags_then_file_then_defaults(tmp_path: Path) -> Non
     (tmp_path / "mine.toml").write_text('layers = "mlp"\ndraws = 4\n')
     settings = read_settings(tmp_path / "mine.toml", {"draws": 8, "seed": None})
     assert (settings.layers, settings.draws, settings.seed) == ("mlp", 8, AttributionSettings().seed)
+    with pytest.raises(UsageError, match=r"setting draws = 0 is refused"):  # the flag's mistake is not the file's
+        read_settings(tmp_path / "mine.toml", {"draws": 0})
     with pytest.raises(UsageError, match=r"setting drawz = 4 is refused.*the settings are step_size"):
         read_settings(None, {"drawz": 4})
     with pytest.raises(UsageError, match="setting layers = 'tuba' is refused"):

@@ -55,8 +55,8 @@ def read_settings(path: Path | None, flags: dict[str, Any]) -> AttributionSettin
         LinernotesError: the file is missing or cannot be read.
     """
     values = _from_file(path) if path else {}
-    values |= {name: value for name, value in flags.items() if value is not None}
-    return checked(AttributionSettings, values, f" in {path}" if path else "")
+    checked(AttributionSettings, values, f" in {path}")
+    return checked(AttributionSettings, values | {name: value for name, value in flags.items() if value is not None})
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
