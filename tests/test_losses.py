@@ -17,6 +17,7 @@ from linernotes.errors import LinernotesError
 from linernotes.losses import frame_losses, item_losses
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.weights import using_weights
+from linernotes.models.workers import twin
 from linernotes.noise import NoiseBank, draw_bank
 
 ROUNDING = {"rtol": 1e-5, "atol": 1e-6}  # float32, sums in another order
@@ -132,3 +133,28 @@ def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
     name = "losses.safetensors"
     assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert [p.name for p in (tmp_path / "killed").iterdir()] == [name]
+
+
+def test_the_number_of_cores_does_not_matter(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank, other_weights: dict[str, torch.Tensor]
+) -> None:
+    """Workers run on twins of the model: each under its own weights, and the model itself keeps its own."""
+    before = {name: p.clone() for name, p in model.denoiser.named_parameters()}
+    sets, own = {"base": {}, "other": other_weights}, torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        many = item_losses(model, catalogue, bank, sets, tmp_path / "many", batch_size=4)
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        one = item_losses(model, catalogue, bank, sets, tmp_path / "one", batch_size=4)
+    finally:
+        torch.set_num_threads(own)
+    for name in sets:
+        torch.testing.assert_close(many[name], one[name], **ROUNDING)
+    assert all(torch.equal(before[name], p) for name, p in model.denoiser.named_parameters())
+
+
+def test_a_twin_shares_the_weights_memory(model: StableAudio, other_weights: dict[str, torch.Tensor]) -> None:
+    other = twin(model)
+    pairs = zip(model.denoiser.parameters(), other.denoiser.parameters(), strict=True)
+    assert all(a is not b and a.data_ptr() == b.data_ptr() for a, b in pairs)

@@ -13,7 +13,7 @@ import torch
 from conftest import encoder_of
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
-from linernotes.curvature.diagonal import add_squared_gradients, fit_diagonal_fisher, precondition
+from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition, squared_gradients
 from linernotes.curvature.per_item import item_gradients
 from linernotes.errors import LinernotesError
 from linernotes.losses import item_losses
@@ -73,8 +73,7 @@ def test_the_fisher_is_the_mean_squared_gradient(model: StableAudio, catalogue: 
     condition = model.condition(batch.text_nld, batch.seconds_n)
     t_b, eps_bct = torch.tensor([0.2, 0.5, 0.8]), torch.randn(batch.latents_nct.shape)
     parameters = model.layers("all")
-    sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    add_squared_gradients(model, sums, batch.latents_nct, condition, t_b, eps_bct)
+    sums = squared_gradients(model, batch.latents_nct, condition, t_b, eps_bct)
     plain = {name: torch.zeros_like(p) for name, p in parameters.items()}
     for i in range(3):
         one = slice(i, i + 1)

@@ -18,10 +18,11 @@ from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import Conditioning, GenerativeModel
 from linernotes.models.weights import ChangedWeights, hash_weights, using_weights
+from linernotes.models.workers import in_order
 from linernotes.noise import NoiseBank
 
 SEGMENTS_IN_CHUNK = 64
-DEFAULT_BATCH = 64
+DEFAULT_BATCH = 32
 
 Progress = Callable[[int, int], None]
 
@@ -121,14 +122,15 @@ def _passes(
     latents_nct, t_k, eps_kct = latents_nct.to(device), bank.t_k.to(device), bank.eps_kct.to(device)
     draws = len(bank)
     pairs = torch.arange(len(latents_nct) * draws, device=device)
-    with torch.inference_mode():
-        for start in range(0, len(pairs), batch_size):
-            chosen = slice(start, start + batch_size)
-            n, k = pairs[chosen] // draws, pairs[chosen] % draws
-            latents_bct, told, t_b, eps_bct = latents_nct[n], condition[n], t_k[k], eps_kct[k]
-            for name, changed in weight_sets.items():
-                with using_weights(model.denoiser, changed):
-                    yield chosen, model.loss_bt(latents_bct, told, t_b, eps_bct), name
+    jobs = ((slice(start, start + batch_size), name) for start in range(0, len(pairs), batch_size) for name in weight_sets)
+
+    def forward(worker: GenerativeModel, job: tuple[slice, str]) -> tuple[slice, Tensor, str]:
+        chosen, name = job
+        n, k = pairs[chosen] // draws, pairs[chosen] % draws
+        with torch.inference_mode(), using_weights(worker.denoiser, weight_sets[name]):
+            return chosen, worker.loss_bt(latents_nct[n], condition[n], t_k[k], eps_kct[k]), name
+
+    yield from in_order(model, jobs, forward)
 
 
 def _require_finite(losses: Mapping[str, Tensor]) -> None:

@@ -44,7 +44,7 @@ class AttributionSettings(UnlearningSettings, frozen=True, extra="forbid"):
     draws: Annotated[int, Field(gt=0, description="Draws in the noise bank on which items are scored.")] = 16
     fisher_draws: Annotated[int, Field(gt=0, description="Draws per training segment for the Fisher.")] = 2
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of the noise bank and of all gradients.")] = 0
-    batch_size: Annotated[int, Field(gt=0, description="Forward passes at once; does not change the result.")] = 64
+    batch_size: Annotated[int, Field(gt=0, description="Forward passes at once; does not change the result.")] = 32
 
 
 def read_settings(path: Path | None, flags: dict[str, Any]) -> AttributionSettings:

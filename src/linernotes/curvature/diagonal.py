@@ -13,6 +13,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.curvature.per_item import item_gradients
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.models.workers import in_order
 from linernotes.noise import random_for, stratified_times
 
 SEGMENTS_IN_CHUNK = 256
@@ -56,21 +57,17 @@ def fit_diagonal_fisher(
         batch = catalogue.batch(some)
         generator = random_for("Fisher", seed, start)
         order = torch.randperm(len(some), generator=generator)  # a segment's times must not follow its place in the catalogue
-        device = next(iter(parameters.values())).device
-        for _ in range(draws):
-            t_n = stratified_times(len(some), generator)[order]
-            eps_nct = torch.randn(batch.latents_nct.shape, generator=generator)
-            for first in range(0, len(some), batch_size):
-                part = slice(first, first + batch_size)
-                condition = model.condition(batch.text_nld[part], batch.seconds_n[part])
-                add_squared_gradients(
-                    model,
-                    sums,
-                    batch.latents_nct[part].to(device),
-                    condition,
-                    t_n[part].to(device),
-                    eps_nct[part].to(device),
-                )
+        passes = (
+            (batch.latents_nct[part], batch.text_nld[part], batch.seconds_n[part], t_n[part], eps_nct[part])
+            for t_n, eps_nct in (
+                (stratified_times(len(some), generator)[order], torch.randn(batch.latents_nct.shape, generator=generator))
+                for _ in range(draws)
+            )
+            for part in (slice(first, first + batch_size) for first in range(0, len(some), batch_size))
+        )
+        for squares in in_order(model, passes, _squared_gradients):
+            for name, square in squares.items():
+                sums[name] += square
         done = start + len(some)
         if on_progress:
             on_progress(done, len(rows))
@@ -82,26 +79,31 @@ def fit_diagonal_fisher(
     return fisher
 
 
-def add_squared_gradients(
-    model: GenerativeModel,
-    sums: dict[str, Tensor],
-    latents_bct: Tensor,
-    condition: Conditioning,
-    t_b: Tensor,
-    eps_bct: Tensor,
-) -> None:
-    """Adds each item's squared gradient to ``sums``."""
+def _squared_gradients(model: GenerativeModel, items: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    latents_bct, text_bld, seconds_b, t_b, eps_bct = items
+    device = next(model.denoiser.parameters()).device
+    condition = model.condition(text_bld, seconds_b)
+    return squared_gradients(model, latents_bct.to(device), condition, t_b.to(device), eps_bct.to(device))
+
+
+def squared_gradients(
+    model: GenerativeModel, latents_bct: Tensor, condition: Conditioning, t_b: Tensor, eps_bct: Tensor
+) -> dict[str, Tensor]:
+    """Sum over the batch of each item's squared gradient, by parameter name."""
+    sums: dict[str, Tensor] = {}
+    names = model.layers("all").keys()
 
     def use(name: str, gradient_bp: Tensor) -> None:
-        sums[name] += gradient_bp.square().sum(dim=0)
+        sums[name] = gradient_bp.square().sum(dim=0)
 
     # Every layer's output depends on what the denoiser is given, so a backward pass to its inputs reaches all of them,
     # and no gradient of any weight is formed on the way.
     latents_bct = latents_bct.detach().requires_grad_(True)
     told = Conditioning({name: tensor.detach().requires_grad_(True) for name, tensor in condition.tensors.items()})
-    with item_gradients(model.denoiser, sums.keys(), use), torch.enable_grad():
+    with item_gradients(model.denoiser, names, use), torch.enable_grad():
         loss = model.loss_bt(latents_bct, told, t_b, eps_bct).mean(dim=1).sum()
         torch.autograd.grad(loss, [latents_bct, *told.tensors.values()], allow_unused=True)
+    return sums
 
 
 def precondition(gradient: dict[str, Tensor], fisher: dict[str, Tensor], damping: float) -> dict[str, Tensor]:

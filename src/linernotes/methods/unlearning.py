@@ -19,6 +19,7 @@ from linernotes.losses import DEFAULT_BATCH, item_losses
 from linernotes.methods.contract import Prepared, Progress, Query, Scores
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.weights import ChangedWeights, all_finite, using_weights, with_gradients
+from linernotes.models.workers import in_order
 from linernotes.noise import random_for, stratified_times
 from linernotes.settings import UnlearningSettings
 
@@ -75,20 +76,28 @@ def query_gradient(
     device = next(model.denoiser.parameters()).device
     weight_t = (frames_t / frames_t.sum()).to(device)
     condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
-    parameters = {name: p for name, p in model.denoiser.named_parameters() if name in changed}
-    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    times = stratified_times(settings.gradient_draws, generator)
-    with using_weights(model.denoiser, changed), with_gradients(list(parameters.values())):
-        for start in range(0, settings.gradient_draws, batch_size):
-            t_b = times[start : start + batch_size]
-            eps_bct = torch.randn(len(t_b), *query.latents_ct.shape, generator=generator).to(device)
+    draws = settings.gradient_draws
+    times = stratified_times(draws, generator)
+    shape = query.latents_ct.shape
+    jobs = ((t_b, torch.randn(len(t_b), *shape, generator=generator)) for t_b in times.split(batch_size))
+
+    def gradient_of(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> tuple[dict[str, Tensor], int]:
+        t_b, eps_bct = (x.to(device) for x in job)
+        parameters = {name: p for name, p in worker.denoiser.named_parameters() if name in changed}
+        with using_weights(worker.denoiser, changed), with_gradients(list(parameters.values())):
             latents_bct = query.latents_ct.to(device).expand(len(t_b), -1, -1)
-            loss_bt = model.loss_bt(latents_bct, condition.repeat(len(t_b)), t_b.to(device), eps_bct)
-            loss = (loss_bt * weight_t).sum() / settings.gradient_draws
-            for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
-                total[name] += gradient
-            if on_draws:
-                on_draws(f"unlearning ({query.name})", start + len(t_b), settings.gradient_draws)
+            loss_bt = worker.loss_bt(latents_bct, condition.repeat(len(t_b)), t_b, eps_bct)
+            gradients = torch.autograd.grad((loss_bt * weight_t).sum() / draws, list(parameters.values()))
+        return dict(zip(parameters, gradients, strict=True)), len(t_b)
+
+    total = {name: torch.zeros_like(p) for name, p in changed.items()}
+    done = 0
+    for gradients, size in in_order(model, jobs, gradient_of):
+        for name, gradient in gradients.items():
+            total[name] += gradient
+        done += size
+        if on_draws:
+            on_draws(f"unlearning ({query.name})", done, draws)
     return total
 
 
