@@ -9,28 +9,37 @@ import numpy as np
 import linernotes
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
+from linernotes.curvature.diagonal import precondition
 from linernotes.losses import item_losses
-from linernotes.methods.unlearning import unlearn
-from linernotes.settings import AttributionSettings
+from linernotes.methods.rescoring import base_losses
+from linernotes.methods.unlearning import fisher_of, take_steps
+from linernotes.settings.methods import AbuSettings
 
 TRAINING_TRACKS = 640
 
 model, catalogue = linernotes.load_model(), linernotes.open_catalogue()
-prepared = prepare(model, catalogue, AttributionSettings())
+prepared = prepare(model, catalogue)
+settings = AbuSettings()
+bank = prepared.bank(settings.draws, settings.seed)
+fisher = fisher_of(prepared, settings.fisher_draws, settings.seed, settings.batch_size)
 query = load_clip(Path(sys.argv[1]), model, None).query
 decoy = np.array([track.split == "decoy" for track in catalogue.tracks])
 chosen = np.random.default_rng(0).choice(catalogue.training_rows, TRAINING_TRACKS, replace=False)
 rows = np.sort(np.concatenate([np.flatnonzero(decoy), chosen]))
-is_decoy, base_nk = decoy[rows], prepared.base_loss_nk[rows]
+is_decoy, base_nk = decoy[rows], base_losses(prepared, bank, settings.batch_size)[rows]
 print(f"base loss: training {float(base_nk[~is_decoy].mean()):.3f}, decoys {float(base_nk[is_decoy].mean()):.3f}")
 
-n_training = len(catalogue.training_rows)
-sets = {
-    f"{a:g}": unlearn(model, prepared.fisher, query, n_training, AttributionSettings(step_size=a), seed=0)
-    for a in (1e-3, 1e-4, 1e-5)
-}
+
+def unlearned(a: float) -> dict:
+    def step(gradient: dict) -> dict:
+        return {n: a / prepared.n_training * g for n, g in precondition(gradient, fisher, settings.damping).items()}
+
+    return take_steps(model, [query], settings, 1, step)
+
+
+sets = {f"{a:g}": unlearned(a) for a in (1e-3, 1e-4, 1e-5)}
 with tempfile.TemporaryDirectory() as folder:
-    losses = item_losses(model, catalogue, prepared.bank, sets, Path(folder), rows)
+    losses = item_losses(model, catalogue, bank, sets, Path(folder), rows)
 for a, loss_nk in losses.items():
     skew_nk = (loss_nk - base_nk) / (loss_nk + base_nk)
     for name, score_n in (("difference", (loss_nk - base_nk).mean(1).numpy()), ("skew", skew_nk.mean(1).numpy())):

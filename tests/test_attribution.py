@@ -20,7 +20,8 @@ from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.stable_audio import StableAudio
-from linernotes.settings import AttributionSettings, read_settings
+from linernotes.settings.methods import AbuSettings, TrakSettings
+from linernotes.settings.reading import read_settings, write_settings
 
 QUICK = {"draws": 3, "gradient_draws": 8, "step_size": 2e-5}
 
@@ -58,8 +59,10 @@ def test_the_files_are_there_and_agree(done: tuple[Path, Attribution], catalogue
 def test_a_saved_attribution_replays_to_the_same_scores(
     tmp_path: Path, done: tuple[Path, Attribution], clip: Path, model_path: Path, catalogue: Catalogue
 ) -> None:
-    settings = read_settings(done[0] / "attribution.json", {})
-    (again,) = linernotes.attribute(clip, tmp_path / "again", model_path, catalogue.path, **settings.model_dump())
+    method, settings = read_settings(None, done[0] / "attribution.json", {})
+    (again,) = linernotes.attribute(
+        clip, tmp_path / "again", model_path, catalogue.path, method=method, **settings.model_dump()
+    )
     assert again == done[1]
 
 
@@ -159,11 +162,25 @@ def test_an_attribution_of_another_version_is_refused(tmp_path: Path, done: tupl
 
 def test_settings_come_from_flags_then_file_then_defaults(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('layers = "mlp"\ndraws = 4\n')
-    settings = read_settings(tmp_path / "mine.toml", {"draws": 8, "seed": None})
-    assert (settings.layers, settings.draws, settings.seed) == ("mlp", 8, AttributionSettings().seed)
-    with pytest.raises(UsageError, match=r"setting draws = 0 is refused"):  # the flag's mistake is not the file's
-        read_settings(tmp_path / "mine.toml", {"draws": 0})
-    with pytest.raises(UsageError, match=r"setting drawz = 4 is refused.*the settings are step_size"):
-        read_settings(None, {"drawz": 4})
-    with pytest.raises(UsageError, match="setting layers = 'tuba' is refused"):
-        read_settings(None, {"layers": "tuba"})
+    method, settings = read_settings(None, tmp_path / "mine.toml", {"draws": 8, "seed": None})
+    assert method == "abu" and isinstance(settings, AbuSettings)
+    assert (settings.layers, settings.draws, settings.seed) == ("mlp", 8, AbuSettings().seed)
+    with pytest.raises(UsageError, match=r"setting draws = 0 for abu is refused"):  # the flag's mistake is not the file's
+        read_settings(None, tmp_path / "mine.toml", {"draws": 0})
+    with pytest.raises(UsageError, match=r"setting drawz = 4 for abu is refused.*the settings are seed"):
+        read_settings(None, None, {"drawz": 4})
+    with pytest.raises(UsageError, match="setting layers = 'tuba' for abu is refused"):
+        read_settings(None, None, {"layers": "tuba"})
+
+
+def test_settings_for_another_method_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "best.toml"
+    write_settings(path, "trak", {"damping": 0.5, "layers": "mlp"})
+    method, settings = read_settings(None, path, {})
+    assert method == "trak" and settings == TrakSettings(damping=0.5, layers="mlp")
+    with pytest.raises(UsageError, match=r"best.toml holds settings for 'trak', not for 'abu'.*--method trak"):
+        read_settings("abu", path, {})
+    with pytest.raises(UsageError, match=r"setting steps = 3 for tonal is refused"):
+        read_settings("tonal", None, {"steps": 3})
+    with pytest.raises(UsageError, match="there is no method 'tuba': choose one of abu, abu-ekfac"):
+        read_settings("tuba", None, {})

@@ -12,7 +12,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import train
-from linernotes.settings import TrainingSettings
+from linernotes.settings.training import TrainingSettings
 
 SETTINGS = TrainingSettings(steps=12, batch_size=8, learning_rate=1e-3)
 

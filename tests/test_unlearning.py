@@ -14,17 +14,16 @@ from conftest import encoder_of
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition, squared_gradients
-from linernotes.curvature.per_item import item_gradients
+from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.errors import LinernotesError
-from linernotes.losses import item_losses
 from linernotes.methods.contract import Prepared, Query
-from linernotes.methods.unlearning import query_gradient, score, unlearn
+from linernotes.methods.rescoring import rescore
+from linernotes.methods.unlearning import Gradient, fisher_of, queries_gradient, query_gradient, score_abu, take_steps
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.weights import with_gradients
-from linernotes.noise import draw_bank, random_for
-from linernotes.settings import LayerKind, UnlearningSettings
+from linernotes.settings.methods import AbuSettings, LayerKind
 
-SETTINGS = UnlearningSettings(gradient_draws=32, step_size=2e-5)  # the step is a / N, and N is 12 here
+SETTINGS = AbuSettings(gradient_draws=32, step_size=2e-5, draws=6)  # the step is a / N, and N is 12 here
 ROUNDING = {"rtol": 1e-3, "atol": 1e-6}  # squares and sums of float32 gradients in another order
 ALL: list[LayerKind] = ["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp"]
 
@@ -37,14 +36,21 @@ def query_of(catalogue: Catalogue, row: int) -> Query:
 
 @pytest.fixture(scope="module")
 def prepared(model: StableAudio, catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(model, catalogue, tmp_path_factory.mktemp("prepared"))
+    return Prepared(model, catalogue, tmp_path_factory.mktemp("prepared"))
 
 
-def prepare(model: StableAudio, catalogue: Catalogue, folder: Path) -> Prepared:
-    bank = draw_bank(6, model.shape.latent_channels, model.shape.frames, seed=0)
-    base = item_losses(model, catalogue, bank, {"base": {}}, folder)["base"]
-    fisher = fit_diagonal_fisher(model, catalogue, 2, 0, folder / "fisher.safetensors")
-    return Prepared(model, catalogue, bank, base, fisher)
+@pytest.fixture(scope="module")
+def fisher(prepared: Prepared) -> Gradient:
+    return fisher_of(prepared, SETTINGS.fisher_draws, SETTINGS.seed, SETTINGS.batch_size)
+
+
+def unlearned(prepared: Prepared, fisher: Gradient, query: Query, n_training: int, settings: AbuSettings) -> Gradient:
+    """The steps that ``score_abu`` takes, with another N."""
+
+    def step(gradient: Gradient) -> Gradient:
+        return {n: settings.step_size / n_training * g for n, g in precondition(gradient, fisher, settings.damping).items()}
+
+    return take_steps(prepared.model, [query], settings, settings.steps, step)
 
 
 def test_item_gradients_are_those_of_a_plain_loop(model: StableAudio, catalogue: Catalogue) -> None:
@@ -52,12 +58,15 @@ def test_item_gradients_are_those_of_a_plain_loop(model: StableAudio, catalogue:
     batch = catalogue.batch(range(4))
     condition = model.condition(batch.text_nld, batch.seconds_n)
     t_b, eps_bct = torch.tensor([0.1, 0.4, 0.6, 0.9]), torch.randn(batch.latents_nct.shape)
-    parameters = model.layers("all")
+    parameters = model.layers("all") | model.layers("output")
     hooked: dict[str, torch.Tensor] = {}
-    with item_gradients(model.denoiser, parameters.keys(), hooked.__setitem__), with_gradients(list(parameters.values())):
-        model.loss_bt(batch.latents_nct, condition, t_b, eps_bct).mean(dim=1).sum().backward()
-    for p in parameters.values():
-        p.grad = None
+    paired: dict[str, torch.Tensor] = {}
+
+    def see(prefix: str, layer: torch.nn.Module, given: torch.Tensor, gradient: torch.Tensor) -> None:
+        hooked.update(layer_gradients(prefix, layer, given, gradient))
+        paired.update(layer_gradients(prefix, layer, given, gradient, draws=2))
+
+    observe_items(model, parameters.keys(), see, item_loss_b, batch.latents_nct, condition, t_b, eps_bct)
     assert hooked.keys() == parameters.keys()
     for i in range(4):
         one = slice(i, i + 1)
@@ -66,6 +75,8 @@ def test_item_gradients_are_those_of_a_plain_loop(model: StableAudio, catalogue:
             plain = torch.autograd.grad(loss, list(parameters.values()))
         for name, gradient in zip(parameters, plain, strict=True):
             torch.testing.assert_close(hooked[name][i], gradient, **ROUNDING)
+    for name, gradient in paired.items():
+        torch.testing.assert_close(gradient, hooked[name][0::2] + hooked[name][1::2], **ROUNDING)
 
 
 def test_the_fisher_is_the_mean_squared_gradient(model: StableAudio, catalogue: Catalogue) -> None:
@@ -88,7 +99,7 @@ def test_the_fisher_is_the_mean_squared_gradient(model: StableAudio, catalogue: 
 def test_a_killed_fisher_resumes_to_the_same_bytes(
     tmp_path: Path, model: StableAudio, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linernotes.curvature.diagonal.SEGMENTS_IN_CHUNK", 3)
+    monkeypatch.setattr("linernotes.curvature.fitting.SEGMENTS_IN_CHUNK", 3)
 
     def kill(done: int, total: int) -> None:
         if done >= 6:
@@ -120,17 +131,17 @@ def test_preconditioning_divides_by_the_damped_fisher() -> None:
 
 
 @pytest.mark.parametrize("layers", ALL)
-def test_one_step_is_the_papers_formula(prepared: Prepared, layers: LayerKind) -> None:
+def test_one_step_is_the_papers_formula(prepared: Prepared, fisher: Gradient, layers: LayerKind) -> None:
     """theta' - theta = (a / N) g / (F + lambda), on the chosen layers and on no others."""
     settings = SETTINGS.model_copy(update={"layers": layers})
     query = query_of(prepared.catalogue, 0)
-    changed = unlearn(prepared.model, prepared.fisher, query, 100, settings, seed=3)
+    changed = unlearned(prepared, fisher, query, 100, settings)
     base = prepared.model.layers(layers)
     assert changed.keys() == base.keys()
-    gradient = query_gradient(prepared.model, query, dict(base), settings, random_for("unlearning", 3, 0))
+    gradient = queries_gradient(prepared.model, [query], dict(base), settings)
     for name, p in base.items():
-        damping = settings.damping * prepared.fisher[name].mean()
-        expected = p + settings.step_size / 100 * gradient[name] / (prepared.fisher[name] + damping)
+        damping = settings.damping * fisher[name].mean()
+        expected = p + settings.step_size / 100 * gradient[name] / (fisher[name] + damping)
         torch.testing.assert_close(changed[name], expected)
 
 
@@ -141,25 +152,35 @@ def test_masked_frames_are_not_unlearned(prepared: Prepared) -> None:
     heard[:3] = True
     partly = replace(query, heard_t=heard)
     base = dict(prepared.model.layers("mlp"))
-    draws = torch.Generator().manual_seed(0)
-    masked = query_gradient(prepared.model, partly, base, SETTINGS, draws)
-    unmasked_settings = SETTINGS.model_copy(update={"mask_silence": False})
-    unmasked = query_gradient(prepared.model, partly, base, unmasked_settings, torch.Generator().manual_seed(0))
-    whole = query_gradient(prepared.model, query, base, SETTINGS, torch.Generator().manual_seed(0))
-    name = next(iter(base))
-    torch.testing.assert_close(unmasked[name], whole[name])
-    assert not torch.allclose(masked[name], whole[name], rtol=0.01)
+
+    def gradient(of: Query, mask: bool) -> torch.Tensor:
+        found = query_gradient(prepared.model, of, base, 32, mask, torch.Generator().manual_seed(0), 32)
+        return found[next(iter(base))]
+
+    torch.testing.assert_close(gradient(partly, mask=False), gradient(query, mask=True))
+    assert not torch.allclose(gradient(partly, mask=True), gradient(query, mask=True), rtol=0.01)
     with pytest.raises(LinernotesError, match="silent throughout"):
-        query_gradient(prepared.model, replace(query, heard_t=heard & False), base, SETTINGS, draws)
+        gradient(replace(query, heard_t=heard & False), mask=True)
 
 
-def test_a_small_step_scores_as_its_first_order_says(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_set_is_unlearned_by_the_mean_of_its_gradients(prepared: Prepared, tmp_path: Path) -> None:
+    queries = [query_of(prepared.catalogue, row) for row in (0, 3)]
+    base = dict(prepared.model.layers("all"))
+    both = queries_gradient(prepared.model, queries, base, SETTINGS)
+    one, two = (queries_gradient(prepared.model, [query], base, SETTINGS) for query in queries)
+    for name in base:
+        torch.testing.assert_close(both[name], (one[name] + two[name]) / 2, rtol=1e-4, atol=1e-7)
+    together = score_abu(prepared, queries, SETTINGS.model_copy(update={"together": True}), tmp_path).scores_qn
+    assert together.shape == (1, len(prepared.catalogue)) and set(np.argsort(together[0])[-2:]) == {0, 3}
+
+
+def test_a_small_step_scores_as_its_first_order_says(prepared: Prepared, fisher: Gradient, tmp_path: Path) -> None:
     """For a vanishing step, score = <theta' - theta, grad L(z_n)> on the same bank: the influence it stands for."""
-    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.bank
+    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.bank(SETTINGS.draws, SETTINGS.seed)
     settings = SETTINGS.model_copy(update={"step_size": 1e-5})
     query = query_of(catalogue, 1)
-    found = score(prepared, [query], settings, 0, tmp_path).scores_qn[0]
-    changed = unlearn(model, prepared.fisher, query, len(catalogue.training_rows), settings, 0)
+    found = score_abu(prepared, [query], settings, tmp_path).scores_qn[0]
+    changed = unlearned(prepared, fisher, query, prepared.n_training, settings)
     parameters = model.layers("all")
     batch = catalogue.batch(range(len(catalogue)))
     expected = []
@@ -178,15 +199,15 @@ def test_a_small_step_scores_as_its_first_order_says(prepared: Prepared, tmp_pat
 
 def test_an_unlearned_segment_comes_first(prepared: Prepared, tmp_path: Path) -> None:
     rows = [0, 3, 5]
-    scores_qn = score(prepared, [query_of(prepared.catalogue, row) for row in rows], SETTINGS, 0, tmp_path).scores_qn
+    scores_qn = score_abu(prepared, [query_of(prepared.catalogue, row) for row in rows], SETTINGS, tmp_path).scores_qn
     assert scores_qn.argmax(axis=1).tolist() == rows
 
 
 def test_several_queries_at_once_score_as_one_by_one(prepared: Prepared, tmp_path: Path) -> None:
     queries = [query_of(prepared.catalogue, row) for row in (0, 4)]
-    together = score(prepared, queries, SETTINGS, 0, tmp_path / "both").scores_qn
+    together = score_abu(prepared, queries, SETTINGS, tmp_path / "both").scores_qn
     for i, query in enumerate(queries):
-        np.testing.assert_array_equal(together[i], score(prepared, [query], SETTINGS, 0, tmp_path / str(i)).scores_qn[0])
+        np.testing.assert_array_equal(together[i], score_abu(prepared, [query], SETTINGS, tmp_path / str(i)).scores_qn[0])
 
 
 def test_many_steps_go_further_than_one(prepared: Prepared, tmp_path: Path) -> None:
@@ -194,15 +215,15 @@ def test_many_steps_go_further_than_one(prepared: Prepared, tmp_path: Path) -> N
     losses = []
     for steps in (1, 4):
         settings = SETTINGS.model_copy(update={"steps": steps})
-        losses.append(score(prepared, [query], settings, 0, tmp_path / str(steps)).scores_qn[0, 0])
+        losses.append(score_abu(prepared, [query], settings, tmp_path / str(steps)).scores_qn[0, 0])
     assert 0 < losses[0] < losses[1]
 
 
 def test_a_step_that_breaks_the_weights_is_refused(prepared: Prepared) -> None:
     query = query_of(prepared.catalogue, 0)
-    fisher = {name: torch.zeros_like(f) for name, f in prepared.fisher.items()}
+    nothing = {name: torch.zeros_like(p) for name, p in prepared.model.layers("all").items()}
     with pytest.raises(LinernotesError, match="not finite: use a smaller --step-size"):
-        unlearn(prepared.model, fisher, query, 10, SETTINGS, seed=0)
+        unlearned(prepared, nothing, query, 10, SETTINGS)
 
 
 def rearranged(catalogue: Catalogue, model: StableAudio, path: Path, order: list[int]) -> Catalogue:
@@ -231,17 +252,19 @@ def rearranged(catalogue: Catalogue, model: StableAudio, path: Path, order: list
 
 
 def test_duplicates_tie_and_a_permuted_catalogue_permutes_the_scores(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, prepared: Prepared
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, prepared: Prepared, fisher: Gradient
 ) -> None:
     order = [5, 0, 3, 3, 1, 5, 2]
     one = rearranged(catalogue, model, tmp_path / "one", order)
     two = rearranged(catalogue, model, tmp_path / "two", order[::-1])
     query = query_of(catalogue, 3)
+    changed = unlearned(prepared, fisher, query, prepared.n_training, SETTINGS)
+    bank = prepared.bank(SETTINGS.draws, SETTINGS.seed)
     scores = []
     for chosen in (one, two):
-        base = item_losses(model, chosen, prepared.bank, {"base": {}}, tmp_path / f"base-{chosen.path.name}")["base"]
-        given = replace(prepared, catalogue=chosen, base_loss_nk=base)
-        scores.append(score(given, [query], SETTINGS, 0, tmp_path / f"sweep-{chosen.path.name}").scores_qn[0])
+        given = replace(prepared, catalogue=chosen, folder=tmp_path / f"prepared-{chosen.path.name}")
+        found = rescore(given, [query], lambda _some: changed, SETTINGS, bank, tmp_path / f"sweep-{chosen.path.name}")
+        scores.append(found.scores_qn[0])
     tie = 2e-7  # an item's place in its batch may change the last bit of its loss, which is about 1
     assert scores[0][2] == pytest.approx(scores[0][3], abs=tie)
     assert scores[0][0] == pytest.approx(scores[0][5], abs=tie)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip, save_generated
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import FIRST_TRACKS, Attributed, attribute_clips
@@ -23,12 +24,15 @@ from linernotes.evaluation import bench as benches
 from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
 from linernotes.evaluation.self_influence import SelfRank
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
+from linernotes.methods.contract import Prepared
 from linernotes.models.contract import Shape
 from linernotes.models.small import write_untrained_copy
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import train
 from linernotes.report.page import ShownTrack, write_page
-from linernotes.settings import AttributionSettings, TrainingSettings, checked
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods
+from linernotes.settings.reading import checked, settings_of
+from linernotes.settings.training import TrainingSettings
 
 Progress = Callable[[str, int, int], None]
 
@@ -143,6 +147,7 @@ def attribute(
     model: str | Path = BUILTIN,
     catalogue: str | Path = BUILTIN,
     prompt: str | None = None,
+    method: str = DEFAULT_METHOD,
     cache: str | Path | None = None,
     on_progress: Progress | None = None,
     **settings: Any,
@@ -151,17 +156,18 @@ def attribute(
 
     Args:
         clips: generated clips with their sidecars, or any sound files together with ``prompt``.
-        settings: fields of ``AttributionSettings``: step_size, layers, draws, seed, ...
+        method: one of ``methods()``.
+        settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
     """
     paths = [Path(clip) for clip in ([clips] if isinstance(clips, str | Path) else clips)]
     if not paths:
         raise UsageError("no clip was given: name at least one")
-    loaded, opened = load_model(model), open_catalogue(catalogue)
-    chosen = checked(AttributionSettings, settings)
-    loaded_clips = [load_clip(path, loaded, prompt) for path in paths]
-    done = attribute_clips(loaded_clips, loaded, opened, chosen, Path(out), Path(cache) if cache else None, on_progress)
+    chosen = checked(settings_of(method), settings, f" for {method}")
+    prepared = _prepared(model, catalogue, cache, on_progress)
+    loaded_clips = [load_clip(path, prepared.model, prompt) for path in paths]
+    done = attribute_clips(loaded_clips, prepared, method, chosen, Path(out))
     for item in done:
-        _report(item, opened, loaded.shape, model, catalogue, prompt)
+        _report(item, [str(path) for path in paths], prepared, model, catalogue, prompt)
     return [item.attribution for item in done]
 
 
@@ -169,16 +175,21 @@ def self_influence(
     model: str | Path = BUILTIN,
     catalogue: str | Path = BUILTIN,
     segments: int = 20,
+    method: str = DEFAULT_METHOD,
     cache: str | Path | None = None,
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> list[SelfRank]:
-    """Unlearns training segments themselves; each one's own track should come first (rank 1)."""
-    loaded, opened = load_model(model), open_catalogue(catalogue)
-    chosen = checked(AttributionSettings, settings)
+    """Takes training segments as queries; each one's own track should come first (rank 1)."""
+    chosen = checked(settings_of(method), settings, f" for {method}")
+    prepared = _prepared(model, catalogue, cache, on_progress)
     with tempfile.TemporaryDirectory() as folder:
-        where = Path(cache) if cache else None
-        return measure_self_influence(loaded, opened, chosen, segments, Path(folder), where, on_progress)
+        return measure_self_influence(prepared, method, chosen, segments, Path(folder))
+
+
+def methods() -> list[MethodInfo]:
+    """All attribution methods."""
+    return describe_methods()
 
 
 def model_fidelity(clips: int = 96, on_progress: Progress | None = None) -> ModelFidelity:
@@ -201,7 +212,9 @@ def bench(only: Sequence[str] = benches.BENCHES[1:], on_progress: Progress | Non
         report("benches", i, len(only))
         with tempfile.TemporaryDirectory() as folder:
             if part == "sweep":
-                figures |= benches.sweep_overhead(load_model(), open_catalogue(), AttributionSettings().draws)
+                figures |= benches.sweep_overhead(
+                    load_model(), open_catalogue(), METHOD_SETTINGS[DEFAULT_METHOD]().model_dump()["draws"]
+                )
             elif part in ("query", "queries"):
                 figures |= benches.query_costs(Path(folder), part == "queries", on_progress)
             elif part == "ingest":
@@ -240,19 +253,26 @@ def _train_on(
     )  # fmt: skip
 
 
+def _prepared(model: str | Path, catalogue: str | Path, cache: str | Path | None, on_progress: Progress | None) -> Prepared:
+    folder = MODEL if str(model) == BUILTIN else Path(model)
+    return prepare(load_model(model), open_catalogue(catalogue), Path(cache) if cache else None, on_progress, folder)
+
+
 def _report(
-    item: Attributed, catalogue: Catalogue, shape: Shape, model: str | Path, where: str | Path, prompt: str | None
+    item: Attributed, clips: Sequence[str], prepared: Prepared, model: str | Path, where: str | Path, prompt: str | None
 ) -> None:
+    catalogue = prepared.catalogue
     tracks = {track.track_id: track for track in catalogue.tracks}
     shown = []
     for place in item.attribution.first_trained(FIRST_TRACKS):
         track = tracks[place.track_id]
         details = [(label, getattr(track, name)) for name, label in SHOWN_DETAILS.items() if getattr(track, name)]
         details += [(name, track.extra[name]) for name in ("transcriber",) if name in track.extra]
-        sound = _track_sound(catalogue, track, place.best_segment_start_s, shape)
-        shown.append(ShownTrack(place, details, sound, item.evidence.change_t[place.track_id]))
-    words = ["linernotes", "attribute", str(item.clip.path), "--model", str(model), "--catalog", str(where)]
-    words += ["--prompt", prompt] if prompt else []
+        sound = _track_sound(catalogue, track, place.best_segment_start_s, prepared.model.shape)
+        shown.append(ShownTrack(place, details, sound, item.evidence.change_t.get(place.track_id)))
+    together = item.attribution.settings.get("together")
+    words = ["linernotes", "attribute", *(clips if together else [str(item.clip.path)])]
+    words += ["--model", str(model), "--catalog", str(where), *(["--prompt", prompt] if prompt else [])]
     words += ["--settings", str(item.folder / "attribution.json"), "-o", "again"]
     write_page(item.folder / "report.html", item.attribution, item.clip.sound, shown, shlex.join(words))
 

@@ -12,12 +12,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -97,6 +98,41 @@ def load_tensors(path: Path, kind: str, expected: Mapping[str, Any] | None = Non
         raise LinernotesError(f"{path} is not a readable safetensors file ({error}): make it anew") from None
     check_header(path, header, kind, expected or {})
     return tensors, header
+
+
+def in_chunks(
+    path: Path,
+    kind: str,
+    header: Mapping[str, Any],
+    count: int,
+    chunk: int,
+    compute: Callable[[slice], dict[str, Tensor]],
+    on_done: Callable[[int], None] | None = None,
+) -> dict[str, Tensor]:
+    """Tensors whose first axis is ``count`` rows, computed ``chunk`` rows at a time and put together in ``path``.
+
+    Finished chunks lie beside ``path`` while it is made; a finished file is read back, a killed run goes on at the first
+    missing chunk and ends in the same bytes. ``on_done(rows)`` is called after each chunk.
+    """
+    if path.exists():
+        return load_tensors(path, kind, header)[0]
+    stem = f"{path.stem}-{hash_json([kind, dict(header), chunk])[:HASH_DIGITS]}"
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, count, chunk):
+        rows = slice(start, min(start + chunk, count))
+        part_path = path.with_name(f"{stem}-{start:08d}.safetensors")
+        if part_path.exists():
+            parts.append(load_tensors(part_path, f"{kind}, chunk", header)[0])
+        else:
+            parts.append({name: tensor.cpu() for name, tensor in compute(rows).items()})
+            save_tensors(part_path, parts[-1], f"{kind}, chunk", header)
+        if on_done:
+            on_done(rows.stop)
+    result = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    save_tensors(path, result, kind, header)
+    for part_path in path.parent.glob(f"{stem}-*.safetensors"):
+        part_path.unlink(missing_ok=True)
+    return result
 
 
 def check_header(path: Path, header: Mapping[str, Any], kind: str, expected: Mapping[str, Any]) -> None:

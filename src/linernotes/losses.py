@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import HASH_DIGITS, hash_arrays, hash_json, load_tensors, save_tensors
+from linernotes.artefacts import hash_arrays, in_chunks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import Conditioning, GenerativeModel
@@ -59,36 +59,24 @@ def item_losses(
         "axes": "segments, draws",
         "device": next(model.denoiser.parameters()).device.type,
     }
-    path = folder / "losses.safetensors"
-    if path.exists():
-        return load_tensors(path, "item losses", header)[0]
-    sweep = hash_json(header)[:HASH_DIGITS]
     total = len(rows) * len(bank) * len(weight_sets)
-    chunks: list[dict[str, Tensor]] = []
     done = 0
-    for start in range(0, len(rows), SEGMENTS_IN_CHUNK):
-        some = rows[start : start + SEGMENTS_IN_CHUNK]
-        chunk_path = folder / f"chunk-{sweep}-{start:08d}.safetensors"
-        if chunk_path.exists():
-            chunks.append(load_tensors(chunk_path, "item losses, chunk", header)[0])
-            done += len(some) * len(bank) * len(weight_sets)
-        else:
-            batch = catalogue.batch(some)
-            condition = model.condition(batch.text_nld, batch.seconds_n)
-            losses = {name: torch.empty(len(some), len(bank)) for name in weight_sets}
-            for pairs, loss_bt, name in _passes(model, batch.latents_nct, condition, bank, weight_sets, batch_size):
-                losses[name].view(-1)[pairs] = loss_bt.mean(dim=1).cpu()
-                done += loss_bt.shape[0]
-                if on_progress:
-                    on_progress(done, total)
-            _require_finite(losses)
-            save_tensors(chunk_path, losses, "item losses, chunk", header)
-            chunks.append(losses)
-    result = {name: torch.cat([chunk[name] for chunk in chunks]) for name in weight_sets}
-    save_tensors(path, result, "item losses", header)
-    for chunk_path in folder.glob(f"chunk-{sweep}-*.safetensors"):
-        chunk_path.unlink(missing_ok=True)
-    return result
+
+    def chunk(some: slice) -> dict[str, Tensor]:
+        nonlocal done
+        done = some.start * len(bank) * len(weight_sets)
+        batch = catalogue.batch(rows[some])
+        condition = model.condition(batch.text_nld, batch.seconds_n)
+        losses = {name: torch.empty(len(batch.latents_nct), len(bank)) for name in weight_sets}
+        for pairs, loss_bt, name in _passes(model, batch.latents_nct, condition, bank, weight_sets, batch_size):
+            losses[name].view(-1)[pairs] = loss_bt.mean(dim=1).cpu()
+            done += loss_bt.shape[0]
+            if on_progress:
+                on_progress(done, total)
+        _require_finite(losses)
+        return losses
+
+    return in_chunks(folder / "losses.safetensors", "item losses", header, len(rows), SEGMENTS_IN_CHUNK, chunk)
 
 
 def frame_losses(

@@ -36,10 +36,12 @@ class NoiseBank:
         return cls(tensors["t_k"], tensors["eps_kct"], header["seed"])
 
 
-def draw_bank(draws: int, channels: int, frames: int, seed: int) -> NoiseBank:
-    """A bank of ``draws`` draws. Times are stratified: one uniform draw in each of ``draws`` equal parts of (0, 1)."""
+def draw_bank(draws: int, channels: int, frames: int, seed: int, noisiest: float = 1.0) -> NoiseBank:
+    """A bank of ``draws`` draws. Times are stratified: one uniform draw in each of ``draws`` equal parts of (0, 1), or of
+    its ``noisiest`` share.
+    """
     generator = random_for("noise bank", seed)
-    t_k = stratified_times(draws, generator)
+    t_k = stratified_times(draws, generator) * noisiest + (1 - noisiest)
     return NoiseBank(t_k, torch.randn(draws, channels, frames, generator=generator), seed)
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from linernotes.artefacts import read_json, replacing, write_json
 from linernotes.catalog.source import Track
 from linernotes.errors import LinernotesError
+from linernotes.settings.methods import Gather
 from linernotes.version import SCHEMA_VERSION, __version__
 
 
@@ -85,14 +86,22 @@ class Attribution(BaseModel):
             raise LinernotesError(f"{path} is damaged ({error.errors()[0]['msg'].lower()}): attribute the clip anew") from None
 
 
-def gather_tracks(scores_n: np.ndarray, track_n: np.ndarray, n_tracks: int) -> np.ndarray:
-    """Scores of segments -> scores of tracks: the sum over a track's segments, since removing it removes them all."""
-    return np.bincount(track_n, weights=scores_n, minlength=n_tracks)
+def gather_tracks(scores_n: np.ndarray, track_n: np.ndarray, n_tracks: int, gather: Gather = "sum") -> np.ndarray:
+    """Scores of segments -> scores of tracks: the sum over a track's segments, since removing it removes them all; the
+    highest of them where a score is a likeness.
+    """
+    if gather == "sum":
+        return np.bincount(track_n, weights=scores_n, minlength=n_tracks)
+    highest = np.full(n_tracks, -np.inf)
+    np.maximum.at(highest, track_n, scores_n)
+    return highest
 
 
-def rank_tracks(scores_n: np.ndarray, track_n: np.ndarray, start_s_n: np.ndarray, tracks: list[Track]) -> list[TrackScore]:
+def rank_tracks(
+    scores_n: np.ndarray, track_n: np.ndarray, start_s_n: np.ndarray, tracks: list[Track], gather: Gather = "sum"
+) -> list[TrackScore]:
     """All tracks, highest score first; ties keep the catalogue's order."""
-    scores = gather_tracks(scores_n, track_n, len(tracks))
+    scores = gather_tracks(scores_n, track_n, len(tracks), gather)
     best = np.full(len(tracks), -1)
     for n in np.argsort(scores_n, kind="stable"):
         best[track_n[n]] = n

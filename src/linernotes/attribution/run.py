@@ -1,29 +1,26 @@
-"""From clips to attributions: prepare once, score all clips in one sweep, rank tracks, gather evidence, write the files."""
+"""From clips to attributions: score all clips together by one method, rank tracks, gather evidence, write the files."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from linernotes.artefacts import hash_arrays, hash_json
-from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Attribution, QueryRecord, rank_tracks, save_scores
-from linernotes.catalog.store import Catalogue
+from linernotes.audio import Sound
 from linernotes.errors import UsageError
 from linernotes.losses import frame_losses
-from linernotes.methods.contract import Prepared, Progress
-from linernotes.methods.unlearning import score
-from linernotes.models.contract import GenerativeModel
+from linernotes.methods.all import score
+from linernotes.methods.contract import Prepared, Scores
 from linernotes.models.weights import ChangedWeights
-from linernotes.settings import AttributionSettings
+from linernotes.settings.methods import MethodSettings
 from linernotes.version import __version__
 
-METHOD = "abu"
 FIRST_TRACKS = 10  # how many training tracks get evidence and are shown
 ORIENTATION = "higher = removing it would hurt the query more"
 
@@ -46,33 +43,30 @@ class Attributed:
 
 
 def attribute_clips(
-    clips: list[Clip],
-    model: GenerativeModel,
-    catalogue: Catalogue,
-    settings: AttributionSettings,
-    out: Path,
-    cache: Path | None = None,
-    on_progress: Progress | None = None,
+    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
 ) -> list[Attributed]:
     """Attributes clips and writes each one's ``attribution.json`` and ``scores.parquet``: into ``out`` for one clip, into
-    ``out/NAME`` for several. Base losses, Fisher, data and noise are shared by all of them.
+    ``out/NAME`` for several. Whatever the method computes once, and the data, are shared by all of them.
     """
     names = [clip.query.name for clip in clips]
     if len(set(names)) < len(names):
         raise UsageError(f"two clips are named {max(names, key=names.count)!r}: rename one, since results are filed by name")
-    prepared = prepare(model, catalogue, settings, cache, on_progress)
-    sweep = out / ".sweep" / _sweep_name(clips, prepared, settings)
-    scores = score(prepared, [clip.query for clip in clips], settings, settings.seed, sweep, settings.batch_size, on_progress)
+    model, catalogue = prepared.model, prepared.catalogue
+    work = out / ".sweep" / _run_name(clips, prepared, method, settings)
+    scores = score(method, prepared, [clip.query for clip in clips], settings, work)
+    if getattr(settings, "together", False) and len(clips) > 1:
+        clips = [_as_set(clips)]
     done = []
-    for clip, scores_n, changed in zip(clips, scores.scores_qn, scores.changed, strict=True):
+    for i, (clip, scores_n) in enumerate(zip(clips, scores.scores_qn, strict=True)):
         folder = out if len(clips) == 1 else out / clip.query.name
-        attribution = _attribution(clip, prepared, settings, scores_n)
+        attribution = _attribution(clip, prepared, method, settings, scores, scores_n)
         header = {
             "axes": "segments in catalogue order",
             "orientation": ORIENTATION,
+            "method": method,
             "model": model.weights_hash,
             "catalogue": catalogue.hash,
-            "noise": prepared.bank.hash,
+            "noise": attribution.noise_hash,
             "linernotes": __version__,
             "settings": json.dumps(settings.model_dump()),
         }
@@ -81,28 +75,40 @@ def attribute_clips(
             catalogue.tracks, header,
         )  # fmt: skip
         attribution.save(folder / "attribution.json")
-        done.append(Attributed(clip, attribution, _evidence(attribution, prepared, changed, scores_n), folder))
-    shutil.rmtree(out / ".sweep")
+        done.append(Attributed(clip, attribution, _evidence(attribution, prepared, scores, i), folder))
+    shutil.rmtree(out / ".sweep", ignore_errors=True)
     return done
 
 
-def _sweep_name(clips: list[Clip], prepared: Prepared, settings: AttributionSettings) -> str:
+def _as_set(clips: list[Clip]) -> Clip:
+    """Several clips as one: their names and prompts side by side, their sound one after the other."""
+    first = clips[0]
+    sounds = [clip.sound.converted(first.sound.rate_hz, len(first.sound.samples)).samples for clip in clips]
+    prompts = " | ".join(dict.fromkeys(clip.query.prompt for clip in clips))
+    seconds = sum(clip.query.seconds for clip in clips)
+    query = replace(first.query, name="+".join(clip.query.name for clip in clips), prompt=prompts, seconds=seconds)
+    return Clip(query, Sound(np.concatenate(sounds, axis=1), first.sound.rate_hz), first.path, None)
+
+
+def _run_name(clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings) -> str:
     """Names all that the scores depend on, so that only the same run is ever resumed."""
     tensors = {
         f"{i}-{n}": getattr(c.query, n).numpy() for i, c in enumerate(clips) for n in ("latents_ct", "text_ld", "heard_t")
     }
-    made_from = [prepared.model.weights_hash, prepared.catalogue.hash, prepared.bank.hash, hash_arrays(tensors)]
-    return hash_json([settings.model_dump(), [clip.query.seconds for clip in clips], made_from])
+    made_from = [prepared.model.weights_hash, prepared.catalogue.hash, hash_arrays(tensors)]
+    return hash_json([method, settings.model_dump(), [clip.query.seconds for clip in clips], made_from])
 
 
-def _attribution(clip: Clip, prepared: Prepared, settings: AttributionSettings, scores_n: np.ndarray) -> Attribution:
+def _attribution(
+    clip: Clip, prepared: Prepared, method: str, settings: MethodSettings, scores: Scores, scores_n: np.ndarray
+) -> Attribution:
     model, catalogue = prepared.model, prepared.catalogue
     query = clip.query
     return Attribution(
         query=QueryRecord(
             name=query.name, file=clip.path.name, prompt=query.prompt, seconds=query.seconds, generated=clip.generated
         ),
-        method=METHOD,
+        method=method,
         orientation=ORIENTATION,
         settings=settings.model_dump(),
         seed=settings.seed,
@@ -110,22 +116,26 @@ def _attribution(clip: Clip, prepared: Prepared, settings: AttributionSettings, 
         model_hash=model.weights_hash,
         catalogue=catalogue.path.name,
         catalogue_hash=catalogue.hash,
-        noise_hash=prepared.bank.hash,
+        noise_hash=scores.bank.hash if scores.bank else "",
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
-        tracks=rank_tracks(scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks),
+        tracks=rank_tracks(scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather),
     )
 
 
-def _evidence(attribution: Attribution, prepared: Prepared, changed: ChangedWeights, scores_n: np.ndarray) -> Evidence:
+def _evidence(attribution: Attribution, prepared: Prepared, scores: Scores, i: int) -> Evidence:
+    """Of the method's own kind: only those that compare losses under two sets of weights have any."""
+    if not scores.changed or scores.bank is None:
+        return Evidence({})
     catalogue = prepared.catalogue
-    row_of = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
+    row_of = {track.track_id: n for n, track in enumerate(catalogue.tracks)}
     identifiers = [track.track_id for track in attribution.first_trained(FIRST_TRACKS)]
     rows = []
     for identifier in identifiers:
         own = np.flatnonzero(catalogue.track_n == row_of[identifier])
-        rows.append(int(own[np.argmax(scores_n[own])]))
-    losses = frame_losses(prepared.model, catalogue, prepared.bank, {"base": {}, "unlearned": changed}, rows)
-    change_nt = (losses["unlearned"].double() - losses["base"].double()).mean(dim=1).numpy()
+        rows.append(int(own[np.argmax(scores.scores_qn[i][own])]))
+    sets: dict[str, ChangedWeights] = {"base": {}, "changed": scores.changed[i]}
+    losses = frame_losses(prepared.model, catalogue, scores.bank, sets, rows)
+    change_nt = scores.sign * (losses["changed"].double() - losses["base"].double()).mean(dim=1).numpy()
     frame_s = catalogue.encoder.frame_samples / catalogue.encoder.rate_hz
     content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)
     return Evidence({name: change_t[:n] for name, change_t, n in zip(identifiers, change_nt, content, strict=True)})

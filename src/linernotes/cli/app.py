@@ -11,7 +11,9 @@ from rich.table import Table
 
 from linernotes.cli.options import settings_flags
 from linernotes.cli.output import Bars, debug, plainly, print_json, stderr, stdout
-from linernotes.settings import AttributionSettings, TrainingSettings, read_settings
+from linernotes.settings.methods import METHOD_SETTINGS, describe_methods
+from linernotes.settings.reading import read_settings
+from linernotes.settings.training import TrainingSettings
 from linernotes.version import __version__
 
 FIRST = 10  # tracks a terminal shows
@@ -27,6 +29,14 @@ app.add_typer(evaluate_app, name="evaluate")
 
 ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, or 'builtin'.")]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, or 'builtin'.")]
+MethodOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--method", help="One of 'linernotes methods'; abu, or the settings file's, if left out."),
+]
+SettingsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="TOML file with settings, or an attribution.json to repeat; flags go on top."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -84,26 +94,26 @@ def generate(
 
 @app.command()
 @plainly
-@settings_flags(AttributionSettings, "How it is attributed")
+@settings_flags(list(METHOD_SETTINGS.values()), "Settings; which a method has: linernotes methods")
 def attribute(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files with --prompt.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for attribution.json, scores.parquet, report.html.")],
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",
     prompt: Annotated[Optional[str], typer.Option(help="The prompt, for clips without a sidecar.")] = None,  # noqa: UP045
-    settings: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="TOML file with settings, or an attribution.json to repeat; flags go on top."),
-    ] = None,
+    method: MethodOption = None,
+    settings: SettingsOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Say which training tracks shaped CLIPS: unlearn each clip and measure what the model gets worse at."""
+    """Say which training tracks shaped CLIPS, by default by unlearning: make a copy of the model forget each clip and measure
+    what it gets worse at.
+    """
     from linernotes import api
 
-    chosen = read_settings(settings, flags)
+    chosen, values = read_settings(method, settings, flags)
     with Bars() as bars:
-        done = api.attribute(clips, out, model, catalog, prompt, on_progress=bars, **chosen.model_dump())
+        done = api.attribute(clips, out, model, catalog, prompt, chosen, on_progress=bars, **values.model_dump())
     _show(done, as_json)
     reports = [out / "report.html"] if len(done) == 1 else [out / a.query.name / "report.html" for a in done]
     stderr.print("\nReport: " + ", ".join(escape(str(path)) for path in reports))
@@ -111,7 +121,7 @@ def attribute(
 
 @app.command()
 @plainly
-@settings_flags(TrainingSettings, "How it is trained")
+@settings_flags([TrainingSettings], "How it is trained")
 def train(
     catalog: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
@@ -132,7 +142,7 @@ def train(
 
 @app.command()
 @plainly
-@settings_flags(TrainingSettings, "How it is trained")
+@settings_flags([TrainingSettings], "How it is trained")
 def rebuild(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sounds, catalogue and model.")],
     as_json: JsonOption = False,
@@ -221,22 +231,24 @@ def catalog_render(
 
 @evaluate_app.command("self-influence")
 @plainly
-@settings_flags(AttributionSettings, "How it is attributed")
+@settings_flags(list(METHOD_SETTINGS.values()), "Settings; which a method has: linernotes methods")
 def evaluate_self_influence(
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",
     segments: Annotated[
         int, typer.Option(help="Training segments to unlearn, each of another track as far as there are.")
     ] = 20,
+    method: MethodOption = None,
+    settings: SettingsOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Unlearn training segments themselves: each one's own track must come first."""
+    """Take training segments themselves as queries: each one's own track must come first."""
     from linernotes import api
 
-    chosen = read_settings(None, flags)
+    chosen, values = read_settings(method, settings, flags)
     with Bars() as bars:
-        ranks = api.self_influence(model, catalog, segments, on_progress=bars, **chosen.model_dump())
+        ranks = api.self_influence(model, catalog, segments, chosen, on_progress=bars, **values.model_dump())
     first = sum(rank.track_rank == 1 for rank in ranks)
     mean = sum(rank.track_rank for rank in ranks) / len(ranks)
     if as_json:
@@ -278,6 +290,23 @@ def evaluate_model(
         f"instrument of the prompt found ({f.clips} generated clips)", f"{100 * f.instrument_generated:.1f} %", ">= 95 %"
     )
     stdout.print(table)
+
+
+@app.command()
+@plainly
+def methods(as_json: JsonOption = False) -> None:
+    """List all attribution methods: family, what each costs, where it comes from."""
+    found = describe_methods()
+    if as_json:
+        print_json([method.__dict__ for method in found])
+        return
+    table = Table(
+        "method", "family", "what it does", "cost: once; per query", "source", box=None, header_style="dim", pad_edge=False
+    )
+    for m in found:
+        table.add_row(f"[bold]{m.name}[/]", m.family, escape(m.summary), escape(m.cost), escape(m.paper))
+    stdout.print(table)
+    stdout.print("\n[dim]N segments, K draws (--draws). The settings of each: linernotes methods --json[/]")
 
 
 @app.command()

@@ -21,7 +21,7 @@ from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.contract import Shape
 from linernotes.models.small import SmallModel, write_small_model
 from linernotes.models.stable_audio import StableAudio
-from linernotes.settings import TrainingSettings
+from linernotes.settings.training import TrainingSettings
 
 BUILTIN = "builtin"
 BUNDLE = Path(__file__).parent / "bundle"

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import query_from_latents
 from linernotes.attribution.result import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
-from linernotes.methods.contract import Progress, Query
-from linernotes.methods.unlearning import score
-from linernotes.models.contract import GenerativeModel
-from linernotes.settings import AttributionSettings
+from linernotes.methods.all import score
+from linernotes.methods.contract import Prepared, Query
+from linernotes.settings.methods import MethodSettings
 
 
 @dataclass(frozen=True)
@@ -32,31 +30,23 @@ class SelfRank:
     segment_rank: int
 
 
-def self_influence(
-    model: GenerativeModel,
-    catalogue: Catalogue,
-    settings: AttributionSettings,
-    segments: int,
-    folder: Path,
-    cache: Path | None = None,
-    on_progress: Progress | None = None,
-) -> list[SelfRank]:
+def self_influence(prepared: Prepared, method: str, settings: MethodSettings, segments: int, folder: Path) -> list[SelfRank]:
     """Ranks of ``segments`` training segments, drawn by ``settings.seed`` from different tracks as far as there are.
 
     Args:
-        folder: where the sweep keeps its chunks.
+        folder: where the method keeps its chunks.
 
     Raises:
         LinernotesError: the catalogue has fewer training segments.
     """
+    catalogue = prepared.catalogue
     rows = choose_segments(catalogue, segments, settings.seed)
-    prepared = prepare(model, catalogue, settings, cache, on_progress)
     queries = [segment_query(catalogue, int(row)) for row in rows]
-    scores_qn = score(prepared, queries, settings, settings.seed, folder, settings.batch_size, on_progress).scores_qn
+    scores_qn = score(method, prepared, queries, settings, folder).scores_qn
     ranks = []
     for row, scores_n in zip(rows, scores_qn, strict=True):
         own = catalogue.track_n[row]
-        track_scores = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks))
+        track_scores = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
         track = catalogue.tracks[own]
         ranks.append(
             SelfRank(

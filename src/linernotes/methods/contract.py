@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from linernotes.catalog.store import Catalogue
 from linernotes.models.contract import GenerativeModel
-from linernotes.noise import NoiseBank
+from linernotes.noise import NoiseBank, draw_bank
 
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
+
+Progress = Callable[[str, int, int], None]  # what is being done, done, total
 
 
 @dataclass(frozen=True)
@@ -29,21 +32,36 @@ class Query:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model and a catalogue with what is computed once for all queries."""
+    """A model and a catalogue, and the folder where a method keeps what it computes once for all queries."""
 
     model: GenerativeModel
     catalogue: Catalogue
-    bank: NoiseBank
-    base_loss_nk: Tensor  # item losses of all segments under the base weights
-    fisher: dict[str, Tensor]  # diagonal Fisher by parameter name
+    folder: Path
+    on_progress: Progress | None = None
+    model_folder: Path | None = None  # where the model lies: some methods look for what its training kept
+
+    @property
+    def n_training(self) -> int:
+        return len(self.catalogue.training_rows)
+
+    def bank(self, draws: int, seed: int, noisiest: float = 1.0) -> NoiseBank:
+        shape = self.model.shape
+        return draw_bank(draws, shape.latent_channels, shape.frames, seed, noisiest)
+
+    def told(self, what: str) -> Callable[[int, int], None] | None:
+        """Progress of one job, for what counts (done, total)."""
+        report = self.on_progress
+        return (lambda done, total: report(what, done, total)) if report else None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """``scores_qn`` [queries, segments]; higher = removing the segment hurts the query more."""
+    """``scores_qn`` [queries, segments]; higher = removing the segment hurts the query more.
+
+    Methods that compare item losses under two sets of weights say which, for evidence of *where* in a track.
+    """
 
     scores_qn: np.ndarray
-    changed: list[dict[str, Tensor]]  # the unlearned weights of each query, for evidence; empty for other families
-
-
-Progress = Callable[[str, int, int], None]  # what is being done, done, total
+    bank: NoiseBank | None = None  # the draws that items were scored on, if any
+    changed: list[dict[str, Tensor]] = field(default_factory=list)  # the weights of each query beside the base weights
+    sign: int = 1  # -1 where a loss that falls speaks for a track

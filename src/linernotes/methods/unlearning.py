@@ -1,87 +1,139 @@
-"""Attribution by unlearning (AbU): make a copy of the model forget the query, and see which training items it loses.
+"""Attribution by unlearning: make a copy of the model forget the query, and see which training items it loses.
 
-Wang et al. 2024 (arXiv 2406.09408) for images, Choi et al. 2025 (2506.18312) for music. Only the tensors that change are
-copied, never the model.
+AbU: Wang et al. 2024 (2406.09408) for images, Choi et al. 2025 (2506.18312) for music. AbU+: Wang et al. 2025 (2511.10721).
+Forward-INF: Ko et al. 2024 (2402.08922). Only the tensors that change are copied, never the model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import load_tensors, save_tensors
-from linernotes.curvature.diagonal import precondition
+from linernotes.artefacts import hash_json
+from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition
+from linernotes.curvature.ekfac import Ekfac, fit_ekfac, precondition_ekfac
 from linernotes.errors import LinernotesError
-from linernotes.losses import DEFAULT_BATCH, item_losses
 from linernotes.methods.contract import Prepared, Progress, Query, Scores
+from linernotes.methods.rescoring import rescore
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.weights import ChangedWeights, all_finite, using_weights, with_gradients
 from linernotes.models.workers import in_order
 from linernotes.noise import random_for, stratified_times
-from linernotes.settings import UnlearningSettings
+from linernotes.settings.methods import AbuEkfacSettings, AbuSettings, EkfacSettings, ForwardInfSettings, LayerKind
 
-UNLEARNED = "unlearned weights"
+Gradient = dict[str, Tensor]
 
 
-def unlearn(
+def score_abu(prepared: Prepared, queries: list[Query], settings: AbuSettings, folder: Path) -> Scores:
+    """Rise of the item loss after theta' = theta + (a / N) (F + lambda)^-1 grad L(query)  (Wang et al. 2024, eq. 6)."""
+    fisher = fisher_of(prepared, settings.fisher_draws, settings.seed, settings.batch_size)
+    scale = settings.step_size / prepared.n_training
+
+    def step(gradient: Gradient) -> Gradient:
+        return {name: scale * g for name, g in precondition(gradient, fisher, settings.damping).items()}
+
+    return _score_steps(prepared, queries, settings, settings.steps, step, folder)
+
+
+def score_abu_ekfac(prepared: Prepared, queries: list[Query], settings: AbuEkfacSettings, folder: Path) -> Scores:
+    """The same with EK-FAC in the place of the diagonal F (Wang et al. 2025): only linear layers move."""
+    factors = ekfac_of(prepared, settings, settings.layers)
+    scale = settings.step_size / prepared.n_training
+
+    def step(gradient: Gradient) -> Gradient:
+        solved = precondition_ekfac(prepared.model.denoiser, gradient, factors, settings.damping)
+        return {name: scale * g for name, g in solved.items()}
+
+    return _score_steps(prepared, queries, settings, settings.steps, step, folder)
+
+
+def score_forward_inf(prepared: Prepared, queries: list[Query], settings: ForwardInfSettings, folder: Path) -> Scores:
+    """Fall of the item loss after theta' = theta - eta grad L(query)  (Ko et al. 2024, alg. 1)."""
+
+    def step(gradient: Gradient) -> Gradient:
+        return {name: -settings.step_size * g for name, g in gradient.items()}
+
+    return _score_steps(prepared, queries, settings, 1, step, folder, sign=-1)
+
+
+def _score_steps(
+    prepared: Prepared, queries: list[Query], settings: AbuSettings | ForwardInfSettings, steps: int,
+    step: Callable[[Gradient], Gradient], folder: Path, sign: int = 1,
+) -> Scores:  # fmt: skip
+    def changed(some: Sequence[Query]) -> Gradient:
+        return take_steps(prepared.model, some, settings, steps, step, prepared.on_progress)
+
+    bank = prepared.bank(settings.draws, settings.seed)
+    return rescore(prepared, queries, changed, settings, bank, folder, sign)
+
+
+def take_steps(
     model: GenerativeModel,
-    fisher: dict[str, Tensor],
-    query: Query,
-    n_training: int,
-    settings: UnlearningSettings,
-    seed: int,
-    batch_size: int = DEFAULT_BATCH,
-    on_draws: Progress | None = None,
-) -> dict[str, Tensor]:
-    """The changed weights after unlearning ``query``, by parameter name.
-
-    theta' = theta + (a / N) (F + lambda)^-1 grad L(query)  (Wang et al. 2024, eq. 6), ``settings.steps`` times.
-
-    Args:
-        n_training: N, the number of training items.
+    queries: Sequence[Query],
+    settings: AbuSettings | ForwardInfSettings,
+    steps: int,
+    step: Callable[[Gradient], Gradient],
+    on_progress: Progress | None = None,
+) -> Gradient:
+    """The weights after ``steps`` steps, by parameter name; each step takes ``step`` of a fresh gradient of the queries' mean
+    loss at the weights so far.
 
     Raises:
-        LinernotesError: every frame of the query is silent, or the weights are no longer finite.
+        LinernotesError: every frame of a query is silent, or the weights are no longer finite.
     """
-    parameters = model.layers(settings.layers)
-    changed = {name: p.detach().clone() for name, p in parameters.items()}
-    for step in range(settings.steps):
-        generator = random_for("unlearning", seed, step)
-        gradient = query_gradient(model, query, changed, settings, generator, batch_size, on_draws)
-        for name, direction in precondition(gradient, fisher, settings.damping).items():
-            changed[name] = changed[name] + settings.step_size / n_training * direction
-    if not all_finite(changed):
+    weights = {name: p.detach().clone() for name, p in model.layers(settings.layers).items()}
+    for number in range(steps):
+        gradient = queries_gradient(model, queries, weights, settings, number, on_progress)
+        for name, change in step(gradient).items():
+            weights[name] = weights[name] + change
+    if not all_finite(weights):
         raise LinernotesError(
-            f"unlearning {query.name} left weights that are not finite: use a smaller --step-size or more --damping"
+            f"unlearning {queries[0].name} left weights that are not finite: use a smaller --step-size or more --damping"
         )
-    return changed
+    return weights
+
+
+def queries_gradient(
+    model: GenerativeModel, queries: Sequence[Query], changed: ChangedWeights, settings: AbuSettings | ForwardInfSettings,
+    number: int = 0, on_progress: Progress | None = None,
+) -> Gradient:  # fmt: skip
+    """The mean of the queries' gradients; ``number`` counts the steps, each of which has draws of its own."""
+    total: Gradient = {}
+    for query in queries:
+        generator = random_for("unlearning", settings.seed, number)
+        told = (
+            (lambda done, n, name=query.name: on_progress(f"gradient of the clip ({name})", done, n)) if on_progress else None
+        )
+        gradient = query_gradient(
+            model, query, changed, settings.gradient_draws, settings.mask_silence, generator, settings.batch_size, told
+        )
+        for name, g in gradient.items():
+            total[name] = total[name] + g / len(queries) if name in total else g / len(queries)
+    return total
 
 
 def query_gradient(
     model: GenerativeModel,
     query: Query,
     changed: ChangedWeights,
-    settings: UnlearningSettings,
+    draws: int,
+    mask_silence: bool,
     generator: torch.Generator,
-    batch_size: int = DEFAULT_BATCH,
-    on_draws: Progress | None = None,
-) -> dict[str, Tensor]:
+    batch_size: int,
+    on_draws: Callable[[int, int], None] | None = None,
+) -> Gradient:
     """Gradient of the query's loss, averaged over draws and over heard frames, with respect to the ``changed`` weights."""
-    frames_t = query.heard_t if settings.mask_silence else torch.ones_like(query.heard_t)
-    if not bool(frames_t.any()):
-        raise LinernotesError(f"{query.name} is silent throughout: give a clip with sound in it, or --no-mask-silence")
     device = next(model.denoiser.parameters()).device
-    weight_t = (frames_t / frames_t.sum()).to(device)
+    weight_t = heard_weights(query, mask_silence).to(device)
     condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
-    draws = settings.gradient_draws
     times = stratified_times(draws, generator)
     shape = query.latents_ct.shape
-    jobs = ((t_b, torch.randn(len(t_b), *shape, generator=generator)) for t_b in times.split(batch_size))
+    jobs = ((t_b, torch.randn(len(t_b), *shape, generator=generator)) for t_b in torch.split(times, batch_size))
 
-    def gradient_of(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> tuple[dict[str, Tensor], int]:
+    def gradient_of(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> tuple[Gradient, int]:
         t_b, eps_bct = (x.to(device) for x in job)
         parameters = {name: p for name, p in worker.denoiser.named_parameters() if name in changed}
         with using_weights(worker.denoiser, changed), with_gradients(list(parameters.values())):
@@ -97,37 +149,33 @@ def query_gradient(
             total[name] += gradient
         done += size
         if on_draws:
-            on_draws(f"unlearning ({query.name})", done, draws)
+            on_draws(done, draws)
     return total
 
 
-def score(
-    prepared: Prepared,
-    queries: list[Query],
-    settings: UnlearningSettings,
-    seed: int,
-    folder: Path,
-    batch_size: int = DEFAULT_BATCH,
-    on_progress: Progress | None = None,
-) -> Scores:
-    """Scores of all segments for several queries, in one sweep over the data.
+def heard_weights(query: Query, mask_silence: bool) -> Tensor:
+    """How much each frame of the query counts, ``[T]``, summing to 1.
 
-    A segment's score is the mean over the noise bank of its item loss after unlearning minus before.
+    Raises:
+        LinernotesError: silence is masked, and there is nothing else.
     """
-    n_training = len(prepared.catalogue.training_rows)
-    changed = []
-    for i, query in enumerate(queries):
-        path = folder / f"unlearned-{i}.safetensors"  # kept, so that a killed run goes on with the very same weights
-        if not path.exists():
-            weights = unlearn(prepared.model, prepared.fisher, query, n_training, settings, seed, batch_size, on_progress)
-            save_tensors(path, weights, UNLEARNED, {"model": prepared.model.weights_hash})
-        loaded, _ = load_tensors(path, UNLEARNED, {"model": prepared.model.weights_hash})
-        device = next(prepared.model.denoiser.parameters()).device
-        changed.append({name: tensor.to(device) for name, tensor in loaded.items()})
-    sets = {f"query-{i}": weights for i, weights in enumerate(changed)}
-    losses = item_losses(
-        prepared.model, prepared.catalogue, prepared.bank, sets, folder, batch_size=batch_size,
-        on_progress=(lambda done, total: on_progress("scoring the catalogue", done, total)) if on_progress else None,
+    frames_t = query.heard_t if mask_silence else torch.ones_like(query.heard_t)
+    if not bool(frames_t.any()):
+        raise LinernotesError(f"{query.name} is silent throughout: give a clip with sound in it, or --no-mask-silence")
+    return frames_t / frames_t.sum()
+
+
+def fisher_of(prepared: Prepared, draws: int, seed: int, batch_size: int) -> Gradient:
+    """The diagonal Fisher of the model and catalogue, from the prepared folder or fitted now."""
+    path = prepared.folder / f"fisher-{hash_json({'draws': draws, 'seed': seed})}.safetensors"
+    told = prepared.told("Fisher (once per model)")
+    return fit_diagonal_fisher(prepared.model, prepared.catalogue, draws, seed, path, batch_size, told)
+
+
+def ekfac_of(prepared: Prepared, settings: AbuEkfacSettings | EkfacSettings, layers: LayerKind) -> Ekfac:
+    """EK-FAC of the model and catalogue, from the prepared folder or fitted now."""
+    made_from = {"layers": layers, "fisher": settings.fisher, "draws": settings.fisher_draws, "seed": settings.seed}
+    return fit_ekfac(
+        prepared.model, prepared.catalogue, layers, settings.fisher, settings.fisher_draws, settings.seed,
+        prepared.folder / f"ekfac-{hash_json(made_from)}", settings.batch_size, prepared.told("EK-FAC (once per model)"),
     )  # fmt: skip
-    differences = [(losses[name].double() - prepared.base_loss_nk.double()).mean(dim=1) for name in sets]
-    return Scores(np.stack([d.numpy() for d in differences]), changed)

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from linernotes.settings import LayerKind
+from linernotes.settings.methods import LayerKind
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,9 @@ def train_tokenizer(corpus: Iterable[str], size: SmallModel) -> PreTrainedTokeni
 
 def write_untrained_copy(source: Path, folder: Path, seed: int) -> None:
     """A copy of the pipeline in ``source`` whose denoiser and conditioning projection are new and untrained."""
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("transformer", "projection_model", "training*"))
+    shutil.copytree(
+        source, folder, ignore=shutil.ignore_patterns("transformer", "projection_model", "training*", "checkpoints")
+    )
     torch.manual_seed(seed)
     denoiser = StableAudioDiTModel.from_config(StableAudioDiTModel.load_config(source / "transformer"))
     denoiser.save_pretrained(folder / "transformer")

@@ -26,7 +26,7 @@ from linernotes.artefacts import hash_files, read_json
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.contract import Conditioning, Shape, best_device, diffusion_loss_bt
-from linernotes.settings import LayerKind
+from linernotes.settings.methods import LayerKind
 
 CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
 WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
@@ -37,6 +37,7 @@ LAYER_PATTERNS: dict[LayerKind, tuple[str, ...]] = {
     "cross-attention": ("attn2.",),
     "cross-attention-kv": ("attn2.to_k.", "attn2.to_v."),
     "mlp": ("ff.",),
+    "output": (),
 }
 DEFAULT_SAMPLING = {"steps": 100, "guidance": 7.0}  # those of StableAudioPipeline
 
@@ -146,6 +147,8 @@ class StableAudio:
     def layers(self, kind: LayerKind) -> dict[str, nn.Parameter]:
         if kind not in LAYER_PATTERNS:
             raise UsageError(f"there are no layers {kind!r}: choose one of {', '.join(LAYER_PATTERNS)}")
+        if kind == "output":
+            return {n: p for n, p in self.denoiser.named_parameters() if n.startswith("proj_out.")}
         blocks = ((n, p) for n, p in self.denoiser.named_parameters() if n.startswith("transformer_blocks."))
         return {n: p for n, p in blocks if any(pattern in n for pattern in LAYER_PATTERNS[kind])}
 

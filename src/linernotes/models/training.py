@@ -22,11 +22,14 @@ from linernotes.errors import LinernotesError
 from linernotes.models.contract import Conditioning
 from linernotes.models.stable_audio import StableAudio, project
 from linernotes.noise import stratified_times
-from linernotes.settings import TrainingSettings
+from linernotes.settings.training import TrainingSettings
 
 WARM_UP_STEPS = 200
 CHECKPOINT_EVERY = 250
 LONGEST_GRADIENT = 1.0
+KEPT = "checkpoints"
+CHECKPOINT = "denoiser of a training checkpoint"
+DENOISER = "transformer."
 
 
 def train(
@@ -60,6 +63,7 @@ def train(
     optimiser = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     done, losses = _resume(checkpoint, run, parameters, average, optimiser)
 
+    kept_at = {round((i + 1) * settings.steps / (settings.checkpoints + 1)) for i in range(settings.checkpoints)}
     parts.train()
     for step in range(done, settings.steps):
         for group in optimiser.param_groups:
@@ -79,6 +83,12 @@ def train(
             raise LinernotesError(
                 f"the loss at step {step + 1} is {losses[-1]}: train with a smaller --learning-rate, after removing {work}"
             )
+        if step + 1 in kept_at:
+            rate = optimiser.param_groups[0]["lr"]
+            kept = {n.removeprefix(DENOISER): p for n, p in average.items() if n.startswith(DENOISER)}
+            save_tensors(
+                work / KEPT / f"step-{step + 1:08d}.safetensors", kept, CHECKPOINT, {"learning_rate": rate, "step": step + 1}
+            )
         if on_step:
             on_step(step + 1, settings.steps, losses[-1])
         if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < settings.steps:
@@ -94,12 +104,21 @@ def train(
     shutil.rmtree(work)
 
 
+def read_checkpoints(folder: Path) -> list[tuple[dict[str, Tensor], float]]:
+    """The denoiser's averaged weights at the checkpoints a training kept, by parameter name, with the learning rates there."""
+    paths = sorted((folder / KEPT).glob("step-*.safetensors"))
+    loaded = (load_tensors(path, CHECKPOINT) for path in paths)
+    return [(tensors, float(header["learning_rate"])) for tensors, header in loaded]
+
+
 def _write_trained(template: Path, built: Path, model: StableAudio, losses: list[float], record: dict[str, Any]) -> None:
     """The trained pipeline, from the template's other parts and the trained ones, with its loss curve and record."""
     shutil.rmtree(built, ignore_errors=True)
-    shutil.copytree(template, built, ignore=shutil.ignore_patterns("transformer", "projection_model"))
+    shutil.copytree(template, built, ignore=shutil.ignore_patterns("transformer", "projection_model", KEPT))
     model.denoiser.save_pretrained(built / "transformer")  # type: ignore[operator]
     model.projection.save_pretrained(built / "projection_model")
+    if (built.parent / KEPT).exists():
+        shutil.copytree(built.parent / KEPT, built / KEPT)
     with (built / "training_loss.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "loss"])

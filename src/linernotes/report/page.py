@@ -13,6 +13,14 @@ from linernotes.artefacts import replacing
 from linernotes.attribution.result import Attribution, TrackScore
 from linernotes.audio import Sound
 from linernotes.report.pictures import evidence_svg, player_source, scores_svg, spectrogram_png
+from linernotes.settings.methods import METHOD_SETTINGS
+
+MEANINGS = {
+    "unlearning": "how much a copy of the model that was made to forget the clip got worse at them.",
+    "gradient": "how much training on them pulled the model toward the clip, as its gradients say.",
+    "similarity": "how much they resemble the clip; what the model learned was not asked.",
+    "chance": "chance.",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class ShownTrack:
     score: TrackScore
     details: Sequence[tuple[str, str]]  # label and text: album, key, licence, ...
     sound: Sound | None  # None when the recording is no longer where it was
-    change_t: np.ndarray  # change of loss per frame of its best segment
+    change_t: np.ndarray | None  # change of loss per frame of its best segment, for methods that have it
 
 
 def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: Sequence[ShownTrack], command: str) -> None:
@@ -30,7 +38,9 @@ def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: 
     training = [t.score for t in attribution.tracks if t.split == "train"]
     decoys = [t.score for t in attribution.tracks if t.split == "decoy"]
     best = max((t.score.score for t in shown), default=1.0)
-    highest = max((float(np.abs(t.change_t).max()) for t in shown), default=1.0)
+    strips = [t.change_t for t in shown if t.change_t is not None]
+    highest = max((float(np.abs(change_t).max()) for change_t in strips), default=1.0)
+    described = METHOD_SETTINGS[attribution.method]
     tracks = [
         {
             "score": t.score,
@@ -39,7 +49,7 @@ def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: 
             "audio": player_source(t.sound) if t.sound else None,
             "spectrogram": spectrogram_png(t.sound) if t.sound else None,
             "seconds": t.sound.seconds if t.sound else 0.0,
-            "evidence": evidence_svg(t.change_t, highest),
+            "evidence": evidence_svg(t.change_t, highest) if t.change_t is not None else "",
         }
         for t in shown
     ]
@@ -47,6 +57,9 @@ def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: 
     environment.filters["clock"] = lambda s: f"{round(s) // 60}:{round(s) % 60:02d}"
     page = environment.get_template("page.html.j2").render(
         a=attribution,
+        meaning=MEANINGS[described.family],
+        summary=described.__doc__,
+        strips=bool(strips),
         query={
             "audio": player_source(query_sound),
             "spectrogram": spectrogram_png(query_sound),

@@ -85,7 +85,7 @@ def scores_svg(training: Sequence[float], decoys: Sequence[float]) -> str:
             axes.axvline(score, ymax=0.12, color=ACCENT, linewidth=1.6)
         axes.plot([], [], color=ACCENT, label="the ten first training tracks")
         axes.set_yscale("symlog", linthresh=1)
-        axes.set_xlabel("score: how much worse the copy that forgot the clip is at the track")
+        axes.set_xlabel("score: higher = removing the track would hurt the clip more")
         axes.set_ylabel("tracks")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,107 @@
+"""MUCS: bounded mirrored ascent with a retain batch (Serra et al. 2026, 2605.17938).
+
+AdamW on L(retain batch) - w min(L(query), L_null) until L(query) >= s L_null, where L_null is the loss of an untrained
+network of the same architecture: ascent has an end, and what the query shares with nothing else is held in place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.rescoring import rescore
+from linernotes.methods.unlearning import heard_weights
+from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.models.weights import with_gradients
+from linernotes.models.workers import twin
+from linernotes.noise import random_for, stratified_times
+from linernotes.settings.methods import MucsSettings
+
+NULL_DRAWS = 64
+
+
+def score_mucs(prepared: Prepared, queries: list[Query], settings: MucsSettings, folder: Path) -> Scores:
+    """Scores of all segments on draws from the noisiest part of the schedule, the same for every item and both models."""
+    bank = prepared.bank(settings.draws, settings.seed, settings.noisiest)
+    return rescore(prepared, queries, lambda some: ascend(prepared, some, settings), settings, bank, folder)
+
+
+def ascend(prepared: Prepared, queries: Sequence[Query], settings: MucsSettings) -> dict[str, Tensor]:
+    """The weights after the bounded ascent on the mean loss of ``queries``, by parameter name."""
+    worker = twin(prepared.model)
+    names = worker.layers(settings.layers).keys()
+    weights = {n: nn.Parameter(p.detach().clone()) for n, p in worker.denoiser.named_parameters() if n in names}
+    for name, weight in weights.items():  # the worker's own parameters, over memory of their own
+        _put(worker.denoiser, name, weight)
+    null = _mean_loss(untrained_twin(prepared.model, settings.seed), queries, settings, NULL_DRAWS, number=-1)
+    limit = float(null)
+    optimiser = torch.optim.AdamW(weights.values(), lr=settings.learning_rate)
+    report = prepared.told(f"unlearning ({queries[0].name})")
+    for step in range(settings.max_steps):
+        with with_gradients(list(weights.values())):
+            forgotten = _mean_loss(worker, queries, settings, settings.gradient_draws, step)
+            if stops(forgotten.item(), limit, settings.stop_at):
+                break
+            kept = _retain_loss(worker, prepared, settings, step)
+            loss = kept - settings.forget_weight * forgotten.clamp(max=limit)
+            gradients = torch.autograd.grad(loss, list(weights.values()))
+        for weight, gradient in zip(weights.values(), gradients, strict=True):
+            weight.grad = gradient
+        optimiser.step()
+        if report:
+            report(step + 1, settings.max_steps)
+    if report:
+        report(settings.max_steps, settings.max_steps)
+    return {name: weight.detach() for name, weight in weights.items()}
+
+
+def stops(query_loss: float, null_loss: float, stop_at: float) -> bool:
+    """Whether the query is forgotten: its loss has reached that share of an untrained network's."""
+    return query_loss >= stop_at * null_loss
+
+
+def untrained_twin(model: GenerativeModel, seed: int) -> GenerativeModel:
+    """The same architecture with new random weights."""
+    other = copy.copy(model)
+    other.denoiser = copy.deepcopy(model.denoiser)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in other.denoiser.modules():
+            if callable(getattr(layer, "reset_parameters", None)):
+                layer.reset_parameters()  # type: ignore[operator]
+    return other
+
+
+def _put(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+    owner, _, short = name.rpartition(".")
+    setattr(module.get_submodule(owner), short, parameter)
+
+
+def _mean_loss(model: GenerativeModel, queries: Sequence[Query], settings: MucsSettings, draws: int, number: int) -> Tensor:
+    device = next(model.denoiser.parameters()).device
+    generator = random_for("MUCS query", settings.seed, number)
+    total = torch.zeros((), device=device)
+    for query in queries:
+        t_b = stratified_times(draws, generator).to(device)
+        eps_bct = torch.randn(draws, *query.latents_ct.shape, generator=generator).to(device)
+        condition = model.condition(query.text_ld[None], torch.tensor([query.seconds])).repeat(draws)
+        loss_bt = model.loss_bt(query.latents_ct.to(device).expand(draws, -1, -1), condition, t_b, eps_bct)
+        total = total + (loss_bt @ heard_weights(query, settings.mask_silence).to(device)).mean() / len(queries)
+    return total
+
+
+def _retain_loss(model: GenerativeModel, prepared: Prepared, settings: MucsSettings, step: int) -> Tensor:
+    device = next(model.denoiser.parameters()).device
+    generator = random_for("MUCS retain", settings.seed, step)
+    size = min(settings.retain_batch, prepared.n_training)
+    chosen = prepared.catalogue.training_rows[torch.randperm(prepared.n_training, generator=generator)[:size].numpy()]
+    batch = prepared.catalogue.batch(chosen)
+    t_b = stratified_times(size, generator).to(device)
+    eps_bct = torch.randn(batch.latents_nct.shape, generator=generator).to(device)
+    condition: Conditioning = model.condition(batch.text_nld, batch.seconds_n)
+    return model.loss_bt(batch.latents_nct.to(device), condition, t_b, eps_bct).mean()

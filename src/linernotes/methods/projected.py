@@ -1,0 +1,155 @@
+"""TRAK, D-TRAK and DAS: linear models on projected gradients, phi [N, P], with the Gram matrix of the training segments.
+
+TRAK: Park et al. 2023, eq. 13 (without the weights Q, as for diffusion: Georgiev et al. 2023). D-TRAK: Zheng et al. 2024,
+the squared output in the loss's place. DAS: Lin et al. 2025, eq. 12: a Newton step of the predicted noise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from linernotes.artefacts import hash_json
+from linernotes.curvature.per_item import Measured, item_loss_b, probe, squared_output_b
+from linernotes.curvature.projection import Projection, draw_projection, projected_gradients
+from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.items import Pairs, sweep_items
+from linernotes.models.contract import GenerativeModel
+from linernotes.models.workers import in_order
+from linernotes.noise import NoiseBank, random_for, stratified_times
+from linernotes.settings.methods import DasSettings, DtrakSettings, ProjectedSettings, TrakSettings
+
+
+def score_trak(prepared: Prepared, queries: list[Query], settings: TrakSettings, folder: Path) -> Scores:
+    """phi(q)' (Phi' Phi + lambda)^-1 phi(z_n), phi the projected gradient of the loss."""
+    return _score_gram(prepared, queries, settings, "loss", item_loss_b)
+
+
+def score_dtrak(prepared: Prepared, queries: list[Query], settings: DtrakSettings, folder: Path) -> Scores:
+    """The same, phi the projected gradient of the mean squared output."""
+    return _score_gram(prepared, queries, settings, "squared output", squared_output_b)
+
+
+def score_das(prepared: Prepared, queries: list[Query], settings: DasSettings, folder: Path) -> Scores:
+    """Mean over draws of the squared change of the query's output if the segment were left out (``newton_change``).
+
+    On draw k the output is looked at along one random direction v_k, the same for query and items: squared changes along
+    random directions average to the squared change of the whole output.
+    """
+    model = prepared.model
+    bank = prepared.bank(settings.draws, settings.seed)
+    projection = _projection(prepared, settings)
+    generator = random_for("DAS directions", settings.seed)
+    shape = bank.eps_kct.shape[1:]
+    total = torch.zeros(len(queries), len(prepared.catalogue), dtype=torch.float64)
+    trained = torch.from_numpy(prepared.catalogue.training_rows)
+    for k in range(len(bank)):
+        direction_ct = torch.randn(shape, generator=generator) / (shape[0] * shape[1]) ** 0.5
+        one = NoiseBank(bank.t_k[k : k + 1], bank.eps_kct[k : k + 1], bank.seed)
+        measured = probe(direction_ct.to(next(model.denoiser.parameters()).device))
+        kept = _features(prepared, settings, projection, one, f"output along direction {k}", measured, direction_ct)
+        phi_qp = torch.cat([_query_features(prepared, q, projection, measured, one) for q in queries])
+        total += newton_change(
+            kept["gradients_np"].double(), kept["residuals_n"].double(), phi_qp.double(), trained, settings.damping
+        ).square()
+    return Scores((total / len(bank)).numpy())
+
+
+def newton_change(phi_np: Tensor, residual_n: Tensor, phi_qp: Tensor, trained: Tensor, damping: float) -> Tensor:
+    """What each segment does to each query's output under a linear model on phi, ``[Q, N]``: exact leave-one-out of ridge
+    regression (by Sherman and Morrison) for segments it was fitted on, adding one for the others.
+
+    Args:
+        residual_n: output minus target of each segment.
+        trained: rows of phi that the model was fitted on; ``damping``: the ridge, as a multiple of the Gram matrix's mean
+            eigenvalue.
+    """
+    solved_np = solve_gram(phi_np[trained], phi_np, damping)
+    leverage_n = (solved_np * phi_np).sum(dim=1)
+    fitted = torch.zeros(len(phi_np), dtype=torch.bool)
+    fitted[trained] = True
+    shrunk_n = torch.where(fitted, 1 - leverage_n, 1 + leverage_n)
+    return phi_qp @ solved_np.T * (residual_n / shrunk_n)
+
+
+def solve_gram(phi_np: Tensor, right_mp: Tensor, damping: float) -> Tensor:
+    """(Phi' Phi + lambda)^-1 applied to each row of ``right_mp``, lambda = ``damping`` times the mean eigenvalue."""
+    gram_pp = phi_np.T @ phi_np
+    ridge = damping * gram_pp.diagonal().mean()
+    gram_pp.diagonal().add_(ridge)
+    return torch.linalg.solve(gram_pp, right_mp.T, left=True).T
+
+
+def _score_gram(prepared: Prepared, queries: list[Query], settings: ProjectedSettings, name: str, measured: Measured) -> Scores:
+    bank = prepared.bank(settings.draws, settings.seed)
+    projection = _projection(prepared, settings)
+    phi_np = _features(prepared, settings, projection, bank, name, measured)["gradients_np"].double()
+    many = _query_bank(prepared, settings)
+    phi_qp = torch.cat(
+        [_query_features(prepared, q, projection, measured, many, settings.batch_size) for q in queries]
+    ).double()
+    solved_qp = solve_gram(phi_np[torch.from_numpy(prepared.catalogue.training_rows)], phi_qp, settings.damping)
+    return Scores((solved_qp @ phi_np.T).numpy())
+
+
+def _projection(prepared: Prepared, settings: ProjectedSettings) -> Projection:
+    module = prepared.model.denoiser
+    return draw_projection(module, prepared.model.layers(settings.layers).keys(), settings.projection, settings.seed)
+
+
+def _query_bank(prepared: Prepared, settings: ProjectedSettings) -> NoiseBank:
+    """The query's own draws: many more than an item has."""
+    shape = prepared.model.shape
+    generator = random_for("projected query", settings.seed)
+    t_k = stratified_times(settings.gradient_draws, generator)
+    eps_kct = torch.randn(settings.gradient_draws, shape.latent_channels, shape.frames, generator=generator)
+    return NoiseBank(t_k, eps_kct, settings.seed)
+
+
+def _features(
+    prepared: Prepared, settings: ProjectedSettings, projection: Projection, bank: NoiseBank, name: str, measured: Measured,
+    direction_ct: Tensor | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """``gradients_np`` of all segments, from the prepared folder or computed now; with a direction, ``residuals_n`` too: the
+    model's error along it.
+    """
+
+    def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
+        gradient_ip, measured_b = projected_gradients(worker, projection, measured, len(bank), *pairs)
+        if direction_ct is None:
+            return {"gradients_np": gradient_ip}
+        latents_bct, _, t_b, eps_bct = pairs
+        target_bct = worker.target(latents_bct, eps_bct, *worker.path(t_b))  # type: ignore[attr-defined]
+        return {
+            "gradients_np": gradient_ip,
+            "residuals_n": measured_b - (target_bct * direction_ct.to(t_b.device)).sum(dim=(1, 2)),
+        }
+
+    made_from = {
+        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash, "measured": name,
+        "layers": settings.layers, "projection": settings.projection, "seed": settings.seed,
+    }  # fmt: skip
+    folder = prepared.folder / f"projected-{hash_json(made_from)}"
+    return sweep_items(prepared, bank, settings.batch_size, look, folder, "projected gradients", made_from)
+
+
+def _query_features(
+    prepared: Prepared, query: Query, projection: Projection, measured: Measured, bank: NoiseBank, batch_size: int = 32
+) -> Tensor:
+    """The query's projected gradient, mean over a bank, ``[1, P]``."""
+    model = prepared.model
+    device = next(model.denoiser.parameters()).device
+    condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
+    jobs = ((bank.t_k[s : s + batch_size], bank.eps_kct[s : s + batch_size]) for s in range(0, len(bank), batch_size))
+
+    def part(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> Tensor:
+        t_b, eps_bct = (x.to(device) for x in job)
+        latents_bct = query.latents_ct.to(device).expand(len(t_b), -1, -1)
+        gradient_ip, _ = projected_gradients(
+            worker, projection, measured, len(t_b), latents_bct, condition.repeat(len(t_b)), t_b, eps_bct
+        )
+        return gradient_ip.cpu() * len(t_b)
+
+    return torch.stack(list(in_order(model, jobs, part))).sum(dim=0) / len(bank)

@@ -1,0 +1,193 @@
+"""Resemblance: how near each segment is to the query in sound, in latents, in the model's hidden states, or by chance.
+
+None of these asks what the model learned. An attribution that does not beat them has not shown that it sees inside it.
+Sound is decoded from the catalogue's latents, so that query and segments have gone through the same codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linernotes.artefacts import hash_files, hash_json, in_chunks
+from linernotes.audio import Sound
+from linernotes.descriptors import timbre, tonal
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.items import Pairs, sweep_items
+from linernotes.models.contract import GenerativeModel
+from linernotes.models.workers import in_order
+from linernotes.noise import random_for
+from linernotes.settings.methods import (
+    ActivationsSettings,
+    ClapSettings,
+    LatentSettings,
+    RandomSettings,
+    TimbreSettings,
+    TonalSettings,
+)
+
+SEGMENTS_IN_CHUNK = 64
+CLAP_WINDOW_S = 10.0
+
+
+def score_latent(prepared: Prepared, queries: list[Query], settings: LatentSettings, folder: Path) -> Scores:
+    """Cosine of the latents' mean and deviation over frames, each dimension standardised over the training segments."""
+    features_nf = torch.cat(
+        [latent_statistics(prepared.catalogue.batch([n]).latents_nct) for n in range(len(prepared.catalogue))]
+    )
+    return _cosines(prepared, features_nf, torch.stack([latent_statistics(q.latents_ct[None])[0] for q in queries]))
+
+
+def latent_statistics(latents_nct: Tensor) -> Tensor:
+    """Mean and deviation over frames, ``[N, 2 C]``."""
+    return torch.cat([latents_nct.mean(dim=2), latents_nct.std(dim=2)], dim=1)
+
+
+def score_timbre(prepared: Prepared, queries: list[Query], settings: TimbreSettings, folder: Path) -> Scores:
+    """Cosine of ``descriptors.timbre``, standardised over the training segments."""
+    features_nf = _sound_features(prepared, "timbre", timbre)
+    return _cosines(prepared, features_nf, _query_features(prepared, queries, timbre))
+
+
+def score_tonal(prepared: Prepared, queries: list[Query], settings: TonalSettings, folder: Path) -> Scores:
+    """Cosine of ``descriptors.tonal`` in the best of twelve transpositions of the query."""
+    features_nf = _sound_features(prepared, "tonal", lambda sound: tonal(sound)[0])
+    turned = _query_features(prepared, queries, tonal)  # [Q, 12, F]
+    return Scores((turned @ features_nf.T).amax(dim=1).double().numpy())
+
+
+def score_clap(prepared: Prepared, queries: list[Query], settings: ClapSettings, folder: Path) -> Scores:
+    """Cosine of CLAP embeddings of windows of 10 s, cut here (the checkpoint's own extractor crops at random)."""
+    embed, name = load_clap(settings.clap)
+    features_nf = _sound_features(prepared, f"clap {name}", embed)
+    return _cosines(prepared, features_nf, _query_features(prepared, queries, embed), standardise=False)
+
+
+def load_clap(folder: str) -> tuple[Callable[[Sound], np.ndarray], str]:
+    """An embedding of sound from a local CLAP checkpoint, and the checkpoint's hash.
+
+    Raises:
+        UsageError: no folder was given.
+        LinernotesError: the folder is not a CLAP checkpoint in safetensors.
+    """
+    if not folder:
+        raise UsageError("method clap needs a checkpoint: give its folder with --clap, as transformers saves it")
+    path = Path(folder)
+    if not (path / "config.json").exists() or not any(path.glob("*.safetensors")):
+        raise LinernotesError(f"{path} is no CLAP checkpoint (config.json and safetensors): give a folder transformers saved")
+    from transformers import ClapFeatureExtractor, ClapModel
+
+    try:
+        model = ClapModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()
+        extractor = ClapFeatureExtractor.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise LinernotesError(
+            f"{path} is no CLAP checkpoint ({str(error).splitlines()[0][:160]}): give another folder"
+        ) from None
+    rate = extractor.sampling_rate
+    window = round(CLAP_WINDOW_S * rate)
+
+    def embed(sound: Sound) -> np.ndarray:
+        samples = sound.converted(rate, 1).samples[0]
+        windows = [samples[start : start + window] for start in range(0, max(1, len(samples)), window)]
+        whole = [w for w in windows if len(w) * 2 >= window] or windows[:1]
+        inputs = extractor(whole, sampling_rate=rate, return_tensors="pt", padding="repeatpad")
+        with torch.inference_mode():
+            found = model.get_audio_features(**inputs)
+        embedding = found if isinstance(found, Tensor) else found.pooler_output
+        return embedding.mean(dim=0).numpy()
+
+    return embed, hash_files([p for p in path.iterdir() if p.suffix in {".safetensors", ".json"}], path)
+
+
+def score_activations(prepared: Prepared, queries: list[Query], settings: ActivationsSettings, folder: Path) -> Scores:
+    """Minus the squared distance of the blocks' outputs, each position scaled to length 1, mean over blocks, positions and
+    draws; query and segments get the same noise.
+    """
+    bank = prepared.bank(settings.draws, settings.seed)
+    model = prepared.model
+    device = next(model.denoiser.parameters()).device
+    hidden_qkd = []
+    for query in queries:
+        condition = model.condition(query.text_ld[None], torch.tensor([query.seconds])).repeat(len(bank))
+        latents = query.latents_ct.to(device).expand(len(bank), -1, -1)
+        hidden_qkd.append(block_outputs(model, (latents, condition, bank.t_k.to(device), bank.eps_kct.to(device))))
+
+    def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
+        hidden_bd = block_outputs(worker, pairs)
+        items = hidden_bd.reshape(-1, len(bank), hidden_bd.shape[1])
+        return {"nearness_nq": torch.stack([(items * h).sum(dim=(1, 2)) for h in hidden_qkd], dim=1) / len(bank)}
+
+    header = {
+        "model": model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash,
+        "queries": [hash_json([q.name, q.prompt, q.seconds, q.latents_ct.tolist()]) for q in queries],
+    }  # fmt: skip
+    cosine_nq = sweep_items(prepared, bank, settings.batch_size, look, folder, "activations", header)["nearness_nq"]
+    return Scores((2 * cosine_nq.double() - 2).T.numpy())
+
+
+def block_outputs(model: GenerativeModel, pairs: Pairs) -> Tensor:
+    """Outputs of the blocks ``[B, D]``, scaled so that the dot product of two rows is the mean cosine of their positions."""
+    blocks = {".".join(name.split(".")[:2]) for name in model.layers("all")}
+    found: list[Tensor] = []
+
+    def keep(_module: object, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        hidden_btd = output if isinstance(output, Tensor) else output[0]
+        unit = torch.nn.functional.normalize(hidden_btd, dim=-1)
+        found.append(unit.flatten(1) / unit.shape[1] ** 0.5)
+
+    handles = [model.denoiser.get_submodule(block).register_forward_hook(keep) for block in sorted(blocks)]
+    try:
+        with torch.inference_mode():
+            model.loss_bt(*pairs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.cat(found, dim=1) / len(blocks) ** 0.5
+
+
+def score_random(prepared: Prepared, queries: list[Query], settings: RandomSettings, folder: Path) -> Scores:
+    """Standard normal numbers; the same query and seed, the same numbers."""
+    rows = [torch.randn(len(prepared.catalogue), generator=random_for(f"random {q.name}", settings.seed)) for q in queries]
+    return Scores(torch.stack(rows).double().numpy())
+
+
+def _cosines(prepared: Prepared, features_nf: Tensor, features_qf: Tensor, standardise: bool = True) -> Scores:
+    if standardise:
+        trained = features_nf[torch.from_numpy(prepared.catalogue.training_rows)]
+        mean, deviation = trained.mean(dim=0), trained.std(dim=0, correction=0).clamp_min(1e-6)
+        features_nf, features_qf = (features_nf - mean) / deviation, (features_qf - mean) / deviation
+    n, q = (torch.nn.functional.normalize(x.double(), dim=1) for x in (features_nf, features_qf))
+    return Scores((q @ n.T).numpy())
+
+
+def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], np.ndarray]) -> Tensor:
+    """``describe`` of every segment's decoded sound ``[N, F]``, from the prepared folder or computed now."""
+    catalogue, model = prepared.catalogue, prepared.model
+    header = {"codec": model.codec_hash, "catalogue": catalogue.hash, "described": name}
+
+    def chunk(rows: slice) -> dict[str, Tensor]:
+        latents_nct = catalogue.batch(np.arange(rows.start, rows.stop)).latents_nct
+        seconds = catalogue.seconds_n[rows]
+        jobs = zip(latents_nct, seconds, strict=True)
+        return {"features_nf": torch.stack(list(in_order(model, jobs, lambda m, job: _describe(m, *job, describe))))}
+
+    report = prepared.told("describing the catalogue's sound")
+    return in_chunks(
+        prepared.folder / f"features-{hash_json(header)}.safetensors", "sound features", header, len(catalogue),
+        SEGMENTS_IN_CHUNK, chunk, (lambda done: report(done, len(catalogue))) if report else None,
+    )["features_nf"]  # fmt: skip
+
+
+def _query_features(prepared: Prepared, queries: list[Query], describe: Callable[[Sound], np.ndarray]) -> Tensor:
+    return torch.stack([_describe(prepared.model, q.latents_ct, q.seconds, describe) for q in queries])
+
+
+def _describe(model: GenerativeModel, latents_ct: Tensor, seconds: float, describe: Callable[[Sound], np.ndarray]) -> Tensor:
+    samples = model.decode(latents_ct[None])[0].cpu().numpy()[:, : max(1, round(seconds * model.shape.rate_hz))]
+    return torch.from_numpy(np.asarray(describe(Sound(samples, model.shape.rate_hz)), dtype=np.float32))

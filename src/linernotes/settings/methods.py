@@ -1,0 +1,268 @@
+"""The settings of every attribution method, and what ``linernotes methods`` says of it. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+LayerKind = Literal["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "output"]
+Skew = Literal["difference", "normalised"]
+Gather = Literal["sum", "max"]
+FisherKind = Literal["sampled", "empirical"]
+
+Draws = Annotated[int, Field(gt=0, description="Draws in the noise bank on which items are scored.")]
+GradientDraws = Annotated[int, Field(gt=0, description="Draws the query's gradient is averaged over.")]
+Layers = Annotated[LayerKind, Field(description="Which layers of the transformer are looked at or unlearned.")]
+StepSize = Annotated[float, Field(gt=0, description="a: how far the weights move; theta' = theta + (a/N) (F + damping)^-1 g.")]
+Damping = Annotated[float, Field(ge=0, description="Damping, as a multiple of each layer's mean curvature.")]
+MaskSilence = Annotated[bool, Field(description="Leave silent frames of the query out of its gradient.")]
+ScoreBy = Annotated[Skew, Field(description="L' - L, or the normalised skew (L' - L) / (L' + L + 0.001).")]
+
+
+class MethodSettings(BaseModel, frozen=True, extra="forbid"):
+    """What every method can be told."""
+
+    family: ClassVar[str]
+    paper: ClassVar[str]
+    cost: ClassVar[str]  # once per model; per query. N segments, K draws.
+    gather: ClassVar[Gather] = "sum"  # how the scores of a track's segments become the track's
+
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of the noise bank and of all gradients.")] = 0
+    batch_size: Annotated[int, Field(gt=0, description="Passes at once; does not change the result.")] = 32
+
+
+class UnlearningSettings(MethodSettings, frozen=True, extra="forbid"):
+    """Copies of the model that forgot the query."""
+
+    family: ClassVar[str] = "unlearning"
+    cost: ClassVar[str] = "N K forwards; N K forwards"
+
+    draws: Draws = 16
+    gradient_draws: GradientDraws = 1024
+    layers: Layers = "all"
+    mask_silence: MaskSilence = True
+    score_by: ScoreBy = "difference"
+    together: Annotated[bool, Field(description="Unlearn all clips as one set: one attribution for all of them.")] = False
+
+
+class AbuSettings(UnlearningSettings, frozen=True, extra="forbid"):
+    """Unlearn the query by steps preconditioned with the diagonal Fisher; what gets worse shaped it."""
+
+    paper: ClassVar[str] = "Wang et al. 2024 (2406.09408); music: Choi et al. 2025 (2506.18312)"
+
+    step_size: StepSize = 1e-4
+    steps: Annotated[int, Field(gt=0, description="Number of such steps, each with a fresh gradient.")] = 1
+    damping: Damping = 0.1
+    fisher_draws: Annotated[int, Field(gt=0, description="Draws per training segment for the curvature.")] = 2
+
+
+class AbuEkfacSettings(AbuSettings, frozen=True, extra="forbid"):
+    """AbU+: the same with EK-FAC curvature, on the linear layers."""
+
+    paper: ClassVar[str] = "Wang et al. 2025 (2511.10721)"
+
+    fisher: Annotated[FisherKind, Field(description="EK-FAC from sampled or from true targets.")] = "sampled"
+    step_size: StepSize = 1e-2
+
+
+class MucsSettings(UnlearningSettings, frozen=True, extra="forbid"):
+    """Ascend on the query, bounded by an untrained network's loss, while a retain batch holds the rest."""
+
+    paper: ClassVar[str] = "Serra et al. 2026 (2605.17938)"
+    cost: ClassVar[str] = "N K forwards; up to max_steps x (retain + query batch) gradients, N K forwards"
+
+    layers: Layers = "mlp"
+    score_by: ScoreBy = "normalised"
+    gradient_draws: GradientDraws = 32
+    learning_rate: Annotated[float, Field(gt=0, description="AdamW's learning rate: a tenth of the training's.")] = 1e-4
+    retain_batch: Annotated[int, Field(gt=0, description="Training segments in each step that must not be forgotten.")] = 100
+    forget_weight: Annotated[float, Field(gt=0, description="Weight of the query's loss beside that of the retain batch.")] = (
+        0.2
+    )
+    stop_at: Annotated[float, Field(gt=0, le=1, description="Stop at this share of an untrained network's loss.")] = 0.95
+    max_steps: Annotated[int, Field(gt=0, description="Give up stopping after so many steps.")] = 200
+    noisiest: Annotated[float, Field(gt=0, le=1, description="Score on the noisiest part of the schedule only.")] = 0.7
+
+
+class ForwardInfSettings(UnlearningSettings, frozen=True, extra="forbid"):
+    """The mirrored view: one plain gradient step *toward* the query; what gets better shaped it."""
+
+    paper: ClassVar[str] = "Ko et al. 2024 (2402.08922)"
+
+    step_size: Annotated[float, Field(gt=0, description="Learning rate of the one step.")] = 1e-3
+
+
+class GradientSettings(MethodSettings, frozen=True, extra="forbid"):
+    """Inner products of loss gradients."""
+
+    family: ClassVar[str] = "gradient"
+    cost: ClassVar[str] = "nothing; N K item gradients for all queries of a run together"
+
+    draws: Draws = 8
+    gradient_draws: GradientDraws = 256
+    layers: Layers = "all"
+    mask_silence: MaskSilence = True
+
+
+class GradDotSettings(GradientSettings, frozen=True, extra="forbid"):
+    """Dot product of the query's and the item's loss gradient."""
+
+    paper: ClassVar[str] = "Charpiat et al. 2019 (2102.05262)"
+
+
+class GradCosSettings(GradientSettings, frozen=True, extra="forbid"):
+    """Cosine of the query's and the item's loss gradient."""
+
+    paper: ClassVar[str] = "Charpiat et al. 2019 (2102.05262)"
+    gather: ClassVar[Gather] = "max"
+
+
+class TracinSettings(GradientSettings, frozen=True, extra="forbid"):
+    """Gradient dot products summed over the checkpoints a training kept, weighted by their learning rates."""
+
+    paper: ClassVar[str] = "Pruthi et al. 2020 (2002.08484)"
+    cost: ClassVar[str] = "nothing; N K item gradients for every checkpoint"
+
+
+class EkfacSettings(GradientSettings, frozen=True, extra="forbid"):
+    """Influence function with EK-FAC curvature, on the linear layers."""
+
+    paper: ClassVar[str] = "Grosse et al. 2023 (2308.03296); Mlodozeniec et al. 2024 (2410.13850)"
+    cost: ClassVar[str] = "two passes of item gradients over the training set; N K item gradients"
+
+    damping: Damping = 0.1
+    fisher: Annotated[FisherKind, Field(description="EK-FAC from sampled or from true targets.")] = "sampled"
+    fisher_draws: Annotated[int, Field(gt=0, description="Draws per training segment for the curvature.")] = 2
+
+
+class RepresenterSettings(GradientSettings, frozen=True, extra="forbid"):
+    """Representer points: the gradient product of the output layer alone."""
+
+    paper: ClassVar[str] = "Yeh et al. 2018 (1811.09720)"
+
+    layers: Layers = "output"
+
+
+class ProjectedSettings(GradientSettings, frozen=True, extra="forbid"):
+    """Gradients projected on both sides of each linear layer (LoGra), and their Gram matrix."""
+
+    cost: ClassVar[str] = "N K item gradients, kept on disk; one query's gradient and a solve"
+
+    projection: Annotated[int, Field(gt=0, description="r: each layer keeps r x r numbers of a gradient.")] = 8
+    damping: Annotated[float, Field(gt=0, description="Damping, as a multiple of the Gram matrix's mean eigenvalue.")] = 0.1
+
+
+class TrakSettings(ProjectedSettings, frozen=True, extra="forbid"):
+    """TRAK on the training loss."""
+
+    paper: ClassVar[str] = "Park et al. 2023 (2303.14186); diffusion: Georgiev et al. 2023 (2312.06205)"
+
+
+class DtrakSettings(ProjectedSettings, frozen=True, extra="forbid"):
+    """TRAK on the squared output of the model in place of its loss."""
+
+    paper: ClassVar[str] = "Zheng et al. 2024 (2311.00500)"
+
+
+class DasSettings(ProjectedSettings, frozen=True, extra="forbid"):
+    """Newton step on the predicted noise: squared change of the model's output without the item."""
+
+    paper: ClassVar[str] = "Lin et al. 2025 (2410.18639)"
+
+
+class SimilaritySettings(MethodSettings, frozen=True, extra="forbid"):
+    """Resemblance, without asking what the model learned."""
+
+    family: ClassVar[str] = "similarity"
+    gather: ClassVar[Gather] = "max"
+    cost: ClassVar[str] = "N decodings; nothing"
+
+
+class LatentSettings(SimilaritySettings, frozen=True, extra="forbid"):
+    """Cosine of the mean and deviation of the model's own latents."""
+
+    paper: ClassVar[str] = "baseline"
+    cost: ClassVar[str] = "nothing; nothing"
+
+
+class TimbreSettings(SimilaritySettings, frozen=True, extra="forbid"):
+    """Likeness of log-band statistics: mean, deviation and attacks in 48 bands."""
+
+    paper: ClassVar[str] = "baseline"
+
+
+class TonalSettings(SimilaritySettings, frozen=True, extra="forbid"):
+    """Likeness of chroma and its changes, in the best of twelve transpositions."""
+
+    paper: ClassVar[str] = "after Serra et al. 2009 (optimal transposition)"
+
+
+class ActivationsSettings(SimilaritySettings, frozen=True, extra="forbid"):
+    """Nearness of the denoiser's normalised hidden states on the same draws (LPIPS-style)."""
+
+    paper: ClassVar[str] = "after Zhang et al. 2018 (1801.03924)"
+    cost: ClassVar[str] = "nothing; N K forwards for all queries of a run together"
+
+    draws: Draws = 4
+
+
+class ClapSettings(SimilaritySettings, frozen=True, extra="forbid"):
+    """Cosine of CLAP embeddings, from a local checkpoint folder."""
+
+    paper: ClassVar[str] = "Wu et al. 2023 (2211.06687)"
+    cost: ClassVar[str] = "N decodings and embeddings; one embedding"
+
+    clap: Annotated[str, Field(description="Folder of a CLAP checkpoint in transformers' layout.")] = ""
+
+
+class RandomSettings(MethodSettings, frozen=True, extra="forbid"):
+    """Chance: the arm every table needs."""
+
+    family: ClassVar[str] = "chance"
+    paper: ClassVar[str] = "baseline"
+    cost: ClassVar[str] = "nothing; nothing"
+
+
+METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
+    "abu": AbuSettings,
+    "abu-ekfac": AbuEkfacSettings,
+    "mucs": MucsSettings,
+    "forward-inf": ForwardInfSettings,
+    "grad-dot": GradDotSettings,
+    "grad-cos": GradCosSettings,
+    "tracin": TracinSettings,
+    "trak": TrakSettings,
+    "d-trak": DtrakSettings,
+    "das": DasSettings,
+    "ekfac": EkfacSettings,
+    "latent": LatentSettings,
+    "timbre": TimbreSettings,
+    "tonal": TonalSettings,
+    "activations": ActivationsSettings,
+    "clap": ClapSettings,
+    "representer": RepresenterSettings,
+    "random": RandomSettings,
+}
+DEFAULT_METHOD = "abu"
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What ``linernotes methods`` says of one method."""
+
+    name: str
+    family: str
+    summary: str
+    cost: str  # once per model; per query
+    paper: str
+    settings: dict[str, Any]  # with their defaults
+
+
+def describe_methods() -> list[MethodInfo]:
+    """All attribution methods, family by family."""
+    return [
+        MethodInfo(name, s.family, " ".join((s.__doc__ or "").split()), s.cost, s.paper, s().model_dump())
+        for name, s in METHOD_SETTINGS.items()
+    ]

@@ -1,0 +1,90 @@
+"""Reads settings: a TOML file, the record of an attribution (a replay), flags on top; one sentence for the first mistake."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
+from linernotes.version import SCHEMA_VERSION, __version__
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def read_settings(method: str | None, path: Path | None, flags: dict[str, Any]) -> tuple[str, MethodSettings]:
+    """A method and its settings: from a TOML file or an ``attribution.json`` (a replay), with ``flags`` that are set on top.
+
+    Args:
+        method: None for the file's, or the default.
+
+    Raises:
+        UsageError: no such method, a file for another method, an unknown setting or a value out of range.
+        LinernotesError: the file is missing or cannot be read.
+    """
+    values = _from_file(path) if path else {}
+    told = values.pop("method", None)
+    if method and told and told != method:
+        raise UsageError(f"{path} holds settings for {told!r}, not for {method!r}: give another file, or --method {told}")
+    chosen = method or told or DEFAULT_METHOD
+    settings = settings_of(chosen)
+    checked(settings, values, f" in {path}")
+    given = {name: value for name, value in flags.items() if value is not None}
+    return chosen, checked(settings, values | given, f" for {chosen}")
+
+
+def settings_of(method: str) -> type[MethodSettings]:
+    """The settings class of a method.
+
+    Raises:
+        UsageError: no such method.
+    """
+    if method not in METHOD_SETTINGS:
+        raise UsageError(f"there is no method {method!r}: choose one of {', '.join(METHOD_SETTINGS)}")
+    return METHOD_SETTINGS[method]
+
+
+def checked(settings: type[SettingsT], values: dict[str, Any], where: str = "") -> SettingsT:
+    """``settings(**values)``, with the first mistake as one sentence; ``where`` says what the values are for or from.
+
+    Raises:
+        UsageError: an unknown setting or a value out of range.
+    """
+    try:
+        return settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = f"; the settings are {', '.join(settings.model_fields)}" if first["type"] == "extra_forbidden" else ""
+        raise UsageError(f"setting {name} = {first.get('input')!r}{where} is refused: {first['msg'].lower()}{known}") from None
+
+
+def write_settings(path: Path, method: str, values: dict[str, Any]) -> None:
+    """Settings as TOML that ``attribute --settings`` takes."""
+    lines = [f"method = {json.dumps(method)}", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            record = json.loads(text)
+            if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+                raise LinernotesError(f"{path} is no attribution.json: give one, or a TOML file with settings")
+            if record.get("schema_version") != SCHEMA_VERSION:
+                raise LinernotesError(
+                    f"{path} has schema version {record.get('schema_version')}, this linernotes ({__version__}) reads "
+                    f"{SCHEMA_VERSION}: attribute the clip anew"
+                )
+            return {"method": record["method"], **record["settings"]}
+        return tomllib.loads(text)
+    except OSError as error:
+        raise LinernotesError(f"{path} cannot be read ({error.strerror}): check the path") from None
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LinernotesError(f"{path} is not a settings file ({error}): write TOML, or give an attribution.json") from None
