@@ -80,6 +80,24 @@ def attribute_clips(
     return done
 
 
+def finished(
+    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
+) -> list[Attribution] | None:
+    """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from the very same."""
+    found = []
+    for clip in clips:
+        path = (out if len(clips) == 1 else out / clip.query.name) / "attribution.json"
+        if not path.exists():
+            return None
+        read = Attribution.load(path)
+        made_from = (read.method, read.settings, read.model_hash, read.catalogue_hash, read.query.prompt, read.query.generated)
+        wanted = (method, settings.model_dump(), prepared.model.weights_hash, prepared.catalogue.hash, clip.query.prompt)
+        if made_from != (*wanted, clip.generated):
+            return None
+        found.append(read)
+    return found
+
+
 def _as_set(clips: list[Clip]) -> Clip:
     """Several clips as one: their names and prompts side by side, their sound one after the other."""
     first = clips[0]

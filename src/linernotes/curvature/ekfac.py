@@ -106,7 +106,7 @@ def fit_ekfac(
 
     def covariances(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}
-        _look(worker, names, add_covariances(sums), fisher, items)
+        look_at(worker, names, add_covariances(sums), fisher, items)
         return sums
 
     sums = fit_sums(
@@ -119,7 +119,7 @@ def fit_ekfac(
 
     def values(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}
-        _look(worker, names, add_values(sums, inputs, outputs), fisher, items)
+        look_at(worker, names, add_values(sums, inputs, outputs), fisher, items)
         return sums
 
     totals = fit_sums(
@@ -156,7 +156,8 @@ def add_values(sums: dict[str, Tensor], inputs: Mapping[str, Tensor], outputs: M
     return see
 
 
-def _look(model: GenerativeModel, names: list[str], see: SeeLayer, fisher: FisherKind, items: Items) -> None:
+def look_at(model: GenerativeModel, names: list[str], see: SeeLayer, fisher: FisherKind, items: Items) -> None:
+    """Shows ``see`` the layers of a pass over items, with sampled or with true targets."""
     c, t = items.latents_bct.shape[1:]
     measured = item_loss_b if fisher == "empirical" else probe(items.second_bct * math.sqrt(2 / (c * t)))
     observe_items(model, names, see, measured, items.latents_bct, items.condition, items.t_b, items.eps_bct)

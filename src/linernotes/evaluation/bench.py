@@ -8,19 +8,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
+from linernotes.evaluation.cost import Plan
 from linernotes.losses import DEFAULT_BATCH, item_losses
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import DiffusionModel
 from linernotes.noise import draw_bank
+from linernotes.settings.methods import METHOD_SETTINGS
 
-BENCHES = ("query", "sweep", "ingest", "demo", "queries")  # the first is a part of the last
+BENCHES = ("query", "sweep", "ingest", "demo", "queries", "methods")  # the first is a part of the fifth
 PROMPTS = [
     f"{what} for {instrument}, {tempo}, {metre} time"
     for what, instrument, tempo, metre in [
@@ -33,6 +36,7 @@ PROMPTS = [
 REPEATS = 5
 SWEEP_SEGMENTS = 128
 SINGLES = 3  # single runs that stand for eight
+METHOD_DRAWS = 4  # of every method that has draws: cost goes with them
 
 
 def seconds_of(job: Callable[[], object]) -> float:
@@ -139,3 +143,57 @@ def demo_cost() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         seconds, memory = command_seconds("demo", "-o", f"{folder}/out", cache=Path(folder, "cache"))
     return {"demo_s": seconds, "demo_peak_mib": memory}
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """What one query cost by one method, through the command line, start-up and report taken off."""
+
+    method: str
+    once_s: float  # first query less second
+    query_s: float
+    planned_once_s: float  # what ``linernotes plan`` said in this same run
+    planned_query_s: float
+    peak_mib: float
+    planned_mib: float
+    disk_mib: float  # what is kept for the next query
+    planned_disk_mib: float
+
+
+def method_costs(plans: Sequence[Plan], on_progress: Progress | None = None) -> list[MethodCost]:
+    """Every planned method on the built-in model and catalogue, each with an empty cache at first, ``METHOD_DRAWS`` draws."""
+    report = on_progress or (lambda what, done, total: None)
+    costs = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clips = [str(folder / f"clip{i}.flac") for i in range(2)]
+        for i, clip in enumerate(clips):
+            command_seconds("generate", "--prompt", PROMPTS[i], "--seed", str(i), "-o", clip, cache=folder)
+        start_s = min(_attribute("random", clip, folder / "start")[0] for clip in clips)
+        for i, planned in enumerate(plans):
+            report(f"methods ({planned.method})", i, len(plans))
+            cache = folder / planned.method
+            first_s, first_mib = _attribute(planned.method, clips[0], cache)
+            kept = sum(path.stat().st_size for path in cache.rglob("*.safetensors"))
+            second_s, second_mib = _attribute(planned.method, clips[1], cache) if kept else (first_s, first_mib)
+            costs.append(
+                MethodCost(
+                    method=planned.method,
+                    once_s=first_s - second_s,
+                    query_s=max(0.0, second_s - start_s),
+                    planned_once_s=planned.once_s,
+                    planned_query_s=planned.queries_s,
+                    peak_mib=max(first_mib, second_mib),
+                    planned_mib=planned.memory_mib,
+                    disk_mib=kept / 2**20,
+                    planned_disk_mib=planned.disk_mib,
+                )
+            )
+    report("methods", len(plans), len(plans))
+    return costs
+
+
+def _attribute(method: str, clip: str, cache: Path) -> tuple[float, float]:
+    draws = ["--draws", str(METHOD_DRAWS)] if "draws" in METHOD_SETTINGS[method].model_fields else []
+    with tempfile.TemporaryDirectory() as out:
+        return command_seconds("attribute", clip, "--method", method, *draws, "-o", out, cache=cache)

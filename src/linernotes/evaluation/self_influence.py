@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sklearn.cluster import KMeans
 
 from linernotes.attribution.query import query_from_latents
 from linernotes.attribution.result import gather_tracks
@@ -16,6 +17,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import score
 from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.similarity import latent_statistics
 from linernotes.settings.methods import MethodSettings
 
 
@@ -61,15 +63,31 @@ def self_influence(prepared: Prepared, method: str, settings: MethodSettings, se
 
 
 def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarray:
-    """Rows of training segments with sound in them: one of every track first, then further ones."""
+    """Rows of training segments with sound in them, as different as can be: the nearest to each of ``segments`` cluster centres
+    of their latents' statistics, one segment of every track first, then further ones.
+
+    Raises:
+        LinernotesError: there are fewer.
+    """
     rows = catalogue.training_rows
     loud = np.median(np.maximum(catalogue.loudness_db(rows), -120), axis=1) > -50
     rows = np.random.default_rng(seed).permutation(rows[loud])
     if len(rows) < segments:
         raise LinernotesError(f"{catalogue.path} has {len(rows)} training segments with sound, not {segments}: ask for fewer")
     _, first = np.unique(catalogue.track_n[rows], return_index=True)
-    further = np.setdiff1d(np.arange(len(rows)), first)
-    return rows[np.concatenate([np.sort(first), further])[:segments]]
+    if len(first) <= segments:
+        further = np.setdiff1d(np.arange(len(rows)), first)
+        return rows[np.concatenate([np.sort(first), further])[:segments]]
+    one_each = rows[np.sort(first)]
+    statistics_nf = latent_statistics(catalogue.batch(one_each).latents_nct).numpy()
+    scaled_nf = (statistics_nf - statistics_nf.mean(axis=0)) / np.maximum(statistics_nf.std(axis=0), 1e-6)
+    clusters = KMeans(segments, n_init=4, random_state=seed).fit(scaled_nf)
+    distance_ns = clusters.transform(scaled_nf)
+    chosen: list[int] = []
+    for cluster in range(segments):
+        distance_ns[chosen] = np.inf
+        chosen.append(int(distance_ns[:, cluster].argmin()))
+    return one_each[chosen]
 
 
 def segment_query(catalogue: Catalogue, row: int) -> Query:

@@ -39,6 +39,12 @@ class Prepared:
     folder: Path
     on_progress: Progress | None = None
     model_folder: Path | None = None  # where the model lies: some methods look for what its training kept
+    only: tuple[int, ...] | None = None  # which segments are scored; all if None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The segments that are scored, in the order of the scores."""
+        return np.arange(len(self.catalogue)) if self.only is None else np.array(self.only)
 
     @property
     def n_training(self) -> int:

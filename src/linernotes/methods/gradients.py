@@ -117,7 +117,7 @@ def gradient_products(
         "directions": [hash_arrays({n: g.cpu().numpy() for n, g in d.items()}) for d in directions],
         "at": hash_arrays({n: g.cpu().numpy() for n, g in at.items()}),
     }  # fmt: skip
-    result = sweep_items(prepared, bank, settings.batch_size, look, folder, "gradient products", header)
+    result = sweep_items(prepared, bank, settings.batch_size, look, folder, "gradient products", header, prepared.rows)
     dots_qn, squares_n = result["dots_nq"].double().T.numpy(), result["squares_n"].double().numpy()
     if not (np.isfinite(dots_qn).all() and np.isfinite(squares_n).all()):
         raise LinernotesError("gradients of the training items are not finite: the model is broken; train it anew")

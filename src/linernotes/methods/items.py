@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import in_chunks
+from linernotes.artefacts import hash_arrays, in_chunks
 from linernotes.catalog.store import SegmentBatch
 from linernotes.methods.contract import Prepared
 from linernotes.models.contract import Conditioning, GenerativeModel
@@ -24,23 +24,25 @@ Look = Callable[[GenerativeModel, Pairs], dict[str, Tensor]]
 
 
 def sweep_items(
-    prepared: Prepared, bank: NoiseBank, batch_size: int, look: Look, folder: Path, kind: str, header: Mapping[str, object]
+    prepared: Prepared, bank: NoiseBank, batch_size: int, look: Look, folder: Path, kind: str, header: Mapping[str, object],
+    only: np.ndarray | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """``look(worker, pairs)`` for all segments of the catalogue, a few whole segments with all their draws at a time; its
-    tensors, whose first axis is the segments, are put together in order. Resumable.
+    """``look(worker, pairs)`` for all segments of the catalogue, or ``only`` some, a few whole segments with all their draws at
+    a time; its tensors, whose first axis is the segments, are put together in order. Resumable.
     """
     model, catalogue = prepared.model, prepared.catalogue
     catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
+    rows = np.arange(len(catalogue)) if only is None else only
     report = prepared.told(f"{kind} of the catalogue")
 
-    def chunk(rows: slice) -> dict[str, Tensor]:
-        batch = catalogue.batch(np.arange(rows.start, rows.stop))
-        parts = list(in_order(model, whole_items(model, batch, bank, batch_size), look))
+    def chunk(some: slice) -> dict[str, Tensor]:
+        jobs = whole_items(model, catalogue.batch(rows[some]), bank, batch_size)
+        parts = list(in_order(model, jobs, look))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     return in_chunks(
-        folder / f"{kind.replace(' ', '-')}.safetensors", kind, header, len(catalogue), SEGMENTS_IN_CHUNK, chunk,
-        (lambda done: report(done, len(catalogue))) if report else None,
+        folder / f"{kind.replace(' ', '-')}.safetensors", kind, {**header, "rows": hash_arrays({"rows": rows})}, len(rows),
+        SEGMENTS_IN_CHUNK, chunk, (lambda done: report(done, len(rows))) if report else None,
     )  # fmt: skip
 
 

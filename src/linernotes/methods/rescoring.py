@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import load_tensors, save_tensors
+from linernotes.artefacts import hash_json, load_tensors, save_tensors
 from linernotes.losses import item_losses
 from linernotes.methods.contract import Prepared, Query, Scores
 from linernotes.noise import NoiseBank
@@ -48,7 +48,7 @@ def rescore(
         changed.append({name: tensor.to(device) for name, tensor in load_tensors(path, UNLEARNED, header)[0].items()})
     sets = {f"query-{i}": weights for i, weights in enumerate(changed)}
     losses = item_losses(
-        prepared.model, prepared.catalogue, bank, sets, folder, batch_size=settings.batch_size,
+        prepared.model, prepared.catalogue, bank, sets, folder, prepared.rows, batch_size=settings.batch_size,
         on_progress=prepared.told("scoring the catalogue"),
     )  # fmt: skip
     scores = [sign * skew(losses[name], base_nk, settings.score_by).mean(dim=1) for name in sets]
@@ -63,7 +63,9 @@ def skew(after_nk: Tensor, before_nk: Tensor, kind: Skew) -> Tensor:
 
 def base_losses(prepared: Prepared, bank: NoiseBank, batch_size: int) -> Tensor:
     """Item losses of all segments under the base weights, from the prepared folder or computed now."""
+    name = bank.hash if prepared.only is None else hash_json([bank.hash, prepared.only])
+    folder = prepared.folder / f"base-{name}"
     return item_losses(
-        prepared.model, prepared.catalogue, bank, {"base": {}}, prepared.folder / f"base-{bank.hash}",
+        prepared.model, prepared.catalogue, bank, {"base": {}}, folder, prepared.rows,
         batch_size=batch_size, on_progress=prepared.told("base losses (once per model)"),
     )["base"]  # fmt: skip

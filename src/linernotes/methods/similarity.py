@@ -58,7 +58,7 @@ def score_tonal(prepared: Prepared, queries: list[Query], settings: TonalSetting
     """Cosine of ``descriptors.tonal`` in the best of twelve transpositions of the query."""
     features_nf = _sound_features(prepared, "tonal", lambda sound: tonal(sound)[0])
     turned = _query_features(prepared, queries, tonal)  # [Q, 12, F]
-    return Scores((turned @ features_nf.T).amax(dim=1).double().numpy())
+    return Scores((turned @ features_nf.T).amax(dim=1).double().numpy()[:, prepared.rows])
 
 
 def score_clap(prepared: Prepared, queries: list[Query], settings: ClapSettings, folder: Path) -> Scores:
@@ -127,7 +127,9 @@ def score_activations(prepared: Prepared, queries: list[Query], settings: Activa
         "model": model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash,
         "queries": [hash_json([q.name, q.prompt, q.seconds, q.latents_ct.tolist()]) for q in queries],
     }  # fmt: skip
-    cosine_nq = sweep_items(prepared, bank, settings.batch_size, look, folder, "activations", header)["nearness_nq"]
+    cosine_nq = sweep_items(prepared, bank, settings.batch_size, look, folder, "activations", header, prepared.rows)[
+        "nearness_nq"
+    ]
     return Scores((2 * cosine_nq.double() - 2).T.numpy())
 
 
@@ -154,7 +156,7 @@ def block_outputs(model: GenerativeModel, pairs: Pairs) -> Tensor:
 def score_random(prepared: Prepared, queries: list[Query], settings: RandomSettings, folder: Path) -> Scores:
     """Standard normal numbers; the same query and seed, the same numbers."""
     rows = [torch.randn(len(prepared.catalogue), generator=random_for(f"random {q.name}", settings.seed)) for q in queries]
-    return Scores(torch.stack(rows).double().numpy())
+    return Scores(torch.stack(rows).double().numpy()[:, prepared.rows])
 
 
 def _cosines(prepared: Prepared, features_nf: Tensor, features_qf: Tensor, standardise: bool = True) -> Scores:
@@ -163,7 +165,7 @@ def _cosines(prepared: Prepared, features_nf: Tensor, features_qf: Tensor, stand
         mean, deviation = trained.mean(dim=0), trained.std(dim=0, correction=0).clamp_min(1e-6)
         features_nf, features_qf = (features_nf - mean) / deviation, (features_qf - mean) / deviation
     n, q = (torch.nn.functional.normalize(x.double(), dim=1) for x in (features_nf, features_qf))
-    return Scores((q @ n.T).numpy())
+    return Scores((q @ n.T).numpy()[:, prepared.rows])
 
 
 def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], np.ndarray]) -> Tensor:
@@ -175,7 +177,7 @@ def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], n
         latents_nct = catalogue.batch(np.arange(rows.start, rows.stop)).latents_nct
         seconds = catalogue.seconds_n[rows]
         jobs = zip(latents_nct, seconds, strict=True)
-        return {"features_nf": torch.stack(list(in_order(model, jobs, lambda m, job: _describe(m, *job, describe))))}
+        return {"features_nf": torch.stack(list(in_order(model, jobs, lambda m, job: describe_sound(m, *job, describe))))}
 
     report = prepared.told("describing the catalogue's sound")
     return in_chunks(
@@ -185,9 +187,12 @@ def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], n
 
 
 def _query_features(prepared: Prepared, queries: list[Query], describe: Callable[[Sound], np.ndarray]) -> Tensor:
-    return torch.stack([_describe(prepared.model, q.latents_ct, q.seconds, describe) for q in queries])
+    return torch.stack([describe_sound(prepared.model, q.latents_ct, q.seconds, describe) for q in queries])
 
 
-def _describe(model: GenerativeModel, latents_ct: Tensor, seconds: float, describe: Callable[[Sound], np.ndarray]) -> Tensor:
+def describe_sound(
+    model: GenerativeModel, latents_ct: Tensor, seconds: float, describe: Callable[[Sound], np.ndarray]
+) -> Tensor:
+    """``describe`` of a segment's decoded sound, cut to its length."""
     samples = model.decode(latents_ct[None])[0].cpu().numpy()[:, : max(1, round(seconds * model.shape.rate_hz))]
     return torch.from_numpy(np.asarray(describe(Sound(samples, model.shape.rate_hz)), dtype=np.float32))

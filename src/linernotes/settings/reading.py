@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,22 @@ def settings_of(method: str) -> type[MethodSettings]:
     if method not in METHOD_SETTINGS:
         raise UsageError(f"there is no method {method!r}: choose one of {', '.join(METHOD_SETTINGS)}")
     return METHOD_SETTINGS[method]
+
+
+def settings_where_they_fit(methods: Sequence[str], values: dict[str, Any]) -> dict[str, MethodSettings]:
+    """Settings of several methods: each takes those of ``values`` that it has.
+
+    Raises:
+        UsageError: no such method, none of them has such a setting, or a value is out of range.
+    """
+    kinds = {method: settings_of(method) for method in methods}
+    for name, value in values.items():
+        if not any(name in kind.model_fields for kind in kinds.values()):
+            raise UsageError(f"setting {name} = {value!r} fits none of the methods {', '.join(methods)}: leave it out")
+    return {
+        method: checked(kind, {n: v for n, v in values.items() if n in kind.model_fields}, f" for {method}")
+        for method, kind in kinds.items()
+    }
 
 
 def checked(settings: type[SettingsT], values: dict[str, Any], where: str = "") -> SettingsT:

@@ -1,0 +1,216 @@
+"""The paper's grid search as a tool: any settings of any method, by any metric, through Optuna; a killed search goes on.
+
+A search lives in a folder: ``trials.db`` (Optuna's own SQLite storage, which its dashboard opens), ``trials.parquet``,
+``best.toml`` (what ``attribute --settings`` takes).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from linernotes.artefacts import hash_json, replacing
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.self_influence import choose_segments, segment_query
+from linernotes.methods.all import score
+from linernotes.methods.contract import Prepared
+from linernotes.settings.methods import MethodSettings
+from linernotes.settings.reading import checked, settings_of, write_settings
+
+SAMPLERS = ("grid", "tpe")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a search tries to make small or large, measured with one method and one choice of settings."""
+
+    direction: str  # Optuna's: "minimize" or "maximize"
+    unit: str
+    measure: Callable[[str, MethodSettings, Path], dict[str, float]]  # the first value is the metric, the rest are noted
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One choice of settings and what was measured; ``failed`` says why there is nothing."""
+
+    number: int
+    chosen: dict[str, Any]
+    values: dict[str, float]
+    seconds: float
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A finished search, best trial first; trials that failed come last."""
+
+    method: str
+    metric: str
+    unit: str
+    grid: dict[str, list[Any]]
+    trials: list[Trial]
+
+
+def self_influence_metric(prepared: Prepared, segments: int, candidates: int, seed: int) -> Metric:
+    """Mean rank of a training segment's own track among ``candidates`` segments (1 is best), over ``segments`` segments chosen
+    by clustering; beside it the share that come first, and ``harm``: how much worse the copies get at the median candidate,
+    as a share of its loss.
+    """
+    catalogue = prepared.catalogue
+    own = choose_segments(catalogue, segments, seed)
+    others = np.setdiff1d(catalogue.training_rows, own)
+    if candidates < segments:
+        raise UsageError(f"--candidates {candidates} is fewer than --segments {segments}: rank among at least as many")
+    more = np.random.default_rng(seed).permutation(others)[: candidates - segments]
+    some = replace(prepared, only=tuple(int(row) for row in np.concatenate([own, more])))
+    queries = [segment_query(catalogue, int(row)) for row in own]
+
+    def measure(method: str, settings: MethodSettings, folder: Path) -> dict[str, float]:
+        scores_qn = score(method, some, queries, settings, folder).scores_qn
+        mine = np.diagonal(scores_qn)
+        ranks = 1 + (scores_qn > mine[:, None]).sum(axis=1)
+        return {"mean_rank": float(ranks.mean()), "first": float((ranks == 1).mean()), "harm": float(np.median(scores_qn))}
+
+    return Metric("minimize", f"mean rank among {candidates} segments", measure)
+
+
+def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
+    """``["layers=mlp,all", "step_size=1e-4,1e-3"]`` -> values by setting, each checked against the method's settings.
+
+    Raises:
+        UsageError: nothing to search, an unknown setting, a value out of range.
+    """
+    kind = settings_of(method)
+    grid: dict[str, list[Any]] = {}
+    for line in lines:
+        name, equals, values = line.partition("=")
+        name = name.strip().replace("-", "_")
+        told = [value.strip() for value in values.split(",") if value.strip()]
+        if not equals or not told:
+            raise UsageError(f"--grid {line!r} names no values: write for example --grid layers=mlp,all")
+        grid[name] = [checked(kind, {name: value}, f" for {method}").model_dump()[name] for value in told]
+    if not grid:
+        raise UsageError("the grid is empty: name at least one setting, for example --grid layers=mlp,all")
+    return grid
+
+
+def search(
+    method: str,
+    grid: Mapping[str, list[Any]],
+    fixed: Mapping[str, Any],
+    metric_name: str,
+    metric: Metric,
+    sampler: str,
+    trials: int | None,
+    folder: Path,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Search:
+    """Measures all of a grid (``grid``), or as many choices as ``trials`` says, picked by a tree-structured Parzen estimator
+    (``tpe``) from the grid's values, numbers between their least and greatest.
+
+    Args:
+        fixed: settings that are the same in every trial.
+
+    Raises:
+        UsageError: no such sampler, or ``folder`` holds another search.
+    """
+    if sampler not in SAMPLERS:
+        raise UsageError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+    kind = settings_of(method)
+    seed = int(fixed.get("seed", 0))
+    choices = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    np.random.default_rng(seed).shuffle(choices)  # type: ignore[arg-type]
+    count = min(trials or len(choices), len(choices)) if sampler == "grid" else trials or len(choices)
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    samplers = {"grid": optuna.samplers.GridSampler(dict(grid), seed=seed), "tpe": optuna.samplers.TPESampler(seed=seed)}
+    study = optuna.create_study(
+        storage=f"sqlite:///{(folder / 'trials.db').resolve()}", study_name="linernotes", load_if_exists=True,
+        direction=metric.direction, sampler=samplers[sampler],
+    )  # fmt: skip
+    told = {"method": method, "grid": dict(grid), "fixed": dict(fixed), "metric": metric_name, "unit": metric.unit}
+    known = study.user_attrs.get("search")
+    if known is not None and known != hash_json(told):
+        raise UsageError(f"{folder} holds another search: give another folder, or the same method, grid and metric")
+    study.set_user_attr("search", hash_json(told))
+
+    def finished() -> list[optuna.trial.FrozenTrial]:
+        done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        return [trial for trial in study.trials if trial.state in done]
+
+    def objective(trial: optuna.Trial) -> float:
+        suggest = _one_of if sampler == "grid" else _between
+        chosen = {name: suggest(trial, name, values) for name, values in grid.items()}
+        trial.set_user_attr("chosen", chosen)
+        start = time.perf_counter()
+        work = folder / f".trial-{hash_json(chosen)}"
+        try:
+            values = metric.measure(method, checked(kind, {**fixed, **chosen}, f" for {method}"), work)
+        except LinernotesError as error:
+            trial.set_user_attr("failed", str(error))
+            raise optuna.TrialPruned(str(error)) from None
+        finally:
+            trial.set_user_attr("seconds", time.perf_counter() - start)
+            shutil.rmtree(work, ignore_errors=True)
+        trial.set_user_attr("values", values)
+        return next(iter(values.values()))
+
+    while len(done := finished()) < count:
+        if on_progress:
+            on_progress("trials", len(done), count)
+        if sampler == "grid":  # told which one is next: Optuna's own order counts an interrupted trial as done
+            tried = [trial.user_attrs.get("chosen") for trial in done]
+            study.enqueue_trial(next(choice for choice in choices if choice not in tried))
+        study.optimize(objective, n_trials=1)
+    if on_progress:
+        on_progress("trials", count, count)
+    found = Search(method, metric_name, metric.unit, dict(grid), _sorted(finished(), metric.direction))
+    _write(found, fixed, kind, folder)
+    return found
+
+
+def _one_of(trial: optuna.Trial, name: str, values: list[Any]) -> Any:
+    return trial.suggest_categorical(name, values)
+
+
+def _between(trial: optuna.Trial, name: str, values: list[Any]) -> Any:
+    if all(isinstance(v, float) for v in values) and len(values) > 1:
+        return trial.suggest_float(name, min(values), max(values), log=min(values) > 0)
+    if all(isinstance(v, int) and not isinstance(v, bool) for v in values) and len(values) > 1:
+        return trial.suggest_int(name, min(values), max(values))
+    return trial.suggest_categorical(name, values)
+
+
+def _sorted(done: list[optuna.trial.FrozenTrial], direction: str) -> list[Trial]:
+    trials = [
+        Trial(t.number, a["chosen"], a.get("values", {}), a.get("seconds", 0.0), a.get("failed", ""))
+        for t, a in ((trial, trial.user_attrs) for trial in done)
+        if "chosen" in a
+    ]
+    sign = 1 if direction == "minimize" else -1
+    return sorted(
+        trials, key=lambda t: (sign * next(iter(t.values.values())) if t.values else math.inf, t.values.get("harm", 0))
+    )
+
+
+def _write(found: Search, fixed: Mapping[str, Any], kind: type[MethodSettings], folder: Path) -> None:
+    rows = [{**t.chosen, **t.values, "seconds": t.seconds, "failed": t.failed, "trial": t.number} for t in found.trials]
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(
+        {"method": found.method, "metric": found.metric, "unit": found.unit}
+    )
+    with replacing(folder / "trials.parquet") as temporary:
+        pq.write_table(table, temporary)
+    if found.trials and found.trials[0].values:
+        best = checked(kind, {**fixed, **found.trials[0].chosen})
+        write_settings(folder / "best.toml", found.method, best.model_dump())

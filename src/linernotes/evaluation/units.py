@@ -1,0 +1,168 @@
+"""Seconds of the unit jobs that methods are made of, measured now on a few real segments.
+
+A unit is one pass over one (segment, draw) pair, one segment's sound described, or 10^9 float64 operations.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linernotes.curvature.diagonal import squared_gradients
+from linernotes.curvature.ekfac import Ekfac, add_covariances, add_values, look_at
+from linernotes.curvature.fitting import Items
+from linernotes.curvature.per_item import SeeLayer, item_loss_b, linear_layers, squared_output_b
+from linernotes.curvature.projection import draw_projection, projected_gradients
+from linernotes.descriptors import timbre, tonal
+from linernotes.losses import item_losses
+from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.gradients import gradient_products
+from linernotes.methods.items import Pairs, whole_items
+from linernotes.methods.similarity import block_outputs, describe_sound, load_clap
+from linernotes.methods.unlearning import query_gradient
+from linernotes.models.contract import GenerativeModel
+from linernotes.models.workers import in_order
+from linernotes.noise import random_for
+from linernotes.settings.methods import FisherKind, GradDotSettings, LayerKind, MethodSettings
+
+SEGMENTS, DRAWS = 32, 8
+MATRIX = 1024
+
+
+def seconds_of_units(prepared: Prepared, settings: MethodSettings, query: Query, names: set[str]) -> dict[str, float]:
+    """Seconds of one of each named unit. Each is run once to warm up and once to be timed."""
+    units = Units(prepared, settings, query)
+    seconds = {}
+    for name in sorted(names):
+        run = getattr(units, name.replace(" ", "_"))
+        run()
+        start = time.perf_counter()
+        count = run()
+        seconds[name] = (time.perf_counter() - start) / count
+    return seconds
+
+
+@dataclass(frozen=True)
+class Units:
+    """Each method runs its unit a number of times, as an attribution with ``settings`` does it, and says how often."""
+
+    prepared: Prepared
+    settings: Any
+    query: Query
+
+    @property
+    def rows(self) -> np.ndarray:
+        return np.resize(self.prepared.catalogue.training_rows, SEGMENTS)
+
+    @property
+    def kind(self) -> LayerKind:
+        return getattr(self.settings, "layers", "all")
+
+    @property
+    def names(self) -> list[str]:
+        module = self.prepared.model.denoiser
+        return [f"{name}.weight" for name in linear_layers(module, self.prepared.model.layers(self.kind).keys())]
+
+    def forward(self) -> int:
+        bank = self.prepared.bank(DRAWS, 0)
+        with TemporaryDirectory() as folder:
+            model, catalogue = self.prepared.model, self.prepared.catalogue
+            item_losses(model, catalogue, bank, {"base": {}}, Path(folder), self.rows, self.settings.batch_size)
+        return SEGMENTS * DRAWS
+
+    def gradient(self) -> int:
+        weights = dict(self.prepared.model.layers(self.kind))
+        generator, batch_size = random_for("units", 0), self.settings.batch_size
+        query_gradient(self.prepared.model, self.query, weights, SEGMENTS * DRAWS, False, generator, batch_size)
+        return SEGMENTS * DRAWS
+
+    def square(self) -> int:
+        return self._pass(lambda worker, pairs: squared_gradients(worker, *pairs))
+
+    def covariance(self) -> int:
+        return self._curvature(add_covariances)
+
+    def value(self) -> int:
+        layers = linear_layers(self.prepared.model.denoiser, self.names)
+        inputs = {name: torch.eye(layer.in_features + (layer.bias is not None)) for name, layer in layers.items()}
+        outputs = {name: torch.eye(layer.out_features) for name, layer in layers.items()}
+        factors = Ekfac(inputs, outputs, {})
+        return self._curvature(lambda sums: add_values(sums, factors.input_ij, factors.output_ij))
+
+    def product(self) -> int:
+        return self._product("all" if self.kind == "output" else self.kind)
+
+    def output_product(self) -> int:
+        return self._product("output")
+
+    def projection(self) -> int:
+        return self._projection(item_loss_b, DRAWS)
+
+    def single_projection(self) -> int:
+        return self._projection(item_loss_b, 1)
+
+    def output_projection(self) -> int:
+        return self._projection(squared_output_b, DRAWS)
+
+    def activation(self) -> int:
+        return self._pass(lambda worker, pairs: block_outputs(worker, pairs).sum(dim=1))
+
+    def timbre(self) -> int:
+        return self._describe(timbre)
+
+    def tonal(self) -> int:
+        return self._describe(lambda sound: tonal(sound)[0])
+
+    def clap(self) -> int:
+        return self._describe(load_clap(self.settings.clap)[0])
+
+    def gigaflop(self) -> float:
+        square = torch.ones(MATRIX, MATRIX, dtype=torch.float64)
+        for _ in range(4):
+            square @ square
+        return 4 * 2e-9 * MATRIX**3
+
+    def _pass(self, look: Callable[[GenerativeModel, Pairs], object], draws: int = DRAWS) -> int:
+        model = self.prepared.model
+        batch = self.prepared.catalogue.batch(np.resize(self.rows, SEGMENTS * DRAWS // draws))
+        for _ in in_order(model, whole_items(model, batch, self.prepared.bank(draws, 0), self.settings.batch_size), look):
+            pass
+        return SEGMENTS * DRAWS
+
+    def _curvature(self, adding: Callable[[dict[str, Tensor]], SeeLayer]) -> int:
+        names = self.names
+        fisher: FisherKind = getattr(self.settings, "fisher", "sampled")
+
+        def look(worker: GenerativeModel, pairs: Pairs) -> None:
+            look_at(worker, names, adding({}), fisher, Items(*pairs, torch.randn_like(pairs[0])))
+
+        return self._pass(look)
+
+    def _product(self, kind: LayerKind) -> int:
+        model = self.prepared.model
+        some = Prepared(model, self.prepared.catalogue, self.prepared.folder, only=tuple(int(row) for row in self.rows))
+        nothing = {name: torch.zeros_like(p) for name, p in model.layers(kind).items()}
+        settings = GradDotSettings(draws=DRAWS, batch_size=self.settings.batch_size)
+        with TemporaryDirectory() as folder:
+            gradient_products(some, settings, [nothing], {}, Path(folder))
+        return SEGMENTS * DRAWS
+
+    def _projection(self, measured: Any, draws: int) -> int:
+        module = self.prepared.model.denoiser
+        drawn = draw_projection(module, self.names, getattr(self.settings, "projection", 8), 0)
+        return self._pass(lambda worker, pairs: projected_gradients(worker, drawn, measured, draws, *pairs), draws)
+
+    def _describe(self, describe: Callable[[Any], np.ndarray]) -> int:
+        catalogue = self.prepared.catalogue
+        jobs = zip(catalogue.batch(self.rows).latents_nct, catalogue.seconds_n[self.rows], strict=True)
+        for _ in in_order(self.prepared.model, jobs, lambda worker, job: describe_sound(worker, *job, describe)):
+            pass
+        return SEGMENTS

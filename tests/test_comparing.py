@@ -1,0 +1,183 @@
+"""Comparing methods, planning their cost, searching their settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pyarrow.parquet as pq
+import pytest
+
+import linernotes
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import UsageError
+from linernotes.evaluation.agreement import concentration, hub_share, measure_agreement, overlap, rank_biased_overlap
+from linernotes.evaluation.cost import work_of
+from linernotes.evaluation.search import Metric, read_grid, search
+from linernotes.methods.contract import Prepared
+from linernotes.models.stable_audio import StableAudio
+from linernotes.settings.methods import METHOD_SETTINGS, AbuSettings, MethodSettings
+from linernotes.settings.reading import read_settings
+
+QUICK = {"draws": 2, "gradient_draws": 8, "fisher_draws": 1, "projection": 2, "max_steps": 2, "retain_batch": 4}
+
+
+def test_overlaps_by_hand() -> None:
+    assert overlap(np.array([1, 2, 3]), np.array([3, 9, 1])) == pytest.approx(2 / 3)
+    one, two = np.array([0, 1, 2]), np.array([1, 0, 2])
+    weights = np.array([1, 0.9, 0.81])
+    assert rank_biased_overlap(one, two) == pytest.approx((weights * [0, 1, 1]).sum() / weights.sum())
+    assert rank_biased_overlap(one, one) == pytest.approx(1)
+    assert concentration(np.array([0.0, 0.0, 0.0, 3.0, 1.0]), 1) == pytest.approx(0.75)
+    assert hub_share(np.array([[0, 1], [1, 2], [3, 4]])) == pytest.approx((0.5 + 0 + 0) / 3)
+
+
+def test_agreement_leaves_decoys_out_and_counts_them() -> None:
+    scores_qn = np.array([[3.0, 2.0, 1.0, 9.0]])
+    found = measure_agreement({"a": scores_qn, "b": -scores_qn}, ["q"], np.array([False, False, False, True]), first=1)
+    assert found.pearson[0, 1] == pytest.approx(-1) and found.spearman[0, 1] == pytest.approx(-1)
+    assert found.overlap.tolist() == [[1, 0], [0, 1]]
+    assert found.decoys_first.tolist() == [1, 0]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> list[Path]:
+    folder = tmp_path_factory.mktemp("clips")
+    return [linernotes.generate(f"tone {i}", folder / f"clip{i}.flac", seed=i, model=model_path) for i in range(2)]
+
+
+def test_a_comparison_goes_on_where_it_was(
+    tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (clips, tmp_path / "out", ["abu", "trak", "tonal", "random"], model_path, catalogue.path)
+    settings = {"draws": 2, "gradient_draws": 8}
+    done = linernotes.compare(*arguments, **settings)
+    page = done.page.read_text()
+    assert all(f"<th>{method}</th>" in page for method in done.attributions) and "data:audio/mpeg" in page
+    assert json.loads((tmp_path / "out" / "agreement.json").read_text())["methods"] == list(done.attributions)
+    assert np.diagonal(done.agreement.spearman) == pytest.approx(1)
+
+    def never(*_: object) -> None:
+        raise AssertionError("a finished method ran again")
+
+    monkeypatch.setattr("linernotes.api.attribute_clips", never)
+    assert linernotes.compare(*arguments, **settings).attributions == done.attributions
+    with pytest.raises(AssertionError, match="ran again"):
+        linernotes.compare(*arguments, **{**settings, "draws": 3})
+
+
+def test_a_set_of_clips_gets_one_attribution(tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue) -> None:
+    (one,) = linernotes.attribute(clips, tmp_path / "set", model_path, catalogue.path, together=True, **_abu())
+    assert one.query.name == "clip0+clip1" and one.query.prompt == "tone 0 | tone 1"
+    assert (tmp_path / "set" / "report.html").exists()
+
+
+def _abu() -> dict[str, int]:
+    return {name: value for name, value in QUICK.items() if name in AbuSettings.model_fields}
+
+
+@pytest.mark.parametrize("method", [m for m in METHOD_SETTINGS if m != "clap"])
+def test_every_method_writes_a_report(
+    tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue, method: str
+) -> None:
+    kind = METHOD_SETTINGS[method]
+    settings = {name: value for name, value in QUICK.items() if name in kind.model_fields}
+    (done,) = linernotes.attribute(clips[0], tmp_path, model_path, catalogue.path, method=method, **settings)
+    assert done.method == method and len(done.tracks) == len(catalogue.tracks)
+    assert "".join((kind.__doc__ or "").split()[:1]) in (tmp_path / "report.html").read_text()
+
+
+def test_comparisons_that_make_no_sense_are_refused(tmp_path: Path, clips: list[Path]) -> None:
+    with pytest.raises(UsageError, match="at least two methods"):
+        linernotes.compare(clips, tmp_path, ["abu"])
+    with pytest.raises(UsageError, match="setting projection = 3 fits none of the methods abu, tonal"):
+        linernotes.compare(clips, tmp_path, ["abu", "tonal"], projection=3)
+    with pytest.raises(UsageError, match="there is no method 'tuba'"):
+        linernotes.compare(clips, tmp_path, ["abu", "tuba"])
+
+
+def test_a_plan_counts_passes_exactly(model: StableAudio, catalogue: Catalogue, tmp_path: Path) -> None:
+    prepared = Prepared(model, catalogue, tmp_path)
+    n, trained = len(catalogue), len(catalogue.training_rows)
+    work = work_of("abu", prepared, AbuSettings(draws=5, gradient_draws=7, steps=3, fisher_draws=2))
+    assert work.once == {"forward": 5 * n, "square": 2 * trained}
+    assert work.per_query == {"gradient": 21, "forward": 5 * n}
+
+
+def test_every_method_can_be_planned(model_path: Path, catalogue: Catalogue) -> None:
+    plans = {p.method: p for p in linernotes.plan(queries=2, model=model_path, catalogue=catalogue.path)}
+    assert plans.keys() == METHOD_SETTINGS.keys() - {"clap"}
+    assert plans["abu"].queries_s > 0 and plans["random"].queries_s == 0
+    assert plans["trak"].disk_mib > 0 and plans["mucs"].at_most
+
+
+def measured_by_layers(_method: str, settings: MethodSettings, _folder: Path) -> dict[str, float]:
+    assert isinstance(settings, AbuSettings)
+    return {"mean_rank": {"mlp": 2.0, "all": 1.0}[settings.layers] * (1 + settings.damping), "harm": 0.0}
+
+
+METRIC = Metric("minimize", "rank", measured_by_layers)
+GRID = {"layers": ["mlp", "all"], "damping": [0.1, 0.2, 0.4]}
+
+
+def test_a_grid_search_tries_all_and_keeps_the_best(tmp_path: Path) -> None:
+    found = search("abu", GRID, {"seed": 3}, "rank", METRIC, "grid", None, tmp_path)
+    assert len(found.trials) == 6 and len({json.dumps(t.chosen) for t in found.trials}) == 6
+    assert found.trials[0].chosen == {"layers": "all", "damping": 0.1}
+    method, settings = read_settings(None, tmp_path / "best.toml", {})
+    assert (method, settings) == ("abu", AbuSettings(layers="all", damping=0.1, seed=3))
+    assert pq.read_table(tmp_path / "trials.parquet").num_rows == 6
+    studies = optuna.get_all_study_summaries(f"sqlite:///{tmp_path / 'trials.db'}")
+    assert studies[0].n_trials == 6
+
+
+def test_a_killed_search_goes_on(tmp_path: Path) -> None:
+    calls = []
+
+    def counted(method: str, settings: MethodSettings, folder: Path) -> dict[str, float]:
+        calls.append(settings)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measured_by_layers(method, settings, folder)
+
+    metric = Metric("minimize", "rank", counted)
+    with pytest.raises(KeyboardInterrupt):
+        search("abu", GRID, {}, "rank", metric, "grid", None, tmp_path)
+    found = search("abu", GRID, {}, "rank", metric, "grid", None, tmp_path)
+    assert len(found.trials) == 6 and len({json.dumps(t.chosen) for t in found.trials}) == 6
+    assert len(calls) == 7
+    with pytest.raises(UsageError, match="holds another search"):
+        search("abu", {"layers": ["all"]}, {}, "rank", metric, "grid", None, tmp_path)
+
+
+def test_a_parzen_search_stays_between_the_values(tmp_path: Path) -> None:
+    found = search("abu", GRID, {}, "rank", METRIC, "tpe", 8, tmp_path)
+    assert len(found.trials) == 8
+    assert all(0.1 <= t.chosen["damping"] <= 0.4 and t.chosen["layers"] in GRID["layers"] for t in found.trials)
+
+
+def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    """A sane step finds the segment itself; one that breaks the weights is a failed trial with its reason, not an end."""
+    found = linernotes.sweep(
+        tmp_path / "s", ["step_size=1e30,2e-5"], segments=3, candidates=5, model=model_path, catalogue=catalogue.path, **_abu()
+    )
+    assert found.trials[0].chosen == {"step_size": 2e-5} and found.trials[0].values["mean_rank"] == 1
+    assert "finite" in found.trials[1].failed
+    assert (tmp_path / "s" / "sweep.svg").exists()
+    assert not list((tmp_path / "s").glob(".trial-*"))
+
+
+@pytest.mark.parametrize(
+    ("grid", "sentence"),
+    [
+        ([], "the grid is empty"),
+        (["layers="], "names no values"),
+        (["layers=tuba"], "setting layers = 'tuba' for abu is refused"),
+        (["projection=3"], "setting projection = '3' for abu is refused"),
+    ],
+)
+def test_bad_grids_are_refused(grid: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        read_grid("abu", grid)
