@@ -21,8 +21,8 @@ from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods import mucs, projected
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query
-from linernotes.methods.gradients import gradient_of_query, gradient_products
-from linernotes.methods.items import whole_items
+from linernotes.methods.gradients import gradient_of_query
+from linernotes.methods.items import gradient_products, whole_items
 from linernotes.methods.rescoring import skew
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import CHECKPOINT, KEPT
@@ -87,8 +87,8 @@ def plain_gradient(model: StableAudio, measured: Callable[..., Tensor], pairs: t
 def test_gradient_products_are_those_of_a_plain_loop(prepared: Prepared, tmp_path: Path) -> None:
     model, catalogue, settings = prepared.model, prepared.catalogue, GradDotSettings(**{"draws": 3, "gradient_draws": 16})
     directions = [gradient_of_query(prepared, query_of(catalogue, row), settings) for row in (1, 5)]
-    dots_qn, squares_n = gradient_products(prepared, settings, directions, {}, tmp_path)
     bank = prepared.bank(3, settings.seed)
+    dots_qn, squares_n = gradient_products(prepared, bank, 32, directions, {}, tmp_path)
     for n in range(len(catalogue)):
         (pairs,) = whole_items(model, catalogue.batch([n]), bank, 3)
         gradient = plain_gradient(model, item_loss_b, pairs, list(directions[0]))
@@ -104,6 +104,16 @@ def test_a_short_forward_step_is_a_gradient_product(prepared: Prepared, tmp_path
     dots = score("grad-dot", prepared, [query], quick("grad-dot"), tmp_path / "dot").scores_qn[0]
     step = score("forward-inf", prepared, [query], quick("forward-inf", step_size=eta), tmp_path / "step").scores_qn[0]
     assert step == pytest.approx(eta * dots, rel=0.05, abs=0.02 * eta * np.abs(dots).max())  # second order of a finite step
+
+
+@pytest.mark.parametrize("method", ["abu", "forward-inf"])
+def test_first_order_scores_are_those_of_a_vanishing_step(prepared: Prepared, tmp_path: Path, method: str) -> None:
+    query, step = query_of(prepared.catalogue, 2), {"abu": 1e-5, "forward-inf": 1e-3}[method]
+    exact, first = (
+        score(method, prepared, [query], quick(method, step_size=step, score_by=by), tmp_path / by).scores_qn[0]
+        for by in ("difference", "first-order")
+    )
+    assert exact == pytest.approx(first, rel=0.05, abs=0.02 * np.abs(first).max())  # second order of a finite step
 
 
 def test_tracin_adds_up_its_checkpoints(prepared: Prepared, tmp_path: Path) -> None:

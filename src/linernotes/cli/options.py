@@ -1,13 +1,30 @@
-"""Turns typed settings into flags, so that a setting's name, range and description are written once."""
+"""Options that several verbs have, and typed settings as flags, so that a setting is named and described once."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Optional
+from pathlib import Path
+from typing import Annotated, Any, Optional
 
 import typer
 from pydantic import BaseModel
+
+ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, or 'builtin'.")]
+CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, or 'builtin'.")]
+MethodOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--method", help="One of 'linernotes methods'; abu, or the settings file's, if left out."),
+]
+MethodsOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--methods", help="Some of 'linernotes methods', with commas between; all if left out."),
+]
+SettingsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="TOML file with settings, or an attribution.json to repeat; flags go on top."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def settings_flags(settings: Sequence[type[BaseModel]], panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -36,3 +53,13 @@ def settings_flags(settings: Sequence[type[BaseModel]], panel: str) -> Callable[
         return command
 
     return add
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def listed(names: str | None) -> list[str] | None:
+    """``"a,b"`` -> ``["a", "b"]``."""
+    return [name.strip() for name in names.split(",") if name.strip()] if names else None

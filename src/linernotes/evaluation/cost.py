@@ -58,23 +58,25 @@ def work_of(method: str, prepared: Prepared, settings: MethodSettings) -> Work:
     linears = linear_layers(model.denoiser, parameters.keys())
     sides = [(layer.in_features + (layer.bias is not None), layer.out_features) for layer in linears.values()]
     factors = TENSOR_BYTES * sum(i * i + o * o + i * o for i, o in sides)
-    base = {"forward": n * getattr(s, "draws", 0)}
+    first_order = getattr(s, "score_by", "") == "first-order"
+    base = {} if first_order else {"forward": n * getattr(s, "draws", 0)}
+    shared = {"product": n * s.draws} if first_order else {}
     losses = TENSOR_BYTES * n * getattr(s, "draws", 0)
     curvature = {"covariance": n_train * getattr(s, "fisher_draws", 0), "value": n_train * getattr(s, "fisher_draws", 0)}
     if method == "abu":
         everything = TENSOR_BYTES * sum(p.numel() for p in model.layers("all").values())
         return Work(
-            {**base, "square": n_train * s.fisher_draws}, {}, {"gradient": s.steps * s.gradient_draws, **base},
+            {**base, "square": n_train * s.fisher_draws}, shared, {"gradient": s.steps * s.gradient_draws, **base},
             everything + losses, 4 * everything, 2 * size,
         )  # fmt: skip
     if method == "abu-ekfac":
         step = {"gradient": s.steps * s.gradient_draws, **base}
-        return Work({**base, **curvature}, {}, step, factors + losses, 4 * factors, 2 * size)
+        return Work({**base, **curvature}, shared, step, factors + losses, 4 * factors, 2 * size)
     if method == "mucs":
         steps = {"gradient": s.max_steps * (min(s.retain_batch, n_train) + s.gradient_draws)}
-        return Work(base, {}, {**steps, **base}, losses, 0.0, 4 * size)
+        return Work(base, shared, {**steps, **base}, losses, 0.0, 4 * size)
     if method == "forward-inf":
-        return Work(base, {}, {"gradient": s.gradient_draws, **base}, losses, 0.0, 2 * size)
+        return Work(base, shared, {"gradient": s.gradient_draws, **base}, losses, 0.0, 2 * size)
     if method in ("grad-dot", "grad-cos", "representer", "tracin"):
         times = 1 + len(read_checkpoints(prepared.model_folder) if method == "tracin" and prepared.model_folder else [])
         unit = "output product" if getattr(s, "layers", "all") == "output" else "product"

@@ -24,14 +24,13 @@ from linernotes.curvature.projection import draw_projection, projected_gradients
 from linernotes.descriptors import timbre, tonal
 from linernotes.losses import item_losses
 from linernotes.methods.contract import Prepared, Query
-from linernotes.methods.gradients import gradient_products
-from linernotes.methods.items import Pairs, whole_items
+from linernotes.methods.items import Pairs, gradient_products, whole_items
 from linernotes.methods.similarity import block_outputs, describe_sound, load_clap
 from linernotes.methods.unlearning import query_gradient
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.workers import in_order
 from linernotes.noise import random_for
-from linernotes.settings.methods import FisherKind, GradDotSettings, LayerKind, MethodSettings
+from linernotes.settings.methods import FisherKind, LayerKind, MethodSettings
 
 SEGMENTS, DRAWS = 32, 8
 MATRIX = 1024
@@ -150,9 +149,8 @@ class Units:
         model = self.prepared.model
         some = Prepared(model, self.prepared.catalogue, self.prepared.folder, only=tuple(int(row) for row in self.rows))
         nothing = {name: torch.zeros_like(p) for name, p in model.layers(kind).items()}
-        settings = GradDotSettings(draws=DRAWS, batch_size=self.settings.batch_size)
         with TemporaryDirectory() as folder:
-            gradient_products(some, settings, [nothing], {}, Path(folder))
+            gradient_products(some, some.bank(DRAWS, 0), self.settings.batch_size, [nothing], {}, Path(folder))
         return SEGMENTS * DRAWS
 
     def _projection(self, measured: Any, draws: int) -> int:

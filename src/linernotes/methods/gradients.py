@@ -11,17 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from linernotes.artefacts import hash_arrays
 from linernotes.curvature.ekfac import precondition_ekfac
-from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
-from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared, Query, Scores
-from linernotes.methods.items import Pairs, sweep_items
+from linernotes.methods.items import gradient_products
 from linernotes.methods.unlearning import ekfac_of, query_gradient
-from linernotes.models.contract import GenerativeModel
 from linernotes.models.training import read_checkpoints
 from linernotes.models.weights import ChangedWeights, using_weights
 from linernotes.noise import random_for
@@ -33,14 +28,14 @@ Gradient = dict[str, Tensor]
 def score_grad_dot(prepared: Prepared, queries: list[Query], settings: GradDotSettings, folder: Path) -> Scores:
     """<grad L(q), grad L(z_n)>."""
     directions = [gradient_of_query(prepared, query, settings) for query in queries]
-    dots_qn, _ = gradient_products(prepared, settings, directions, {}, folder / "products")
+    dots_qn, _ = _products(prepared, settings, directions, {}, folder / "products")
     return Scores(dots_qn)
 
 
 def score_grad_cos(prepared: Prepared, queries: list[Query], settings: GradCosSettings, folder: Path) -> Scores:
     """The same, divided by both lengths."""
     directions = [gradient_of_query(prepared, query, settings) for query in queries]
-    dots_qn, squares_n = gradient_products(prepared, settings, directions, {}, folder / "products")
+    dots_qn, squares_n = _products(prepared, settings, directions, {}, folder / "products")
     lengths_q = np.array([sum(float(g.double().square().sum()) for g in d.values()) ** 0.5 for d in directions])
     return Scores(dots_qn / np.maximum(lengths_q[:, None] * np.sqrt(squares_n), 1e-30))
 
@@ -58,7 +53,7 @@ def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSetti
         device = next(prepared.model.denoiser.parameters()).device
         at = {name: tensor.to(device) for name, tensor in weights.items()}
         directions = [gradient_of_query(prepared, query, settings, at) for query in queries]
-        dots_qn, _ = gradient_products(prepared, settings, directions, at, folder / f"products-{i}")
+        dots_qn, _ = _products(prepared, settings, directions, at, folder / f"products-{i}")
         total = total + rate * dots_qn
     return Scores(np.asarray(total))
 
@@ -70,8 +65,15 @@ def score_ekfac(prepared: Prepared, queries: list[Query], settings: EkfacSetting
     directions = [
         precondition_ekfac(module, gradient_of_query(prepared, query, settings), factors, settings.damping) for query in queries
     ]
-    dots_qn, _ = gradient_products(prepared, settings, directions, {}, folder / "products")
+    dots_qn, _ = _products(prepared, settings, directions, {}, folder / "products")
     return Scores(dots_qn)
+
+
+def _products(
+    prepared: Prepared, settings: GradientSettings, directions: Sequence[Gradient], at: ChangedWeights, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    bank = prepared.bank(settings.draws, settings.seed)
+    return gradient_products(prepared, bank, settings.batch_size, directions, at, folder)
 
 
 def gradient_of_query(
@@ -86,39 +88,3 @@ def gradient_of_query(
             prepared.model, query, weights, settings.gradient_draws, settings.mask_silence, generator, settings.batch_size,
             prepared.told(f"gradient of the clip ({query.name})"),
         )  # fmt: skip
-
-
-def gradient_products(
-    prepared: Prepared, settings: GradientSettings, directions: Sequence[Gradient], at: ChangedWeights, folder: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """``dots_qn`` [Q, N] of each direction with each segment's gradient (mean over the noise bank), and the squared lengths
-    ``squares_n`` of these gradients over the parameters that the directions have.
-    """
-    bank = prepared.bank(settings.draws, settings.seed)
-    names = directions[0].keys()
-    stacked = {name: torch.stack([direction[name] for direction in directions]).flatten(1) for name in names}
-
-    def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-
-        def see(prefix: str, layer: nn.Module, given: Tensor, gradient: Tensor) -> None:
-            for name, gradient_ip in layer_gradients(prefix, layer, given, gradient, len(bank)).items():
-                if name in stacked:
-                    flat_ip = gradient_ip.flatten(1) / len(bank)
-                    found["dots_nq"] = found.get("dots_nq", 0) + flat_ip @ stacked[name].T
-                    found["squares_n"] = found.get("squares_n", 0) + flat_ip.square().sum(dim=1)
-
-        with using_weights(worker.denoiser, at):
-            observe_items(worker, names, see, item_loss_b, *pairs)
-        return found
-
-    header = {
-        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash,
-        "directions": [hash_arrays({n: g.cpu().numpy() for n, g in d.items()}) for d in directions],
-        "at": hash_arrays({n: g.cpu().numpy() for n, g in at.items()}),
-    }  # fmt: skip
-    result = sweep_items(prepared, bank, settings.batch_size, look, folder, "gradient products", header, prepared.rows)
-    dots_qn, squares_n = result["dots_nq"].double().T.numpy(), result["squares_n"].double().numpy()
-    if not (np.isfinite(dots_qn).all() and np.isfinite(squares_n).all()):
-        raise LinernotesError("gradients of the training items are not finite: the model is broken; train it anew")
-    return dots_qn, squares_n

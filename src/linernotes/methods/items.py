@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from linernotes.artefacts import hash_arrays, in_chunks
 from linernotes.catalog.store import SegmentBatch
+from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
+from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared
 from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.models.weights import ChangedWeights, using_weights
 from linernotes.models.workers import in_order
 from linernotes.noise import NoiseBank
 
@@ -56,3 +59,39 @@ def whole_items(model: GenerativeModel, batch: SegmentBatch, bank: NoiseBank, ba
         n = torch.arange(start, min(start + size, count)).repeat_interleave(draws)
         k = torch.arange(draws).repeat(len(n) // draws)
         yield batch.latents_nct[n].to(device), condition[n.to(device)], bank.t_k[k].to(device), bank.eps_kct[k].to(device)
+
+
+def gradient_products(
+    prepared: Prepared, bank: NoiseBank, batch_size: int, directions: Sequence[Mapping[str, Tensor]], at: ChangedWeights,
+    folder: Path,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """``dots_qn`` [Q, N] of each direction with each segment's gradient (mean over the noise bank), and the squared lengths
+    ``squares_n`` of these gradients over the parameters that the directions have.
+    """
+    names = directions[0].keys()
+    stacked = {name: torch.stack([direction[name] for direction in directions]).flatten(1) for name in names}
+
+    def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def see(prefix: str, layer: nn.Module, given: Tensor, gradient: Tensor) -> None:
+            for name, gradient_ip in layer_gradients(prefix, layer, given, gradient, len(bank)).items():
+                if name in stacked:
+                    flat_ip = gradient_ip.flatten(1) / len(bank)
+                    found["dots_nq"] = found.get("dots_nq", 0) + flat_ip @ stacked[name].T
+                    found["squares_n"] = found.get("squares_n", 0) + flat_ip.square().sum(dim=1)
+
+        with using_weights(worker.denoiser, at):
+            observe_items(worker, names, see, item_loss_b, *pairs)
+        return found
+
+    header = {
+        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash,
+        "directions": [hash_arrays({n: g.cpu().numpy() for n, g in d.items()}) for d in directions],
+        "at": hash_arrays({n: g.cpu().numpy() for n, g in at.items()}),
+    }  # fmt: skip
+    result = sweep_items(prepared, bank, batch_size, look, folder, "gradient products", header, prepared.rows)
+    dots_qn, squares_n = result["dots_nq"].double().T.numpy(), result["squares_n"].double().numpy()
+    if not (np.isfinite(dots_qn).all() and np.isfinite(squares_n).all()):
+        raise LinernotesError("gradients of the training items are not finite: the model is broken; train it anew")
+    return dots_qn, squares_n

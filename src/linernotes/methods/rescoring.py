@@ -11,6 +11,7 @@ from torch import Tensor
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
 from linernotes.losses import item_losses
 from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.items import gradient_products
 from linernotes.noise import NoiseBank
 from linernotes.settings.methods import Skew, UnlearningSettings
 
@@ -27,7 +28,8 @@ def rescore(
     folder: Path,
     sign: int = 1,
 ) -> Scores:
-    """Scores of all segments for several queries, in one sweep over the data.
+    """Scores of all segments for several queries, in one sweep over the data: losses under each one's weights less those under
+    the base weights, or, to first order, <theta' - theta, grad L(z_n)>, one gradient a segment for all queries together.
 
     Args:
         change: gives the changed weights for one query, or for all of them as one set (``settings.together``).
@@ -38,7 +40,6 @@ def rescore(
         LinernotesError: losses under the changed weights are no longer finite.
     """
     device = next(prepared.model.denoiser.parameters()).device
-    base_nk = base_losses(prepared, bank, settings.batch_size)
     header = {"model": prepared.model.weights_hash}
     changed = []
     for i, some in enumerate([queries] if settings.together else [[query] for query in queries]):
@@ -46,6 +47,12 @@ def rescore(
         if not path.exists():
             save_tensors(path, change(some), UNLEARNED, header)
         changed.append({name: tensor.to(device) for name, tensor in load_tensors(path, UNLEARNED, header)[0].items()})
+    if settings.score_by == "first-order":
+        own = dict(prepared.model.denoiser.named_parameters())
+        moves = [{name: tensor - own[name] for name, tensor in weights.items()} for weights in changed]
+        dots_qn, _ = gradient_products(prepared, bank, settings.batch_size, moves, {}, folder)
+        return Scores(sign * dots_qn, bank, changed, sign)
+    base_nk = base_losses(prepared, bank, settings.batch_size)
     sets = {f"query-{i}": weights for i, weights in enumerate(changed)}
     losses = item_losses(
         prepared.model, prepared.catalogue, bank, sets, folder, prepared.rows, batch_size=settings.batch_size,

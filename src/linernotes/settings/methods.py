@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 LayerKind = Literal["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "output"]
-Skew = Literal["difference", "normalised"]
+Skew = Literal["difference", "normalised", "first-order"]
 Gather = Literal["sum", "max"]
 FisherKind = Literal["sampled", "empirical"]
 
@@ -18,7 +18,9 @@ Layers = Annotated[LayerKind, Field(description="Which layers of the transformer
 StepSize = Annotated[float, Field(gt=0, description="a: how far the weights move; theta' = theta + (a/N) (F + damping)^-1 g.")]
 Damping = Annotated[float, Field(ge=0, description="Damping, as a multiple of each layer's mean curvature.")]
 MaskSilence = Annotated[bool, Field(description="Leave silent frames of the query out of its gradient.")]
-ScoreBy = Annotated[Skew, Field(description="L' - L, or the normalised skew (L' - L) / (L' + L + 0.001).")]
+ScoreBy = Annotated[
+    Skew, Field(description="L' - L; the normalised skew (L' - L) / (L' + L + 0.001); or the first order of L' - L.")
+]
 
 
 class MethodSettings(BaseModel, frozen=True, extra="forbid"):

@@ -1,0 +1,114 @@
+"""Clips: generate, attribute, the demo."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linernotes.api.building import Progress, load_model, prepared_for, track_sound
+from linernotes.attribution.query import load_clip, save_generated
+from linernotes.attribution.result import Attribution
+from linernotes.attribution.run import FIRST_TRACKS, Attributed, attribute_clips
+from linernotes.audio import check_writable
+from linernotes.demo.bundle import BUILTIN
+from linernotes.errors import UsageError
+from linernotes.methods.contract import Prepared
+from linernotes.models.stable_audio import StableAudio
+from linernotes.report.page import ShownTrack, write_page
+from linernotes.settings.methods import DEFAULT_METHOD
+from linernotes.settings.reading import checked, settings_of
+
+SHOWN_DETAILS = {"album": "album", "caption": "caption", "licence": "licence", "isrc": "ISRC", "iswc": "ISWC"}
+DEMO_PROMPT = "a jig in G major for flute, lively, 6/8 time"
+DEMO_SEED = 7
+
+
+def generate(
+    prompt: str,
+    out: str | Path,
+    seed: int = 0,
+    seconds: float | None = None,
+    model: str | Path | StableAudio = BUILTIN,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Generates a clip, and beside it the sidecar ``attribute`` reads. ``seconds`` is the model's length if None."""
+    loaded = model if isinstance(model, StableAudio) else load_model(model)
+    check_writable(Path(out))
+    longest, least = loaded.shape.segment_s, loaded.shape.frame_samples / loaded.shape.rate_hz
+    seconds = longest if seconds is None else seconds
+    if not least <= seconds <= longest + 1e-6:
+        raise UsageError(f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s")
+    latents = loaded.sample(
+        prompt, seconds, seed, (lambda done, total: on_progress("generating", done, total)) if on_progress else None
+    )
+    save_generated(Path(out), loaded, latents.cpu(), prompt, seconds, seed)
+    return Path(out)
+
+
+def attribute(
+    clips: str | Path | Sequence[str | Path],
+    out: str | Path,
+    model: str | Path = BUILTIN,
+    catalogue: str | Path = BUILTIN,
+    prompt: str | None = None,
+    method: str = DEFAULT_METHOD,
+    cache: str | Path | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> list[Attribution]:
+    """Attributes clips and writes, for each, ``attribution.json``, ``scores.parquet`` and ``report.html``.
+
+    Args:
+        clips: generated clips with their sidecars, or any sound files together with ``prompt``.
+        method: one of ``list_methods()``.
+        settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
+    """
+    paths = [Path(clip) for clip in ([clips] if isinstance(clips, str | Path) else clips)]
+    if not paths:
+        raise UsageError("no clip was given: name at least one")
+    chosen = checked(settings_of(method), settings, f" for {method}")
+    prepared = prepared_for(model, catalogue, cache, on_progress)
+    loaded_clips = [load_clip(path, prepared.model, prompt) for path in paths]
+    done = attribute_clips(loaded_clips, prepared, method, chosen, Path(out))
+    for item in done:
+        _report(item, [str(path) for path in paths], prepared, model, catalogue, prompt)
+    return [item.attribution for item in done]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a demo leaves behind."""
+
+    clip: Path
+    report: Path
+    attribution: Attribution
+
+
+def run_demo(out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, on_progress: Progress | None = None) -> Demo:
+    """The whole job on the built-in model and catalogue: generate a clip from a prompt, attribute it, write the report."""
+    folder = Path(out)
+    clip = generate(prompt, folder / "clip.flac", seed, on_progress=on_progress)
+    (attribution,) = attribute(clip, folder, on_progress=on_progress)
+    return Demo(clip, folder / "report.html", attribution)
+
+
+def _report(
+    item: Attributed, clips: Sequence[str], prepared: Prepared, model: str | Path, where: str | Path, prompt: str | None
+) -> None:
+    catalogue = prepared.catalogue
+    tracks = {track.track_id: track for track in catalogue.tracks}
+    shown = []
+    for place in item.attribution.first_trained(FIRST_TRACKS):
+        track = tracks[place.track_id]
+        details = [(label, getattr(track, name)) for name, label in SHOWN_DETAILS.items() if getattr(track, name)]
+        details += [(name, track.extra[name]) for name in ("transcriber",) if name in track.extra]
+        sound = track_sound(catalogue, track, place.best_segment_start_s, prepared.model.shape)
+        shown.append(ShownTrack(place, details, sound, item.evidence.change_t.get(place.track_id)))
+    together = item.attribution.settings.get("together")
+    words = ["linernotes", "attribute", *(clips if together else [str(item.clip.path)])]
+    words += ["--model", str(model), "--catalog", str(where), *(["--prompt", prompt] if prompt else [])]
+    words += ["--settings", str(item.folder / "attribution.json"), "-o", "again"]
+    write_page(item.folder / "report.html", item.attribution, item.clip.sound, shown, shlex.join(words))

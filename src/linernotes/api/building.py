@@ -1,0 +1,138 @@
+"""Models and catalogues: open, build, train, render, make anew."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from linernotes.attribution.prepare import prepare
+from linernotes.audio import AudioError, Sound, read_sound
+from linernotes.catalog.ingest import build_catalogue as build
+from linernotes.catalog.source import Track, read_source
+from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.demo.bundle import BUILTIN, CATALOGUE, MODEL, builtin_sound, rebuild_bundle, render_catalogue
+from linernotes.errors import LinernotesError
+from linernotes.methods.contract import Prepared
+from linernotes.models.contract import Shape
+from linernotes.models.small import write_untrained_copy
+from linernotes.models.stable_audio import StableAudio
+from linernotes.models.training import train
+from linernotes.settings.reading import checked
+from linernotes.settings.training import TrainingSettings
+
+Progress = Callable[[str, int, int], None]
+
+
+def load_model(model: str | Path = BUILTIN) -> StableAudio:
+    """A model by the path of its folder, or the built-in one.
+
+    Raises:
+        LinernotesError: no such model, another pipeline, weights missing or in pickle form.
+    """
+    loaded = StableAudio(MODEL if str(model) == BUILTIN else Path(model))
+    if str(model) == BUILTIN:
+        loaded.name = BUILTIN
+    return loaded
+
+
+def open_catalogue(catalogue: str | Path = BUILTIN) -> Catalogue:
+    """A catalogue by its path, or the built-in one."""
+    return Catalogue(CATALOGUE if str(catalogue) == BUILTIN else Path(catalogue))
+
+
+def build_catalogue(
+    source: str | Path,
+    out: str | Path,
+    model: str | Path = BUILTIN,
+    strict: bool = False,
+    on_progress: Progress | None = None,
+) -> Catalogue:
+    """Builds a catalogue from an audiofolder (audio files and ``metadata.csv`` or ``.jsonl``), encoded by ``model``.
+
+    What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an error.
+    """
+    loaded = load_model(model)
+    return build(
+        read_source(Path(source)), Path(out), loaded, Encoder(**loaded.encoder()), strict,
+        on_track=(lambda done, total: on_progress("reading recordings", done, total)) if on_progress else None,
+    )  # fmt: skip
+
+
+def train_model(
+    catalogue: str | Path | Catalogue,
+    out: str | Path,
+    init: str | Path = BUILTIN,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> StableAudio:
+    """Trains a new small model on a catalogue's training tracks, with the codec and the text encoder of ``init``.
+
+    Args:
+        settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...
+    """
+    opened = catalogue if isinstance(catalogue, Catalogue) else open_catalogue(catalogue)
+    start = load_model(init)
+    opened.require(start.codec_hash, start.text_hash, start.shape.frames, start.name)
+    out = Path(out)
+    require_new(out)
+    template = out.with_name(out.name + ".untrained")
+    chosen = checked(TrainingSettings, settings)
+    shutil.rmtree(template, ignore_errors=True)
+    write_untrained_copy(MODEL if str(init) == BUILTIN else Path(init), template, chosen.seed)
+    try:
+        train_on(opened, template, out, chosen, on_progress)
+    finally:
+        shutil.rmtree(template, ignore_errors=True)
+    return load_model(out)
+
+
+def rebuild(out: str | Path, on_progress: Progress | None = None, **settings: Any) -> None:
+    """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the folder ``out``."""
+    rebuild_bundle(
+        Path(out),
+        checked(TrainingSettings, settings),
+        lambda catalogue, template, folder, chosen: train_on(catalogue, template, folder, chosen, on_progress),
+        on_progress,
+    )
+
+
+def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None:
+    """Writes the built-in catalogue's tracks as an audiofolder of FLAC files."""
+    render_catalogue(Path(out), load_model().shape, on_progress)
+
+
+def prepared_for(model: str | Path, catalogue: str | Path, cache: str | Path | None, on_progress: Progress | None) -> Prepared:
+    """A model and a catalogue, ready for any method."""
+    folder = MODEL if str(model) == BUILTIN else Path(model)
+    return prepare(load_model(model), open_catalogue(catalogue), Path(cache) if cache else None, on_progress, folder)
+
+
+def track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shape) -> Sound | None:
+    """One segment of a track's sound from ``start_s`` on; None when the recording cannot be read any more."""
+    source = catalogue.record["source"]
+    if source == BUILTIN:
+        return builtin_sound(track, start_s, shape)
+    try:
+        sound = read_sound(Path(source) / track.file_name)
+    except (AudioError, OSError):
+        return None
+    first = round(start_s * sound.rate_hz)
+    samples = sound.samples[:, first : first + round(shape.segment_s * sound.rate_hz)]
+    return Sound(samples, sound.rate_hz) if samples.shape[1] else None
+
+
+def train_on(catalogue: Catalogue, template: Path, out: Path, settings: TrainingSettings, on_progress: Progress | None) -> None:
+    """Trains the pipeline in ``template`` on a catalogue's training segments."""
+    data = catalogue.batch(catalogue.training_rows)
+    train(
+        template, out, data.latents_nct, data.text_nld, data.seconds_n, settings,
+        (lambda done, total, loss: on_progress(f"training (loss {loss:.3f})", done, total)) if on_progress else None,
+    )  # fmt: skip
+
+
+def require_new(path: Path) -> None:
+    """Refuses to write over anything."""
+    if path.exists():
+        raise LinernotesError(f"{path} exists already: choose another name or remove it")

@@ -1,0 +1,224 @@
+"""Methods rather than clips: which there are, what they cost, how far they agree, how to set them, whether they are right."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linernotes.api.building import Progress, load_model, open_catalogue, prepared_for, track_sound
+from linernotes.artefacts import write_json
+from linernotes.attribution.query import load_clip
+from linernotes.attribution.result import Attribution
+from linernotes.attribution.run import attribute_clips, finished
+from linernotes.demo.bundle import BUILTIN, builtin_sound, render_catalogue
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation import bench as benches
+from linernotes.evaluation.agreement import Agreement, measure_agreement
+from linernotes.evaluation.cost import Plan
+from linernotes.evaluation.cost import plan as plan_method
+from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
+from linernotes.evaluation.search import Search, read_grid, search, self_influence_metric
+from linernotes.evaluation.self_influence import SelfRank, segment_query
+from linernotes.evaluation.self_influence import self_influence as measure_self_influence
+from linernotes.report.comparison import ComparedClip, write_comparison
+from linernotes.report.search import write_search
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods
+from linernotes.settings.reading import checked, settings_of, settings_where_they_fit
+
+SIDE_BY_SIDE = 5  # first tracks of each method on a comparison's page
+
+
+def list_methods() -> list[MethodInfo]:
+    """All attribution methods."""
+    return describe_methods()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What ``compare`` finds and leaves behind."""
+
+    agreement: Agreement
+    attributions: dict[str, list[Attribution]]  # by method, in the order of the clips
+    page: Path
+
+
+def compare(
+    clips: Sequence[str | Path],
+    out: str | Path,
+    methods: Sequence[str] | None = None,
+    model: str | Path = BUILTIN,
+    catalogue: str | Path = BUILTIN,
+    prompt: str | None = None,
+    cache: str | Path | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Attributes clips by several methods, measures how far these agree, and writes ``compare.html`` and ``agreement.json``;
+    each method's attributions are in ``out/METHOD``. A killed comparison goes on at the first method that is missing.
+
+    Args:
+        methods: all that can run if None (clap needs ``clap=FOLDER``).
+        settings: given to every method that has such a setting.
+    """
+    names = list(methods) if methods is not None else [m for m in METHOD_SETTINGS if m != "clap" or settings.get("clap")]
+    if len(set(names)) < 2:
+        raise UsageError("a comparison needs at least two methods: name them with --methods, or leave that out for all")
+    chosen = settings_where_they_fit(names, settings)
+    prepared = prepared_for(model, catalogue, cache, on_progress)
+    loaded = [load_clip(Path(clip), prepared.model, prompt) for clip in clips]
+    if not loaded:
+        raise UsageError("no clip was given: name at least one")
+    done: dict[str, list[Attribution]] = {}
+    for i, method in enumerate(names):
+        if on_progress:
+            on_progress(f"methods ({method})", i, len(names))
+        folder = Path(out) / method
+        found = finished(loaded, prepared, method, chosen[method], folder)
+        done[method] = found or [a.attribution for a in attribute_clips(loaded, prepared, method, chosen[method], folder)]
+    if on_progress:
+        on_progress("methods", len(names), len(names))
+    tracks = prepared.catalogue.tracks
+    place = {track.track_id: i for i, track in enumerate(tracks)}
+    scores = {method: np.zeros((len(loaded), len(tracks))) for method in names}
+    for method, attributions in done.items():
+        for q, attribution in enumerate(attributions):
+            for track in attribution.tracks:
+                scores[method][q, place[track.track_id]] = track.score
+    decoys = np.array([track.split == "decoy" for track in tracks])
+    agreement = measure_agreement(scores, [clip.query.name for clip in loaded], decoys)
+    write_json(Path(out) / "agreement.json", agreement.record())
+    shown = [
+        ComparedClip(c.query.name, c.query.prompt, c.sound, {m: done[m][q].first_trained(SIDE_BY_SIDE) for m in names})
+        for q, c in enumerate(loaded)
+    ]
+    named = {t.track_id: t.best_segment_start_s for clip in shown for first in clip.first.values() for t in first}
+    shape = prepared.model.shape
+    sounds = {n: track_sound(prepared.catalogue, tracks[place[n]], start_s, shape) for n, start_s in named.items()}
+    words = ["linernotes", "compare", *map(str, clips), "--methods", ",".join(names), "--model", str(model)]
+    words += ["--catalog", str(catalogue), *(["--prompt", prompt] if prompt else [])]
+    words += [w for name, value in settings.items() for w in ("--" + name.replace("_", "-"), str(value))]
+    page = Path(out) / "compare.html"
+    write_comparison(page, agreement, shown, sounds, shlex.join([*words, "-o", str(out)]))
+    return Comparison(agreement, done, page)
+
+
+def plan(
+    methods: Sequence[str] | None = None,
+    queries: int = 1,
+    model: str | Path = BUILTIN,
+    catalogue: str | Path = BUILTIN,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> list[Plan]:
+    """What methods will cost on a model and a catalogue: forward-equivalents, seconds, memory, disk, before anything runs.
+
+    A few seconds of each unit of work are measured, on segments of the catalogue. Start-up is not counted.
+    """
+    names = list(methods) if methods is not None else [m for m in METHOD_SETTINGS if m != "clap" or settings.get("clap")]
+    chosen = settings_where_they_fit(names, settings)
+    prepared = prepared_for(model, catalogue, None, None)
+    if not prepared.n_training:
+        raise LinernotesError(f"{catalogue} holds no training segments, only decoys: add tracks whose split is 'train'")
+    query = segment_query(prepared.catalogue, int(prepared.catalogue.training_rows[0]))
+    plans = []
+    for i, name in enumerate(names):
+        if on_progress:
+            on_progress(f"measuring ({name})", i, len(names))
+        plans.append(plan_method(name, prepared, chosen[name], queries, query))
+    if on_progress:
+        on_progress("measuring", len(names), len(names))
+    return plans
+
+
+def sweep(
+    out: str | Path,
+    grid: Sequence[str],
+    method: str = DEFAULT_METHOD,
+    metric: str = "self-influence",
+    sampler: str = "grid",
+    trials: int | None = None,
+    segments: int = 40,
+    candidates: int = 200,
+    model: str | Path = BUILTIN,
+    catalogue: str | Path = BUILTIN,
+    cache: str | Path | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> Search:
+    """Searches a method's settings by a metric; a killed search goes on. Writes ``trials.db`` (Optuna), ``trials.parquet``,
+    ``sweep.svg`` and ``best.toml``, which ``attribute --settings`` takes.
+
+    Args:
+        grid: for each setting a line such as ``"layers=mlp,all"``.
+        metric: ``self-influence``: the mean rank of ``segments`` training segments' own among ``candidates``.
+        sampler: ``grid`` for all choices (or ``trials`` of them), ``tpe`` to look where it is promising.
+        settings: those that stay the same.
+    """
+    values = read_grid(method, grid)
+    checked(settings_of(method), settings, f" for {method}")
+    if metric != "self-influence":
+        raise UsageError(f"there is no metric {metric!r}: choose self-influence")
+    prepared = prepared_for(model, catalogue, cache, None)
+    seed = int(settings.get("seed", 0))
+    measured = self_influence_metric(prepared, segments, candidates, seed)
+    found = search(method, values, settings, metric, measured, sampler, trials, Path(out), on_progress)
+    write_search(Path(out) / "sweep.svg", found)
+    return found
+
+
+def self_influence(
+    model: str | Path = BUILTIN,
+    catalogue: str | Path = BUILTIN,
+    segments: int = 20,
+    method: str = DEFAULT_METHOD,
+    cache: str | Path | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> list[SelfRank]:
+    """Takes training segments as queries; each one's own track should come first (rank 1)."""
+    chosen = checked(settings_of(method), settings, f" for {method}")
+    prepared = prepared_for(model, catalogue, cache, on_progress)
+    with tempfile.TemporaryDirectory() as folder:
+        return measure_self_influence(prepared, method, chosen, segments, Path(folder))
+
+
+def model_fidelity(clips: int = 96, on_progress: Progress | None = None) -> ModelFidelity:
+    """How good the built-in model is: what its codec keeps of decoys, and whether clips have the instrument prompted for."""
+    model, catalogue = load_model(), open_catalogue()
+    return measure_fidelity(model, catalogue.tracks, lambda track: builtin_sound(track, 0.0, model.shape), clips, on_progress)
+
+
+def bench(only: Sequence[str] = benches.BENCHES[1:], on_progress: Progress | None = None) -> dict[str, Any]:
+    """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo, methods.
+
+    Raises:
+        UsageError: an unknown part.
+    """
+    if unknown := set(only) - set(benches.BENCHES):
+        raise UsageError(f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(benches.BENCHES)}")
+    report = on_progress or (lambda what, done, total: None)
+    figures: dict[str, Any] = {}
+    for i, part in enumerate(only):
+        report("benches", i, len(only))
+        with tempfile.TemporaryDirectory() as folder:
+            if part == "sweep":
+                figures |= benches.sweep_overhead(
+                    load_model(), open_catalogue(), METHOD_SETTINGS[DEFAULT_METHOD]().model_dump()["draws"]
+                )
+            elif part in ("query", "queries"):
+                figures |= benches.query_costs(Path(folder), part == "queries", on_progress)
+            elif part == "ingest":
+                render_catalogue(Path(folder, "sounds"), load_model().shape, on_progress)
+                figures |= benches.ingest_speed(Path(folder, "sounds"), Path(folder, "cache"))
+            elif part == "methods":
+                figures["methods"] = benches.method_costs(plan(draws=benches.METHOD_DRAWS), on_progress)
+            else:
+                figures |= benches.demo_cost()
+    report("benches", len(only), len(only))
+    return figures

@@ -1,0 +1,100 @@
+"""``linernotes catalog ...``: build and look at catalogues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from linernotes.cli.options import (
+    JsonOption,
+    ModelOption,
+)
+from linernotes.cli.output import Bars, plainly, print_json, stdout
+
+SHOWN = 20  # tracks and no more on a screen
+
+catalog_app = typer.Typer(no_args_is_help=True, help="Build and look at catalogues of training tracks.")
+
+
+@catalog_app.command("build")
+@plainly
+def catalog_build(
+    source: Annotated[Path, typer.Argument(help="Folder of recordings with metadata.csv or metadata.jsonl.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The catalogue to make.")],
+    model: ModelOption = "builtin",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything in the source cannot be used.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a catalogue from a folder of recordings; what cannot be used is listed with its reason."""
+    from linernotes import api
+
+    with Bars() as bars:
+        catalogue = api.build_catalogue(source, out, model, strict, on_progress=bars)
+    rejects = catalogue.rejects()
+    if as_json:
+        print_json({**catalogue.record, "rejected": [reject.__dict__ for reject in rejects]})
+        return
+    r = catalogue.record
+    stdout.print(f"{escape(str(out))}: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, hash {r['hash']}")
+    _show_rejects(rejects)
+
+
+@catalog_app.command("show")
+@plainly
+def catalog_show(
+    catalogue: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print what is in a catalogue: sizes, what it was encoded with, its tracks and its rejects."""
+    from linernotes import api
+
+    opened = api.open_catalogue(catalogue)
+    rejects = opened.rejects()
+    if as_json:
+        tracks = [track.__dict__ for track in opened.tracks]
+        print_json({**opened.record, "track_list": tracks, "rejected": [reject.__dict__ for reject in rejects]})
+        return
+    r = opened.record
+    seconds = float(opened.seconds_n.sum())
+    stdout.print(
+        f"[bold]{escape(str(opened.path))}[/]: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, "
+        f"{int(seconds) // 60} min {int(seconds) % 60} s, encoded by {escape(opened.encoder.model)}, hash {r['hash']}"
+    )
+    table = Table("track", "title", "artist", "split", box=None, header_style="dim")
+    for track in opened.tracks[:SHOWN]:
+        table.add_row(*(escape(text) for text in (track.track_id, track.title, track.artist, track.split)))
+    stdout.print(table)
+    if len(opened.tracks) > SHOWN:
+        stdout.print(f"[dim]... and {len(opened.tracks) - SHOWN} more (--json lists all)[/]")
+    _show_rejects(rejects)
+
+
+@catalog_app.command("render")
+@plainly
+def catalog_render(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for FLAC files and metadata.csv.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the tracks of the built-in catalogue as sound, in a folder that 'catalog build' reads."""
+    from linernotes import api
+
+    with Bars() as bars:
+        api.render_builtin(out, on_progress=bars)
+    if as_json:
+        print_json({"folder": str(out)})
+        return
+    stdout.print(escape(str(out)))
+
+
+def _show_rejects(rejects: list[Any]) -> None:
+    if not rejects:
+        return
+    stdout.print(f"\n{len(rejects)} not in the catalogue:")
+    table = Table("file", "reason", "what to do", box=None, header_style="dim")
+    for reject in rejects:
+        table.add_row(escape(reject.file_name), escape(reject.reason), escape(reject.detail))
+    stdout.print(table)

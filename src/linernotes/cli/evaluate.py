@@ -1,0 +1,86 @@
+"""``linernotes evaluate ...``: whether attributions, and the model, are any good."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from linernotes.cli.options import (
+    CatalogueOption,
+    JsonOption,
+    MethodOption,
+    ModelOption,
+    SettingsOption,
+    settings_flags,
+)
+from linernotes.cli.output import Bars, plainly, print_json, stdout
+from linernotes.settings.methods import METHOD_SETTINGS
+from linernotes.settings.reading import read_settings
+
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributions, and the model, are any good.")
+
+
+@evaluate_app.command("self-influence")
+@plainly
+@settings_flags(list(METHOD_SETTINGS.values()), "Settings; which a method has: linernotes methods")
+def evaluate_self_influence(
+    model: ModelOption = "builtin",
+    catalog: CatalogueOption = "builtin",
+    segments: Annotated[
+        int, typer.Option(help="Training segments to unlearn, each of another track as far as there are.")
+    ] = 20,
+    method: MethodOption = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Take training segments themselves as queries: each one's own track must come first."""
+    from linernotes import api
+
+    chosen, values = read_settings(method, settings, flags)
+    with Bars() as bars:
+        ranks = api.self_influence(model, catalog, segments, chosen, on_progress=bars, **values.model_dump())
+    first = sum(rank.track_rank == 1 for rank in ranks)
+    mean = sum(rank.track_rank for rank in ranks) / len(ranks)
+    if as_json:
+        print_json({"first": first, "segments": len(ranks), "mean_rank": mean, "ranks": [rank.__dict__ for rank in ranks]})
+        return
+    table = Table("track", "from", "rank of its track", "rank of the segment", box=None, header_style="dim")
+    for rank in ranks:
+        table.add_row(escape(rank.title), f"{rank.start_s:.0f} s", str(rank.track_rank), str(rank.segment_rank))
+    stdout.print(table)
+    stdout.print(f"\n{first} of {len(ranks)} segments have their own track first; mean rank {mean:.2f}")
+
+
+@evaluate_app.command("model")
+@plainly
+def evaluate_model(
+    clips: Annotated[int, typer.Option(min=1, help="Clips to generate.")] = 96,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the built-in model: what its codec keeps, and whether clips have the instrument their prompt names."""
+    from linernotes import api
+
+    with Bars() as bars:
+        f = api.model_fidelity(clips, on_progress=bars)
+    if as_json:
+        print_json(f.__dict__)
+        return
+    table = Table("what", "measured", "bar", box=None, header_style="dim")
+    lost = 100 * (f.instrument_before - f.instrument_after)
+    table.add_row(
+        f"chroma correlation, original and decoded ({f.tracks} tracks never trained on)",
+        f"{f.chroma_correlation:.3f}",
+        ">= 0.9",
+    )
+    table.add_row("instrument named, original sound", f"{100 * f.instrument_before:.1f} %", "")
+    table.add_row(
+        "instrument named, decoded sound", f"{100 * f.instrument_after:.1f} % ({lost:.1f} points lost)", "<= 5 points lost"
+    )
+    table.add_row(
+        f"instrument of the prompt found ({f.clips} generated clips)", f"{100 * f.instrument_generated:.1f} %", ">= 95 %"
+    )
+    stdout.print(table)

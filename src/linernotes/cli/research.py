@@ -1,0 +1,184 @@
+"""Verbs about methods rather than clips: which there are, what they cost, how far they agree, which settings are best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from linernotes.cli.options import (
+    CatalogueOption,
+    JsonOption,
+    MethodsOption,
+    ModelOption,
+    given,
+    listed,
+    settings_flags,
+)
+from linernotes.cli.output import Bars, plainly, print_json, stderr, stdout
+from linernotes.settings.methods import METHOD_SETTINGS, describe_methods
+
+FIRST = 10  # trials a terminal shows
+
+research_app = typer.Typer()
+
+
+@research_app.command()
+@plainly
+def methods(as_json: JsonOption = False) -> None:
+    """List all attribution methods: family, what each costs, where it comes from."""
+    found = describe_methods()
+    if as_json:
+        print_json([method.__dict__ for method in found])
+        return
+    table = Table(
+        "method", "family", "what it does", "cost: once; per query", "source", box=None, header_style="dim", pad_edge=False
+    )
+    for m in found:
+        table.add_row(f"[bold]{m.name}[/]", m.family, escape(m.summary), escape(m.cost), escape(m.paper))
+    stdout.print(table)
+    stdout.print("\n[dim]N segments, K draws (--draws). The settings of each: linernotes methods --json[/]")
+
+
+@research_app.command()
+@plainly
+@settings_flags(list(METHOD_SETTINGS.values()), "Settings, for every method that has them")
+def compare(
+    clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files with --prompt.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for compare.html and each method's attributions.")],
+    methods: MethodsOption = None,
+    model: ModelOption = "builtin",
+    catalog: CatalogueOption = "builtin",
+    prompt: Annotated[Optional[str], typer.Option(help="The prompt, for clips without a sidecar.")] = None,  # noqa: UP045
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Attribute CLIPS by several methods and show how far they agree, side by side."""
+    from linernotes import api
+
+    with Bars() as bars:
+        done = api.compare(clips, out, listed(methods), model, catalog, prompt, on_progress=bars, **given(flags))
+    a = done.agreement
+    if as_json:
+        print_json(a.record())
+        return
+    table = Table(
+        "method", f"held by the first {a.first}", "first shared between clips", "decoys first", box=None, header_style="dim"
+    )
+    for i, name in enumerate(a.methods):
+        cells = (f"{100 * a.concentration[i]:.0f} %", f"{100 * a.hub_share[i]:.0f} %", f"{a.decoys_first[i]:.1f}")
+        table.add_row(f"[bold]{name}[/]", *cells)
+    stdout.print(table)
+    most = Table("Spearman", *a.methods, box=None, header_style="dim", pad_edge=False)
+    if len(a.methods) <= 8:
+        for name, row in zip(a.methods, a.spearman, strict=True):
+            most.add_row(f"[bold]{name}[/]", *(f"{value:.2f}" for value in row))
+        stdout.print(most)
+    stderr.print(f"\nOpen [bold]{escape(str(done.page))}[/] in a browser to see and hear it.")
+
+
+@research_app.command()
+@plainly
+@settings_flags(list(METHOD_SETTINGS.values()), "Settings, for every method that has them")
+def plan(
+    methods: MethodsOption = None,
+    queries: Annotated[int, typer.Option(min=1, help="Clips to attribute in one run.")] = 1,
+    model: ModelOption = "builtin",
+    catalog: CatalogueOption = "builtin",
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Say what methods will cost before anything runs: time, memory, disk, from a few seconds of measurement."""
+    from linernotes import api
+
+    with Bars() as bars:
+        plans = api.plan(listed(methods), queries, model, catalog, on_progress=bars, **given(flags))
+    if as_json:
+        print_json([p.__dict__ for p in plans])
+        return
+    told = "1 query" if queries == 1 else f"{queries} queries"
+    table = Table(
+        "method", "once per model", told, "forwards: once", f"forwards: {told}", "memory", "disk", box=None, header_style="dim"
+    )
+    for p in plans:
+        most = "at most " if p.at_most else ""
+        table.add_row(
+            f"[bold]{p.method}[/]", f"{p.once_s:.0f} s", f"{most}{p.queries_s:.0f} s", f"{p.once_forwards:,.0f}",
+            f"{p.query_forwards:,.0f}", f"{p.memory_mib / 1024:.1f} GiB", f"{p.disk_mib:.0f} MiB",
+        )  # fmt: skip
+    stdout.print(table)
+    stdout.print("\n[dim]Start-up is not counted. Forwards: what the time would pay for in forward passes of one segment.[/]")
+
+
+@research_app.command()
+@plainly
+@settings_flags(list(METHOD_SETTINGS.values()), "Settings that stay the same")
+def sweep(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, sweep.svg, best.toml.")],
+    grid: Annotated[list[str], typer.Option(help="SETTING=VALUE,VALUE,...; once for each setting to search.")],
+    method: Annotated[str, typer.Option(help="One of 'linernotes methods'.")] = "abu",
+    metric: Annotated[str, typer.Option(help="What to make small or large: self-influence.")] = "self-influence",
+    sampler: Annotated[str, typer.Option(help="grid: all choices; tpe: look where it is promising.")] = "grid",
+    trials: Annotated[Optional[int], typer.Option(min=1, help="How many; all of the grid if left out.")] = None,  # noqa: UP045
+    segments: Annotated[int, typer.Option(min=1, help="Training segments that are taken as queries.")] = 40,
+    candidates: Annotated[int, typer.Option(min=2, help="Segments among which they are ranked.")] = 200,
+    model: ModelOption = "builtin",
+    catalog: CatalogueOption = "builtin",
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Search a method's settings; a stopped search goes on where it was."""
+    from linernotes import api
+
+    with Bars() as bars:
+        found = api.sweep(
+            out, grid, method, metric, sampler, trials, segments, candidates, model, catalog, on_progress=bars, **given(flags)
+        )
+    if as_json:
+        print_json({**found.__dict__, "trials": [trial.__dict__ for trial in found.trials]})
+        return
+    measured = list(found.trials[0].values)
+    table = Table(*found.grid, *(name.replace("_", " ") for name in measured), box=None, header_style="dim")
+    for trial in found.trials[:FIRST]:
+        values = (f"{value:.3g}" for value in trial.values.values())
+        table.add_row(*(f"{value:g}" if isinstance(value, float) else str(value) for value in trial.chosen.values()), *values)
+    stdout.print(table)
+    failed = sum(bool(trial.failed) for trial in found.trials)
+    stdout.print(
+        f"[dim]The first {min(FIRST, len(found.trials))} of {len(found.trials)} trials; {failed} failed. {found.unit}[/]"
+    )
+    stderr.print(f"\nBest settings: [bold]{escape(str(out / 'best.toml'))}[/] (attribute --settings)")
+
+
+@research_app.command()
+@plainly
+def bench(
+    only: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Only this part: sweep, query, ingest, demo, queries or methods. May be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same run."""
+    from linernotes import api
+
+    with Bars() as bars:
+        figures = api.bench(only, on_progress=bars) if only else api.bench(on_progress=bars)
+    costs = figures.pop("methods", [])
+    if as_json:
+        print_json({**figures, **({"methods": [cost.__dict__ for cost in costs]} if costs else {})})
+        return
+    if costs:
+        columns = ("method", "once s", "(planned)", "query s", "(planned)", "peak MiB", "(planned)", "disk MiB", "(planned)")
+        by_method = Table(*columns, box=None, header_style="dim")
+        for c in costs:
+            pairs = (c.once_s, c.planned_once_s, c.query_s, c.planned_query_s, c.peak_mib, c.planned_mib, c.disk_mib)
+            by_method.add_row(f"[bold]{c.method}[/]", *(f"{value:.0f}" for value in (*pairs, c.planned_disk_mib)))
+        stdout.print(by_method)
+    table = Table("what", "measured", box=None, header_style="dim")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:.3g}")
+    stdout.print(table)
