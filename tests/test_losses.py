@@ -127,7 +127,7 @@ def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
         return subprocess.run(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False).returncode
 
     assert run(tmp_path / "killed", "kill") == -signal.SIGKILL
-    assert any((tmp_path / "killed").glob("chunk-*"))
+    assert any((tmp_path / "killed").glob("losses-*"))
     assert run(tmp_path / "killed", "go on") == 0
     assert run(tmp_path / "whole", "go on") == 0
     name = "losses.safetensors"

@@ -94,7 +94,8 @@ def work_of(method: str, prepared: Prepared, settings: MethodSettings) -> Work:
             return Work(once, {"gigaflop": s.draws * (solve + many)}, {"projection": s.draws}, s.draws * kept, 6 * kept, 0.0)
         return Work({unit: len(catalogue) * s.draws}, {"gigaflop": solve}, {unit: s.gradient_draws}, kept, 4 * kept, 0.0)
     if method in ("timbre", "tonal", "clap"):
-        return Work({method: len(catalogue)}, {}, {method: 1}, TENSOR_BYTES * len(catalogue) * 512)
+        unit = "clap" if method == "clap" else "sound"
+        return Work({unit: len(catalogue)}, {}, {unit: 1}, TENSOR_BYTES * len(catalogue) * 300)
     if method == "activations":
         return Work({}, {"activation": n * s.draws}, {})
     return Work()

@@ -21,11 +21,10 @@ from linernotes.curvature.ekfac import Ekfac, add_covariances, add_values, look_
 from linernotes.curvature.fitting import Items
 from linernotes.curvature.per_item import SeeLayer, item_loss_b, linear_layers, squared_output_b
 from linernotes.curvature.projection import draw_projection, projected_gradients
-from linernotes.descriptors import timbre, tonal
 from linernotes.losses import item_losses
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.items import Pairs, gradient_products, whole_items
-from linernotes.methods.similarity import block_outputs, describe_sound, load_clap
+from linernotes.methods.similarity import block_outputs, describe_both, describe_sound, load_clap
 from linernotes.methods.unlearning import query_gradient
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.workers import in_order
@@ -114,11 +113,8 @@ class Units:
     def activation(self) -> int:
         return self._pass(lambda worker, pairs: block_outputs(worker, pairs).sum(dim=1))
 
-    def timbre(self) -> int:
-        return self._describe(timbre)
-
-    def tonal(self) -> int:
-        return self._describe(lambda sound: tonal(sound)[0])
+    def sound(self) -> int:
+        return self._describe(describe_both)
 
     def clap(self) -> int:
         return self._describe(load_clap(self.settings.clap)[0])

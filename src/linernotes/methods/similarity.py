@@ -15,7 +15,7 @@ from torch import Tensor
 
 from linernotes.artefacts import hash_files, hash_json, in_chunks
 from linernotes.audio import Sound
-from linernotes.descriptors import timbre, tonal
+from linernotes.descriptors import BANDS, timbre, tonal
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods.contract import Prepared, Query, Scores
 from linernotes.methods.items import Pairs, sweep_items
@@ -33,6 +33,7 @@ from linernotes.settings.methods import (
 
 SEGMENTS_IN_CHUNK = 64
 CLAP_WINDOW_S = 10.0
+TIMBRE_NUMBERS = 3 * BANDS
 
 
 def score_latent(prepared: Prepared, queries: list[Query], settings: LatentSettings, folder: Path) -> Scores:
@@ -50,13 +51,13 @@ def latent_statistics(latents_nct: Tensor) -> Tensor:
 
 def score_timbre(prepared: Prepared, queries: list[Query], settings: TimbreSettings, folder: Path) -> Scores:
     """Cosine of ``descriptors.timbre``, standardised over the training segments."""
-    features_nf = _sound_features(prepared, "timbre", timbre)
+    features_nf = _heard(prepared)[:, :TIMBRE_NUMBERS]
     return _cosines(prepared, features_nf, _query_features(prepared, queries, timbre))
 
 
 def score_tonal(prepared: Prepared, queries: list[Query], settings: TonalSettings, folder: Path) -> Scores:
     """Cosine of ``descriptors.tonal`` in the best of twelve transpositions of the query."""
-    features_nf = _sound_features(prepared, "tonal", lambda sound: tonal(sound)[0])
+    features_nf = _heard(prepared)[:, TIMBRE_NUMBERS:]
     turned = _query_features(prepared, queries, tonal)  # [Q, 12, F]
     return Scores((turned @ features_nf.T).amax(dim=1).double().numpy()[:, prepared.rows])
 
@@ -166,6 +167,15 @@ def _cosines(prepared: Prepared, features_nf: Tensor, features_qf: Tensor, stand
         features_nf, features_qf = (features_nf - mean) / deviation, (features_qf - mean) / deviation
     n, q = (torch.nn.functional.normalize(x.double(), dim=1) for x in (features_nf, features_qf))
     return Scores((q @ n.T).numpy()[:, prepared.rows])
+
+
+def describe_both(sound: Sound) -> np.ndarray:
+    """Timbre, then tonal content as it sounds: decoding is what costs, so a sound is decoded once for both."""
+    return np.concatenate([timbre(sound), tonal(sound)[0]])
+
+
+def _heard(prepared: Prepared) -> Tensor:
+    return _sound_features(prepared, "timbre and tonal", describe_both)
 
 
 def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], np.ndarray]) -> Tensor:
