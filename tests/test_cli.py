@@ -170,3 +170,46 @@ def test_every_public_name_is_a_function() -> None:
 
     for name in set(linernotes.__all__) - {"__version__"}:
         assert callable(getattr(linernotes, name)), name
+
+
+def test_methods_are_listed() -> None:
+    listed = json.loads(run("methods", "--json").stdout)
+    assert [m["name"] for m in listed[:3]] == ["abu", "abu-ekfac", "mucs"]
+    shown = run("methods").stdout
+    assert all(m["name"] in shown for m in listed)
+
+
+def test_methods_are_compared_planned_and_searched(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    where = ["--model", model_path, "--catalog", catalogue.path]
+    clip = tmp_path / "clip.flac"
+    run("generate", "--prompt", "tone 1", "-o", clip, "--model", model_path)
+    done = run("compare", clip, "-o", tmp_path / "c", "--methods", "latent,random", *where, "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["methods"] == ["latent", "random"]
+    planned = run("plan", "--methods", "abu", "--draws", 2, *where, "--json")
+    assert planned.exit_code == 0 and json.loads(planned.stdout)[0]["once_forwards"] > 0
+    grid = ["--grid", "layers=mlp,all", "--segments", 2, "--candidates", 4]
+    found = run("sweep", "-o", tmp_path / "s", *grid, *where, *QUICK, "--json")
+    assert found.exit_code == 0 and len(json.loads(found.stdout)["trials"]) == 2
+    best = tmp_path / "s/best.toml"
+    assert run("attribute", clip, *where, "--settings", best, "-o", tmp_path / "out").exit_code == 0
+    refused(
+        run("attribute", clip, *where, "--settings", best, "--method", "trak", "-o", tmp_path / "x"),
+        "best.toml holds settings for 'abu', not for 'trak'", code=2,
+    )  # fmt: skip
+
+
+def test_bad_methods_and_settings_are_sentences(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    clip, where = tmp_path / "clip.flac", ["--model", model_path, "--catalog", catalogue.path]
+    run("generate", "--prompt", "tone 1", "-o", clip, "--model", model_path)
+    attribute = ("attribute", clip, *where, "-o", tmp_path / "x")
+    refused(run(*attribute, "--method", "tuba"), "there is no method 'tuba': choose one of abu", code=2)
+    refused(run(*attribute, "--method", "tonal", "--steps", 2), "setting steps = 2 for tonal is refused", code=2)
+    refused(run(*attribute, "--method", "clap"), "give its folder with --clap", code=2)
+    refused(run(*attribute, "--method", "clap", "--clap", tmp_path), "is no CLAP checkpoint")
+    refused(run(*attribute, "--method", "forward-inf", "--step-size", 1e30), "finite")
+    sweep = ("sweep", "-o", tmp_path / "s", *where)
+    refused(run(*sweep, "--grid", "layers="), "names no values", code=2)
+    refused(run(*sweep, "--grid", "layers=mlp", "--metric", "tuba"), "there is no metric 'tuba'", code=2)
+    refused(run(*sweep, "--grid", "layers=mlp", "--segments", 3, "--candidates", 2), "--candidates 2 is fewer", code=2)
+    refused(run("compare", clip, *where, "--together", "-o", tmp_path / "c"), "leave out --together", code=2)
+    assert not (tmp_path / "x").exists() or not any((tmp_path / "x").rglob("attribution.json"))

@@ -372,10 +372,11 @@ def test_mucs_stops_at_its_bound_and_leaves_the_model_alone(prepared: Prepared) 
     settings = MucsSettings(learning_rate=0.001, retain_batch=4, max_steps=20, gradient_draws=16)
     before = {name: p.clone() for name, p in prepared.model.denoiser.named_parameters()}
     query = query_of(prepared.catalogue, 0)
-    reached = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 0.5}))
+    reached, none = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 0.5}))
+    assert none == 0
     assert reached.keys() == prepared.model.layers("mlp").keys()
     assert all(torch.equal(before[name], w) for name, w in reached.items())
-    climbed = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 1.0, "forget_weight": 50.0}))
+    climbed, _ = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 1.0, "forget_weight": 50.0}))
     assert not any(torch.equal(before[name], w) for name, w in climbed.items() if name.endswith("weight"))
     assert all(torch.equal(before[name], p) for name, p in prepared.model.denoiser.named_parameters())
 

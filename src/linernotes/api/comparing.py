@@ -69,6 +69,8 @@ def compare(
     names = list(methods) if methods is not None else [m for m in METHOD_SETTINGS if m != "clap" or settings.get("clap")]
     if len(set(names)) < 2:
         raise UsageError("a comparison needs at least two methods: name them with --methods, or leave that out for all")
+    if settings.get("together"):
+        raise UsageError("a comparison shows what each clip gets: leave out --together, or give it to attribute")
     chosen = settings_where_they_fit(names, settings)
     prepared = prepared_for(model, catalogue, cache, on_progress)
     loaded = [load_clip(Path(clip), prepared.model, prompt) for clip in clips]

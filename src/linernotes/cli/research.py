@@ -104,9 +104,8 @@ def plan(
         "method", "once per model", told, "forwards: once", f"forwards: {told}", "memory", "disk", box=None, header_style="dim"
     )
     for p in plans:
-        most = "at most " if p.at_most else ""
         table.add_row(
-            f"[bold]{p.method}[/]", f"{p.once_s:.0f} s", f"{most}{p.queries_s:.0f} s", f"{p.once_forwards:,.0f}",
+            f"[bold]{p.method}[/]", f"{p.once_s:.0f} s", f"{p.queries_s:.0f} s", f"{p.once_forwards:,.0f}",
             f"{p.query_forwards:,.0f}", f"{p.memory_mib / 1024:.1f} GiB", f"{p.disk_mib:.0f} MiB",
         )  # fmt: skip
     stdout.print(table)

@@ -15,10 +15,12 @@ from typing import Any
 from linernotes.curvature.per_item import linear_layers
 from linernotes.evaluation.units import seconds_of_units
 from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.mucs import ascend
 from linernotes.models.training import read_checkpoints
 from linernotes.settings.methods import MethodSettings
 
 TENSOR_BYTES = 4
+PILOT_RETAIN = 16
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,10 @@ class Plan:
     query_forwards: float
     memory_mib: float
     disk_mib: float
-    at_most: bool  # the method may stop earlier
 
 
-def work_of(method: str, prepared: Prepared, settings: MethodSettings) -> Work:
-    """How much a method has to do on this model and catalogue."""
+def work_of(method: str, prepared: Prepared, settings: MethodSettings, query: Query) -> Work:
+    """How much a method has to do on this model and catalogue; ``query`` stands for all queries."""
     s: Any = settings
     model, catalogue = prepared.model, prepared.catalogue
     n, n_train = len(prepared.rows), prepared.n_training
@@ -73,7 +74,9 @@ def work_of(method: str, prepared: Prepared, settings: MethodSettings) -> Work:
         step = {"gradient": s.steps * s.gradient_draws, **base}
         return Work({**base, **curvature}, shared, step, factors + losses, 4 * factors, 2 * size)
     if method == "mucs":
-        steps = {"gradient": s.max_steps * (min(s.retain_batch, n_train) + s.gradient_draws)}
+        pilot = s.model_copy(update={"retain_batch": PILOT_RETAIN})  # how far it is to the bound hardly depends on this
+        _, taken = ascend(prepared, [query], pilot)
+        steps = {"gradient": taken * (min(s.retain_batch, n_train) + s.gradient_draws)}
         return Work(base, shared, {**steps, **base}, losses, 0.0, 4 * size)
     if method == "forward-inf":
         return Work(base, shared, {"gradient": s.gradient_draws, **base}, losses, 0.0, 2 * size)
@@ -106,7 +109,7 @@ def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int
 
     Memory is the most this process has held (with the model, and the units just run) and what the method adds to it.
     """
-    work = work_of(method, prepared, settings)
+    work = work_of(method, prepared, settings, query)
     counts = (work.once, work.per_run, work.per_query)
     seconds = seconds_of_units(prepared, settings, query, {"forward"}.union(*counts))
 
@@ -125,5 +128,4 @@ def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int
         query_forwards=queries_s / seconds["forward"],
         memory_mib=(held + work.memory_bytes + queries * work.memory_bytes_per_query) / 2**20,
         disk_mib=work.disk_bytes / 2**20,
-        at_most=method == "mucs",
     )

@@ -28,11 +28,11 @@ NULL_DRAWS = 64
 def score_mucs(prepared: Prepared, queries: list[Query], settings: MucsSettings, folder: Path) -> Scores:
     """Scores of all segments on draws from the noisiest part of the schedule, the same for every item and both models."""
     bank = prepared.bank(settings.draws, settings.seed, settings.noisiest)
-    return rescore(prepared, queries, lambda some: ascend(prepared, some, settings), settings, bank, folder)
+    return rescore(prepared, queries, lambda some: ascend(prepared, some, settings)[0], settings, bank, folder)
 
 
-def ascend(prepared: Prepared, queries: Sequence[Query], settings: MucsSettings) -> dict[str, Tensor]:
-    """The weights after the bounded ascent on the mean loss of ``queries``, by parameter name."""
+def ascend(prepared: Prepared, queries: Sequence[Query], settings: MucsSettings) -> tuple[dict[str, Tensor], int]:
+    """The weights after the bounded ascent on the mean loss of ``queries``, by parameter name, and the steps it took."""
     worker = twin(prepared.model)
     names = worker.layers(settings.layers).keys()
     weights = {n: nn.Parameter(p.detach().clone()) for n, p in worker.denoiser.named_parameters() if n in names}
@@ -42,6 +42,7 @@ def ascend(prepared: Prepared, queries: Sequence[Query], settings: MucsSettings)
     limit = float(null)
     optimiser = torch.optim.AdamW(weights.values(), lr=settings.learning_rate)
     report = prepared.told(f"unlearning ({queries[0].name})")
+    steps = 0
     for step in range(settings.max_steps):
         with with_gradients(list(weights.values())):
             forgotten = _mean_loss(worker, queries, settings, settings.gradient_draws, step)
@@ -53,11 +54,12 @@ def ascend(prepared: Prepared, queries: Sequence[Query], settings: MucsSettings)
         for weight, gradient in zip(weights.values(), gradients, strict=True):
             weight.grad = gradient
         optimiser.step()
+        steps = step + 1
         if report:
-            report(step + 1, settings.max_steps)
+            report(steps, settings.max_steps)
     if report:
         report(settings.max_steps, settings.max_steps)
-    return {name: weight.detach() for name, weight in weights.items()}
+    return {name: weight.detach() for name, weight in weights.items()}, steps
 
 
 def stops(query_loss: float, null_loss: float, stop_at: float) -> bool:

@@ -93,7 +93,7 @@ class ForwardInfSettings(UnlearningSettings, frozen=True, extra="forbid"):
 
     paper: ClassVar[str] = "Ko et al. 2024 (2402.08922)"
 
-    step_size: Annotated[float, Field(gt=0, description="Learning rate of the one step.")] = 1e-3
+    step_size: Annotated[float, Field(gt=0, description="Learning rate of the one step.")] = 1e-2
 
 
 class GradientSettings(MethodSettings, frozen=True, extra="forbid"):
