@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check examples clean
+.PHONY: demo test check examples peers clean
 
 demo: .venv/ready
 	$(BIN)/linernotes demo -o demo-out
@@ -19,6 +19,12 @@ check: .venv/ready
 
 examples: .venv/ready
 	$(BIN)/pytest -m examples
+
+# Scores, time and memory beside kronfluence, dattri and captum. kronfluence names torchvision and never imports it.
+peers: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps kronfluence
+	OMP_NUM_THREADS=1 $(BIN)/python dev/peers
 
 # Torch goes first and by itself: with it in place nothing pulls another build.
 .venv/ready: pyproject.toml constraints.txt

@@ -11,10 +11,18 @@ from rich.table import Table
 
 from linernotes.cli.catalog import catalog_app
 from linernotes.cli.evaluate import evaluate_app
-from linernotes.cli.options import CatalogueOption, JsonOption, MethodOption, ModelOption, SettingsOption, given, settings_flags
+from linernotes.cli.options import (
+    CatalogueOption,
+    JsonOption,
+    MethodOption,
+    ModelOption,
+    SettingsOption,
+    given,
+    method_flags,
+    settings_flags,
+)
 from linernotes.cli.output import Bars, debug, plainly, print_json, stderr, stdout
 from linernotes.cli.research import research_app
-from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.settings.reading import read_settings
 from linernotes.settings.training import TrainingSettings
 from linernotes.version import __version__
@@ -84,7 +92,7 @@ def generate(
 
 @app.command()
 @plainly
-@settings_flags(list(METHOD_SETTINGS.values()), "Settings; which a method has: linernotes methods")
+@method_flags
 def attribute(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files with --prompt.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for attribution.json, scores.parquet, report.html.")],
@@ -111,7 +119,7 @@ def attribute(
 
 @app.command()
 @plainly
-@settings_flags([TrainingSettings], "How it is trained")
+@settings_flags(TrainingSettings, "How it is trained")
 def train(
     catalog: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
@@ -132,7 +140,7 @@ def train(
 
 @app.command()
 @plainly
-@settings_flags([TrainingSettings], "How it is trained")
+@settings_flags(TrainingSettings, "How it is trained")
 def rebuild(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sounds, catalogue and model.")],
     as_json: JsonOption = False,

@@ -14,10 +14,9 @@ from linernotes.cli.options import (
     MethodOption,
     ModelOption,
     SettingsOption,
-    settings_flags,
+    method_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, stdout
-from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.settings.reading import read_settings
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributions, and the model, are any good.")
@@ -25,7 +24,7 @@ evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributi
 
 @evaluate_app.command("self-influence")
 @plainly
-@settings_flags(list(METHOD_SETTINGS.values()), "Settings; which a method has: linernotes methods")
+@method_flags
 def evaluate_self_influence(
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",

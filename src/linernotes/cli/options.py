@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from linernotes.settings.methods import METHOD_SETTINGS
 
 ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, or 'builtin'.")]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, or 'builtin'.")]
@@ -27,27 +30,44 @@ SettingsOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def settings_flags(settings: Sequence[type[BaseModel]], panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds a flag for every field of any of ``settings`` to a command that takes them as ``**flags``.
+Command = Callable[..., None]
+
+
+def settings_flags(settings: type[BaseModel], panel: str) -> Callable[[Command], Command]:
+    """Adds a flag for every field of ``settings`` to a command that takes them as ``**flags``.
 
     A flag that is not given arrives as None, so that a settings file can say otherwise.
     """
-    fields = {name: field for kind in reversed(settings) for name, field in kind.model_fields.items()}
-    defaults = {name: {str(k.model_fields[name].default) for k in settings if name in k.model_fields} for name in fields}
+    return _adding([_flag(name, field, str(field.default), panel) for name, field in settings.model_fields.items()])
 
-    def add(command: Callable[..., None]) -> Callable[..., None]:
+
+def method_flags(command: Command) -> Command:
+    """Adds a flag for every setting that any method has, under the names of the methods that have it."""
+    flags = []
+    for name in dict.fromkeys(name for kind in METHOD_SETTINGS.values() for name in kind.model_fields):
+        kinds = {method: kind for method, kind in METHOD_SETTINGS.items() if name in kind.model_fields}
+        fields = [kind.model_fields[name] for kind in kinds.values()]
+        default = str(fields[0].default) if len({str(field.default) for field in fields}) == 1 else "the method's"
+        whose = "all methods" if len(kinds) == len(METHOD_SETTINGS) else ", ".join(kinds)
+        flags.append(_flag(name, fields[0], default, f"Settings of {whose}"))
+    return _adding(flags)(command)
+
+
+def _flag(name: str, field: FieldInfo, default: str, panel: str) -> inspect.Parameter:
+    boolean = field.annotation is bool
+    shown = default.lower() if boolean else default
+    text = f"{field.description} \\[default: {shown}]" if shown else field.description  # escaped: brackets are markup
+    flag = "--" + name.replace("_", "-")
+    names = [f"{flag}/--no-{flag[2:]}"] if boolean else [flag]
+    option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
+    annotation = Annotated[Optional[field.annotation], option]  # type: ignore[name-defined]  # noqa: UP045
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _adding(flags: list[inspect.Parameter]) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
         own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        flags = []
-        for name, field in fields.items():
-            default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-            shown = default if len(defaults[name]) == 1 else "the method's"
-            text = f"{field.description} \\[default: {shown}]"  # escaped: square brackets are markup
-            flag = "--" + name.replace("_", "-")
-            names = [f"{flag}/--no-{flag[2:]}"] if field.annotation is bool else [flag]
-            option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
-            annotation = Annotated[Optional[field.annotation], option]  # type: ignore[name-defined]  # noqa: UP045
-            flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
         command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in [*own, *flags]}
         return command

@@ -16,10 +16,10 @@ from linernotes.cli.options import (
     ModelOption,
     given,
     listed,
-    settings_flags,
+    method_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, stderr, stdout
-from linernotes.settings.methods import METHOD_SETTINGS, describe_methods
+from linernotes.settings.methods import describe_methods
 
 FIRST = 10  # trials a terminal shows
 
@@ -45,7 +45,7 @@ def methods(as_json: JsonOption = False) -> None:
 
 @research_app.command()
 @plainly
-@settings_flags(list(METHOD_SETTINGS.values()), "Settings, for every method that has them")
+@method_flags
 def compare(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files with --prompt.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for compare.html and each method's attributions.")],
@@ -82,7 +82,7 @@ def compare(
 
 @research_app.command()
 @plainly
-@settings_flags(list(METHOD_SETTINGS.values()), "Settings, for every method that has them")
+@method_flags
 def plan(
     methods: MethodsOption = None,
     queries: Annotated[int, typer.Option(min=1, help="Clips to attribute in one run.")] = 1,
@@ -114,7 +114,7 @@ def plan(
 
 @research_app.command()
 @plainly
-@settings_flags(list(METHOD_SETTINGS.values()), "Settings that stay the same")
+@method_flags
 def sweep(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, sweep.svg, best.toml.")],
     grid: Annotated[list[str], typer.Option(help="SETTING=VALUE,VALUE,...; once for each setting to search.")],

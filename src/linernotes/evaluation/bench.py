@@ -36,7 +36,7 @@ PROMPTS = [
 REPEATS = 5
 SWEEP_SEGMENTS = 128
 SINGLES = 3  # single runs that stand for eight
-METHOD_DRAWS = 4  # of every method that has draws: cost goes with them
+METHOD_DRAWS = 2  # of every method that has draws: cost goes with them
 
 
 def seconds_of(job: Callable[[], object]) -> float:
