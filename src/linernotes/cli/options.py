@@ -48,7 +48,7 @@ def method_flags(command: Command) -> Command:
         kinds = {method: kind for method, kind in METHOD_SETTINGS.items() if name in kind.model_fields}
         fields = [kind.model_fields[name] for kind in kinds.values()]
         default = str(fields[0].default) if len({str(field.default) for field in fields}) == 1 else "the method's"
-        whose = "all methods" if len(kinds) == len(METHOD_SETTINGS) else ", ".join(kinds)
+        whose = "all methods" if len(kinds) == len(METHOD_SETTINGS) else "most methods" if len(kinds) > 8 else ", ".join(kinds)
         flags.append(_flag(name, fields[0], default, f"Settings of {whose}"))
     return _adding(flags)(command)
 

@@ -6,6 +6,7 @@ Forward-INF: Ko et al. 2024 (2402.08922). Only the tensors that change are copie
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -131,7 +132,8 @@ def query_gradient(
     condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
     times = stratified_times(draws, generator)
     shape = query.latents_ct.shape
-    jobs = ((t_b, torch.randn(len(t_b), *shape, generator=generator)) for t_b in torch.split(times, batch_size))
+    size = min(batch_size, math.ceil(draws / torch.get_num_threads()))  # few draws: some for every core
+    jobs = ((t_b, torch.randn(len(t_b), *shape, generator=generator)) for t_b in torch.split(times, size))
 
     def gradient_of(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> tuple[Gradient, int]:
         t_b, eps_bct = (x.to(device) for x in job)
@@ -144,10 +146,10 @@ def query_gradient(
 
     total = {name: torch.zeros_like(p) for name, p in changed.items()}
     done = 0
-    for gradients, size in in_order(model, jobs, gradient_of):
+    for gradients, count in in_order(model, jobs, gradient_of):
         for name, gradient in gradients.items():
             total[name] += gradient
-        done += size
+        done += count
         if on_draws:
             on_draws(done, draws)
     return total

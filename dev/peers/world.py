@@ -1,0 +1,133 @@
+"""What both sides of a comparison are given: a small trained model, synthetic chords to train it on and chords to ask about.
+
+Nothing here is a peer's; the draws of noise are those that linernotes makes for itself, read out so that a peer can have them.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+from transformers.utils import logging as transformers_logging
+
+from linernotes.catalog.ingest import build_catalogue
+from linernotes.catalog.source import read_source
+from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.curvature import fitting
+from linernotes.methods.contract import Prepared, Query
+from linernotes.models.codec import SpectrogramCodec
+from linernotes.models.contract import Conditioning
+from linernotes.models.small import SmallModel, write_small_model
+from linernotes.models.stable_audio import StableAudio
+from linernotes.models.training import train
+from linernotes.noise import random_for, stratified_times
+from linernotes.settings.training import TrainingSettings
+
+RATE_HZ, FRAME_SAMPLES = 8000, 512
+SIZE = SmallModel(frames=32, layers=2, heads=2, head_dim=32, text_dim=32, text_layers=1, prompt_tokens=12, vocabulary=300)
+SEGMENT_SAMPLES = SIZE.frames * FRAME_SAMPLES
+ITEMS, QUERIES = 96, 8
+TRAINING = TrainingSettings(steps=300, batch_size=32, ema=0.95, checkpoints=2)
+
+
+def chord(seed: int) -> np.ndarray:
+    """Two decaying tones and a little noise, ``[samples]`` float32."""
+    random = np.random.default_rng(seed)
+    t = np.arange(SEGMENT_SAMPLES) / RATE_HZ
+    hz, decay = random.uniform(150, 1500, (2, 1)), random.uniform(0, 6, (2, 1))
+    tones = (np.sin(2 * np.pi * hz * t) * np.exp(-decay * t)).sum(axis=0)
+    return (0.25 * tones + 0.01 * random.standard_normal(len(t))).astype(np.float32)
+
+
+def caption(seed: int) -> str:
+    return f"chord {seed % 3}"
+
+
+def build(folder: Path) -> None:
+    """A trained model in ``folder/model`` and its training items, ``folder/catalogue``."""
+    transformers_logging.disable_progress_bar()
+    codec = SpectrogramCodec(RATE_HZ, n_fft=256, spectrogram_hop=128, mels=24, patch=4, latent_channels=6)
+    codec.fit([torch.from_numpy(np.stack([chord(seed) for seed in range(20)]))[:, None]])
+    write_small_model(folder / "untrained", codec, [caption(seed) for seed in range(3)], 0, SIZE)
+    sounds = folder / "sounds"
+    sounds.mkdir()
+    with (sounds / "metadata.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "title", "artist", "caption", "split"])
+        for seed in range(ITEMS):
+            soundfile.write(sounds / f"{seed:03}.wav", chord(seed), RATE_HZ, subtype="FLOAT")
+            writer.writerow([f"{seed:03}.wav", f"Chord {seed}", "The Oscillators", caption(seed), "train"])
+    model = StableAudio(folder / "untrained")
+    catalogue = build_catalogue(read_source(sounds), folder / "catalogue", model, Encoder(**model.encoder()))
+    batch = catalogue.batch(catalogue.training_rows)
+    train(folder / "untrained", folder / "model", batch.latents_nct, batch.text_nld, batch.seconds_n, TRAINING)
+
+
+class World:
+    """What both sides are given: the model, the items and the queries, with all their draws."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model_folder = folder / "model"
+        self.model = StableAudio(self.model_folder)
+        self.catalogue = Catalogue(folder / "catalogue")
+        seeds = range(ITEMS, ITEMS + QUERIES)  # never trained on
+        sounds = torch.from_numpy(np.stack([chord(seed) for seed in seeds]))[:, None]
+        latents_qct = self.model.encode(sounds)
+        text_qld = self.model.embed_text([caption(seed) for seed in seeds])
+        heard_t = torch.ones(SIZE.frames, dtype=torch.bool)
+        self.queries = [
+            Query(f"chord {seed}", latents_ct, caption(seed), text_ld, SEGMENT_SAMPLES / RATE_HZ, heard_t)
+            for seed, latents_ct, text_ld in zip(seeds, latents_qct, text_qld, strict=True)
+        ]
+
+    def prepared(self, folder: Path) -> Prepared:
+        return Prepared(self.model, self.catalogue, folder / "prepared", model_folder=self.model_folder)
+
+    def items(self, settings: Any) -> TensorDataset:
+        """The training items with the noise bank, one row an item."""
+        bank = self.prepared(Path()).bank(settings.draws, settings.seed)
+        batch = self.catalogue.batch(np.arange(ITEMS))
+        return dataset(batch.latents_nct, self.model.condition(batch.text_nld, batch.seconds_n), bank.t_k, bank.eps_kct)
+
+    def queries_with(self, t_k: Tensor, eps_kct: Tensor) -> TensorDataset:
+        latents_qct = torch.stack([query.latents_ct for query in self.queries])
+        text_qld = torch.stack([query.text_ld for query in self.queries])
+        seconds_q = torch.tensor([query.seconds for query in self.queries])
+        return dataset(latents_qct, self.model.condition(text_qld, seconds_q), t_k, eps_kct)
+
+    def gradient_queries(self, settings: Any) -> TensorDataset:
+        """The queries with the draws of ``unlearning.query_gradient``."""
+        generator = random_for("unlearning", settings.seed, 0)
+        t_k = stratified_times(settings.gradient_draws, generator)
+        shape = self.queries[0].latents_ct.shape
+        noise = [torch.randn(len(t_b), *shape, generator=generator) for t_b in torch.split(t_k, settings.batch_size)]
+        return self.queries_with(t_k, torch.cat(noise))
+
+    def fitting_items(self, settings: Any) -> TensorDataset:
+        """What ``curvature.fitting.fit_sums`` fits on: one row for each draw of each item."""
+        device = self.model.device
+        rows = self.catalogue.training_rows
+        passes = list(
+            fitting._passes(
+                self.model, self.catalogue, rows, settings.fisher_draws, settings.seed, 0, settings.batch_size, device
+            )
+        )
+        told = [torch.cat([p.condition.tensors[name] for p in passes]) for name in ("tokens", "summary")]
+        latents_bct, t_b, eps_bct = (
+            torch.cat([getattr(p, name) for p in passes]) for name in ("latents_bct", "t_b", "eps_bct")
+        )
+        return TensorDataset(latents_bct, *told, t_b[:, None], eps_bct[:, None])
+
+
+def dataset(latents_nct: Tensor, condition: Conditioning, t_k: Tensor, eps_kct: Tensor) -> TensorDataset:
+    """Rows of (latents, tokens, summary, t [K], eps [K, C, T]): every item has the same draws."""
+    n = len(latents_nct)
+    told = condition.tensors
+    draws = (x.expand(n, *x.shape) for x in (t_k, eps_kct))
+    return TensorDataset(latents_nct, told["tokens"], told["summary"], *draws)
