@@ -64,8 +64,8 @@ class Search:
 
 def self_influence_metric(prepared: Prepared, segments: int, candidates: int, seed: int) -> Metric:
     """Mean rank of a training segment's own track among ``candidates`` segments (1 is best), over ``segments`` segments chosen
-    by clustering; beside it the share that come first, and ``harm``: how much worse the copies get at the median candidate,
-    as a share of its loss.
+    by clustering; beside it the share that come first, and ``harm``: the score of the median candidate, for unlearning how
+    much worse the copies get at tracks that have nothing to do with the query.
     """
     catalogue = prepared.catalogue
     own = choose_segments(catalogue, segments, seed)

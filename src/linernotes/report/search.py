@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from linernotes.artefacts import replacing
 from linernotes.evaluation.search import Search
 
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85}
+
 
 def write_search(path: Path, found: Search) -> None:
     """Writes an SVG. Settings stand in the grid's order of values, the metric on the last axis with the best on top."""
@@ -28,7 +30,7 @@ def write_search(path: Path, found: Search) -> None:
         heights = [_heights(found, name) for name in names]
         for x, places in enumerate(heights):
             for value, y in places.items():
-                axes.text(x - 0.04, y, str(value), ha="right", va="center", fontsize=8)
+                axes.text(x - 0.04, y, str(value), ha="right", va="center", fontsize=8, bbox=BEHIND, zorder=3)
         if done:
             measured = np.array([next(iter(trial.values.values())) for trial in done])
             scaled = np.log(np.maximum(measured, 1e-12)) if (measured > 0).all() else measured
