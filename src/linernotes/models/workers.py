@@ -10,7 +10,8 @@ import copy
 import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -54,7 +55,7 @@ def in_order(model: Model, jobs: Iterable[Job], work: Callable[[Model, Job], Res
 
     waiting: deque[Future[Result]] = deque()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(cores)
+    pool = _pool(cores)
     try:
         for job in jobs:
             waiting.append(pool.submit(run, job))
@@ -63,5 +64,13 @@ def in_order(model: Model, jobs: Iterable[Job], work: Callable[[Model, Job], Res
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        wait(waiting)
         torch.set_num_threads(cores)
+
+
+@cache
+def _pool(cores: int) -> ThreadPoolExecutor:
+    """The same threads for every sweep: each new thread would get, and keep, memory of its own."""
+    return ThreadPoolExecutor(cores)
