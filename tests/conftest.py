@@ -14,6 +14,7 @@ import torch
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.methods.contract import Query
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.small import SmallModel, write_small_model
 from linernotes.models.stable_audio import StableAudio
@@ -61,6 +62,13 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     codec.fit([torch.from_numpy(sounds)[:, None]])
     write_small_model(folder, codec, ["tone 0", "tone 1", "tone 2", "a low tone"], seed, SIZE)
     return folder
+
+
+def query_of(catalogue: Catalogue, row: int) -> Query:
+    """A segment as a query, all of it heard."""
+    batch = catalogue.batch([row])
+    heard = torch.ones(catalogue.encoder.frames, dtype=torch.bool)
+    return Query(f"segment-{row}", batch.latents_nct[0], "", batch.text_nld[0], float(batch.seconds_n[0]), heard)
 
 
 def encoder_of(model: StableAudio) -> Encoder:

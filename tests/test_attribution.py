@@ -19,9 +19,10 @@ from linernotes.audio import AudioError
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.search import write_settings
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import AbuSettings, TrakSettings
-from linernotes.settings.reading import read_settings, write_settings
+from linernotes.settings.reading import read_settings
 
 QUICK = {"draws": 3, "gradient_draws": 8, "step_size": 2e-5}
 

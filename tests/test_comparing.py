@@ -67,6 +67,9 @@ def test_a_comparison_goes_on_where_it_was(
     assert linernotes.compare(*arguments, **settings).attributions == done.attributions
     with pytest.raises(AssertionError, match="ran again"):
         linernotes.compare(*arguments, **{**settings, "draws": 3})
+    clips = [linernotes.generate("tone 0", tmp_path / f"{clip.name}", seed=0, seconds=0.3, model=model_path) for clip in clips]
+    with pytest.raises(AssertionError, match="ran again"):  # other clips of the same names
+        linernotes.compare(clips, *arguments[1:], **settings)
 
 
 def test_a_set_of_clips_gets_one_attribution(tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue) -> None:
@@ -152,6 +155,9 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
     assert len(calls) == 7
     with pytest.raises(UsageError, match="holds another search"):
         search("abu", {"layers": ["all"]}, {}, "rank", metric, "grid", None, tmp_path)
+    other_model = Metric("minimize", "rank", counted, {"model": "another"})
+    with pytest.raises(UsageError, match="holds another search"):
+        search("abu", GRID, {}, "rank", other_model, "grid", None, tmp_path)
 
 
 def test_a_parzen_search_stays_between_the_values(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import query_of
+from linernotes.artefacts import save_tensors
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.curvature.ekfac import Ekfac, add_covariances, add_values, fit_ekfac, precondition_ekfac
@@ -20,7 +22,7 @@ from linernotes.descriptors import tonal
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods import mucs, projected
 from linernotes.methods.all import METHODS, score
-from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.contract import Prepared
 from linernotes.methods.gradients import gradient_of_query
 from linernotes.methods.items import gradient_products, whole_items
 from linernotes.methods.rescoring import skew
@@ -29,7 +31,6 @@ from linernotes.models.training import CHECKPOINT, KEPT
 from linernotes.models.weights import with_gradients
 from linernotes.settings.methods import METHOD_SETTINGS, EkfacSettings, GradDotSettings, MethodSettings, MucsSettings
 
-FLOAT32 = {"rtol": 2e-3, "atol": 1e-6}  # sums of float32 products in another order
 QUICK = {"gradient_draws": 24, "draws": 3, "fisher_draws": 1, "max_steps": 3, "retain_batch": 4, "projection": 3}
 RUNNABLE = [name for name in METHODS if name != "clap"]
 SEES_ITSELF = ["abu", "abu-ekfac", "grad-cos", "latent", "timbre", "tonal", "activations"]
@@ -38,12 +39,6 @@ SEES_ITSELF = ["abu", "abu-ekfac", "grad-cos", "latent", "timbre", "tonal", "act
 def quick(method: str, **more: object) -> MethodSettings:
     kind = METHOD_SETTINGS[method]
     return kind(**{name: value for name, value in {**QUICK, **more}.items() if name in kind.model_fields})
-
-
-def query_of(catalogue: Catalogue, row: int) -> Query:
-    batch = catalogue.batch([row])
-    heard = torch.ones(catalogue.encoder.frames, dtype=torch.bool)
-    return Query(f"segment-{row}", batch.latents_nct[0], "", batch.text_nld[0], float(batch.seconds_n[0]), heard)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +113,6 @@ def test_first_order_scores_are_those_of_a_vanishing_step(prepared: Prepared, tm
 
 def test_tracin_adds_up_its_checkpoints(prepared: Prepared, tmp_path: Path) -> None:
     """Two checkpoints with the base weights and learning rates 0.5 and 0.25, and the final weights at the last rate."""
-    from linernotes.artefacts import save_tensors
-
     kept = {name: p.detach() for name, p in prepared.model.denoiser.named_parameters()}
     for step, rate in ((1, 0.5), (2, 0.25)):
         path = tmp_path / "model" / KEPT / f"step-{step:08d}.safetensors"

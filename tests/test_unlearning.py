@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from conftest import encoder_of
+from conftest import encoder_of, query_of
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition, squared_gradients
@@ -26,12 +26,6 @@ from linernotes.settings.methods import AbuSettings, LayerKind
 SETTINGS = AbuSettings(gradient_draws=32, step_size=2e-5, draws=6)  # the step is a / N, and N is 12 here
 ROUNDING = {"rtol": 1e-3, "atol": 1e-6}  # squares and sums of float32 gradients in another order
 ALL: list[LayerKind] = ["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp"]
-
-
-def query_of(catalogue: Catalogue, row: int) -> Query:
-    batch = catalogue.batch([row])
-    heard = torch.ones(catalogue.encoder.frames, dtype=torch.bool)
-    return Query(f"segment-{row}", batch.latents_nct[0], "", batch.text_nld[0], float(batch.seconds_n[0]), heard)
 
 
 @pytest.fixture(scope="module")

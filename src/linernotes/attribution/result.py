@@ -25,6 +25,7 @@ class QueryRecord(BaseModel):
     prompt: str
     seconds: float
     generated: dict[str, Any] | None  # the sidecar's seed and model, for a generated clip
+    content_hash: str = ""  # of latents, text embedding and heard frames: what the scores were made from
 
 
 class TrackScore(BaseModel):

@@ -16,7 +16,7 @@ from linernotes.audio import Sound
 from linernotes.errors import UsageError
 from linernotes.losses import frame_losses
 from linernotes.methods.all import score
-from linernotes.methods.contract import Prepared, Scores
+from linernotes.methods.contract import Prepared, Query, Scores
 from linernotes.models.weights import ChangedWeights
 from linernotes.settings.methods import MethodSettings
 from linernotes.version import __version__
@@ -90,9 +90,9 @@ def finished(
         if not path.exists():
             return None
         read = Attribution.load(path)
-        made_from = (read.method, read.settings, read.model_hash, read.catalogue_hash, read.query.prompt, read.query.generated)
-        wanted = (method, settings.model_dump(), prepared.model.weights_hash, prepared.catalogue.hash, clip.query.prompt)
-        if made_from != (*wanted, clip.generated):
+        made_from = (read.method, read.settings, read.model_hash, read.catalogue_hash, read.query.content_hash)
+        wanted = (method, settings.model_dump(), prepared.model.weights_hash, prepared.catalogue.hash)
+        if made_from != (*wanted, _content_hash(clip.query)):
             return None
         found.append(read)
     return found
@@ -110,11 +110,13 @@ def _as_set(clips: list[Clip]) -> Clip:
 
 def _run_name(clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings) -> str:
     """Names all that the scores depend on, so that only the same run is ever resumed."""
-    tensors = {
-        f"{i}-{n}": getattr(c.query, n).numpy() for i, c in enumerate(clips) for n in ("latents_ct", "text_ld", "heard_t")
-    }
-    made_from = [prepared.model.weights_hash, prepared.catalogue.hash, hash_arrays(tensors)]
-    return hash_json([method, settings.model_dump(), [clip.query.seconds for clip in clips], made_from])
+    made_from = [prepared.model.weights_hash, prepared.catalogue.hash, *(_content_hash(clip.query) for clip in clips)]
+    return hash_json([method, settings.model_dump(), made_from])
+
+
+def _content_hash(query: Query) -> str:
+    tensors = {name: getattr(query, name).numpy() for name in ("latents_ct", "text_ld", "heard_t")}
+    return hash_json([query.prompt, query.seconds, hash_arrays(tensors)])
 
 
 def _attribution(
@@ -124,7 +126,12 @@ def _attribution(
     query = clip.query
     return Attribution(
         query=QueryRecord(
-            name=query.name, file=clip.path.name, prompt=query.prompt, seconds=query.seconds, generated=clip.generated
+            name=query.name,
+            file=clip.path.name,
+            prompt=query.prompt,
+            seconds=query.seconds,
+            generated=clip.generated,
+            content_hash=_content_hash(query),
         ),
         method=method,
         orientation=ORIENTATION,

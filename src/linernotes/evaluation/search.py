@@ -7,11 +7,12 @@ A search lives in a folder: ``trials.db`` (Optuna's own SQLite storage, which it
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from linernotes.evaluation.self_influence import choose_segments, segment_query
 from linernotes.methods.all import score
 from linernotes.methods.contract import Prepared
 from linernotes.settings.methods import MethodSettings
-from linernotes.settings.reading import checked, settings_of, write_settings
+from linernotes.settings.reading import checked, settings_of
 
 SAMPLERS = ("grid", "tpe")
 
@@ -38,6 +39,7 @@ class Metric:
     direction: str  # Optuna's: "minimize" or "maximize"
     unit: str
     measure: Callable[[str, MethodSettings, Path], dict[str, float]]  # the first value is the metric, the rest are noted
+    made_from: Mapping[str, Any] = field(default_factory=dict)  # what a search must share with the one it goes on from
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def self_influence_metric(prepared: Prepared, segments: int, candidates: int, se
         ranks = 1 + (scores_qn > mine[:, None]).sum(axis=1)
         return {"mean_rank": float(ranks.mean()), "first": float((ranks == 1).mean()), "harm": float(np.median(scores_qn))}
 
-    return Metric("minimize", f"mean rank among {candidates} segments", measure)
+    made_from = {"model": prepared.model.weights_hash, "catalogue": catalogue.hash, "segments": segments}
+    return Metric("minimize", f"mean rank among {candidates} segments", measure, made_from)
 
 
 def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
@@ -140,9 +143,10 @@ def search(
         direction=metric.direction, sampler=samplers[sampler],
     )  # fmt: skip
     told = {"method": method, "grid": dict(grid), "fixed": dict(fixed), "metric": metric_name, "unit": metric.unit}
+    told |= metric.made_from
     known = study.user_attrs.get("search")
     if known is not None and known != hash_json(told):
-        raise UsageError(f"{folder} holds another search: give another folder, or the same method, grid and metric")
+        raise UsageError(f"{folder} holds another search: give another folder, or the same model, method, grid and metric")
     study.set_user_attr("search", hash_json(told))
 
     def finished() -> list[optuna.trial.FrozenTrial]:
@@ -214,3 +218,10 @@ def _write(found: Search, fixed: Mapping[str, Any], kind: type[MethodSettings], 
     if found.trials and found.trials[0].values:
         best = checked(kind, {**fixed, **found.trials[0].chosen})
         write_settings(folder / "best.toml", found.method, best.model_dump())
+
+
+def write_settings(path: Path, method: str, values: dict[str, Any]) -> None:
+    """Settings as TOML that ``attribute --settings`` takes."""
+    lines = [f"method = {json.dumps(method)}", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

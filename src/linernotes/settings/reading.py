@@ -80,13 +80,6 @@ def checked(settings: type[SettingsT], values: dict[str, Any], where: str = "") 
         raise UsageError(f"setting {name} = {first.get('input')!r}{where} is refused: {first['msg'].lower()}{known}") from None
 
 
-def write_settings(path: Path, method: str, values: dict[str, Any]) -> None:
-    """Settings as TOML that ``attribute --settings`` takes."""
-    lines = [f"method = {json.dumps(method)}", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
