@@ -28,10 +28,7 @@ def chroma(sound: Sound) -> np.ndarray:
 
 def timbre(sound: Sound) -> np.ndarray:
     """Mean, deviation and mean rise of the level in 48 logarithmic bands, loudest moment = 0 dB: ``[144]``."""
-    power, hz = _power(sound, window_s=0.093, hop_s=0.023)
-    edges = np.geomspace(160, min(10000, sound.rate_hz / 2), BANDS + 1)
-    band = np.stack([power[(hz >= low) & (hz < high)].mean(axis=0) for low, high in pairwise(edges)])
-    level_db = np.maximum(10 * np.log10(band / max(float(band.max()), 1e-12) + 1e-12), -RANGE_DB)
+    level_db = _levels_db(sound)
     rise = np.maximum(np.diff(level_db, axis=1), 0).mean(axis=1)
     return np.concatenate([level_db.mean(axis=1), level_db.std(axis=1), rise])
 
@@ -50,6 +47,29 @@ def tonal(sound: Sound) -> np.ndarray:
     rows = [np.concatenate([np.roll(mean_p, r), np.roll(follow_pp, (r, r), axis=(0, 1)).ravel()]) for r in range(12)]
     turned = np.stack(rows)
     return turned / max(float(np.linalg.norm(turned[0])), 1e-12)
+
+
+def chroma_correlation(a: Sound, b: Sound) -> float:
+    """Pearson correlation of two sounds' chroma over all frames and classes; 0 if either is constant."""
+    one, two = chroma(a), chroma(b)
+    frames = min(one.shape[1], two.shape[1])
+    one, two = one[:, :frames].ravel(), two[:, :frames].ravel()
+    return float(np.corrcoef(one, two)[0, 1]) if one.std() > 0 and two.std() > 0 else 0.0
+
+
+def level_distance_db(a: Sound, b: Sound) -> float:
+    """Root mean squared difference of two sounds' levels in 48 bands over time, each sound's loudest moment = 0 dB."""
+    one, two = _levels_db(a), _levels_db(b)
+    frames = min(one.shape[1], two.shape[1])
+    return float(np.sqrt(np.mean((one[:, :frames] - two[:, :frames]) ** 2)))
+
+
+def _levels_db(sound: Sound) -> np.ndarray:
+    """Level of 48 logarithmic bands over time, no lower than ``-RANGE_DB``: ``[48, frames]``."""
+    power, hz = _power(sound, window_s=0.093, hop_s=0.023)
+    edges = np.geomspace(160, min(10000, sound.rate_hz / 2), BANDS + 1)
+    band = np.stack([power[(hz >= low) & (hz < high)].mean(axis=0) for low, high in pairwise(edges)])
+    return np.maximum(10 * np.log10(band / max(float(band.max()), 1e-12) + 1e-12), -RANGE_DB)
 
 
 def _power(sound: Sound, window_s: float, hop_s: float) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,16 @@ from linernotes.audio import AudioError, Sound, read_sound
 from linernotes.catalog.ingest import build_catalogue as build
 from linernotes.catalog.source import Track, read_source
 from linernotes.catalog.store import Catalogue, Encoder
-from linernotes.demo.bundle import BUILTIN, CATALOGUE, MODEL, builtin_sound, rebuild_bundle, render_catalogue
+from linernotes.demo.bundle import (
+    BENCHMARK,
+    BUILTIN,
+    CATALOGUE,
+    MODEL,
+    builtin_sound,
+    open_benchmark,
+    rebuild_bundle,
+    render_catalogue,
+)
 from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared
 from linernotes.models.contract import Shape
@@ -26,20 +35,30 @@ Progress = Callable[[str, int, int], None]
 
 
 def load_model(model: str | Path = BUILTIN) -> StableAudio:
-    """A model by the path of its folder, or the built-in one.
+    """A model by the path of its folder, the built-in one, or the benchmark's.
 
     Raises:
         LinernotesError: no such model, another pipeline, weights missing or in pickle form.
     """
-    loaded = StableAudio(MODEL if str(model) == BUILTIN else Path(model))
-    if str(model) == BUILTIN:
-        loaded.name = BUILTIN
+    loaded = StableAudio(model_folder(model))
+    if str(model) in (BUILTIN, BENCHMARK):
+        loaded.name = str(model)
     return loaded
 
 
 def open_catalogue(catalogue: str | Path = BUILTIN) -> Catalogue:
-    """A catalogue by its path, or the built-in one."""
-    return Catalogue(CATALOGUE if str(catalogue) == BUILTIN else Path(catalogue))
+    """A catalogue by its path, the built-in one, or the benchmark's."""
+    return Catalogue(catalogue_folder(catalogue))
+
+
+def model_folder(model: str | Path) -> Path:
+    """Where a model lies: its path, ``builtin`` or ``benchmark``."""
+    return MODEL if str(model) == BUILTIN else open_benchmark()[0] if str(model) == BENCHMARK else Path(model)
+
+
+def catalogue_folder(catalogue: str | Path) -> Path:
+    """Where a catalogue lies: its path, ``builtin`` or ``benchmark``."""
+    return CATALOGUE if str(catalogue) == BUILTIN else open_benchmark()[1] if str(catalogue) == BENCHMARK else Path(catalogue)
 
 
 def build_catalogue(
@@ -80,7 +99,7 @@ def train_model(
     template = out.with_name(out.name + ".untrained")
     chosen = checked(TrainingSettings, settings)
     shutil.rmtree(template, ignore_errors=True)
-    write_untrained_copy(MODEL if str(init) == BUILTIN else Path(init), template, chosen.seed)
+    write_untrained_copy(model_folder(init), template, chosen.seed)
     try:
         train_on(opened, template, out, chosen, on_progress)
     finally:
@@ -105,8 +124,8 @@ def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None
 
 def prepared_for(model: str | Path, catalogue: str | Path, cache: str | Path | None, on_progress: Progress | None) -> Prepared:
     """A model and a catalogue, ready for any method."""
-    folder = MODEL if str(model) == BUILTIN else Path(model)
-    return prepare(load_model(model), open_catalogue(catalogue), Path(cache) if cache else None, on_progress, folder)
+    opened = open_catalogue(catalogue)
+    return prepare(load_model(model), opened, Path(cache) if cache else None, on_progress, model_folder(model))
 
 
 def track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shape) -> Sound | None:

@@ -138,6 +138,38 @@ class Catalogue:
             )
 
 
+def copy_tracks(path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made_from: dict[str, Any]) -> Catalogue:
+    """Writes a catalogue of tracks of other catalogues, all encoded alike, with their segments as they are stored there.
+
+    Args:
+        path: a new or empty folder.
+        chosen: for each track the catalogue it comes from, its place among that one's tracks, and what it is called here.
+    """
+    encoder = chosen[0][0].encoder
+    captions: dict[str, int] = {}
+    embeddings: list[tuple[str, np.ndarray]] = []
+    for catalogue, place, track in chosen:
+        own = int(catalogue._caption_n[np.flatnonzero(catalogue.track_n == place)[0]])
+        if track.caption not in captions:
+            captions[track.caption] = len(captions)
+            (values,) = catalogue._captions.take([own])["embedding"]
+            used = np.array(values.values.to_numpy(zero_copy_only=False), copy=True).reshape(-1, encoder.text_dim)
+            embeddings.append((track.caption, used))
+
+    def segments() -> Iterator[pa.RecordBatch]:
+        for number, (catalogue, place, track) in enumerate(chosen):
+            rows = np.flatnonzero(catalogue.track_n == place)
+            for batch in catalogue._segments.take(rows.tolist()).to_batches():
+                for name, value in (("track", number), ("caption", captions[track.caption])):
+                    i = batch.schema.get_field_index(name)
+                    batch = batch.set_column(i, batch.schema.field(i), pa.array(np.full(len(batch), value, dtype=np.int32)))
+                yield batch
+
+    path.mkdir(parents=True, exist_ok=True)
+    write_catalogue(path, encoder, [track for _, _, track in chosen], segments(), embeddings, [], made_from)
+    return Catalogue(path)
+
+
 def segment_schema(encoder: Encoder) -> pa.Schema:
     """Columns of ``segments.lance``; latents and loudness are fixed-size lists."""
     return pa.schema(

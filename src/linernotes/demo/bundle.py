@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
-from linernotes.artefacts import replace_folder
+from linernotes.artefacts import hash_files, replace_folder
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.ingest import build_catalogue
-from linernotes.catalog.source import Track, read_source
-from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.catalog.source import Source, Track, read_source
+from linernotes.catalog.store import Catalogue, Encoder, copy_tracks
+from linernotes.attribution.prepare import cache_folder
+from linernotes.demo import benchmark
+from linernotes.demo.benchmark import plan_benchmark, playing_of
 from linernotes.demo.recipe import plan_catalogue
 from linernotes.demo.render import render_track
 from linernotes.errors import LinernotesError
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.contract import Shape
-from linernotes.models.small import SmallModel, write_small_model
+from linernotes.models.small import SmallModel, write_denoiser, write_small_model
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
 
@@ -27,6 +31,9 @@ BUILTIN = "builtin"
 BUNDLE = Path(__file__).parent / "bundle"
 MODEL = BUNDLE / "model"
 CATALOGUE = BUNDLE / "catalogue"
+BENCHMARK = "benchmark"
+BENCHMARK_PARTS = BUNDLE / "benchmark"  # the trained parts of the small model, the planted tracks, the retrain bank
+TRAINED_PARTS = ("transformer", "projection_model")
 SOUNDS_AT_ONCE = 32
 
 Progress = Callable[[str, int, int], None]
@@ -34,7 +41,9 @@ Progress = Callable[[str, int, int], None]
 
 def builtin_sound(track: Track, start_s: float, shape: Shape) -> Sound:
     """One track of the built-in catalogue, rendered now, from ``start_s`` on."""
-    samples = render_track(track.source, track.extra["instrument"], track.extra["tempo"], shape.segment_samples, shape.rate_hz)
+    samples = render_track(
+        track.source, track.extra["instrument"], track.extra["tempo"], shape.segment_samples, shape.rate_hz, playing_of(track)
+    )
     return Sound(samples[:, round(start_s * shape.rate_hz) :], shape.rate_hz)
 
 
@@ -103,6 +112,71 @@ def rebuild_bundle(
         )  # fmt: skip
     if not (out / "model").exists():
         train(Catalogue(catalogue), template, out / "model", settings)
+
+
+def open_benchmark() -> tuple[Path, Path]:
+    """The folders of the benchmark's model and catalogue, put together in the cache when first asked for: the model takes its
+    codec and text encoder from the built-in one, the catalogue most of its tracks.
+    """
+    files = [p for p in BENCHMARK_PARTS.rglob("*") if p.is_file() and p.parent != BENCHMARK_PARTS]
+    folder = cache_folder() / f"{BENCHMARK}-{hash_files(files, BENCHMARK_PARTS)}"
+    if not folder.exists():
+        work = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+        shutil.rmtree(work, ignore_errors=True)
+        assemble_benchmark_catalogue(BENCHMARK_PARTS / "planted", work / BENCHMARK)
+        shutil.copytree(MODEL, work / "model", ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
+        shutil.copytree(BENCHMARK_PARTS / "model", work / "model", dirs_exist_ok=True)
+        replace_folder(work, folder)
+    return folder / "model", folder / BENCHMARK
+
+
+def assemble_benchmark_catalogue(planted: Path, path: Path) -> Catalogue:
+    """The benchmark's catalogue, from the built-in one and the catalogue of its planted tracks."""
+    origins = {True: Catalogue(CATALOGUE), False: Catalogue(planted)}
+    place = {kind: {track.track_id: i for i, track in enumerate(c.tracks)} for kind, c in origins.items()}
+    chosen = []
+    for planned in plan_benchmark(origins[True].tracks):
+        builtin = planned.origin is not None
+        origin = planned.origin or planned.track.track_id
+        chosen.append((origins[builtin], place[builtin][origin], planned.track))
+    return copy_tracks(path, chosen, {"source": BUILTIN})
+
+
+def rebuild_benchmark(
+    out: Path, settings: TrainingSettings, train: Callable[..., None], on_progress: Progress | None = None
+) -> None:
+    """Makes the benchmark's parts anew in ``out``: ``planted`` (its planted tracks as a catalogue) and ``model`` (the trained
+    parts of its model).
+
+    Each step is skipped when its result stands in ``out`` already.
+
+    Args:
+        train: ``train(catalogue, template, folder, settings)``.
+    """
+    model = StableAudio(MODEL)
+    shape = model.shape
+    sounds, planted, catalogue, template = out / "sounds", out / "planted", out / "catalogue", out / "untrained"
+    if not planted.exists():
+        sounds.mkdir(parents=True, exist_ok=True)
+        rendered = [p.track for p in plan_benchmark(Catalogue(CATALOGUE).tracks) if p.origin is None]
+        for i, track in enumerate(rendered, start=1):
+            write_sound(sounds / track.file_name, builtin_sound(track, 0.0, shape))
+            if on_progress:
+                on_progress("rendering planted tunes", i, len(rendered))
+        encoder = Encoder(**{**model.encoder(), "model": BUILTIN})
+        build_catalogue(Source(sounds, rendered, []), planted, model, encoder, source_name=BUILTIN)
+    if not catalogue.exists():
+        assemble_benchmark_catalogue(planted, catalogue)
+    if not template.exists():
+        work = template.with_name(template.name + ".partial")
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(MODEL, work, ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
+        torch.manual_seed(settings.seed)
+        write_denoiser(work, shape.latent_channels, benchmark.SIZE)
+        replace_folder(work, template)
+    if not (out / "model").exists():
+        train(Catalogue(catalogue), template, out / "trained", settings)
+        shutil.copytree(out / "trained", out / "model", ignore=shutil.ignore_patterns("vae", "text_encoder", "tokenizer"))
 
 
 def _fit_codec(codec: SpectrogramCodec, paths: list[Path], on_progress: Progress | None) -> None:

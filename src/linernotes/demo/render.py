@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,18 @@ FADE_S = 0.02
 LEAD_S = 0.03  # silence before the first note, so that its attack is inside the first frame
 
 
-def render_track(source: str, instrument: str, tempo: str, n_samples: int, rate_hz: int) -> np.ndarray:
+@dataclass(frozen=True)
+class Playing:
+    """How a tune is played differently from what its text says."""
+
+    transpose: int = 0  # semitones
+    stretch: float = 1.0  # how many times as long
+    performance: int = 0  # a player's own timing, articulation and dynamics, drawn by this seed; 0 = as written
+
+
+def render_track(
+    source: str, instrument: str, tempo: str, n_samples: int, rate_hz: int, playing: Playing | None = None
+) -> np.ndarray:
     """One track as it stands in the catalogue: mono ``[1, n_samples]`` float32, peak ``PEAK``.
 
     Args:
@@ -27,9 +40,29 @@ def render_track(source: str, instrument: str, tempo: str, n_samples: int, rate_
         tempo: a name of ``TEMPOS``.
         n_samples: length; a longer tune is cut with a short fade.
         rate_hz: sampling rate.
+        playing: played as written if None.
     """
     collection, item = source.split("/", 1)
-    return render_notes(read_notes(collection, item), INSTRUMENTS[instrument], TEMPOS[tempo], n_samples, rate_hz)
+    notes, quarters_per_minute = read_notes(collection, item), float(TEMPOS[tempo])
+    if playing:
+        notes = [replace(note, pitch=note.pitch + playing.transpose) for note in notes]
+        quarters_per_minute /= playing.stretch
+        notes = perform(notes, quarters_per_minute, playing.performance) if playing.performance else notes
+    return render_notes(notes, INSTRUMENTS[instrument], quarters_per_minute, n_samples, rate_hz)
+
+
+def perform(notes: Sequence[Note], quarters_per_minute: float, seed: int) -> list[Note]:
+    """Another performance of the same notes: onsets that stray by some 15 ms, shorter notes, loud and soft ones."""
+    draw = random.Random(seed)
+    ticks_per_s = quarters_per_minute / 60 * TICKS_PER_QUARTER
+    played = [
+        replace(
+            note, start=max(0, round(note.start + draw.gauss(0, 0.015) * ticks_per_s)),
+            length=max(1, round(note.length * draw.uniform(0.6, 1.0))), velocity=draw.randint(60, 115),
+        )
+        for note in notes
+    ]  # fmt: skip
+    return sorted(played, key=lambda note: (note.start, note.pitch))
 
 
 def render_notes(notes: Sequence[Note], program: int, quarters_per_minute: float, n_samples: int, rate_hz: int) -> np.ndarray:
@@ -45,7 +78,7 @@ def render_notes(notes: Sequence[Note], program: int, quarters_per_minute: float
     for note in notes:
         start = note.start - first + lead
         if start < horizon:
-            track.notes.append(symusic.Note(start, note.length, note.pitch, 90))
+            track.notes.append(symusic.Note(start, note.length, note.pitch, note.velocity))
     score.tracks.append(track)
     sound = np.asarray(_synthesizer(rate_hz).render(score, stereo=False), dtype=np.float32)[0]
     sound = np.pad(sound[:n_samples], (0, max(0, n_samples - sound.size)))

@@ -60,6 +60,7 @@ class Note:
     start: int
     length: int
     pitch: int
+    velocity: int = 90
 
 
 def corpus_folder() -> Path:

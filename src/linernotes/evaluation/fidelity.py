@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from linernotes.audio import Sound
 from linernotes.catalog.source import Track
-from linernotes.descriptors import chroma, timbre
+from linernotes.descriptors import chroma_correlation, timbre
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 
@@ -31,13 +31,6 @@ class ModelFidelity:
     instrument_after: float  # the same of decoded sounds
     clips: int
     instrument_generated: float  # share of generated clips in which it finds the instrument that the prompt names
-
-
-def chroma_correlation(a: Sound, b: Sound) -> float:
-    """Pearson correlation of two sounds' chroma over all frames and classes."""
-    one, two = chroma(a), chroma(b)
-    frames = min(one.shape[1], two.shape[1])
-    return float(np.corrcoef(one[:, :frames].ravel(), two[:, :frames].ravel())[0, 1])
 
 
 def fit_instrument_classifier(sounds: Sequence[Sound], instruments: Sequence[str]) -> Pipeline:

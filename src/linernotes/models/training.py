@@ -98,7 +98,7 @@ def train(
         for name, parameter in parameters.items():
             parameter.copy_(average[name])
     _write_trained(
-        template, work / "model", model, losses, {"settings": settings.model_dump(), "segments": len(latents_nct), **run}
+        template, work / "model", model, losses, {**run, "segments": len(latents_nct), "settings": settings.model_dump()}
     )
     replace_folder(work / "model", folder)
     shutil.rmtree(work)

@@ -1,0 +1,208 @@
+"""The retrain bank: models trained on random halves of the catalogue and on all of it, and what became of every query.
+
+A bank under construction is a folder (``queries.safetensors``, ``retrains/NAME.safetensors``); a finished one is the single
+file ``bank.safetensors`` in it, numbers and no weights, from which ``evaluate`` works alone.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from linernotes.artefacts import load_tensors, read_json, save_tensors
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.retraining import BankQuery, Retrain, Setting, read_retrain, run_retrains
+from linernotes.methods.contract import Progress
+from linernotes.models.stable_audio import StableAudio
+from linernotes.settings.training import TrainingSettings
+
+BANK = "retrain bank"
+BANK_FILE = "bank.safetensors"
+QUERIES = "clips of a retrain bank"
+AGAIN_EVERY = 4  # a second seed after so many halves: an unfinished bank knows its ceiling early
+LEAST_MODELS = 8  # fewer give no interval worth printing
+FIRST_QUERIES = 24  # clips of a bank for which no prompts were given
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What was measured of M retrains. N: training tracks, S: segments, Q: queries, H: heard queries, K: draws."""
+
+    path: Path
+    header: dict[str, Any]
+    queries: list[BankQuery]
+    names: list[str]
+    kinds: np.ndarray  # of each retrain: full, half, again, group, without
+    seeds: list[int]
+    tracks: list[str]  # the training tracks' ids
+    present_mn: np.ndarray  # bool
+    loss_mqk: np.ndarray  # item loss of each query on each draw
+    change_mqk: np.ndarray  # mean squared change of the prediction against the model the clips are from
+    item_loss_ms: np.ndarray  # loss of every segment of the catalogue, mean over a few draws
+    clip_mhct: np.ndarray  # latents of the heard queries, made again
+    distance_mhd: np.ndarray  # how far they moved (``retraining.DISTANCES``)
+    latents_qct: np.ndarray  # of the queries
+
+    def which(self, kind: str) -> np.ndarray:
+        """The rows of the retrains of one kind."""
+        return np.flatnonzero(self.kinds == kind)
+
+    def pairs(self) -> np.ndarray:
+        """Rows of halves and of the same halves with another seed, ``[pairs, 2]``."""
+        row = {name: i for i, name in enumerate(self.names)}
+        return np.array([(row[n.removesuffix("-again")], i) for n, i in row.items() if n.endswith("-again")]).reshape(-1, 2)
+
+    def rows(self, split: str | None = None) -> list[int]:
+        """The queries that may be used for ``split``; all if None."""
+        return [i for i, query in enumerate(self.queries) if split in (None, query.split)]
+
+    def require(self, model_hash: str, catalogue_hash: str) -> None:
+        """Refuses to be used with another model or catalogue."""
+        for name, here in (("model", model_hash), ("catalogue", catalogue_hash)):
+            if self.header[name] != here:
+                raise LinernotesError(
+                    f"{self.path} is the bank of another {name} ({self.header[name]}, not {here}): "
+                    f"give that one, or build a bank with 'linernotes bank build'"
+                )
+
+
+def plan_retrains(n_training: int, halves: int, again: int, full: int, seed: int) -> list[Retrain]:
+    """Full-data seeds first, then random halves of the training tracks, and some of the halves once more with another seed.
+
+    The first seed of a bank is not its model's: a full retrain is another run of the same recipe.
+    """
+    everything = np.ones(n_training, dtype=bool)
+    retrains = [Retrain(f"full-{i}", "full", everything, seed + 1 + i) for i in range(full)]
+    repeats: list[Retrain] = []
+    for i in range(halves):
+        present = np.zeros(n_training, dtype=bool)
+        present[np.random.default_rng([seed, i]).permutation(n_training)[: n_training // 2]] = True
+        retrains.append(Retrain(f"half-{i:03d}", "half", present, seed + 1000 + i))
+        if i < again:
+            repeats.append(Retrain(f"half-{i:03d}-again", "again", present, seed + 2000 + i))
+        if repeats and (i + 1) % AGAIN_EVERY == 0:
+            retrains.append(repeats.pop(0))
+    return retrains + repeats
+
+
+def prepare_setting(
+    model: Path, catalogue: Path, queries: Sequence[BankQuery], draws: int, seed: int, folder: Path,
+    on_progress: Progress | None = None,
+) -> Setting:  # fmt: skip
+    """What all retrains of a bank share; generates its clips, or reads them back from ``folder``.
+
+    Raises:
+        LinernotesError: the model does not say how it was trained, or the folder holds clips of another bank.
+    """
+    told = read_json(model / "training.json", "a model that linernotes trained").get("settings")
+    if not isinstance(told, dict):
+        raise LinernotesError(f"{model / 'training.json'} does not say how the model was trained: train it anew")
+    opened = Catalogue(catalogue)
+    loaded = StableAudio(model)
+    opened.require(loaded.codec_hash, loaded.text_hash, loaded.shape.frames, loaded.name)
+    path = folder / "queries.safetensors"
+    header = {"model": loaded.weights_hash, "queries": [query.__dict__ for query in queries]}
+    if not path.exists():
+        clips = []
+        for i, query in enumerate(queries, start=1):
+            clips.append(loaded.sample(query.prompt, query.seconds, query.seed)[0].cpu())
+            if on_progress:
+                on_progress("generating the clips", i, len(queries))
+        save_tensors(path, {"latents_qct": torch.stack(clips)}, QUERIES, header)
+    latents = load_tensors(path, QUERIES, header)[0]["latents_qct"].numpy()
+    return Setting(model, catalogue, TrainingSettings(**told), list(queries), latents, draws, seed)
+
+
+def build_bank(setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None) -> Bank:
+    """Runs all retrains and writes ``folder/bank.safetensors``. A killed build goes on and ends in the same bytes."""
+    run_retrains(setting, retrains, folder / "retrains", on_progress)
+    return pack_bank(setting, retrains, folder / BANK_FILE, folder / "retrains")
+
+
+def pack_bank(setting: Setting, retrains: Sequence[Retrain], path: Path, folder: Path) -> Bank:
+    """Puts finished retrains together in one file."""
+    header = setting.header()
+    measured = [read_retrain(folder, retrain, header) for retrain in retrains]
+    names = {
+        "present_n": "present_mn", "loss_qk": "loss_mqk", "change_qk": "change_mqk", "item_loss_n": "item_loss_ms",
+        "clip_hct": "clip_mhct", "distance_hd": "distance_mhd",
+    }  # fmt: skip
+    tensors = {many: torch.stack([one[name] for one in measured]) for name, many in names.items()}
+    tensors["latents_qct"] = torch.from_numpy(setting.latents_qct)
+    tracks = [track.track_id for track in Catalogue(setting.catalogue).tracks if track.split == "train"]
+    listed = [{"name": r.name, "kind": r.kind, "seed": r.seed} for r in retrains]
+    axes = "retrains m, training tracks n, segments s, queries q, draws k, heard queries h, channels c, frames t, distances d"
+    save_tensors(path, tensors, BANK, {**header, "retrains": listed, "tracks": tracks, "axes": axes})
+    return read_bank(path)
+
+
+def read_bank(path: Path) -> Bank:
+    """Reads a finished bank, by its file or its folder.
+
+    Raises:
+        LinernotesError: none there, damaged or unfinished.
+    """
+    file = path / BANK_FILE if path.is_dir() else path
+    if not file.exists():
+        raise LinernotesError(f"there is no finished bank at {path}: build one with 'linernotes bank build -o {path}'")
+    tensors, header = load_tensors(file, BANK)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    retrains = header["retrains"]
+    return Bank(
+        path=file, header=header, queries=[BankQuery(**query) for query in header["queries"]],
+        names=[r["name"] for r in retrains], kinds=np.array([r["kind"] for r in retrains]),
+        seeds=[r["seed"] for r in retrains], tracks=header["tracks"],
+        **{**arrays, "clip_mhct": arrays["clip_mhct"].astype(np.float32)},
+    )  # fmt: skip
+
+
+def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
+    """The clips of a bank from a CSV file with a column ``prompt`` and, if wanted, ``name``, ``kind``, ``split`` (tuning or
+    reporting), ``seed``, ``heard``.
+
+    Raises:
+        LinernotesError: the file cannot be read, or a row has no prompt or an impossible value.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LinernotesError(f"{path} cannot be read ({error}): give a CSV file with a column 'prompt'") from None
+    queries = []
+    for i, row in enumerate(rows):
+        prompt, split = (row.get("prompt") or "").strip(), (row.get("split") or "reporting").strip()
+        if not prompt or split not in ("tuning", "reporting"):
+            what = "has no prompt" if not prompt else f"has split {split!r}"
+            raise LinernotesError(f"row {i + 1} of {path} {what}: give a prompt, and 'tuning' or 'reporting' as its split")
+        own = (row.get("seed") or "").strip()
+        if own and not own.isdigit():
+            raise LinernotesError(f"row {i + 1} of {path} has seed {own!r}: give a whole number")
+        heard = (row.get("heard") or "").strip().lower() in ("1", "true", "yes")
+        name = (row.get("name") or "").strip() or f"clip-{i:02d}"
+        kind = (row.get("kind") or "").strip() or "prompt"
+        queries.append(BankQuery(name, prompt, seconds, int(own) if own else seed + i, kind, split, heard))
+    if not queries:
+        raise LinernotesError(f"{path} holds no prompts: give a CSV file with a column 'prompt' and a row for every clip")
+    if len({query.name for query in queries}) < len(queries):
+        raise LinernotesError(f"two clips in {path} have the same name: give each its own")
+    return queries
+
+
+def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list[BankQuery]:
+    """Clips for a bank without prompts of its own: captions drawn from the training tracks; two of five for tuning."""
+    captions = sorted({track.caption for track in catalogue.tracks if track.split == "train" and track.caption})
+    if not captions:
+        raise UsageError(f"{catalogue.path} has no captions to generate clips from: give a file of prompts with --prompts")
+    drawn = np.random.default_rng(seed).permutation(len(captions))[:FIRST_QUERIES]
+    split = lambda i: "tuning" if i % 5 < 2 else "reporting"  # noqa: E731
+    return [
+        BankQuery(f"caption-{i:02d}", captions[c], seconds, seed + i, "caption", split(i), i % 5 == 2)
+        for i, c in enumerate(drawn)
+    ]
