@@ -14,7 +14,7 @@ import linernotes
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import UsageError
 from linernotes.evaluation.agreement import concentration, hub_share, measure_agreement, overlap, rank_biased_overlap
-from linernotes.evaluation.cost import work_of
+from linernotes.evaluation.cost.planning import work_of
 from linernotes.evaluation.search import Metric, read_grid, search
 from linernotes.evaluation.self_influence import segment_query
 from linernotes.methods.contract import Prepared

@@ -16,7 +16,7 @@ from linernotes.demo.bundle import builtin_sound
 from linernotes.demo.recipe import INSTRUMENTS, group_works
 from linernotes.demo.render import PEAK, render_notes, render_track
 from linernotes.demo.tunes import Note, read_notes
-from linernotes.evaluation.fidelity import chroma, chroma_correlation
+from linernotes.descriptors import chroma, chroma_correlation
 from linernotes.models.stable_audio import StableAudio
 
 TUNE = [60, 62, 64, 65, 67, 65, 64, 62, 60, 67, 72, 67, 64, 60, 62, 59, 60]

@@ -12,12 +12,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -69,6 +71,15 @@ def read_json(path: Path, what: str) -> Any:
         raise LinernotesError(f"{path} is missing, so {path.parent} is not {what}: check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise LinernotesError(f"{path} is damaged ({error}): make {what} anew") from None
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> None:
+    """A table, whole or not at all, one row a mapping; ``about`` goes into its metadata."""
+    table = pa.Table.from_pylist([dict(row) for row in rows])
+    with replacing(path) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata({"schema": str(SCHEMA_VERSION), "linernotes": __version__, **about}), temporary
+        )
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, header: Mapping[str, Any]) -> None:

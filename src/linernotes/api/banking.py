@@ -1,17 +1,49 @@
-"""Retrain banks: build one."""
+"""Retrain banks, and what they say of methods: build, LDS, leave-k-out, planted relations, groups, hubs, repeatability."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from linernotes.api.building import Progress, catalogue_folder, model_folder
+import numpy as np
+
+from linernotes.api.building import Progress, catalogue_folder, model_folder, prepared_for
+from linernotes.attribution.prepare import cache_folder
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import plan_benchmark, plan_queries
-from linernotes.demo.bundle import BENCHMARK, CATALOGUE
-from linernotes.evaluation.bank import Bank, captions_as_queries, plan_retrains, prepare_setting, read_prompts
-from linernotes.evaluation.bank import build_bank as build
-from linernotes.evaluation.retraining import BankQuery
+from linernotes.demo.bundle import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
+from linernotes.errors import UsageError
+from linernotes.evaluation.bank.retraining import BankQuery, Setting
+from linernotes.evaluation.bank.scores import (
+    SOURCE_DRAWS,
+    Scored,
+    Source,
+    bank_queries,
+    of_training_tracks,
+    read_scores,
+    related_sources,
+    scores_of,
+    source_queries,
+)
+from linernotes.evaluation.bank.store import (
+    Bank,
+    captions_as_queries,
+    plan_retrains,
+    prepare_setting,
+    read_bank,
+    read_prompts,
+    recipe_of,
+)
+from linernotes.evaluation.bank.store import build_bank as build
+from linernotes.evaluation.lds import LdsTable, Output, measure_lds
+from linernotes.evaluation.planted import PlantedTable, measure_planted
+from linernotes.methods.contract import Prepared
 from linernotes.models.stable_audio import StableAudio
+from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
+from linernotes.settings.reading import settings_where_they_fit
 
 
 def build_bank(
@@ -47,3 +79,103 @@ def build_bank(
     setting = prepare_setting(model_path, catalogue_path, queries, draws, seed, Path(out), on_progress)
     n_training = sum(track.split == "train" for track in opened.tracks)
     return build(setting, plan_retrains(n_training, halves, again, full, seed), Path(out), on_progress)
+
+
+@dataclass(frozen=True)
+class OpenedBank:
+    """A bank with the model and catalogue it belongs to, and where scores of its queries are kept."""
+
+    bank: Bank
+    prepared: Prepared
+    kept: tuple[Path, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)  # scores from elsewhere, by the name they go under
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        return related_sources(self.prepared.catalogue)
+
+    def clip_scores(self, method: str, settings: MethodSettings) -> Scored:
+        """A method's scores of the bank's clips, over all tracks."""
+        names = [query.name for query in self.bank.queries]
+        return self._scores(names, lambda: bank_queries(self.bank, self.prepared), method, settings)
+
+    def source_scores(self, method: str, settings: MethodSettings) -> Scored:
+        """A method's scores of the catalogue's planted sources; on fewer draws."""
+        fewer = settings.model_copy(update={"draws": SOURCE_DRAWS}) if hasattr(settings, "draws") else settings
+        catalogue = self.prepared.catalogue
+        names = [f"source {catalogue.tracks[source.track].track_id}" for source in self.sources]
+        return self._scores(names, lambda: source_queries(catalogue, self.sources), method, fewer)
+
+    def training_scores(self, methods: Mapping[str, MethodSettings]) -> dict[str, np.ndarray]:
+        """``scores_qn`` of the bank's clips over its training tracks, by method; then those from elsewhere."""
+        found = {
+            name: of_training_tracks(self.clip_scores(name, s).scores_qt, self.bank, self.prepared.catalogue)
+            for name, s in methods.items()
+        }
+        return found | {name: read_scores(path, self.bank) for name, path in self.files.items()}
+
+    def _scores(self, names: list[str], queries: Any, method: str, settings: MethodSettings) -> Scored:
+        report = self.prepared.on_progress
+        if report:
+            report(f"scores ({method})", 0, 1)
+        found = scores_of(names, queries, self.prepared, self.bank, method, settings, self.kept)
+        if report:
+            report("scores", 1, 1)
+        return found
+
+    def setting(self) -> Setting:
+        """What further retrains of this bank's model share with its own."""
+        model, header, bank = self.prepared.model_folder, self.bank.header, self.bank
+        assert model is not None
+        return Setting(
+            model, self.prepared.catalogue.path, recipe_of(model), bank.queries, bank.latents_qct, header["draws"],
+            header["noise_seed"],
+        )  # fmt: skip
+
+
+def open_bank(
+    bank: str | Path = BENCHMARK,
+    model: str | Path = BENCHMARK,
+    catalogue: str | Path = BENCHMARK,
+    scores: Mapping[str, str | Path] | None = None,
+    on_progress: Progress | None = None,
+) -> OpenedBank:
+    """A finished bank with its model and catalogue.
+
+    Args:
+        bank: its folder or file, or ``benchmark``.
+        scores: Parquet files with scores from elsewhere, by the name to show them under.
+
+    Raises:
+        LinernotesError: no finished bank there, or one of another model or catalogue.
+    """
+    read = read_bank(BENCHMARK_PARTS if str(bank) == BENCHMARK else Path(bank))
+    prepared = prepared_for(model, catalogue, None, on_progress)
+    read.require(prepared.model.weights_hash, prepared.catalogue.hash)
+    kept = (read.path.parent / "scores", cache_folder() / "bank-scores")
+    return OpenedBank(read, prepared, kept, {name: Path(path) for name, path in (scores or {}).items()})
+
+
+def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, MethodSettings]:
+    """Methods with their settings; all that can run if None."""
+    names = list(methods) if methods is not None else [m for m in METHOD_SETTINGS if m != "clap" or settings.get("clap")]
+    if not names:
+        raise UsageError("no method was named: leave out --methods for all of them")
+    return settings_where_they_fit(names, settings)
+
+
+def evaluate_lds(
+    opened: OpenedBank, methods: Sequence[str] | None = None, split: str = "reporting", output: Output = "loss", **settings: Any
+) -> LdsTable:
+    """How well each method's scores predict what retraining on known subsets does to the bank's clips."""
+    return measure_lds(opened.bank, opened.training_scores(chosen_methods(methods, settings)), split, output)
+
+
+def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> PlantedTable:
+    """Which of the catalogue's known relations the model learned from, and which of them each method sees."""
+    chosen = chosen_methods(methods, settings)
+    if not opened.sources:
+        raise UsageError(f"{opened.prepared.catalogue.path} has no planted tracks: give columns 'relation' and 'related_to'")
+    of_sources = {name: opened.source_scores(name, s).scores_qt for name, s in chosen.items()}
+    of_clips = {name: opened.clip_scores(name, s).scores_qt for name, s in chosen.items()}
+    return measure_planted(opened.bank, opened.prepared.catalogue, opened.sources, of_sources, of_clips)

@@ -18,10 +18,10 @@ from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import attribute_clips, finished
 from linernotes.demo.bundle import BUILTIN, builtin_sound, render_catalogue
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation import bench as benches
 from linernotes.evaluation.agreement import Agreement, measure_agreement
-from linernotes.evaluation.cost import Plan
-from linernotes.evaluation.cost import plan as plan_method
+from linernotes.evaluation.cost import bench as benches
+from linernotes.evaluation.cost.planning import Plan
+from linernotes.evaluation.cost.planning import plan as plan_method
 from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
 from linernotes.evaluation.search import Search, read_grid, search, self_influence_metric
 from linernotes.evaluation.self_influence import SelfRank, segment_query

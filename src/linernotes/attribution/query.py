@@ -102,6 +102,12 @@ def query_from_latents(
     return Query(name, latents_ct, prompt, text_ld, seconds, heard)
 
 
+def clip_query(name: str, latents_ct: Tensor, prompt: str, seconds: float, model: GenerativeModel) -> Query:
+    """A generated clip as a query, from its latents alone."""
+    samples = model.decode(latents_ct[None])[0].cpu().numpy()[:, : round(seconds * model.shape.rate_hz)]
+    return _query(name, latents_ct, prompt, seconds, samples, model)
+
+
 def _from_sound(path: Path, sound: Sound, model: GenerativeModel, prompt: str) -> Clip:
     shape = model.shape
     samples = sound.converted(shape.rate_hz, shape.channels).samples

@@ -115,7 +115,7 @@ def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
         "rare": [t.caption for t in tracks if t.extra.get("relation") == "rare"],
         "duplicated": sorted({t.caption for t in tracks if t.extra.get("relation") == "duplicate"}),
     }
-    queries = []
+    queries: list[PlannedQuery] = []
     for kind, count in QUERIES.items():
         prompts = draw.sample(pools[kind], count)
         tuning = round(TUNING_SHARE * count)
@@ -154,7 +154,9 @@ def _plant(source: Track, relation: str, number: int, draw: random.Random) -> Pl
 
 
 def _related(track: Track, relation: str, other: Track, split: str = "train") -> Track:
-    return replace(_marked(track, relation), split=split, extra={**_marked(track, relation).extra, "related_to": other.track_id})
+    return replace(
+        _marked(track, relation), split=split, extra={**_marked(track, relation).extra, "related_to": other.track_id}
+    )
 
 
 def _marked(track: Track, relation: str) -> Track:

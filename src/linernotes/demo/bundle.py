@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from linernotes.artefacts import hash_files, replace_folder
+from linernotes.attribution.prepare import cache_folder
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import Source, Track, read_source
 from linernotes.catalog.store import Catalogue, Encoder, copy_tracks
-from linernotes.attribution.prepare import cache_folder
 from linernotes.demo import benchmark
 from linernotes.demo.benchmark import plan_benchmark, playing_of
 from linernotes.demo.recipe import plan_catalogue

@@ -18,10 +18,8 @@ from typing import Any
 
 import numpy as np
 import optuna
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from linernotes.artefacts import hash_json, replacing
+from linernotes.artefacts import hash_json, replacing, write_parquet
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.self_influence import choose_segments, segment_query
 from linernotes.methods.all import score
@@ -210,11 +208,7 @@ def _sorted(done: list[optuna.trial.FrozenTrial], direction: str) -> list[Trial]
 
 def _write(found: Search, fixed: Mapping[str, Any], kind: type[MethodSettings], folder: Path) -> None:
     rows = [{**t.chosen, **t.values, "seconds": t.seconds, "failed": t.failed, "trial": t.number} for t in found.trials]
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(
-        {"method": found.method, "metric": found.metric, "unit": found.unit}
-    )
-    with replacing(folder / "trials.parquet") as temporary:
-        pq.write_table(table, temporary)
+    write_parquet(folder / "trials.parquet", rows, {"method": found.method, "metric": found.metric, "unit": found.unit})
     if found.trials and found.trials[0].values:
         best = checked(kind, {**fixed, **found.trials[0].chosen})
         write_settings(folder / "best.toml", found.method, best.model_dump())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from linernotes.artefacts import replacing
 from linernotes.attribution.result import TrackScore
 from linernotes.audio import Sound
 from linernotes.evaluation.agreement import Agreement
-from linernotes.report.pictures import INK, player_source
+from linernotes.report.pictures import INK, drawn, player_source
 from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.version import __version__
 
@@ -68,9 +66,8 @@ def write_comparison(
 def matrix_svg(value: np.ndarray, names: Sequence[str]) -> str:
     """A square matrix of numbers from -1 to 1 as a picture, with the numbers in it."""
     size = 1.6 + 0.42 * len(names)
-    with rc_context({"svg.hashsalt": "linernotes", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 8}):
-        figure = Figure(figsize=(size, size), layout="constrained")
-        axes = figure.add_subplot()
+
+    def draw(axes: Axes) -> None:
         axes.imshow(value, vmin=-1, vmax=1, cmap="RdBu_r")
         axes.set_xticks(range(len(names)), names, rotation=60, ha="left", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
@@ -82,7 +79,5 @@ def matrix_svg(value: np.ndarray, names: Sequence[str]) -> str:
                 shade = "white" if abs(value[row, column]) > 0.6 else INK
                 text = f"{value[row, column]:.2f}".replace("0.", ".").replace("1.00", "1")
                 axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=6.5)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
+
+    return drawn(size, size, draw, font_size=8)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import soundfile
 from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.signal import ShortTimeFFT
@@ -64,23 +66,28 @@ def evidence_svg(change_t: np.ndarray, highest: float) -> str:
     )
 
 
+def drawn(width: float, height: float, draw: Callable[[Axes], None], font_size: float = 9) -> str:
+    """What ``draw`` puts on axes, as SVG; the same input gives the same bytes. Sizes in inches."""
+    style: dict[str, Any] = {"svg.hashsalt": "linernotes", "svg.fonttype": "none", "font.family": "sans-serif"}
+    with rc_context({**style, "font.size": font_size}):  # type: ignore[arg-type]
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
+
+
 def scores_svg(training: Sequence[float], decoys: Sequence[float]) -> str:
     """Scores of all tracks from first to last, training tracks and decoys apart."""
-    with rc_context({"svg.hashsalt": "linernotes", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}):
-        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
-        axes = figure.add_subplot()
-        top = max([*training, *decoys, 1e-12])
-        edges = np.linspace(min([*training, *decoys, 0.0]), top, 60)
-        axes.hist(training, bins=list(edges), color=FAINT, label=f"{len(training)} training tracks")
+    top = max([*training, *decoys, 1e-12])
+    edges = list(np.linspace(min([*training, *decoys, 0.0]), top, 60))
+
+    def draw(axes: Axes) -> None:
+        axes.hist(training, bins=edges, color=FAINT, label=f"{len(training)} training tracks")
         if decoys:
-            axes.hist(
-                decoys,
-                bins=list(edges),
-                histtype="step",
-                color=DECOY,
-                linewidth=1.4,
-                label=f"{len(decoys)} decoys, never trained on",
-            )
+            label = f"{len(decoys)} decoys, never trained on"
+            axes.hist(decoys, bins=edges, histtype="step", color=DECOY, linewidth=1.4, label=label)
         for score in sorted(training, reverse=True)[:10]:
             axes.axvline(score, ymax=0.12, color=ACCENT, linewidth=1.6)
         axes.plot([], [], color=ACCENT, label="the ten first training tracks")
@@ -89,10 +96,8 @@ def scores_svg(training: Sequence[float], decoys: Sequence[float]) -> str:
         axes.set_ylabel("tracks")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
+
+    return drawn(7.2, 2.6, draw)
 
 
 def _data_url(kind: str, content: bytes) -> str:

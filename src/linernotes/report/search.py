@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps, rc_context
-from matplotlib.figure import Figure
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 
 from linernotes.artefacts import replacing
 from linernotes.evaluation.search import Search
+from linernotes.report.pictures import drawn
 
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85}
 
@@ -18,9 +19,8 @@ def write_search(path: Path, found: Search) -> None:
     """Writes an SVG. Settings stand in the grid's order of values, the metric on the last axis with the best on top."""
     done = [trial for trial in found.trials if trial.values]
     names = list(found.grid)
-    with rc_context({"svg.hashsalt": "linernotes", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}):
-        figure = Figure(figsize=(2.2 + 1.9 * len(names), 4.2), layout="constrained")
-        axes = figure.add_subplot()
+
+    def draw(axes: Axes) -> None:
         axes.set_ylim(-0.08, 1.1)
         axes.set_xlim(-0.2, len(names) + 0.5)
         axes.axis("off")
@@ -43,8 +43,9 @@ def write_search(path: Path, found: Search) -> None:
                 axes.plot(range(len(names) + 1), [*line, y], color=colormaps["viridis_r"](float(y)), linewidth=1.2, alpha=0.75)
             for y, value in {round(float(y), 1): value for y, value in zip(top, measured, strict=True)}.items():
                 axes.text(len(names) + 0.04, y, f"{value:.3g}", va="center", fontsize=8)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+    with replacing(path) as temporary:
+        temporary.write_text(drawn(2.2 + 1.9 * len(names), 4.2, draw), encoding="utf-8")
 
 
 def _heights(found: Search, name: str) -> dict[object, float]:

@@ -16,7 +16,7 @@ import torch
 
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
-from linernotes.evaluation.cost import Plan
+from linernotes.evaluation.cost.planning import Plan
 from linernotes.losses import DEFAULT_BATCH, item_losses
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import DiffusionModel

@@ -49,7 +49,7 @@ class Retrain:
 
 @dataclass(frozen=True)
 class BankQuery:
-    """One clip of a bank. ``kind`` is a stratum; ``split`` what it may be used for; ``heard`` = every retrain makes it again."""
+    """One clip of a bank. ``kind`` is a stratum, ``split`` what it may be used for; ``heard``: every retrain makes it again."""
 
     name: str
     prompt: str
@@ -248,4 +248,3 @@ def read_retrain(folder: Path, retrain: Retrain, header: dict[str, Any]) -> dict
     """
     expected = {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed}
     return load_tensors(folder / f"{retrain.name}.safetensors", RETRAIN, expected)[0]
-

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from linernotes.curvature.per_item import linear_layers
-from linernotes.evaluation.units import seconds_of_units
+from linernotes.evaluation.cost.units import seconds_of_units
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.mucs import ascend
 from linernotes.models.training import read_checkpoints

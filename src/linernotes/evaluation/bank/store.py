@@ -7,7 +7,7 @@ file ``bank.safetensors`` in it, numbers and no weights, from which ``evaluate``
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from linernotes.artefacts import load_tensors, read_json, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.retraining import BankQuery, Retrain, Setting, read_retrain, run_retrains
+from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, read_retrain, run_retrains
 from linernotes.methods.contract import Progress
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
@@ -92,6 +92,18 @@ def plan_retrains(n_training: int, halves: int, again: int, full: int, seed: int
     return retrains + repeats
 
 
+def recipe_of(model: Path) -> TrainingSettings:
+    """How a model was trained.
+
+    Raises:
+        LinernotesError: it does not say.
+    """
+    told = read_json(model / "training.json", "a model that linernotes trained").get("settings")
+    if not isinstance(told, dict):
+        raise LinernotesError(f"{model / 'training.json'} does not say how the model was trained: train it anew")
+    return TrainingSettings(**told)
+
+
 def prepare_setting(
     model: Path, catalogue: Path, queries: Sequence[BankQuery], draws: int, seed: int, folder: Path,
     on_progress: Progress | None = None,
@@ -101,9 +113,7 @@ def prepare_setting(
     Raises:
         LinernotesError: the model does not say how it was trained, or the folder holds clips of another bank.
     """
-    told = read_json(model / "training.json", "a model that linernotes trained").get("settings")
-    if not isinstance(told, dict):
-        raise LinernotesError(f"{model / 'training.json'} does not say how the model was trained: train it anew")
+    training = recipe_of(model)
     opened = Catalogue(catalogue)
     loaded = StableAudio(model)
     opened.require(loaded.codec_hash, loaded.text_hash, loaded.shape.frames, loaded.name)
@@ -117,7 +127,7 @@ def prepare_setting(
                 on_progress("generating the clips", i, len(queries))
         save_tensors(path, {"latents_qct": torch.stack(clips)}, QUERIES, header)
     latents = load_tensors(path, QUERIES, header)[0]["latents_qct"].numpy()
-    return Setting(model, catalogue, TrainingSettings(**told), list(queries), latents, draws, seed)
+    return Setting(model, catalogue, training, list(queries), latents, draws, seed)
 
 
 def build_bank(setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None) -> Bank:
@@ -126,8 +136,14 @@ def build_bank(setting: Setting, retrains: Sequence[Retrain], folder: Path, on_p
     return pack_bank(setting, retrains, folder / BANK_FILE, folder / "retrains")
 
 
-def pack_bank(setting: Setting, retrains: Sequence[Retrain], path: Path, folder: Path) -> Bank:
-    """Puts finished retrains together in one file."""
+def pack_bank(
+    setting: Setting, retrains: Sequence[Retrain], path: Path, folder: Path, more: Mapping[str, Any] | None = None
+) -> Bank:
+    """Puts finished retrains together in one file.
+
+    Args:
+        more: what else its header says. A file that has more to say is no bank for listening: the clips are left out.
+    """
     header = setting.header()
     measured = [read_retrain(folder, retrain, header) for retrain in retrains]
     names = {
@@ -136,10 +152,12 @@ def pack_bank(setting: Setting, retrains: Sequence[Retrain], path: Path, folder:
     }  # fmt: skip
     tensors = {many: torch.stack([one[name] for one in measured]) for name, many in names.items()}
     tensors["latents_qct"] = torch.from_numpy(setting.latents_qct)
+    if more is not None:
+        tensors["clip_mhct"] = tensors["clip_mhct"][:, :0]
     tracks = [track.track_id for track in Catalogue(setting.catalogue).tracks if track.split == "train"]
     listed = [{"name": r.name, "kind": r.kind, "seed": r.seed} for r in retrains]
     axes = "retrains m, training tracks n, segments s, queries q, draws k, heard queries h, channels c, frames t, distances d"
-    save_tensors(path, tensors, BANK, {**header, "retrains": listed, "tracks": tracks, "axes": axes})
+    save_tensors(path, tensors, BANK, {**header, "retrains": listed, "tracks": tracks, "axes": axes, **(more or {})})
     return read_bank(path)
 
 
@@ -201,8 +219,9 @@ def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list
     if not captions:
         raise UsageError(f"{catalogue.path} has no captions to generate clips from: give a file of prompts with --prompts")
     drawn = np.random.default_rng(seed).permutation(len(captions))[:FIRST_QUERIES]
-    split = lambda i: "tuning" if i % 5 < 2 else "reporting"  # noqa: E731
     return [
-        BankQuery(f"caption-{i:02d}", captions[c], seconds, seed + i, "caption", split(i), i % 5 == 2)
+        BankQuery(
+            f"caption-{i:02d}", captions[c], seconds, seed + i, "caption", "tuning" if i % 5 < 2 else "reporting", i % 5 == 2
+        )
         for i, c in enumerate(drawn)
     ]

@@ -1,0 +1,145 @@
+"""Scores of a bank's clips, or of its catalogue's planted tracks, by a method: kept as files, computed when there are none."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from linernotes.artefacts import hash_json, load_tensors, save_tensors
+from linernotes.attribution.query import clip_query
+from linernotes.attribution.result import gather_tracks
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
+from linernotes.evaluation.bank.store import Bank
+from linernotes.evaluation.self_influence import segment_query
+from linernotes.methods.all import score
+from linernotes.methods.contract import Prepared, Query
+from linernotes.settings.methods import MethodSettings
+
+SCORES = "scores of a bank's queries"
+SOURCE_DRAWS = 4  # planted sources are many, and it is only their first places that count
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A method's scores of some queries."""
+
+    method: str
+    settings: dict[str, Any]
+    scores_qt: np.ndarray  # [queries, all tracks of the catalogue]
+    seconds: float  # for all queries together, what is computed once per model included
+
+
+@dataclass(frozen=True)
+class Source:
+    """A track that is known to be related to others: where it stands, how, and where they stand among the tracks."""
+
+    track: int
+    relation: str
+    relatives: tuple[int, ...]
+
+
+def bank_queries(bank: Bank, prepared: Prepared) -> list[Query]:
+    """The bank's clips, ready to be attributed."""
+    return [
+        clip_query(query.name, torch.from_numpy(latents_ct), query.prompt, query.seconds, prepared.model)
+        for query, latents_ct in zip(bank.queries, bank.latents_qct, strict=True)
+    ]
+
+
+def related_sources(catalogue: Catalogue) -> list[Source]:
+    """Tracks whose relatives are known from the metadata columns ``relation`` and ``related_to``: decoys with a relative that
+    was trained on, and training tracks that stand twice.
+    """
+    place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
+    sources = []
+    for i, track in enumerate(catalogue.tracks):
+        relation, other = track.extra.get("relation"), place.get(track.extra.get("related_to", ""))
+        if not relation or other is None:
+            continue
+        if track.split == "decoy" and catalogue.tracks[other].split == "train":
+            sources.append(Source(i, relation, (other,)))
+        elif relation == "duplicate" and track.split == "train" and i < other:
+            sources.append(Source(i, relation, (i, other)))
+    return sources
+
+
+def source_queries(catalogue: Catalogue, sources: Sequence[Source]) -> list[Query]:
+    """The first segment of each source, as a query."""
+    return [segment_query(catalogue, int(np.flatnonzero(catalogue.track_n == source.track)[0])) for source in sources]
+
+
+def scores_of(
+    names: Sequence[str], queries: Callable[[], list[Query]], prepared: Prepared, bank: Bank, method: str,
+    settings: MethodSettings, kept: Sequence[Path],
+) -> Scored:  # fmt: skip
+    """Scores of queries, read from the first of the ``kept`` folders that has them, or computed and put in the last one.
+
+    Args:
+        names: of the queries; ``queries`` is only called when scores must be computed.
+
+    Raises:
+        LinernotesError: a file there is damaged, or of another model or catalogue.
+    """
+    header = {
+        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "method": method,
+        "settings": settings.model_dump(), "queries": list(names), "clips": bank.header["clips"],
+    }  # fmt: skip
+    name = f"{method}-{hash_json(header)[:8]}.safetensors"
+    for folder in kept:
+        if (folder / name).exists():
+            tensors, found = load_tensors(folder / name, SCORES, header)
+            return Scored(method, settings.model_dump(), tensors["scores_qt"].numpy(), found["seconds"])
+    work = kept[-1] / f".{name}.partial"
+    made = queries()
+    start = time.perf_counter()
+    scores_qn = score(method, prepared, made, settings, work).scores_qn
+    seconds = round(time.perf_counter() - start, 1)
+    catalogue = prepared.catalogue
+    scores_qt = np.stack([gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather) for s in scores_qn])
+    kept_as = {"scores_qt": torch.from_numpy(scores_qt.astype(np.float32))}
+    save_tensors(kept[-1] / name, kept_as, SCORES, {**header, "seconds": seconds, "axes": "queries, tracks"})
+    shutil.rmtree(work, ignore_errors=True)
+    return Scored(method, settings.model_dump(), scores_qt.astype(np.float32), seconds)
+
+
+def of_training_tracks(scores_qt: np.ndarray, bank: Bank, catalogue: Catalogue) -> np.ndarray:
+    """The columns of the bank's training tracks, in the bank's order."""
+    place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
+    return scores_qt[:, [place[name] for name in bank.tracks]]
+
+
+def read_scores(path: Path, bank: Bank) -> np.ndarray:
+    """Scores from elsewhere, ``[queries, training tracks]``: a Parquet file with columns ``query``, ``track_id``, ``score``.
+
+    Raises:
+        LinernotesError: the file cannot be read, names a query the bank has not, or leaves tracks or queries without scores.
+    """
+    try:
+        table = pq.read_table(path, columns=["query", "track_id", "score"])
+    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise LinernotesError(
+            f"{path} is no table of scores ({str(error).splitlines()[0]}): give Parquet with columns query, track_id, score"
+        ) from None
+    queries = {query.name: i for i, query in enumerate(bank.queries)}
+    tracks = {name: i for i, name in enumerate(bank.tracks)}
+    scores_qn = np.full((len(queries), len(tracks)), np.nan)
+    for query, track, value in zip(*(table[name].to_pylist() for name in ("query", "track_id", "score")), strict=True):
+        if query not in queries:
+            raise LinernotesError(f"query {query!r} in {path} is not in the bank: its queries are {', '.join(queries)}")
+        if track in tracks:
+            scores_qn[queries[query], tracks[track]] = value
+    missing = int((~np.isfinite(scores_qn)).sum(axis=1).max())
+    if missing:
+        worst = bank.queries[int((~np.isfinite(scores_qn)).sum(axis=1).argmax())].name
+        raise LinernotesError(f"{path} has no finite score of {missing} training tracks for {worst}: score all of them")
+    return scores_qn

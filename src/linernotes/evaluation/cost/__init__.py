@@ -1,0 +1,1 @@
+"""What attribution costs: said beforehand, and measured."""

@@ -1,0 +1,72 @@
+"""Bootstrap intervals over queries and retrained models at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def interval(value: float, resampled: np.ndarray) -> Interval:
+    """The percentile interval of a bootstrap."""
+    edge = (1 - LEVEL) / 2
+    low, high = np.nanquantile(resampled, [edge, 1 - edge])
+    return Interval(float(value), float(low), float(high))
+
+
+def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
+    """Mean of some values, resampled."""
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    return interval(float(values.mean()), values[drawn].mean(axis=1))
+
+
+def bootstrap_correlations(
+    pairs: list[tuple[np.ndarray, np.ndarray]], seed: int = 0, then: Callable[[np.ndarray], np.ndarray] = lambda r: r
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over queries of correlations over models, for several methods on the same resamples.
+
+    Args:
+        pairs: for each method two arrays ``[queries, models]``, of ranks for Spearman's.
+        then: applied to the mean correlation.
+
+    Returns:
+        ``[methods]`` values, and ``[methods, resamples]`` with queries and models drawn anew each time; ranks are kept.
+    """
+    random = np.random.default_rng(seed)
+    queries, models = pairs[0][0].shape
+    counts_bm = random.multinomial(models, np.full(models, 1 / models), size=RESAMPLES).astype(float)
+    weight_bq = random.multinomial(queries, np.full(queries, 1 / queries), size=RESAMPLES) / queries
+    once_1m, all_1q = np.ones((1, models)), np.full((1, queries), 1 / queries)
+    values = [then((_weighted(x, y, once_1m) * all_1q).sum(axis=1))[0] for x, y in pairs]
+    drawn = [then((_weighted(x, y, counts_bm) * weight_bq).sum(axis=1)) for x, y in pairs]
+    return np.array(values), np.array(drawn)
+
+
+def _weighted(x_qm: np.ndarray, y_qm: np.ndarray, weight_bm: np.ndarray) -> np.ndarray:
+    """Correlation over models of each query under each row of weights, ``[B, Q]``; 0 where either is constant."""
+    share_bm = weight_bm / weight_bm.sum(axis=1, keepdims=True)
+    mean_x, mean_y = share_bm @ x_qm.T, share_bm @ y_qm.T
+    both = share_bm @ (x_qm * y_qm).T - mean_x * mean_y
+    spread_x = share_bm @ (x_qm**2).T - mean_x**2
+    spread_y = share_bm @ (y_qm**2).T - mean_y**2
+    product = np.sqrt(np.maximum(spread_x, 0) * np.maximum(spread_y, 0))
+    return np.where(product > 1e-12, both / np.maximum(product, 1e-12), 0.0)

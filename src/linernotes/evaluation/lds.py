@@ -1,0 +1,138 @@
+"""The linear datamodelling score: do a method's scores, summed over the tracks a retrained model saw, predict how well it knows
+each query (Park et al. 2023, def. 2.5)? And the ceiling that even a perfect predictor cannot pass, since a retrain is noisy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import rankdata
+
+from linernotes.errors import LinernotesError
+from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
+from linernotes.evaluation.intervals import Interval, bootstrap_correlations, interval
+
+Output = Literal["loss", "prediction"]
+OUTPUTS: tuple[Output, ...] = ("loss", "prediction")
+
+
+@dataclass(frozen=True)
+class MethodLds:
+    """One method's score: mean Spearman correlation over queries, with an interval over queries and models."""
+
+    method: str
+    lds: Interval
+    truncated: Interval | None  # when only the first ``kept`` tracks of each query count
+    kept: int | None
+    against_first: Interval | None  # the first method's minus this one's, on the same resamples
+    by_kind: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LdsTable:
+    """The LDS of several methods on one bank."""
+
+    output: Output
+    split: str
+    queries: int
+    models: int
+    seed_correlation: Interval  # of two seeds' outputs over the same halves
+    ceiling: Interval  # the correlation of a perfect predictor of the expected output with one run
+    methods: list[MethodLds]
+
+
+def outputs_mq(bank: Bank, output: Output) -> np.ndarray:
+    """What a retrain is asked: the queries' losses, or how far its predictions are from the first model's; mean over draws."""
+    return (bank.loss_mqk if output == "loss" else bank.change_mqk).mean(axis=2, dtype=np.float64)
+
+
+def measure_lds(
+    bank: Bank, scores: Mapping[str, np.ndarray], split: str = "reporting", output: Output = "loss", seed: int = 0
+) -> LdsTable:
+    """The LDS of methods, best first.
+
+    Args:
+        scores: by method, ``scores_qn`` [queries, training tracks] of all of the bank's queries, in its order.
+        split: which queries count. How many tracks a truncated score keeps is chosen on the others.
+
+    Raises:
+        LinernotesError: too few models or queries for an interval.
+    """
+    halves, pairs, rows = bank.which("half"), bank.pairs(), bank.rows(split)
+    if len(halves) < LEAST_MODELS or len(pairs) < 2:
+        raise LinernotesError(
+            f"{bank.path} holds {len(halves)} halves and {len(pairs)} of them a second time, too few for an interval: "
+            f"build it with at least {LEAST_MODELS} and 2"
+        )
+    if len(rows) < 2:
+        raise LinernotesError(f"{bank.path} holds {len(rows)} queries for {split}, too few for an interval: add prompts")
+    out_mq = outputs_mq(bank, output)
+    (value,), (drawn,) = bootstrap_correlations(
+        [(_ranks(out_mq[pairs[:, 0]].T[rows]), _ranks(out_mq[pairs[:, 1]].T[rows]))], seed
+    )
+    seed_correlation = interval(value, drawn)
+    ceiling = interval(np.sqrt(max(value, 0)), np.sqrt(np.maximum(drawn, 0)))
+
+    target_qm = _ranks(-out_mq[halves].T)
+    present_mn = bank.present_mn[halves]
+    names = list(scores)
+    tuning = bank.rows("tuning" if split == "reporting" else "reporting")
+    kept = {name: choose_kept(scores[name][tuning], present_mn, target_qm[tuning]) for name in names} if tuning else {}
+    predicted = {name: _ranks(_predicted(scores[name][rows], present_mn)) for name in names}
+    short = {n: _ranks(_predicted(truncated(scores[n][rows], kept[n]), present_mn)) for n in kept}
+    plain_values, plain_drawn = bootstrap_correlations([(predicted[n], target_qm[rows]) for n in names], seed)
+    order = np.argsort(-plain_values, kind="stable")
+    short_values, short_drawn = (
+        bootstrap_correlations([(short[n], target_qm[rows]) for n in names], seed) if kept else (plain_values, plain_drawn)
+    )
+    first = order[0]
+    kinds = [bank.queries[q].kind for q in rows]
+    methods = []
+    for i in order:
+        each_q = spearman_q(predicted[names[i]], target_qm[rows])
+        methods.append(
+            MethodLds(
+                names[i],
+                interval(plain_values[i], plain_drawn[i]),
+                interval(short_values[i], short_drawn[i]) if kept else None,
+                kept.get(names[i]),
+                interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i]) if i != first else None,
+                {kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)},
+            )
+        )
+    return LdsTable(output, split, len(rows), len(halves), seed_correlation, ceiling, methods)
+
+
+def spearman_q(x_qm: np.ndarray, y_qm: np.ndarray) -> np.ndarray:
+    """Correlation of ranks over models, of each query."""
+    x, y = _ranks(x_qm), _ranks(y_qm)
+    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    product = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return np.where(product > 0, (x * y).sum(axis=1) / np.maximum(product, 1e-12), 0.0)
+
+
+def truncated(scores_qn: np.ndarray, kept: int) -> np.ndarray:
+    """Only the first ``kept`` tracks of each query count, by how far they stand above the next one."""
+    if kept >= scores_qn.shape[1]:
+        return scores_qn
+    edge_q = -np.partition(-scores_qn, kept, axis=1)[:, kept]
+    return np.maximum(scores_qn - edge_q[:, None], 0)
+
+
+def choose_kept(scores_qn: np.ndarray, present_mn: np.ndarray, target_qm: np.ndarray) -> int:
+    """How many tracks a truncated score keeps, where that serves best on queries that are not reported on."""
+    n = scores_qn.shape[1]
+    choices = [k for k in (1, 2, 3, 5, 8, 12, 18, 25, 35, 50, 75, 100, 150, 250) if k < n]
+    means = [spearman_q(_predicted(truncated(scores_qn, k), present_mn), target_qm).mean() for k in choices]
+    return choices[int(np.argmax(means))]
+
+
+def _predicted(scores_qn: np.ndarray, present_mn: np.ndarray) -> np.ndarray:
+    return scores_qn.astype(np.float64) @ present_mn.T.astype(np.float64)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return rankdata(values, axis=1)
