@@ -1,6 +1,18 @@
 """The Python API: every verb of the command line as a function. ``import linernotes`` offers these names."""
 
-from linernotes.api.attributing import DEMO_PROMPT, Demo, attribute, generate, run_demo
+from linernotes.api.attributing import DEMO_PROMPT, Demo, attribute, generate, run_demo, verify
+from linernotes.api.banking import (
+    OpenedBank,
+    build_bank,
+    check,
+    evaluate_counterfactual,
+    evaluate_groups,
+    evaluate_hubs,
+    evaluate_lds,
+    evaluate_planted,
+    evaluate_repeatability,
+    open_bank,
+)
 from linernotes.api.building import build_catalogue, load_model, open_catalogue, rebuild, render_builtin, train_model
 from linernotes.api.comparing import (
     Comparison,
@@ -12,19 +24,37 @@ from linernotes.api.comparing import (
     self_influence,
     sweep,
 )
+from linernotes.report.truth import (
+    tell_counterfactual,
+    tell_groups,
+    tell_hubs,
+    tell_lds,
+    tell_planted,
+    tell_repeatability,
+)
 
 __all__ = [
     "DEMO_PROMPT",
     "Comparison",
     "Demo",
+    "OpenedBank",
     "attribute",
     "bench",
+    "build_bank",
     "build_catalogue",
+    "check",
     "compare",
+    "evaluate_counterfactual",
+    "evaluate_groups",
+    "evaluate_hubs",
+    "evaluate_lds",
+    "evaluate_planted",
+    "evaluate_repeatability",
     "generate",
     "list_methods",
     "load_model",
     "model_fidelity",
+    "open_bank",
     "open_catalogue",
     "plan",
     "rebuild",
@@ -32,5 +62,12 @@ __all__ = [
     "run_demo",
     "self_influence",
     "sweep",
+    "tell_counterfactual",
+    "tell_groups",
+    "tell_hubs",
+    "tell_lds",
+    "tell_planted",
+    "tell_repeatability",
     "train_model",
+    "verify",
 ]

@@ -16,7 +16,8 @@ from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import plan_benchmark, plan_queries
 from linernotes.demo.bundle import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
 from linernotes.errors import UsageError
-from linernotes.evaluation.bank.retraining import BankQuery, Setting
+from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, run_retrains
+from linernotes.evaluation.bank.sanity import Sanity, check_bank
 from linernotes.evaluation.bank.scores import (
     SOURCE_DRAWS,
     Scored,
@@ -31,6 +32,7 @@ from linernotes.evaluation.bank.scores import (
 from linernotes.evaluation.bank.store import (
     Bank,
     captions_as_queries,
+    pack_bank,
     plan_retrains,
     prepare_setting,
     read_bank,
@@ -38,9 +40,20 @@ from linernotes.evaluation.bank.store import (
     recipe_of,
 )
 from linernotes.evaluation.bank.store import build_bank as build
+from linernotes.evaluation.counterfactual import (
+    COUNTERFACTUAL_FILE,
+    Arm,
+    Outcome,
+    measure_outcomes,
+    plan_arms,
+    plan_pooled,
+    read_arms,
+)
+from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups, plan_groups
+from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, measure_repeatability
 from linernotes.evaluation.lds import LdsTable, Output, measure_lds
 from linernotes.evaluation.planted import PlantedTable, measure_planted
-from linernotes.methods.contract import Prepared
+from linernotes.methods.contract import Prepared, Query
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
 from linernotes.settings.reading import settings_where_they_fit
@@ -91,13 +104,17 @@ class OpenedBank:
     files: Mapping[str, Path] = field(default_factory=dict)  # scores from elsewhere, by the name they go under
 
     @cached_property
+    def clips(self) -> list[Query]:
+        return bank_queries(self.bank, self.prepared)
+
+    @cached_property
     def sources(self) -> list[Source]:
         return related_sources(self.prepared.catalogue)
 
     def clip_scores(self, method: str, settings: MethodSettings) -> Scored:
         """A method's scores of the bank's clips, over all tracks."""
         names = [query.name for query in self.bank.queries]
-        return self._scores(names, lambda: bank_queries(self.bank, self.prepared), method, settings)
+        return self._scores(names, lambda: self.clips, method, settings)
 
     def source_scores(self, method: str, settings: MethodSettings) -> Scored:
         """A method's scores of the catalogue's planted sources; on fewer draws."""
@@ -179,3 +196,94 @@ def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None = None, *
     of_sources = {name: opened.source_scores(name, s).scores_qt for name, s in chosen.items()}
     of_clips = {name: opened.clip_scores(name, s).scores_qt for name, s in chosen.items()}
     return measure_planted(opened.bank, opened.prepared.catalogue, opened.sources, of_sources, of_clips)
+
+
+def check(opened: OpenedBank) -> list[Sanity]:
+    """Whether every retrain of a bank learned what it was given, and still generates."""
+    catalogue = opened.prepared.catalogue
+    trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
+    return check_bank(opened.bank, catalogue.track_n, trained)
+
+
+def evaluate_counterfactual(
+    opened: OpenedBank,
+    percents: Mapping[float, Sequence[str]] | None = None,
+    pooled: Mapping[float, Sequence[str]] | None = None,
+    out: str | Path | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> tuple[list[Outcome], Bank]:
+    """Leave-k-out: what becomes of clips when the tracks that methods put first are left out, against random ones.
+
+    Without ``percents`` and ``pooled``, from what was trained before; else by training again, which takes about a minute for
+    each clip, method and share, into ``out``.
+
+    Args:
+        percents: which methods at which share of the catalogue, in percent, for each of the bank's heard clips.
+        pooled: the same for the union over all reporting clips, one retrain a method.
+    """
+    bank = opened.bank
+    if percents is None and pooled is None:
+        done = read_arms(bank.path.parent / COUNTERFACTUAL_FILE)
+        done[0].require(opened.prepared.model.weights_hash, opened.prepared.catalogue.hash)
+        return measure_outcomes(*done), done[0]
+    if out is None:
+        raise UsageError("training again needs a folder for its results: give one with --out")
+    names = sorted({name for group in (percents or {}, pooled or {}) for listed in group.values() for name in listed})
+    scores = opened.training_scores(chosen_methods(names, settings))
+    arms: list[Arm] = []
+    retrains: dict[str, Retrain] = {}
+    heard = [q for q, query in enumerate(bank.queries) if query.heard]
+    plans = [plan_arms(bank, scores, percents, heard)] if percents else []
+    for percent, methods in (pooled or {}).items():
+        plans.append(plan_pooled(bank, {name: scores[name] for name in methods}, percent, bank.rows("reporting")))
+    for more_arms, more_retrains in plans:
+        arms += more_arms
+        retrains |= {retrain.name: retrain for retrain in more_retrains}
+    setting, folder, planned = opened.setting(), Path(out), list(retrains.values())
+    run_retrains(setting, planned, folder / "retrains", on_progress)
+    told = {"arms": [arm.__dict__ for arm in arms]}
+    found = pack_bank(setting, planned, folder / COUNTERFACTUAL_FILE, folder / "retrains", told)
+    return measure_outcomes(found, arms), found
+
+
+def evaluate_groups(
+    opened: OpenedBank, column: str, methods: Sequence[str] | None = None, out: str | Path | None = None,
+    on_progress: Progress | None = None, **settings: Any,
+) -> tuple[list[GroupScore], dict[str, float]]:  # fmt: skip
+    """Leave one group out, train again, and compare with each method's sums over groups. Trains into ``out`` unless the bank
+    has the retrains already. Returns the methods, best first, and the mean rise of the clips' losses without each group.
+    """
+    bank, name = opened.bank, f"groups-{column}.safetensors"
+    groups = groups_of(opened.prepared.catalogue.tracks, column)
+    scores = opened.training_scores(chosen_methods(methods, settings))
+    if (bank.path.parent / name).exists():
+        trained = read_bank(bank.path.parent / name)
+        trained.require(opened.prepared.model.weights_hash, opened.prepared.catalogue.hash)
+    elif out is None:
+        raise UsageError(f"the bank has no retrains without each {column}: give a folder with --out, and they are made")
+    else:
+        setting, folder, planned = opened.setting(), Path(out), list(plan_groups(groups).values())
+        run_retrains(setting, planned, folder / "retrains", on_progress)
+        trained = pack_bank(setting, planned, folder / name, folder / "retrains", {"column": column})
+    measured, rise_qg = measure_groups(trained, bank, groups, scores)
+    rows = bank.rows("reporting")
+    return measured, {group: float(rise_qg[rows, g].mean()) for g, group in enumerate(groups)}
+
+
+def evaluate_hubs(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> list[HubShare]:
+    """How often the same tracks come first for different clips."""
+    scores = opened.training_scores(chosen_methods(methods, settings))
+    titles = {track.track_id: track.title for track in opened.prepared.catalogue.tracks}
+    return measure_hubs(opened.bank, scores, titles)
+
+
+def evaluate_repeatability(
+    opened: OpenedBank, methods: Sequence[str] | None = None, seeds: int = 2, **settings: Any
+) -> list[Repeatability]:
+    """How far a method agrees with itself when all of its noise is drawn anew."""
+    if seeds < 2:
+        raise UsageError(f"--seeds {seeds} leaves nothing to compare: give at least 2")
+    first = int(settings.pop("seed", 0))
+    runs = [opened.training_scores(chosen_methods(methods, {**settings, "seed": seed})) for seed in range(first, first + seeds)]
+    return measure_repeatability(opened.bank, runs)

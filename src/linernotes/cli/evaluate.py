@@ -17,9 +17,11 @@ from linernotes.cli.options import (
     method_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, stdout
+from linernotes.cli.truth import truth_app
 from linernotes.settings.reading import read_settings
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributions, and the model, are any good.")
+evaluate_app.add_typer(truth_app)
 
 
 @evaluate_app.command("self-influence")

@@ -13,8 +13,11 @@ from pydantic.fields import FieldInfo
 
 from linernotes.settings.methods import METHOD_SETTINGS
 
-ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, or 'builtin'.")]
-CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, or 'builtin'.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")]
+CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, 'builtin' or 'benchmark'.")]
+BenchmarkModelOption = Annotated[str, typer.Option("--model", help="Folder of the bank's model, or 'benchmark'.")]
+BenchmarkCatalogueOption = Annotated[str, typer.Option("--catalog", help="The bank's catalogue, or 'benchmark'.")]
+BankOption = Annotated[str, typer.Option("--bank", help="Folder or file of a retrain bank, or 'benchmark'.")]
 MethodOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--method", help="One of 'linernotes methods'; abu, or the settings file's, if left out."),

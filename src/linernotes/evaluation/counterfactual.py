@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from linernotes.artefacts import hash_arrays
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import DISTANCES, Retrain
-from linernotes.evaluation.bank.store import Bank
+from linernotes.evaluation.bank.store import Bank, read_bank
 from linernotes.evaluation.intervals import Interval, bootstrap_mean
 
+COUNTERFACTUAL_FILE = "counterfactual.safetensors"
 RANDOM = "random"
 POOLED = "pooled"
 RANDOM_DRAWS = 3
@@ -155,3 +157,15 @@ def _add(
     name = f"without-{hash_arrays({'present': present})}-{seed}"
     arms.append(Arm(method, percent, query, name))
     retrains.setdefault(name, Retrain(name, "without", present, seed))
+
+
+def read_arms(path: Path) -> tuple[Bank, list[Arm]]:
+    """The retrains of a finished leave-k-out, and what each was for.
+
+    Raises:
+        LinernotesError: there are none, or the file is damaged.
+    """
+    if not path.exists():
+        raise LinernotesError(f"there is no leave-k-out at {path}: train one with --methods and --out")
+    bank = read_bank(path)
+    return bank, [Arm(**arm) for arm in bank.header["arms"]]

@@ -27,7 +27,7 @@ class MethodLds:
     lds: Interval
     truncated: Interval | None  # when only the first ``kept`` tracks of each query count
     kept: int | None
-    against_first: Interval | None  # the first method's minus this one's, on the same resamples
+    behind_first: Interval | None  # the first method's minus this one's, on the same resamples
     by_kind: dict[str, float]
 
 

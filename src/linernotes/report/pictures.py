@@ -69,7 +69,7 @@ def evidence_svg(change_t: np.ndarray, highest: float) -> str:
 def drawn(width: float, height: float, draw: Callable[[Axes], None], font_size: float = 9) -> str:
     """What ``draw`` puts on axes, as SVG; the same input gives the same bytes. Sizes in inches."""
     style: dict[str, Any] = {"svg.hashsalt": "linernotes", "svg.fonttype": "none", "font.family": "sans-serif"}
-    with rc_context({**style, "font.size": font_size}):  # type: ignore[arg-type]
+    with rc_context({**style, "font.size": font_size}):  # type: ignore[dict-item]
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())
         buffer = io.StringIO()

@@ -139,8 +139,8 @@ def _begin(setting: Setting, header: dict[str, Any], folder: Path, alone: bool =
     model = StableAudio(setting.model)
     latents = torch.from_numpy(setting.latents_qct)
     heard = [q for q, query in enumerate(setting.queries) if query.heard]
-    sounds = [_decoded(model, latents[q : q + 1]) for q in heard]
-    predictions = [_query_pass(model, setting, q, setting.noise())[1] for q in range(len(setting.queries))]
+    sounds = [decoded(model, latents[q : q + 1]) for q in heard]
+    predictions = [query_pass(model, setting, q, setting.noise())[1] for q in range(len(setting.queries))]
     _here[:] = [_Workplace(setting, header, folder, Catalogue(setting.catalogue), sounds, predictions)]
 
 
@@ -177,7 +177,7 @@ def _measure(here: _Workplace, model: StableAudio) -> dict[str, Tensor]:
     bank = setting.noise()
     losses, changes = [], []
     for q, reference_kct in enumerate(here.prediction_qkct):
-        loss_k, prediction_kct = _query_pass(model, setting, q, bank)
+        loss_k, prediction_kct = query_pass(model, setting, q, bank)
         losses.append(loss_k)
         changes.append((prediction_kct - reference_kct).square().mean(dim=(1, 2)))
     clips, distances = [], []
@@ -186,7 +186,7 @@ def _measure(here: _Workplace, model: StableAudio) -> dict[str, Tensor]:
         latents = model.sample(query.prompt, query.seconds, query.seed).cpu()
         clips.append(latents[0])
         original = torch.from_numpy(setting.latents_qct[setting.queries.index(query)])[None]
-        distances.append(clip_distances(sound, _decoded(model, latents), original, latents))
+        distances.append(clip_distances(sound, decoded(model, latents), original, latents))
     few = setting.noise(ITEM_DRAWS)
     return {
         "loss_qk": torch.stack(losses), "change_qk": torch.stack(changes), "item_loss_n": _item_losses(model, catalogue, few),
@@ -195,7 +195,7 @@ def _measure(here: _Workplace, model: StableAudio) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def _query_pass(model: StableAudio, setting: Setting, q: int, bank: NoiseBank) -> tuple[Tensor, Tensor]:
+def query_pass(model: StableAudio, setting: Setting, q: int, bank: NoiseBank) -> tuple[Tensor, Tensor]:
     """Loss of each draw ``[K]`` and prediction ``[K, C, T]`` for one query."""
     query, device = setting.queries[q], model.device
     condition = model.condition(model.embed_text([query.prompt]), torch.tensor([query.seconds])).repeat(len(bank))
@@ -227,7 +227,8 @@ def _item_losses(model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> T
     return torch.cat(losses)
 
 
-def _decoded(model: StableAudio, latents_1ct: Tensor) -> Sound:
+def decoded(model: StableAudio, latents_1ct: Tensor) -> Sound:
+    """Latents as sound."""
     return Sound(model.decode(latents_1ct)[0].cpu().numpy(), model.shape.rate_hz)
 
 

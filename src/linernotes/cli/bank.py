@@ -1,0 +1,95 @@
+"""``linernotes bank ...``: build and look at retrain banks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from linernotes.cli.options import BankOption, BenchmarkCatalogueOption, BenchmarkModelOption, JsonOption
+from linernotes.cli.output import Bars, plainly, print_json, stdout
+
+bank_app = typer.Typer(
+    no_args_is_help=True, help="Build and look at retrain banks: models trained again on known tracks, the ground truth."
+)
+
+
+@bank_app.command("build")
+@plainly
+def bank_build(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bank; a stopped build in it goes on.")],
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    prompts: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="CSV file: prompt and, if wanted, name, kind, split (tuning or reporting), seed, heard."),
+    ] = None,
+    halves: Annotated[int, typer.Option(min=0, help="Models trained on random halves of the training tracks.")] = 64,
+    again: Annotated[int, typer.Option(min=0, help="How many halves are trained again with another seed (the ceiling).")] = 16,
+    full: Annotated[int, typer.Option(min=1, help="Models trained on all training tracks.")] = 4,
+    draws: Annotated[int, typer.Option(min=1, help="Draws each clip's loss is measured on.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of halves, models and draws.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a small model again on many subsets of its catalogue, and keep what becomes of every clip.
+
+    The benchmark's takes about 90 minutes on two cores. The model must be one that 'linernotes train' made.
+    """
+    from linernotes import api
+
+    with Bars() as bars:
+        bank = api.build_bank(out, model, catalog, prompts, halves, again, full, draws, seed, on_progress=bars)
+    if as_json:
+        print_json(bank.header)
+        return
+    stdout.print(f"{escape(str(bank.path))}: {len(bank.names)} models, {len(bank.queries)} clips, {len(bank.tracks)} tracks")
+
+
+@bank_app.command("show")
+@plainly
+def bank_show(
+    bank: BankOption = "benchmark",
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    as_json: JsonOption = False,
+) -> None:
+    """Print whether a bank can be trusted: what every retrained model learned, and that it still generates."""
+    from linernotes import api
+
+    opened = api.open_bank(bank, model, catalog)
+    lines = api.check(opened)
+    if as_json:
+        print_json([line.__dict__ for line in lines])
+        return
+    b = opened.bank
+    tuning, reporting = len(b.rows("tuning")), len(b.rows("reporting"))
+    stdout.print(
+        f"[bold]{escape(str(b.path))}[/]: {len(b.names)} models, {len(b.tracks)} training tracks, "
+        f"{tuning} clips for tuning and {reporting} for reporting, {b.header['draws']} draws"
+    )
+    columns = ("models", "", "tracks", "loss of own tracks", "of the others", "of the clips", "contrast", "clips moved")
+    table = Table(*columns, box=None, header_style="dim")
+    for kind in dict.fromkeys(line.kind for line in lines):
+        some = [line for line in lines if line.kind == kind]
+        spans = [
+            _span([getattr(line, name) for line in some], digits)
+            for name, digits in (
+                ("own_loss", 3), ("other_loss", 3), ("query_loss", 3), ("contrast", 2), ("moved_db", 1),
+            )
+        ]  # fmt: skip
+        spans[-1] += " dB" if spans[-1] else ""
+        table.add_row(f"[bold]{kind}[/]", str(len(some)), str(some[0].tracks), *spans)
+    stdout.print(table)
+    wrong = [line for line in lines if line.wrong]
+    for line in wrong:
+        stdout.print(f"[bold red]{line.name}[/] {line.wrong}")
+    if not wrong:
+        stdout.print("[dim]Every model learned its tracks about as well as its kind, and generates.[/]")
+
+
+def _span(values: list[float], digits: int) -> str:
+    finite = sorted(v for v in values if v == v)
+    return f"{finite[0]:.{digits}f} to {finite[-1]:.{digits}f}" if finite else ""

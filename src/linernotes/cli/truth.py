@@ -1,0 +1,260 @@
+"""The part of ``linernotes evaluate ...`` that holds methods against retraining."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from linernotes.cli.options import (
+    BankOption,
+    BenchmarkCatalogueOption,
+    BenchmarkModelOption,
+    JsonOption,
+    MethodsOption,
+    given,
+    listed,
+    method_flags,
+)
+from linernotes.cli.output import Bars, plainly, print_json, stdout
+from linernotes.errors import UsageError
+
+truth_app = typer.Typer()
+
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the table (Parquet) and the picture (SVG).")]
+ScoresOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="NAME=FILE: scores from elsewhere, Parquet with columns query, track_id, score. May be repeated."),
+]
+OUT = Path("evaluation")
+
+
+@truth_app.command("lds")
+@plainly
+@method_flags
+def evaluate_lds(
+    methods: MethodsOption = None,
+    bank: BankOption = "benchmark",
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    split: Annotated[str, typer.Option(help="Which clips count: reporting or tuning.")] = "reporting",
+    output: Annotated[str, typer.Option(help="What retrains are asked: their loss or their prediction.")] = "loss",
+    scores: ScoresOption = None,
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """The linear datamodelling score: do scores predict what training on known subsets does to a clip?"""
+    from linernotes import api
+
+    _one_of("--split", split, ("reporting", "tuning"))
+    _one_of("--output", output, ("loss", "prediction"))
+    with Bars() as bars:
+        opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
+        t = api.evaluate_lds(opened, listed(methods), split, output, **given(flags))  # type: ignore[arg-type]
+    if _told(api.tell_lds(t), out, as_json):
+        return
+    table = Table("method", "LDS", "of the ceiling", "truncated", "to", "behind the first", box=None, header_style="dim")
+    for m in t.methods:
+        table.add_row(
+            f"[bold]{escape(m.method)}[/]", str(m.lds), f"{100 * m.lds.value / max(t.ceiling.value, 1e-9):.0f} %",
+            str(m.truncated or ""), str(m.kept or ""), str(m.behind_first or ""),
+        )  # fmt: skip
+    stdout.print(table)
+    stdout.print(
+        f"\nNoise ceiling {t.ceiling}: two seeds correlate at {t.seed_correlation}. "
+        f"[dim]{t.queries} clips for {t.split}, {t.models} models; {t.output}; 95 % intervals over clips and models.[/]"
+    )
+
+
+@truth_app.command("counterfactual")
+@plainly
+@method_flags
+def evaluate_counterfactual(
+    methods: MethodsOption = None,
+    percent: Annotated[float, typer.Option(help="Share of the catalogue that is left out, if methods are named.")] = 2.0,
+    pooled: Annotated[bool, typer.Option("--pooled", help="Leave out what any clip needs, one retrain a method.")] = False,
+    bank: BankOption = "benchmark",
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    scores: ScoresOption = None,
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Leave-k-out: train again without a method's first tracks, and see what becomes of the clips.
+
+    Without --methods it shows what the bank has; with them it trains, about a minute a clip and method.
+    """
+    from linernotes import api
+
+    names = listed(methods)
+    asked = {percent: names} if names else None
+    with Bars() as bars:
+        opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
+        outcomes, _ = api.evaluate_counterfactual(
+            opened, None if pooled else asked, asked if pooled else None, out, on_progress=bars, **given(flags)
+        )
+    if _told(api.tell_counterfactual(outcomes), out, as_json):
+        return
+    table = Table(
+        "method", "left out", "clips", "loss over random", "as a share", "other clips", "spectrum, dB", "chroma",
+        box=None, header_style="dim",
+    )  # fmt: skip
+    for o in outcomes:
+        left = f"{o.percent:g} %{' pooled' if o.pooled else ''}: {o.tracks:.0f}"
+        share = f"{100 * o.relative.value:.1f} % [{100 * o.relative.low:.1f}, {100 * o.relative.high:.1f}]"
+        moved = list(o.distances.values())
+        table.add_row(
+            f"[bold]{escape(o.method)}[/]", left, str(o.queries), _fine(o.loss), share, _fine(o.control), str(moved[0]),
+            str(moved[1]),
+        )  # fmt: skip
+    stdout.print(table)
+    stdout.print("[dim]Over what leaving out as many random tracks does; mean over clips, 95 % intervals over clips.[/]")
+
+
+@truth_app.command("planted")
+@plainly
+@method_flags
+def evaluate_planted(
+    methods: MethodsOption = None,
+    bank: BankOption = "benchmark",
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Which relations (duplicate, transposed, other instrument, ...) the model learns from, and which each method sees."""
+    from linernotes import api
+
+    with Bars() as bars:
+        opened = api.open_bank(bank, model, catalog, on_progress=bars)
+        t = api.evaluate_planted(opened, listed(methods), **given(flags))
+    if _told(api.tell_planted(t), out, as_json):
+        return
+    relations = Table("relation", "pairs", "learned from, as a share of itself", box=None, header_style="dim")
+    for r in t.relations:
+        relations.add_row(f"[bold]{r.relation}[/]", str(r.pairs), str(r.learned))
+    stdout.print(relations)
+    table = Table("method", f"recall@{t.first}", *(r.relation for r in t.relations), "decoys", box=None, header_style="dim")
+    for m, recall in t.recall.items():
+        seen = (f"{r.recall[m]:.2f}" for r in t.relations)
+        table.add_row(f"[bold]{m}[/]", str(recall), *seen, f"{t.decoys[m].value:.1f}")
+    stdout.print(table)
+    stdout.print(f"[dim]Decoys among the first {t.first} of all tracks; {t.decoys_by_chance:.1f} by chance.[/]")
+
+
+@truth_app.command("groups")
+@plainly
+@method_flags
+def evaluate_groups(
+    by: Annotated[
+        str, typer.Option(help="Metadata column whose values are the groups: artist, album, instrument, ...")
+    ] = "album",
+    methods: MethodsOption = None,
+    bank: BankOption = "benchmark",
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Leave one group out, train again, and compare with each method's sums over groups."""
+    from linernotes import api
+
+    with Bars() as bars:
+        opened = api.open_bank(bank, model, catalog, on_progress=bars)
+        measured, rises = api.evaluate_groups(opened, by, listed(methods), out, on_progress=bars, **given(flags))
+    if _told(api.tell_groups(by, measured, rises), out, as_json):
+        return
+    table = Table("method", "first group right", "NDCG@3", box=None, header_style="dim")
+    for m in measured:
+        table.add_row(f"[bold]{m.method}[/]", str(m.top1), str(m.ndcg))
+    stdout.print(table)
+    told = ", ".join(f"{escape(name)} {rise:+.4f}" for name, rise in sorted(rises.items(), key=lambda each: -each[1]))
+    stdout.print(f"[dim]Mean rise of the clips' losses without each group: {told}[/]")
+
+
+@truth_app.command("hubs")
+@plainly
+@method_flags
+def evaluate_hubs(
+    methods: MethodsOption = None,
+    bank: BankOption = "benchmark",
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """How often the same tracks come first for different clips."""
+    from linernotes import api
+
+    with Bars() as bars:
+        opened = api.open_bank(bank, model, catalog, on_progress=bars)
+        found = api.evaluate_hubs(opened, listed(methods), **given(flags))
+    if _told(api.tell_hubs(found), out, as_json):
+        return
+    table = Table(
+        "method", "first ten shared by two clips", "most common track", "among the first of", box=None, header_style="dim"
+    )
+    for h in found:
+        table.add_row(f"[bold]{h.method}[/]", str(h.share), escape(h.most_common), f"{h.times} of {h.queries} clips")
+    stdout.print(table)
+
+
+@truth_app.command("repeatability")
+@plainly
+@method_flags
+def evaluate_repeatability(
+    methods: MethodsOption = None,
+    seeds: Annotated[int, typer.Option(help="How many times the noise is drawn anew.")] = 2,
+    bank: BankOption = "benchmark",
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """How far a method agrees with itself when all of its noise is drawn anew; scores every clip once a seed."""
+    from linernotes import api
+
+    with Bars() as bars:
+        opened = api.open_bank(bank, model, catalog, on_progress=bars)
+        found = api.evaluate_repeatability(opened, listed(methods), seeds, **given(flags))
+    if _told(api.tell_repeatability(seeds, found), out, as_json):
+        return
+    table = Table("method", "correlation with itself", "first ten in common", box=None, header_style="dim")
+    for r in found:
+        table.add_row(f"[bold]{r.method}[/]", str(r.pearson), str(r.first_shared))
+    stdout.print(table)
+
+
+def _told(told: Any, out: Path, as_json: bool) -> bool:
+    """Saves an evaluation, and prints it if JSON is wanted."""
+    told.save(out)
+    if as_json:
+        print_json(told.json())
+    return as_json
+
+
+def _files(scores: Sequence[str] | None) -> Mapping[str, str]:
+    told = [line.partition("=") for line in scores or ()]
+    for name, equals, path in told:
+        if not (name and equals and path):
+            raise UsageError(f"--scores {name!r} names no file: write --scores NAME=FILE")
+    return {name: path for name, _, path in told}
+
+
+def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{flag} {value!r} is unknown: choose {' or '.join(allowed)}")
+
+
+def _fine(i: Any) -> str:
+    return f"{i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}]"

@@ -1,0 +1,72 @@
+"""Whether a bank can be trusted: every retrain learned its own tracks about as well as its kind does, and still generates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from linernotes.evaluation.bank.store import Bank
+
+FAR = 1.25  # times the median of its kind: a loss that says training went wrong
+FLAT = 0.5  # times the deviation of the original clips' latents: a clip without contrast is no music
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """One retrain: losses of the tracks it saw and of those it did not, of the queries, and what its clips are like."""
+
+    name: str
+    kind: str
+    seed: int
+    tracks: int
+    own_loss: float
+    other_loss: float  # nan if it saw all of them
+    query_loss: float
+    contrast: float  # deviation of the regenerated clips' latents over that of the originals; nan if none were made again
+    moved_db: float  # how far the heard clips' spectra moved, mean
+    wrong: str  # why it cannot be trusted; empty if it can
+
+
+def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray) -> list[Sanity]:
+    """A line for every retrain.
+
+    Args:
+        track_n: the track of each segment of the catalogue; ``trained_rows``: which tracks are training tracks, in the
+            bank's order.
+    """
+    column = np.full(int(track_n.max()) + 1, -1)
+    column[trained_rows] = np.arange(len(trained_rows))
+    segment = column[track_n]
+    inside = segment >= 0
+    heard = [q for q, query in enumerate(bank.queries) if query.heard]
+    contrast = bank.latents_qct[heard].std() if heard else np.nan
+    lines = []
+    for m, name in enumerate(bank.names):
+        seen = np.zeros(len(segment), dtype=bool)
+        seen[inside] = bank.present_mn[m][segment[inside]]
+        unseen = inside & ~seen
+        clips = bank.clip_mhct[m]
+        lines.append(
+            Sanity(
+                name, str(bank.kinds[m]), bank.seeds[m], int(bank.present_mn[m].sum()),
+                float(bank.item_loss_ms[m][seen].mean()),
+                float(bank.item_loss_ms[m][unseen].mean()) if unseen.any() else float("nan"),
+                float(bank.loss_mqk[m].mean()),
+                float(clips.std() / contrast) if clips.size else float("nan"),
+                float(bank.distance_mhd[m][:, 0].mean()) if bank.distance_mhd[m].size else float("nan"),
+                "",
+            )
+        )  # fmt: skip
+    usual = {kind: float(np.median([line.own_loss for line in lines if line.kind == kind])) for kind in set(bank.kinds)}
+    return [Sanity(**{**line.__dict__, "wrong": _wrong(line, usual[line.kind])}) for line in lines]
+
+
+def _wrong(line: Sanity, usual: float) -> str:
+    if not np.isfinite([line.own_loss, line.query_loss]).all():
+        return "losses are not finite"
+    if line.own_loss > FAR * usual:
+        return f"its tracks' loss is {line.own_loss / usual:.2f} times the median of its kind"
+    if line.contrast < FLAT:
+        return f"its clips are flat: {line.contrast:.2f} of the originals' contrast"
+    return ""

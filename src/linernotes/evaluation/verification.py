@@ -1,0 +1,107 @@
+"""One attribution put to the test: train again without the tracks it names first, and without as many random ones, and make
+the clip again from the same seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from linernotes.audio import Sound
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.retraining import (
+    DISTANCES,
+    BankQuery,
+    Retrain,
+    Setting,
+    decoded,
+    query_pass,
+    read_retrain,
+    run_retrains,
+)
+from linernotes.evaluation.bank.store import recipe_of
+from linernotes.methods.contract import Progress
+from linernotes.models.stable_audio import StableAudio
+
+DRAWS = 64
+FIRST, RANDOM = "first", "random"
+VERIFY_SEED = 31
+
+
+@dataclass(frozen=True)
+class Remade:
+    """The clip as a model makes it that never saw some tracks."""
+
+    arm: str  # first or random
+    seed: int
+    left_out: list[str]  # track ids
+    loss: float  # of the original clip under this model
+    distances: dict[str, float]  # to the original clip
+    sound: Sound
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The original clip, its loss under the model that made it, and the clip remade."""
+
+    sound: Sound
+    loss: float
+    left_out: int
+    remade: list[Remade]
+
+    def mean_loss(self, arm: str) -> float:
+        return float(np.mean([r.loss for r in self.remade if r.arm == arm]))
+
+    def mean_distance(self, arm: str, distance: str) -> float:
+        return float(np.mean([r.distances[distance] for r in self.remade if r.arm == arm]))
+
+
+def verify_clip(
+    model_folder: Path, catalogue: Path, query: BankQuery, first: list[str], repeats: int, folder: Path,
+    on_progress: Progress | None = None,
+) -> Verification:  # fmt: skip
+    """Trains 2 x ``repeats`` models and makes the clip again under each; a killed run goes on.
+
+    Args:
+        query: the clip, as the model in ``model_folder`` generated it.
+        first: ids of the training tracks that are left out.
+
+    Raises:
+        UsageError: none, or too many tracks are to be left out.
+        LinernotesError: a track is not in the catalogue, or the model does not say how it was trained.
+    """
+    opened = Catalogue(catalogue)
+    trained = [track.track_id for track in opened.tracks if track.split == "train"]
+    place = {name: i for i, name in enumerate(trained)}
+    if missing := [name for name in first if name not in place]:
+        raise LinernotesError(f"{missing[0]} is no training track of {catalogue}: give the catalogue of the attribution")
+    if not 1 <= len(first) <= len(trained) // 2:
+        raise UsageError(f"{len(first)} of {len(trained)} tracks cannot be left out: choose --k from 1 to {len(trained) // 2}")
+    model = StableAudio(model_folder)
+    latents = model.sample(query.prompt, query.seconds, query.seed).cpu()
+    setting = Setting(
+        model_folder, catalogue, recipe_of(model_folder), [replace(query, heard=True)], latents.numpy(), DRAWS, VERIFY_SEED
+    )
+    arms = []
+    for i in range(repeats):
+        draw = np.random.default_rng([VERIFY_SEED, query.seed, i]).permutation(len(trained))[: len(first)]
+        for arm, left_out in ((FIRST, [place[name] for name in first]), (RANDOM, draw.tolist())):
+            present = np.ones(len(trained), dtype=bool)
+            present[left_out] = False
+            arms.append(Retrain(f"{arm}-{i}", arm, present, VERIFY_SEED + i))
+    run_retrains(setting, arms, folder, on_progress)
+    header = setting.header()
+    remade = []
+    for retrain in arms:
+        found = read_retrain(folder, retrain, header)
+        distances = dict(zip(DISTANCES, found["distance_hd"][0].tolist(), strict=True))
+        absent = [trained[i] for i in np.flatnonzero(~retrain.present_n)]
+        sound = decoded(model, found["clip_hct"].float())
+        remade.append(Remade(retrain.kind, retrain.seed, absent, float(found["loss_qk"].mean()), distances, sound))
+    with torch.inference_mode():
+        loss = float(query_pass(model, setting, 0, setting.noise())[0].mean())
+    return Verification(decoded(model, latents), loss, len(first), remade)
