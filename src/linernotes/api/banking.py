@@ -169,7 +169,7 @@ def open_bank(
     read = read_bank(BENCHMARK_PARTS if str(bank) == BENCHMARK else Path(bank))
     prepared = prepared_for(model, catalogue, None, on_progress)
     read.require(prepared.model.weights_hash, prepared.catalogue.hash)
-    kept = (read.path.parent / "scores", cache_folder() / "bank-scores")
+    kept = (read.path.parent / "scores", *((cache_folder() / "bank-scores",) if str(bank) == BENCHMARK else ()))
     return OpenedBank(read, prepared, kept, {name: Path(path) for name, path in (scores or {}).items()})
 
 

@@ -131,10 +131,8 @@ def measure_outcomes(bank: Bank, arms: Sequence[Arm]) -> list[Outcome]:
                 shares.append(rises[-1] / base_q[q])
                 if q in heard:
                     further.append(bank.distance_mhd[m, heard.index(q)] - still_hd[heard.index(q)])
-            if not pooled:
-                kind = bank.queries[place[arm.query]].kind
-                others = [q for q in reporting if bank.queries[q].kind != kind]
-                controls.append((loss_mq[m, others] - base_q[others]).mean())
+            others = [] if pooled else [q for q in reporting if q != place[arm.query]]
+            controls += [loss_mq[m, q] - base_q[q] for q in others]
         moved = np.array(further).reshape(-1, len(DISTANCES))
         left_out = [(~bank.present_mn[row[a.retrain]]).sum() for a in own]
         outcomes.append(

@@ -1,0 +1,386 @@
+"""Evaluation against retraining: laws of the measures on banks whose truth is known, and retrains of a tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from linernotes import api
+from linernotes.catalog.source import Track
+from linernotes.catalog.store import Catalogue
+from linernotes.demo.benchmark import RELATIONS, TRAINING_TRACKS, plan_benchmark, plan_queries
+from linernotes.demo.bundle import CATALOGUE, open_benchmark
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.retraining import BankQuery, query_pass, run_retrains
+from linernotes.evaluation.bank.sanity import check_bank
+from linernotes.evaluation.bank.scores import Source, read_scores, related_sources
+from linernotes.evaluation.bank.store import (
+    BANK_FILE,
+    Bank,
+    build_bank,
+    pack_bank,
+    plan_retrains,
+    prepare_setting,
+    read_bank,
+    read_prompts,
+)
+from linernotes.evaluation.counterfactual import RANDOM_DRAWS, measure_outcomes, plan_arms, plan_pooled
+from linernotes.evaluation.groups import groups_of, measure_groups, ndcg, plan_groups
+from linernotes.evaluation.hubs import measure_hubs, measure_repeatability
+from linernotes.evaluation.intervals import bootstrap_correlations, bootstrap_mean
+from linernotes.evaluation.lds import measure_lds, truncated
+from linernotes.evaluation.planted import measure_planted
+from linernotes.models.stable_audio import StableAudio
+
+
+def bank_of(present_mn: np.ndarray, loss_mq: np.ndarray, kinds: list[str], names: list[str] | None = None) -> Bank:
+    """A bank with known losses, the same on both of its draws; every second query is for tuning."""
+    models, queries = loss_mq.shape
+    listed = [BankQuery(f"q{i}", "x", 1.0, i, "x", "reporting" if i % 2 else "tuning", False) for i in range(queries)]
+    loss_mqk = np.repeat(loss_mq[:, :, None], 2, axis=2)
+    return Bank(
+        path=Path("bank"), header={"model": "m", "catalogue": "c"}, queries=listed,
+        names=names or [f"model-{m}" for m in range(models)], kinds=np.array(kinds), seeds=[0] * models,
+        tracks=[f"t{n}" for n in range(present_mn.shape[1])], present_mn=present_mn, loss_mqk=loss_mqk,
+        change_mqk=loss_mqk, item_loss_ms=np.zeros((models, present_mn.shape[1])), clip_mhct=np.zeros((models, 0)),
+        distance_mhd=np.zeros((models, 0, 3)), latents_qct=np.zeros((queries, 1, 1)),
+    )  # fmt: skip
+
+
+def linear_world(noise: float, halves: int = 200, queries: int = 12, tracks: int = 40) -> tuple[Bank, np.ndarray]:
+    """A world in which each present track lowers each query's loss by its own amount, plus the noise of training; the first
+    half of the halves stands there again with other noise. Returns the amounts too.
+    """
+    random = np.random.default_rng(5)
+    value_qn = random.standard_normal((queries, tracks))
+    present = np.stack([random.permutation(tracks) < tracks // 2 for _ in range(halves)])
+    signal = -(present @ value_qn.T)
+    again = halves // 2
+    first, second = (signal + noise * random.standard_normal(signal.shape) for _ in range(2))
+    names = [*(f"half-{i}" for i in range(halves)), *(f"half-{i}-again" for i in range(again))]
+    kinds = ["half"] * halves + ["again"] * again
+    return bank_of(np.concatenate([present, present[:again]]), np.concatenate([first, second[:again]]), kinds, names), value_qn
+
+
+def test_lds_of_the_truth_is_one_without_noise_and_of_its_opposite_minus_one() -> None:
+    bank, value_qn = linear_world(noise=0.0)
+    table = measure_lds(
+        bank, {"truth": value_qn, "opposite": -value_qn, "chance": np.random.default_rng(1).random(value_qn.shape)}
+    )
+    by = {m.method: m for m in table.methods}
+    assert [m.method for m in table.methods] == ["truth", "chance", "opposite"]
+    assert by["truth"].lds.value == pytest.approx(1) and by["opposite"].lds.value == pytest.approx(-1)
+    assert by["chance"].lds.low < 0 < by["chance"].lds.high
+    assert table.ceiling.value == pytest.approx(1)
+    assert by["opposite"].behind_first is not None and by["opposite"].behind_first.value == pytest.approx(2)
+
+
+def test_truth_reaches_the_noise_ceiling_and_not_more() -> None:
+    bank, value_qn = linear_world(noise=6.0, halves=600, queries=40)
+    table = measure_lds(bank, {"truth": value_qn})
+    signal, noise = value_qn.shape[1] / 4 * 1.0, 36.0  # variances, about; the ceiling is the correlation of signal and run
+    assert table.ceiling.value == pytest.approx(np.sqrt(signal / (signal + noise)), abs=0.06)
+    assert table.methods[0].lds.value == pytest.approx(table.ceiling.value, abs=0.04)
+    assert table.ceiling.low < table.ceiling.value < table.ceiling.high
+
+
+def test_lds_does_not_change_with_scale_or_offset_of_scores() -> None:
+    bank, value_qn = linear_world(noise=2.0)
+    table = measure_lds(bank, {"a": value_qn, "b": 7 * value_qn + 3})
+    assert table.methods[0].lds == table.methods[1].lds
+
+
+def test_too_few_models_or_queries_are_refused() -> None:
+    bank, value_qn = linear_world(noise=0.0, halves=6)
+    with pytest.raises(LinernotesError, match="too few for an interval"):
+        measure_lds(bank, {"a": value_qn})
+    bank, value_qn = linear_world(noise=0.0, queries=2)
+    with pytest.raises(LinernotesError, match="1 queries for reporting, too few"):
+        measure_lds(bank, {"a": value_qn})
+
+
+def test_unit_weights_give_the_plain_correlation() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((2, 5, 30))
+    (value,), drawn = bootstrap_correlations([(x, y)])
+    assert value == pytest.approx(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(x, y, strict=True)]))
+    assert np.quantile(drawn, 0.025) < value < np.quantile(drawn, 0.975)
+
+
+def test_the_interval_of_a_constant_has_no_width() -> None:
+    found = bootstrap_mean(np.full(9, 0.25))
+    assert (found.value, found.low, found.high) == (0.25, 0.25, 0.25)
+
+
+def test_truncated_scores_count_what_stands_above_the_next() -> None:
+    scores = np.array([[0.9, 0.1, 0.5, 0.4]])
+    assert np.allclose(truncated(scores, 2), [[0.5, 0, 0.1, 0]])
+    assert np.array_equal(truncated(scores, 4), scores)
+
+
+def test_retrains_are_halves_and_repeats_differ_only_in_seed() -> None:
+    planned = plan_retrains(21, halves=9, again=3, full=2, seed=4)
+    by = {retrain.name: retrain for retrain in planned}
+    assert [r.kind for r in planned[:2]] == ["full", "full"] and all(r.present_n.all() for r in planned[:2])
+    assert all(r.present_n.sum() == 10 for r in planned if r.kind == "half")
+    for i in range(3):
+        one, other = by[f"half-{i:03d}"], by[f"half-{i:03d}-again"]
+        assert np.array_equal(one.present_n, other.present_n) and one.seed != other.seed
+    assert len({retrain.seed for retrain in planned}) == len(planned) == 14
+
+
+def test_leave_k_out_leaves_out_the_first_and_measures_over_random() -> None:
+    tracks, queries = 20, 4
+    random = np.random.default_rng(2)
+    scores = {"a": random.random((queries, tracks)), "b": random.random((queries, tracks))}
+    empty = bank_of(np.ones((1, tracks), bool), np.zeros((1, queries)), ["full"])
+    arms, retrains = plan_arms(empty, scores, {10.0: ["a", "b"]}, [1, 3])
+    assert len(arms) == RANDOM_DRAWS + 4
+    by = {retrain.name: retrain for retrain in retrains}
+    for arm in arms:
+        left_out = set(np.flatnonzero(~by[arm.retrain].present_n).tolist())
+        assert len(left_out) == 2
+        if arm.method != "random":
+            assert left_out == set(np.argsort(-scores[arm.method][int(arm.query[1:])])[:2].tolist())
+    # a world where leaving anything out costs its score by method a
+    loss = np.stack([1 + (scores["a"] * ~r.present_n).sum(axis=1) for r in retrains])
+    bank = bank_of(np.stack([r.present_n for r in retrains]), loss, ["without"] * len(retrains), [r.name for r in retrains])
+    outcomes = {o.method: o for o in measure_outcomes(bank, arms)}
+    chance = np.mean([loss[[r.name for r in retrains].index(a.retrain)] for a in arms if a.method == "random"], axis=0)
+    best = np.mean([1 + np.sort(scores["a"][q])[-2:].sum() - chance[q] for q in (1, 3)])
+    assert outcomes["a"].loss.value == pytest.approx(best)
+    assert outcomes["a"].loss.value > outcomes["b"].loss.value
+    with pytest.raises(LinernotesError, match="lacks the retrain"):
+        measure_outcomes(empty, arms)
+    with pytest.raises(UsageError, match="choose a share"):
+        plan_arms(empty, scores, {0.1: ["a"]}, [1])
+
+
+def test_pooled_arms_are_equally_large_and_hold_every_first_track() -> None:
+    tracks, queries = 30, 6
+    random = np.random.default_rng(3)
+    scores = {"a": random.random((queries, tracks)), "hub": np.tile(random.random(tracks), (queries, 1))}
+    bank = bank_of(np.ones((1, tracks), bool), np.zeros((1, queries)), ["full"])
+    arms, retrains = plan_pooled(bank, scores, 10.0, [0, 1, 2])
+    sizes = {int((~r.present_n).sum()) for r in retrains}
+    assert sizes == {3}  # the hub method names the same three for all
+    by = {retrain.name: retrain for retrain in retrains}
+    first = next(by[arm.retrain] for arm in arms if arm.method == "a")
+    for q in range(3):
+        assert not first.present_n[scores["a"][q].argmax()] or (~first.present_n).sum() == 3
+
+
+def test_groups_that_hurt_most_are_found_by_their_sums() -> None:
+    assert ndcg(np.array([3.0, 2, 1]), np.array([3.0, 2, 1])) == pytest.approx(1)
+    gains = np.array([3.0, 0, 0])
+    assert ndcg(np.array([1.0, 3, 2]), gains) == pytest.approx(np.log2(2) / np.log2(4))
+    tracks = [Track(f"t{i}", "", "", album="abc"[i % 3]) for i in range(9)]
+    groups = groups_of(tracks, "album")
+    assert {name: int(members.sum()) for name, members in groups.items()} == {"a": 3, "b": 3, "c": 3}
+    with pytest.raises(UsageError, match="1 different values"):
+        groups_of([replace(track, album="z") for track in tracks], "album")
+    value_qn = np.random.default_rng(0).random((6, 9))
+    planned = plan_groups(groups)
+    costs = [value_qn[:, ~r.present_n].sum(axis=1) for r in planned.values()]
+    without = bank_of(
+        np.stack([r.present_n for r in planned.values()]), np.stack(costs),
+        ["group"] * 3, [r.name for r in planned.values()],
+    )  # fmt: skip
+    full = bank_of(np.ones((2, 9), bool), np.zeros((2, 6)), ["full"] * 2)
+    measured, rises = measure_groups(without, full, groups, {"truth": value_qn, "opposite": -value_qn})
+    assert [m.method for m in measured] == ["truth", "opposite"]
+    assert measured[0].top1.value == 1 and measured[0].ndcg.value == pytest.approx(1)
+    assert rises[0, 1] == pytest.approx(value_qn[0, groups["b"]].sum())
+
+
+def test_a_hub_is_first_everywhere_and_a_method_repeats_itself() -> None:
+    bank = bank_of(np.ones((1, 50), bool), np.zeros((1, 8)), ["full"])
+    same = np.tile(np.arange(50.0), (8, 1))
+    (hub,) = measure_hubs(bank, {"hub": same}, {"t49": "The Hub"})
+    assert hub.share.value == 1 and hub.times == 4 and hub.most_common in ("The Hub", *bank.tracks)
+    apart = np.zeros((8, 50))
+    for q in range(8):
+        apart[q, q * 5 : q * 5 + 10] = np.arange(10, 0, -1)
+    (none,) = measure_hubs(bank, {"apart": apart}, {})
+    assert none.share.value < 0.5
+    (again,) = measure_repeatability(bank, [{"a": same}, {"a": same}])
+    assert again.pearson.value == pytest.approx(1) and again.first_shared.value == 1
+
+
+def test_planted_relatives_that_come_first_are_recalled_and_what_is_learned_is_measured(catalogue: Catalogue) -> None:
+    tracks = [replace(t, extra={}) for t in catalogue.tracks]
+    decoys = [i for i, t in enumerate(tracks) if t.split == "decoy"]
+    names = [t.track_id for t in tracks if t.split == "train"]
+    place = {t.track_id: i for i, t in enumerate(tracks)}
+    sources = [Source(decoys[0], "version", (place[names[0]],)), Source(decoys[1], "transposed", (place[names[1]],))]
+    random = np.random.default_rng(1)
+    present = np.stack([random.permutation(len(names)) < len(names) // 2 for _ in range(40)])
+    bank = bank_of(present, np.zeros((40, 2)), ["half"] * 40)
+    bank = replace(bank, tracks=names, item_loss_ms=np.zeros((40, len(catalogue))))
+    # a version lowers the source's loss by half of what it does for itself, a transposed tune by nothing
+    for share, source in zip((0.5, 0.0), sources, strict=True):
+        own = present[:, names.index(tracks[source.relatives[0]].track_id)]
+        bank.item_loss_ms[:, catalogue.track_n == source.track] = 1 - share * own[:, None]
+        bank.item_loss_ms[:, catalogue.track_n == source.relatives[0]] = 1 - own[:, None]
+    scores = np.zeros((2, len(tracks)))
+    scores[0, sources[0].relatives[0]] = 1
+    table = measure_planted(bank, catalogue, sources, {"x": scores}, {"x": np.zeros((2, len(tracks)))})
+    learned = {relation.relation: relation.learned.value for relation in table.relations}
+    assert learned == pytest.approx({"version": 0.5, "transposed": 0.0})
+    assert table.relations[0].recall["x"] == 1
+
+
+# --- retraining a tiny model -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue, model_path: Path) -> Path:
+    """A tiny model that says how it was trained."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    api.train_model(catalogue, folder, model_path, steps=4, batch_size=4, seed=2)
+    return folder
+
+
+QUERIES = [
+    BankQuery("one", "tone 0", 0.5, 3, "caption", "reporting", True),
+    BankQuery("two", "tone 1", 0.5, 4, "caption", "tuning", False),
+]
+
+
+def test_a_killed_bank_goes_on_and_ends_in_the_same_bytes(
+    tmp_path: Path, trained: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan_retrains(7, halves=2, again=1, full=1, seed=0)
+
+    def build(folder: Path, on_progress: object = None) -> Bank:
+        setting = prepare_setting(trained, catalogue.path, QUERIES, 3, 0, folder)
+        return build_bank(setting, planned, folder, on_progress)  # type: ignore[arg-type]
+
+    whole = build(tmp_path / "whole")  # in processes of its own
+
+    def killed(what: str, done: int, total: int) -> None:
+        if what == "retraining" and done == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # in this process, one after the other
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "parts", killed)
+    assert not (tmp_path / "parts" / BANK_FILE).exists()
+    again = build(tmp_path / "parts")
+    assert again.path.read_bytes() == whole.path.read_bytes()
+    assert whole.loss_mqk.shape == (4, 2, 3) and whole.clip_mhct.shape[:2] == (4, 1) and whole.distance_mhd.shape == (4, 1, 3)
+    assert (whole.change_mqk > 0).all() and [len(whole.rows(s)) for s in ("tuning", "reporting")] == [1, 1]
+
+    lines = check_bank(whole, catalogue.track_n, np.flatnonzero([t.split == "train" for t in catalogue.tracks]))
+    assert [line.name for line in lines] == whole.names and not any(line.wrong for line in lines)
+
+
+def test_query_losses_are_the_models_own(trained: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+    setting = prepare_setting(trained, catalogue.path, QUERIES, 5, 0, tmp_path)
+    loaded = StableAudio(trained)
+    bank = setting.noise()
+    loss_k, _ = query_pass(loaded, setting, 1, bank)
+    condition = loaded.condition(loaded.embed_text(["tone 1"]), torch.tensor([0.5]))
+    latents = torch.from_numpy(setting.latents_qct[1])[None]
+    for k in range(5):
+        alone = loaded.loss_bt(latents, condition, bank.t_k[k : k + 1], bank.eps_kct[k : k + 1]).mean()
+        assert float(loss_k[k]) == pytest.approx(float(alone), rel=1e-4)
+
+
+def test_a_bank_of_another_model_or_a_damaged_one_is_refused(trained: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+    setting = prepare_setting(trained, catalogue.path, QUERIES, 2, 0, tmp_path)
+    planned = plan_retrains(7, halves=1, again=0, full=0, seed=0)
+    run_retrains(setting, planned, tmp_path / "retrains")
+    bank = pack_bank(setting, planned, tmp_path / BANK_FILE, tmp_path / "retrains")
+    with pytest.raises(LinernotesError, match="bank of another model"):
+        bank.require("someone else", catalogue.hash)
+    with pytest.raises(LinernotesError, match="bank of another catalogue"):
+        bank.require(bank.header["model"], "other")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / BANK_FILE).write_bytes(bank.path.read_bytes()[:2000])
+    with pytest.raises(LinernotesError, match="not a readable safetensors file"):
+        read_bank(tmp_path / "cut")
+    with pytest.raises(LinernotesError, match="no finished bank"):
+        read_bank(tmp_path / "nowhere")
+    with pytest.raises(LinernotesError, match="was made with queries"):
+        prepare_setting(trained, catalogue.path, QUERIES[:1], 2, 0, tmp_path)
+
+
+def test_scores_from_elsewhere_must_be_whole(tmp_path: Path) -> None:
+    bank = bank_of(np.ones((1, 3), bool), np.zeros((1, 2)), ["full"])
+
+    def write(rows: list[tuple[str, str, float]]) -> Path:
+        names = ("query", "track_id", "score")
+        pq.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), tmp_path / "s.parquet")
+        return tmp_path / "s.parquet"
+
+    everything = [(f"q{q}", f"t{n}", float(q + n)) for q in range(2) for n in range(3)]
+    assert np.array_equal(read_scores(write(everything), bank), [[0, 1, 2], [1, 2, 3]])
+    with pytest.raises(LinernotesError, match="no finite score of 1 training tracks for q1"):
+        read_scores(write(everything[:-1]), bank)
+    with pytest.raises(LinernotesError, match=r"query 'q7' .* is not in the bank"):
+        read_scores(write([*everything, ("q7", "t0", 1.0)]), bank)
+    (tmp_path / "bad.parquet").write_text("no")
+    with pytest.raises(LinernotesError, match="is no table of scores"):
+        read_scores(tmp_path / "bad.parquet", bank)
+
+
+def test_prompts_are_read_and_mistakes_named(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt,split,seed,heard\na tone,tuning,9,yes\nanother,,,\n")
+    first, second = read_prompts(path, 2.0, 50)
+    assert (first.split, first.seed, first.heard) == ("tuning", 9, True)
+    assert (second.split, second.seed, second.heard) == ("reporting", 51, False)
+    for text, sentence in (
+        ("prompt\n", "holds no prompts"),
+        ("prompt,split\nx,both\n", r"row 1 .* has split 'both'"),
+        ("prompt,seed\nx,-1\n", "has seed '-1'"),
+        ("prompt,name\nx,a\ny,a\n", "the same name"),
+    ):
+        path.write_text(text)
+        with pytest.raises(LinernotesError, match=sentence):
+            read_prompts(path, 2.0, 0)
+
+
+# --- the benchmark -----------------------------------------------------------------------------------------------------
+
+
+def test_the_benchmark_plants_what_it_says() -> None:
+    planned = plan_benchmark(Catalogue(CATALOGUE).tracks)
+    tracks = {p.track.track_id: p.track for p in planned}
+    assert len(tracks) == len(planned)
+    training = [t for t in tracks.values() if t.split == "train"]
+    assert len(training) == TRAINING_TRACKS
+    works = [t.work_id for t in training]
+    for relation, count in RELATIONS.items():
+        found = [t for t in tracks.values() if t.extra.get("relation") == relation and t.split == "train"]
+        assert len(found) == (2 * count if relation == "duplicate" else count)
+        for track in found:
+            other = tracks[track.extra["related_to"]]
+            assert other.split == ("train" if relation == "duplicate" else "decoy")
+            assert works.count(other.work_id) == (2 if relation == "duplicate" else 1)  # no other version was trained on
+    rare = [t for t in training if t.extra["instrument"] == "xylophone"]
+    assert len(rare) == 10 and all(t.extra["relation"] == "rare" for t in rare)
+    queries = plan_queries(planned)
+    assert len({q.name for q in queries}) == len({q.seed for q in queries}) == len(queries) == 40
+    assert sum(q.split == "reporting" for q in queries) == 25 and sum(q.heard for q in queries) == 8
+    assert not {q.prompt for q in queries if q.split == "tuning"} & {q.prompt for q in queries if q.split == "reporting"}
+
+
+def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() -> None:
+    model_folder, catalogue_folder = open_benchmark()
+    benchmark, builtin = Catalogue(catalogue_folder), Catalogue(CATALOGUE)
+    place = {track.track_id: i for i, track in enumerate(builtin.tracks)}
+    rows = [i for i, track in enumerate(benchmark.tracks) if track.track_id in place][::50]
+    origins = [place[benchmark.tracks[i].track_id] for i in rows]
+    one, other = benchmark.batch(rows), builtin.batch(origins)
+    assert torch.equal(one.latents_nct, other.latents_nct) and torch.equal(one.text_nld, other.text_nld)
+    loaded = StableAudio(model_folder)
+    benchmark.require(loaded.codec_hash, loaded.text_hash, loaded.shape.frames, "benchmark")
+    assert len(related_sources(benchmark)) == sum(RELATIONS.values())
