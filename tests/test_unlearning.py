@@ -257,7 +257,7 @@ def test_duplicates_tie_and_a_permuted_catalogue_permutes_the_scores(
     scores = []
     for chosen in (one, two):
         given = replace(prepared, catalogue=chosen, folder=tmp_path / f"prepared-{chosen.path.name}")
-        found = rescore(given, [query], lambda _some: changed, SETTINGS, bank, tmp_path / f"sweep-{chosen.path.name}")
+        found = rescore(given, [query], lambda _some, _band: changed, SETTINGS, bank, tmp_path / f"sweep-{chosen.path.name}")
         scores.append(found.scores_qn[0])
     tie = 2e-7  # an item's place in its batch may change the last bit of its loss, which is about 1
     assert scores[0][2] == pytest.approx(scores[0][3], abs=tie)

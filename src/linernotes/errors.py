@@ -5,5 +5,9 @@ class LinernotesError(Exception):
     """The job could not be done (exit code 1). The message is the whole answer a user sees."""
 
 
+class MissingError(LinernotesError):
+    """Something that could have been made before has not been made."""
+
+
 class UsageError(LinernotesError):
     """What was asked for makes no sense (exit code 2)."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_arrays, hash_json, load_tensors, save_tensors
+from linernotes.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,17 @@ class NoiseBank:
     def hash(self) -> str:
         return hash_arrays({"t": self.t_k.numpy(), "eps": self.eps_kct.numpy()})
 
+    def bands(self, count: int) -> list[NoiseBank]:
+        """The bank cut into ``count`` banks of neighbouring noise levels; as it is for 1.
+
+        Raises:
+            UsageError: there are fewer draws.
+        """
+        if count > len(self):
+            raise UsageError(f"{count} noise bands need at least as many draws, not {len(self)}: give more --draws")
+        cuts = np.array_split(np.arange(len(self)), count)
+        return [NoiseBank(self.t_k[torch.from_numpy(k)], self.eps_kct[torch.from_numpy(k)], self.seed) for k in cuts]
+
     def save(self, path: Path) -> None:
         save_tensors(path, {"t_k": self.t_k, "eps_kct": self.eps_kct}, "noise bank", {"seed": self.seed, "noise": self.hash})
 
@@ -34,6 +47,10 @@ class NoiseBank:
     def load(cls, path: Path) -> NoiseBank:
         tensors, header = load_tensors(path, "noise bank")
         return cls(tensors["t_k"], tensors["eps_kct"], header["seed"])
+
+
+Band = tuple[int, int]  # (b, n): the b-th of n equal parts of the noise levels
+EVERY_LEVEL: Band = (0, 1)
 
 
 def draw_bank(draws: int, channels: int, frames: int, seed: int, noisiest: float = 1.0) -> NoiseBank:
@@ -50,6 +67,6 @@ def random_for(purpose: str, seed: int, number: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int(hash_json([purpose, seed, number])[:15], 16))
 
 
-def stratified_times(draws: int, generator: torch.Generator) -> Tensor:
-    """``draws`` times, one in each equal part of (0, 1), in increasing order."""
-    return (torch.arange(draws) + torch.rand(draws, generator=generator)) / draws
+def stratified_times(draws: int, generator: torch.Generator, band: Band = EVERY_LEVEL) -> Tensor:
+    """``draws`` times, one in each equal part of (0, 1), or of one band of it, in increasing order."""
+    return ((torch.arange(draws) + torch.rand(draws, generator=generator)) / draws + band[0]) / band[1]

@@ -12,6 +12,7 @@ from linernotes.api.banking import (
     evaluate_planted,
     evaluate_repeatability,
     open_bank,
+    write_leaderboard,
 )
 from linernotes.api.building import build_catalogue, load_model, open_catalogue, rebuild, render_builtin, train_model
 from linernotes.api.comparing import (
@@ -70,4 +71,5 @@ __all__ = [
     "tell_repeatability",
     "train_model",
     "verify",
+    "write_leaderboard",
 ]

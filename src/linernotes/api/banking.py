@@ -15,7 +15,7 @@ from linernotes.attribution.prepare import cache_folder
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import plan_benchmark, plan_queries
 from linernotes.demo.bundle import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
-from linernotes.errors import UsageError
+from linernotes.errors import MissingError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, run_retrains
 from linernotes.evaluation.bank.sanity import Sanity, check_bank
 from linernotes.evaluation.bank.scores import (
@@ -55,6 +55,8 @@ from linernotes.evaluation.lds import LdsTable, Output, measure_lds
 from linernotes.evaluation.planted import PlantedTable, measure_planted
 from linernotes.methods.contract import Prepared, Query
 from linernotes.models.stable_audio import StableAudio
+from linernotes.report.leaderboard import Board
+from linernotes.report.leaderboard import write_leaderboard as write
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
 from linernotes.settings.reading import settings_where_they_fit
 
@@ -287,3 +289,27 @@ def evaluate_repeatability(
     first = int(settings.pop("seed", 0))
     runs = [opened.training_scores(chosen_methods(methods, {**settings, "seed": seed})) for seed in range(first, first + seeds)]
     return measure_repeatability(opened.bank, runs)
+
+
+def write_leaderboard(opened: OpenedBank, path: str | Path, methods: Sequence[str] | None = None, **settings: Any) -> Board:
+    """Writes the leaderboard: every method by every measure that the bank has the retrains for."""
+    bank, chosen = opened.bank, chosen_methods(methods, settings)
+    try:
+        outcomes, _ = evaluate_counterfactual(opened)
+    except MissingError:
+        outcomes = []
+    hubs = evaluate_hubs(opened, list(chosen), **settings)
+    board = Board(
+        lds=evaluate_lds(opened, list(chosen), **settings),
+        prediction=evaluate_lds(opened, list(chosen), output="prediction", **settings),
+        planted=evaluate_planted(opened, list(chosen), **settings),
+        hubs={hub.method: hub for hub in hubs},
+        outcomes=outcomes,
+        seconds={name: opened.clip_scores(name, s).seconds / len(bank.queries) for name, s in chosen.items()},
+        tracks=len(bank.tracks),
+        tuning=len(bank.rows("tuning")),
+        pairs=len(bank.pairs()),
+        command=f"linernotes evaluate leaderboard -o {path}",
+    )
+    write(Path(path), board)
+    return board

@@ -158,9 +158,12 @@ def _evidence(attribution: Attribution, prepared: Prepared, scores: Scores, i: i
     for identifier in identifiers:
         own = np.flatnonzero(catalogue.track_n == row_of[identifier])
         rows.append(int(own[np.argmax(scores.scores_qn[i][own])]))
-    sets: dict[str, ChangedWeights] = {"base": {}, "changed": scores.changed[i]}
-    losses = frame_losses(prepared.model, catalogue, scores.bank, sets, rows)
-    change_nt = scores.sign * (losses["changed"].double() - losses["base"].double()).mean(dim=1).numpy()
+    change_nt = np.zeros((len(rows), catalogue.encoder.frames))
+    for part, weights in scores.changed[i]:
+        sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
+        losses = frame_losses(prepared.model, catalogue, part, sets, rows)
+        change_nt += (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
+    change_nt *= scores.sign / len(scores.bank)
     frame_s = catalogue.encoder.frame_samples / catalogue.encoder.rate_hz
     content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)
     return Evidence({name: change_t[:n] for name, change_t, n in zip(identifiers, change_nt, content, strict=True)})

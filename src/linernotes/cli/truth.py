@@ -235,6 +235,30 @@ def evaluate_repeatability(
     stdout.print(table)
 
 
+@truth_app.command("leaderboard")
+@plainly
+@method_flags
+def evaluate_leaderboard(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write (Markdown); its pictures go beside it.")],
+    methods: MethodsOption = None,
+    bank: BankOption = "benchmark",
+    model: BenchmarkModelOption = "benchmark",
+    catalog: BenchmarkCatalogueOption = "benchmark",
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Write the leaderboard: every method by every measure, from a bank and the scores kept with it."""
+    from linernotes import api
+
+    with Bars() as bars:
+        opened = api.open_bank(bank, model, catalog, on_progress=bars)
+        board = api.write_leaderboard(opened, out, listed(methods), **given(flags))
+    if as_json:
+        print_json(api.tell_lds(board.lds).json())
+        return
+    stdout.print(escape(str(out)))
+
+
 def _told(told: Any, out: Path, as_json: bool) -> bool:
     """Saves an evaluation, and prints it if JSON is wanted."""
     told.save(out)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from linernotes.artefacts import hash_arrays
-from linernotes.errors import LinernotesError, UsageError
+from linernotes.errors import LinernotesError, MissingError, UsageError
 from linernotes.evaluation.bank.retraining import DISTANCES, Retrain
 from linernotes.evaluation.bank.store import Bank, read_bank
 from linernotes.evaluation.intervals import Interval, bootstrap_mean
@@ -161,9 +161,10 @@ def read_arms(path: Path) -> tuple[Bank, list[Arm]]:
     """The retrains of a finished leave-k-out, and what each was for.
 
     Raises:
-        LinernotesError: there are none, or the file is damaged.
+        MissingError: there are none.
+        LinernotesError: the file is damaged.
     """
     if not path.exists():
-        raise LinernotesError(f"there is no leave-k-out at {path}: train one with --methods and --out")
+        raise MissingError(f"there is no leave-k-out at {path}: train one with --methods and --out")
     bank = read_bank(path)
     return bank, [Arm(**arm) for arm in bank.header["arms"]]

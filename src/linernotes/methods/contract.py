@@ -60,6 +60,9 @@ class Prepared:
         return (lambda done, total: report(what, done, total)) if report else None
 
 
+Changed = tuple[NoiseBank, dict[str, Tensor]]
+
+
 @dataclass(frozen=True)
 class Scores:
     """``scores_qn`` [queries, segments]; higher = removing the segment hurts the query more.
@@ -69,5 +72,5 @@ class Scores:
 
     scores_qn: np.ndarray
     bank: NoiseBank | None = None  # the draws that items were scored on, if any
-    changed: list[dict[str, Tensor]] = field(default_factory=list)  # the weights of each query beside the base weights
+    changed: list[list[Changed]] = field(default_factory=list)  # of each query: other weights, and the draws they are for
     sign: int = 1  # -1 where a loss that falls speaks for a track

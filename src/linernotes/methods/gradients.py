@@ -7,7 +7,7 @@ influence with EK-FAC (Grosse et al. 2023, eq. 13), and representer points as th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,33 +16,35 @@ from torch import Tensor
 from linernotes.curvature.ekfac import precondition_ekfac
 from linernotes.methods.contract import Prepared, Query, Scores
 from linernotes.methods.items import gradient_products
-from linernotes.methods.unlearning import ekfac_of, query_gradient
+from linernotes.methods.unlearning import draws_in, ekfac_of, query_gradient
 from linernotes.models.training import read_checkpoints
 from linernotes.models.weights import ChangedWeights, using_weights
-from linernotes.noise import random_for
-from linernotes.settings.methods import EkfacSettings, GradCosSettings, GradDotSettings, GradientSettings, TracinSettings
+from linernotes.noise import EVERY_LEVEL, Band, random_for
+from linernotes.settings.methods import (
+    EkfacSettings,
+    GradCosSettings,
+    GradientSettings,
+    ProductSettings,
+    RepresenterSettings,
+    TracinSettings,
+)
 
 Gradient = dict[str, Tensor]
 
 
-def score_grad_dot(prepared: Prepared, queries: list[Query], settings: GradDotSettings, folder: Path) -> Scores:
+def score_grad_dot(prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path) -> Scores:
     """<grad L(q), grad L(z_n)>."""
-    directions = [gradient_of_query(prepared, query, settings) for query in queries]
-    dots_qn, _ = _products(prepared, settings, directions, {}, folder / "products")
-    return Scores(dots_qn)
+    return Scores(_products(prepared, queries, settings, folder))
 
 
 def score_grad_cos(prepared: Prepared, queries: list[Query], settings: GradCosSettings, folder: Path) -> Scores:
     """The same, divided by both lengths."""
-    directions = [gradient_of_query(prepared, query, settings) for query in queries]
-    dots_qn, squares_n = _products(prepared, settings, directions, {}, folder / "products")
-    lengths_q = np.array([sum(float(g.double().square().sum()) for g in d.values()) ** 0.5 for d in directions])
-    return Scores(dots_qn / np.maximum(lengths_q[:, None] * np.sqrt(squares_n), 1e-30))
+    return Scores(_products(prepared, queries, settings, folder, cosine=True))
 
 
-def score_representer(prepared: Prepared, queries: list[Query], settings: GradientSettings, folder: Path) -> Scores:
+def score_representer(prepared: Prepared, queries: list[Query], settings: RepresenterSettings, folder: Path) -> Scores:
     """The gradient product of the output layer W: sum over positions s, t of (f_s' f_t)(d_s' d_t), f features, d dL/d(W f)."""
-    return score_grad_dot(prepared, queries, settings, folder)  # type: ignore[arg-type]
+    return score_grad_dot(prepared, queries, settings, folder)
 
 
 def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSettings, folder: Path) -> Scores:
@@ -52,9 +54,7 @@ def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSetti
     for i, (weights, rate) in enumerate([*kept, ({}, 1.0 if not kept else kept[-1][1])]):
         device = next(prepared.model.denoiser.parameters()).device
         at = {name: tensor.to(device) for name, tensor in weights.items()}
-        directions = [gradient_of_query(prepared, query, settings, at) for query in queries]
-        dots_qn, _ = _products(prepared, settings, directions, at, folder / f"products-{i}")
-        total = total + rate * dots_qn
+        total = total + rate * _products(prepared, queries, settings, folder / f"checkpoint-{i}", at=at)
     return Scores(np.asarray(total))
 
 
@@ -62,22 +62,36 @@ def score_ekfac(prepared: Prepared, queries: list[Query], settings: EkfacSetting
     """<(F + lambda)^-1 grad L(q), grad L(z_n)> over the linear layers."""
     factors = ekfac_of(prepared, settings, settings.layers)
     module = prepared.model.denoiser
-    directions = [
-        precondition_ekfac(module, gradient_of_query(prepared, query, settings), factors, settings.damping) for query in queries
-    ]
-    dots_qn, _ = _products(prepared, settings, directions, {}, folder / "products")
-    return Scores(dots_qn)
+
+    def turned(gradient: Gradient) -> Gradient:
+        return precondition_ekfac(module, gradient, factors, settings.damping)
+
+    return Scores(_products(prepared, queries, settings, folder, turned))
 
 
 def _products(
-    prepared: Prepared, settings: GradientSettings, directions: Sequence[Gradient], at: ChangedWeights, folder: Path
-) -> tuple[np.ndarray, np.ndarray]:
+    prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path,
+    turned: Callable[[Gradient], Gradient] = lambda gradient: gradient, at: ChangedWeights | None = None, cosine: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """``scores_qn``: in each band of noise levels the products of the queries' gradients, ``turned``, with the segments', their
+    mean over bands weighted by draws; or cosines.
+    """
     bank = prepared.bank(settings.draws, settings.seed)
-    return gradient_products(prepared, bank, settings.batch_size, directions, at, folder)
+    total = np.zeros((len(queries), len(prepared.rows)))
+    for band, part in enumerate(bank.bands(settings.noise_bands)):
+        gradients = [gradient_of_query(prepared, query, settings, at, (band, settings.noise_bands)) for query in queries]
+        directions = [turned(gradient) for gradient in gradients]
+        place = folder / f"band-{band}"
+        dots_qn, squares_n = gradient_products(prepared, part, settings.batch_size, directions, at or {}, place)
+        if cosine:
+            lengths_q = np.array([sum(float(g.double().square().sum()) for g in d.values()) ** 0.5 for d in directions])
+            dots_qn = dots_qn / np.maximum(lengths_q[:, None] * np.sqrt(squares_n), 1e-30)
+        total += len(part) / len(bank) * dots_qn
+    return total
 
 
 def gradient_of_query(
-    prepared: Prepared, query: Query, settings: GradientSettings, at: ChangedWeights | None = None
+    prepared: Prepared, query: Query, settings: GradientSettings, at: ChangedWeights | None = None, band: Band = EVERY_LEVEL
 ) -> Gradient:
     """The query's gradient with respect to the chosen layers, at the base weights or ``at`` others."""
     weights = {name: (at or {}).get(name, p) for name, p in prepared.model.layers(settings.layers).items()}
@@ -85,6 +99,6 @@ def gradient_of_query(
     generator = random_for("unlearning", settings.seed, 0)
     with using_weights(prepared.model.denoiser, others):
         return query_gradient(
-            prepared.model, query, weights, settings.gradient_draws, settings.mask_silence, generator, settings.batch_size,
-            prepared.told(f"gradient of the clip ({query.name})"),
+            prepared.model, query, weights, draws_in(settings, band), settings.mask_silence, generator, settings.batch_size,
+            prepared.told(f"gradient of the clip ({query.name})"), band,
         )  # fmt: skip

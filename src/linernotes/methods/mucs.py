@@ -28,7 +28,7 @@ NULL_DRAWS = 64
 def score_mucs(prepared: Prepared, queries: list[Query], settings: MucsSettings, folder: Path) -> Scores:
     """Scores of all segments on draws from the noisiest part of the schedule, the same for every item and both models."""
     bank = prepared.bank(settings.draws, settings.seed, settings.noisiest)
-    return rescore(prepared, queries, lambda some: ascend(prepared, some, settings)[0], settings, bank, folder)
+    return rescore(prepared, queries, lambda some, _band: ascend(prepared, some, settings)[0], settings, bank, folder)
 
 
 def ascend(prepared: Prepared, queries: Sequence[Query], settings: MucsSettings) -> tuple[dict[str, Tensor], int]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
 from linernotes.losses import item_losses
-from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.contract import Changed, Prepared, Query, Scores
 from linernotes.methods.items import gradient_products
-from linernotes.noise import NoiseBank
+from linernotes.noise import Band, NoiseBank
 from linernotes.settings.methods import Skew, UnlearningSettings
 
 UNLEARNED = "unlearned weights"
@@ -22,44 +22,57 @@ SKEW_FLOOR = 1e-3  # Serra et al. 2026
 def rescore(
     prepared: Prepared,
     queries: list[Query],
-    change: Callable[[Sequence[Query]], dict[str, Tensor]],
+    change: Callable[[Sequence[Query], Band], dict[str, Tensor]],
     settings: UnlearningSettings,
     bank: NoiseBank,
     folder: Path,
     sign: int = 1,
+    bands: int = 1,
 ) -> Scores:
     """Scores of all segments for several queries, in one sweep over the data: losses under each one's weights less those under
     the base weights, or, to first order, <theta' - theta, grad L(z_n)>, one gradient a segment for all queries together.
 
     Args:
-        change: gives the changed weights for one query, or for all of them as one set (``settings.together``).
+        change: gives the changed weights for one query, or for all of them as one set (``settings.together``), unlearned in one
+            band of noise levels.
         folder: keeps the changed weights, so that a killed run goes on with the very same.
         sign: -1 if the change went toward the query.
+        bands: a band's weights are held against losses on the same band's draws only; the bands' means are added up.
 
     Raises:
         LinernotesError: losses under the changed weights are no longer finite.
     """
     device = next(prepared.model.denoiser.parameters()).device
     header = {"model": prepared.model.weights_hash}
-    changed = []
-    for i, some in enumerate([queries] if settings.together else [[query] for query in queries]):
-        path = folder / f"unlearned-{i}.safetensors"
-        if not path.exists():
-            save_tensors(path, change(some), UNLEARNED, header)
-        changed.append({name: tensor.to(device) for name, tensor in load_tensors(path, UNLEARNED, header)[0].items()})
-    if settings.score_by == "first-order":
-        own = dict(prepared.model.denoiser.named_parameters())
-        moves = [{name: tensor - own[name] for name, tensor in weights.items()} for weights in changed]
-        dots_qn, _ = gradient_products(prepared, bank, settings.batch_size, moves, {}, folder)
-        return Scores(sign * dots_qn, bank, changed, sign)
-    base_nk = base_losses(prepared, bank, settings.batch_size)
-    sets = {f"query-{i}": weights for i, weights in enumerate(changed)}
-    losses = item_losses(
-        prepared.model, prepared.catalogue, bank, sets, folder, prepared.rows, batch_size=settings.batch_size,
-        on_progress=prepared.told("scoring the catalogue"),
-    )  # fmt: skip
-    scores = [sign * skew(losses[name], base_nk, settings.score_by).mean(dim=1) for name in sets]
-    return Scores(torch.stack(scores).numpy(), bank, changed, sign)
+    sets_of = [queries] if settings.together else [[query] for query in queries]
+    changed: list[list[Changed]] = [[] for _ in sets_of]
+    total = np.zeros((len(sets_of), len(prepared.rows)))
+    first = 0
+    for band, part in enumerate(bank.bands(bands)):
+        place = folder / f"band-{band}"
+        for i, some in enumerate(sets_of):
+            path = place / f"unlearned-{i}.safetensors"
+            if not path.exists():
+                save_tensors(path, change(some, (band, bands)), UNLEARNED, header)
+            weights = load_tensors(path, UNLEARNED, header)[0]
+            changed[i].append((part, {name: tensor.to(device) for name, tensor in weights.items()}))
+        sets = {f"query-{i}": parts[-1][1] for i, parts in enumerate(changed)}
+        share = len(part) / len(bank)
+        if settings.score_by == "first-order":
+            own = dict(prepared.model.denoiser.named_parameters())
+            moves = [{name: tensor - own[name] for name, tensor in weights.items()} for weights in sets.values()]
+            dots_qn, _ = gradient_products(prepared, part, settings.batch_size, moves, {}, place)
+            total += share * dots_qn
+            continue
+        base_nk = base_losses(prepared, bank, settings.batch_size)[:, first : first + len(part)]
+        first += len(part)
+        losses = item_losses(
+            prepared.model, prepared.catalogue, part, sets, place, prepared.rows, batch_size=settings.batch_size,
+            on_progress=prepared.told("scoring the catalogue" if bands == 1 else f"scoring the catalogue (band {band + 1})"),
+        )  # fmt: skip
+        for i, name in enumerate(sets):
+            total[i] += share * skew(losses[name], base_nk, settings.score_by).mean(dim=1).numpy()
+    return Scores(sign * total, bank, changed, sign)
 
 
 def skew(after_nk: Tensor, before_nk: Tensor, kind: Skew) -> Tensor:

@@ -22,8 +22,15 @@ from linernotes.methods.rescoring import rescore
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.weights import ChangedWeights, all_finite, using_weights, with_gradients
 from linernotes.models.workers import in_order
-from linernotes.noise import random_for, stratified_times
-from linernotes.settings.methods import AbuEkfacSettings, AbuSettings, EkfacSettings, ForwardInfSettings, LayerKind
+from linernotes.noise import EVERY_LEVEL, Band, random_for, stratified_times
+from linernotes.settings.methods import (
+    AbuEkfacSettings,
+    AbuSettings,
+    EkfacSettings,
+    ForwardInfSettings,
+    GradientSettings,
+    LayerKind,
+)
 
 Gradient = dict[str, Tensor]
 
@@ -64,11 +71,11 @@ def _score_steps(
     prepared: Prepared, queries: list[Query], settings: AbuSettings | ForwardInfSettings, steps: int,
     step: Callable[[Gradient], Gradient], folder: Path, sign: int = 1,
 ) -> Scores:  # fmt: skip
-    def changed(some: Sequence[Query]) -> Gradient:
-        return take_steps(prepared.model, some, settings, steps, step, prepared.on_progress)
+    def changed(some: Sequence[Query], band: Band) -> Gradient:
+        return take_steps(prepared.model, some, settings, steps, step, prepared.on_progress, band)
 
     bank = prepared.bank(settings.draws, settings.seed)
-    return rescore(prepared, queries, changed, settings, bank, folder, sign)
+    return rescore(prepared, queries, changed, settings, bank, folder, sign, settings.noise_bands)
 
 
 def take_steps(
@@ -78,6 +85,7 @@ def take_steps(
     steps: int,
     step: Callable[[Gradient], Gradient],
     on_progress: Progress | None = None,
+    band: Band = EVERY_LEVEL,
 ) -> Gradient:
     """The weights after ``steps`` steps, by parameter name; each step takes ``step`` of a fresh gradient of the queries' mean
     loss at the weights so far.
@@ -87,7 +95,7 @@ def take_steps(
     """
     weights = {name: p.detach().clone() for name, p in model.layers(settings.layers).items()}
     for number in range(steps):
-        gradient = queries_gradient(model, queries, weights, settings, number, on_progress)
+        gradient = queries_gradient(model, queries, weights, settings, number, on_progress, band)
         for name, change in step(gradient).items():
             weights[name] = weights[name] + change
     if not all_finite(weights):
@@ -99,7 +107,7 @@ def take_steps(
 
 def queries_gradient(
     model: GenerativeModel, queries: Sequence[Query], changed: ChangedWeights, settings: AbuSettings | ForwardInfSettings,
-    number: int = 0, on_progress: Progress | None = None,
+    number: int = 0, on_progress: Progress | None = None, band: Band = EVERY_LEVEL,
 ) -> Gradient:  # fmt: skip
     """The mean of the queries' gradients; ``number`` counts the steps, each of which has draws of its own."""
     total: Gradient = {}
@@ -109,11 +117,16 @@ def queries_gradient(
             (lambda done, n, name=query.name: on_progress(f"gradient of the clip ({name})", done, n)) if on_progress else None
         )
         gradient = query_gradient(
-            model, query, changed, settings.gradient_draws, settings.mask_silence, generator, settings.batch_size, told
+            model, query, changed, draws_in(settings, band), settings.mask_silence, generator, settings.batch_size, told, band
         )
         for name, g in gradient.items():
             total[name] = total[name] + g / len(queries) if name in total else g / len(queries)
     return total
+
+
+def draws_in(settings: AbuSettings | ForwardInfSettings | GradientSettings, band: Band) -> int:
+    """How many of the query's draws a band gets: its share."""
+    return max(1, settings.gradient_draws // band[1])
 
 
 def query_gradient(
@@ -125,12 +138,13 @@ def query_gradient(
     generator: torch.Generator,
     batch_size: int,
     on_draws: Callable[[int, int], None] | None = None,
+    band: Band = EVERY_LEVEL,
 ) -> Gradient:
-    """Gradient of the query's loss, averaged over draws and over heard frames, with respect to the ``changed`` weights."""
+    """Gradient of the query's loss with respect to the ``changed`` weights, mean over draws (of a band) and heard frames."""
     device = next(model.denoiser.parameters()).device
     weight_t = heard_weights(query, mask_silence).to(device)
     condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
-    times = stratified_times(draws, generator)
+    times = stratified_times(draws, generator, band)
     shape = query.latents_ct.shape
     size = min(batch_size, math.ceil(draws / torch.get_num_threads()))  # few draws: some for every core
     jobs = ((t_b, torch.randn(len(t_b), *shape, generator=generator)) for t_b in torch.split(times, size))

@@ -17,6 +17,10 @@ GradientDraws = Annotated[int, Field(gt=0, description="Draws the query's gradie
 Layers = Annotated[LayerKind, Field(description="Which layers of the transformer are looked at or unlearned.")]
 StepSize = Annotated[float, Field(gt=0, description="a: how far the weights move; theta' = theta + (a/N) (F + damping)^-1 g.")]
 Damping = Annotated[float, Field(ge=0, description="Damping, as a multiple of each layer's mean curvature.")]
+NoiseBands = Annotated[
+    int,
+    Field(gt=0, description="Split the noise levels into so many bands; a band is only held against itself."),
+]
 MaskSilence = Annotated[bool, Field(description="Leave silent frames of the query out of its gradient.")]
 ScoreBy = Annotated[
     Skew, Field(description="L' - L; the normalised skew (L' - L) / (L' + L + 0.001); or the first order of L' - L.")
@@ -54,6 +58,7 @@ class AbuSettings(UnlearningSettings, frozen=True, extra="forbid"):
 
     paper: ClassVar[str] = "Wang et al. 2024 (2406.09408); music: Choi et al. 2025 (2506.18312)"
 
+    noise_bands: NoiseBands = 1
     step_size: StepSize = 1e-4
     steps: Annotated[int, Field(gt=0, description="Number of such steps, each with a fresh gradient.")] = 1
     damping: Damping = 0.1
@@ -93,6 +98,7 @@ class ForwardInfSettings(UnlearningSettings, frozen=True, extra="forbid"):
 
     paper: ClassVar[str] = "Ko et al. 2024 (2402.08922)"
 
+    noise_bands: NoiseBands = 1
     step_size: Annotated[float, Field(gt=0, description="Learning rate of the one step.")] = 1e-2
 
 
@@ -108,27 +114,33 @@ class GradientSettings(MethodSettings, frozen=True, extra="forbid"):
     mask_silence: MaskSilence = True
 
 
-class GradDotSettings(GradientSettings, frozen=True, extra="forbid"):
+class ProductSettings(GradientSettings, frozen=True, extra="forbid"):
+    """Exact products, no projection."""
+
+    noise_bands: NoiseBands = 1
+
+
+class GradDotSettings(ProductSettings, frozen=True, extra="forbid"):
     """Dot product of the query's and the item's loss gradient."""
 
     paper: ClassVar[str] = "Charpiat et al. 2019 (2102.05262)"
 
 
-class GradCosSettings(GradientSettings, frozen=True, extra="forbid"):
+class GradCosSettings(ProductSettings, frozen=True, extra="forbid"):
     """Cosine of the query's and the item's loss gradient."""
 
     paper: ClassVar[str] = "Charpiat et al. 2019 (2102.05262)"
     gather: ClassVar[Gather] = "max"
 
 
-class TracinSettings(GradientSettings, frozen=True, extra="forbid"):
+class TracinSettings(ProductSettings, frozen=True, extra="forbid"):
     """Gradient dot products summed over the checkpoints a training kept, weighted by their learning rates."""
 
     paper: ClassVar[str] = "Pruthi et al. 2020 (2002.08484)"
     cost: ClassVar[str] = "nothing; N K item gradients for every checkpoint"
 
 
-class EkfacSettings(GradientSettings, frozen=True, extra="forbid"):
+class EkfacSettings(ProductSettings, frozen=True, extra="forbid"):
     """Influence function with EK-FAC curvature, on the linear layers."""
 
     paper: ClassVar[str] = "Grosse et al. 2023 (2308.03296); Mlodozeniec et al. 2024 (2410.13850)"
@@ -139,7 +151,7 @@ class EkfacSettings(GradientSettings, frozen=True, extra="forbid"):
     fisher_draws: Annotated[int, Field(gt=0, description="Draws per training segment for the curvature.")] = 2
 
 
-class RepresenterSettings(GradientSettings, frozen=True, extra="forbid"):
+class RepresenterSettings(ProductSettings, frozen=True, extra="forbid"):
     """Representer points: the gradient product of the output layer alone."""
 
     paper: ClassVar[str] = "Yeh et al. 2018 (1811.09720)"

@@ -1,0 +1,153 @@
+"""The leaderboard as a Markdown page: every method, every measure, with the rules at its head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from linernotes.artefacts import replacing
+from linernotes.evaluation.counterfactual import Outcome
+from linernotes.evaluation.hubs import HubShare
+from linernotes.evaluation.intervals import Interval
+from linernotes.evaluation.lds import LdsTable
+from linernotes.evaluation.planted import PlantedTable
+from linernotes.report.truth import tell_lds, tell_planted
+
+RULES = """\
+- **Truth.** {models} models of the benchmark's architecture were trained anew on random halves of its {tracks}
+  training tracks, {pairs} of the halves a second time with another seed. A method is asked for its scores of
+  {reporting} generated clips; the other {tuning} clips were there to choose settings with, and are not reported on.
+- **LDS** is the Spearman correlation, over the retrained models, of the summed scores of the tracks a model saw and
+  its loss of the clip (sign turned), mean over clips. Intervals are 95 %, by bootstrap over clips and models
+  together.
+- **The ceiling** is what a perfect predictor of the expected loss would reach: {ceiling}. Two seeds on the same
+  half correlate at {seeds} only, since training is a matter of chance.
+- **Truncated**: only the first tracks of each clip count, by how far they stand above the next; how many is chosen
+  on the tuning clips. A likeness that is not truncated is a straw man.
+- **Leave-k-out**: the clip's loss when the model is trained without the method's first tracks, less its loss when
+  it is trained without as many random ones. *Pooled*: the union over all clips is left out at once.
+- Every method runs with its defaults, which may have been chosen on the tuning clips, never on the others.
+- The random arm and the likenesses stand in every table. A method that does not beat likeness has not shown that it
+  sees inside the model.
+"""
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that the page says."""
+
+    lds: LdsTable
+    prediction: LdsTable
+    planted: PlantedTable
+    hubs: Mapping[str, HubShare]
+    outcomes: Sequence[Outcome]  # empty while there is no leave-k-out
+    seconds: Mapping[str, float]  # a clip, of all clips in one run
+    tracks: int
+    tuning: int
+    pairs: int
+    command: str
+
+
+def write_leaderboard(path: Path, board: Board) -> None:
+    """Writes the page, and beside it its pictures ``NAME-lds.svg`` and ``NAME-planted.svg``."""
+    pictures = {"lds": tell_lds(board.lds).svg, "planted": tell_planted(board.planted).svg}
+    for name, svg in pictures.items():
+        with replacing(path.with_name(f"{path.stem}-{name}.svg")) as temporary:
+            temporary.write_text(svg, encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(_page(board, path.stem), encoding="utf-8")
+
+
+def _page(board: Board, stem: str) -> str:
+    t = board.lds
+    rules = RULES.format(
+        models=t.models, tracks=board.tracks, pairs=board.pairs, reporting=t.queries, tuning=board.tuning, ceiling=t.ceiling,
+        seeds=t.seed_correlation,
+    )  # fmt: skip
+    parts = [
+        "# Leaderboard: attribution held against retraining",
+        f"Written by `{board.command}`, from the retrain bank in the package.",
+        "## Rules",
+        rules,
+        "## LDS",
+        f"![LDS of every method beside the noise ceiling]({stem}-lds.svg)",
+        _lds_table(board),
+        "## Leave-k-out",
+        _counterfactual_table(board.outcomes),
+        "## What each method sees",
+        f"![Recall of planted relatives, by method and relation]({stem}-planted.svg)",
+        _planted_table(board),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _lds_table(board: Board) -> str:
+    prediction = {m.method: m.lds for m in board.prediction.methods}
+    ceiling = board.lds.ceiling.value
+    rows = [
+        [
+            f"`{m.method}`", _bounds(m.lds), f"{100 * m.lds.value / ceiling:.0f} %" if ceiling else "",
+            f"{_bounds(m.truncated)} ({m.kept})" if m.truncated else "", _bounds(m.behind_first) if m.behind_first else "",
+            _bounds(prediction[m.method]), f"{board.hubs[m.method].share.value:.2f}", f"{board.seconds[m.method]:.1f}",
+        ]
+        for m in board.lds.methods
+    ]  # fmt: skip
+    head = [
+        "method", "LDS", "of the ceiling", "truncated (to)", "behind the first", "LDS of predictions", "hub share", "s a clip",
+    ]  # fmt: skip
+    return _table(head, rows)
+
+
+def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
+    if not outcomes:
+        return "Not trained yet: `linernotes evaluate counterfactual --methods ... -o OUT`."
+    rows = [
+        [
+            f"`{o.method}`", f"{o.percent:g} %{' pooled' if o.pooled else ''} ({o.tracks:.0f})", str(o.queries),
+            _fine(o.loss), f"{100 * o.relative.value:.1f} %", _fine(o.control), _bounds(next(iter(o.distances.values()))),
+        ]
+        for o in outcomes
+    ]  # fmt: skip
+    head = ["method", "left out (tracks)", "clips", "loss over random", "as a share", "other clips", "spectrum moved, dB"]
+    return _table(head, rows)
+
+
+def _planted_table(board: Board) -> str:
+    p = board.planted
+    learned = _table(
+        ["relation", "pairs", "what the model learns from the relative, as a share of what it learns of itself"],
+        [[r.relation, str(r.pairs), _bounds(r.learned)] for r in p.relations],
+    )
+    rows = [
+        [
+            f"`{m}`", _bounds(recall), *(f"{r.recall[m]:.2f}" for r in p.relations),
+            f"{p.decoys[m].value:.1f} [{p.decoys[m].low:.1f}, {p.decoys[m].high:.1f}]", f"{p.tie[m]:.3f}",
+        ]
+        for m, recall in p.recall.items()
+    ]  # fmt: skip
+    head = [
+        "method",
+        f"recall@{p.first}",
+        *(r.relation for r in p.relations),
+        f"decoys in the first {p.first}",
+        "duplicates apart",
+    ]
+    told = (
+        f"By chance {p.decoys_by_chance:.1f} of the first {p.first} are decoys. Duplicates apart: how far two copies of one "
+        "recording score from each other, as a share of the highest score."
+    )
+    return f"{learned}\n\n{_table(head, rows)}\n\n{told}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _bounds(i: Interval) -> str:
+    return f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}]"
+
+
+def _fine(i: Interval) -> str:
+    return f"{i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}]"
