@@ -12,6 +12,7 @@ from linernotes.audio import AudioError, Sound, read_sound
 from linernotes.catalog.ingest import build_catalogue as build
 from linernotes.catalog.source import Track, read_source
 from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
 from linernotes.demo.bundle import (
     BENCHMARK,
     BUILTIN,
@@ -19,6 +20,7 @@ from linernotes.demo.bundle import (
     MODEL,
     builtin_sound,
     open_benchmark,
+    rebuild_benchmark,
     rebuild_bundle,
     render_catalogue,
 )
@@ -107,14 +109,17 @@ def train_model(
     return load_model(out)
 
 
-def rebuild(out: str | Path, on_progress: Progress | None = None, **settings: Any) -> None:
-    """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the folder ``out``."""
-    rebuild_bundle(
-        Path(out),
-        checked(TrainingSettings, settings),
-        lambda catalogue, template, folder, chosen: train_on(catalogue, template, folder, chosen, on_progress),
-        on_progress,
-    )
+def rebuild(out: str | Path, benchmark: bool = False, on_progress: Progress | None = None, **settings: Any) -> None:
+    """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the folder ``out``; or
+    the benchmark's planted tracks and model.
+    """
+
+    def train(catalogue: Catalogue, template: Path, folder: Path, chosen: TrainingSettings) -> None:
+        train_on(catalogue, template, folder, chosen, on_progress)
+
+    make = rebuild_benchmark if benchmark else rebuild_bundle
+    recipe = BENCHMARK_TRAINING.model_dump() if benchmark else {}
+    make(Path(out), checked(TrainingSettings, {**recipe, **settings}), train, on_progress)
 
 
 def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None:

@@ -11,19 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from linernotes.api.banking import open_bank
 from linernotes.api.building import Progress, load_model, open_catalogue, prepared_for, track_sound
 from linernotes.artefacts import write_json
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import attribute_clips, finished
-from linernotes.demo.bundle import BUILTIN, builtin_sound, render_catalogue
+from linernotes.demo.bundle import BENCHMARK, BUILTIN, builtin_sound, render_catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.agreement import Agreement, measure_agreement
 from linernotes.evaluation.cost import bench as benches
 from linernotes.evaluation.cost.planning import Plan
 from linernotes.evaluation.cost.planning import plan as plan_method
 from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
-from linernotes.evaluation.search import Search, read_grid, search, self_influence_metric
+from linernotes.evaluation.search import METRICS, Search, lds_metric, read_grid, search, self_influence_metric
 from linernotes.evaluation.self_influence import SelfRank, segment_query
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
 from linernotes.report.comparison import ComparedClip, write_comparison
@@ -147,8 +148,9 @@ def sweep(
     trials: int | None = None,
     segments: int = 40,
     candidates: int = 200,
-    model: str | Path = BUILTIN,
-    catalogue: str | Path = BUILTIN,
+    bank: str | Path = BENCHMARK,
+    model: str | Path | None = None,
+    catalogue: str | Path | None = None,
     cache: str | Path | None = None,
     on_progress: Progress | None = None,
     **settings: Any,
@@ -158,17 +160,23 @@ def sweep(
 
     Args:
         grid: for each setting a line such as ``"layers=mlp,all"``.
-        metric: ``self-influence``: the mean rank of ``segments`` training segments' own among ``candidates``.
+        metric: ``self-influence``: the mean rank of ``segments`` training segments' own among ``candidates``; ``lds``: how well
+            scores of a bank's tuning clips predict retraining.
+        model, catalogue: ``builtin`` for self-influence, ``benchmark`` for lds if None.
         sampler: ``grid`` for all choices (or ``trials`` of them), ``tpe`` to look where it is promising.
         settings: those that stay the same.
     """
     values = read_grid(method, grid)
     checked(settings_of(method), settings, f" for {method}")
-    if metric != "self-influence":
-        raise UsageError(f"there is no metric {metric!r}: choose self-influence")
-    prepared = prepared_for(model, catalogue, cache, None)
-    seed = int(settings.get("seed", 0))
-    measured = self_influence_metric(prepared, segments, candidates, seed)
+    if metric not in METRICS:
+        raise UsageError(f"there is no metric {metric!r}: choose {' or '.join(METRICS)}")
+    usual = BENCHMARK if metric == "lds" else BUILTIN
+    if metric == "lds":
+        opened = open_bank(bank, model or usual, catalogue or usual)
+        measured = lds_metric(opened.prepared, opened.bank, opened.clips)
+    else:
+        prepared = prepared_for(model or usual, catalogue or usual, cache, None)
+        measured = self_influence_metric(prepared, segments, candidates, int(settings.get("seed", 0)))
     found = search(method, values, settings, metric, measured, sampler, trials, Path(out), on_progress)
     write_search(Path(out) / "sweep.svg", found)
     return found

@@ -180,6 +180,7 @@ def train(
 @settings_flags(TrainingSettings, "How it is trained")
 def rebuild(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sounds, catalogue and model.")],
+    benchmark: Annotated[bool, typer.Option("--benchmark", help="The benchmark's planted tracks and model instead.")] = False,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -187,7 +188,7 @@ def rebuild(
     from linernotes import api
 
     with Bars() as bars:
-        api.rebuild(out, on_progress=bars, **given(flags))
+        api.rebuild(out, benchmark, on_progress=bars, **given(flags))
     if as_json:
         print_json({"model": str(out / "model"), "catalogue": str(out / "catalogue")})
         return

@@ -70,19 +70,20 @@ def bank_show(
         f"[bold]{escape(str(b.path))}[/]: {len(b.names)} models, {len(b.tracks)} training tracks, "
         f"{tuning} clips for tuning and {reporting} for reporting, {b.header['draws']} draws"
     )
-    columns = ("models", "", "tracks", "loss of own tracks", "of the others", "of the clips", "contrast", "clips moved")
+    columns = ("models", "", "tracks", "own loss", "others'", "clips'", "contrast", "moved, dB")
     table = Table(*columns, box=None, header_style="dim")
     for kind in dict.fromkeys(line.kind for line in lines):
         some = [line for line in lines if line.kind == kind]
         spans = [
             _span([getattr(line, name) for line in some], digits)
             for name, digits in (
-                ("own_loss", 3), ("other_loss", 3), ("query_loss", 3), ("contrast", 2), ("moved_db", 1),
+                ("own_loss", 2), ("other_loss", 2), ("query_loss", 2), ("contrast", 2), ("moved_db", 1),
             )
         ]  # fmt: skip
-        spans[-1] += " dB" if spans[-1] else ""
         table.add_row(f"[bold]{kind}[/]", str(len(some)), str(some[0].tracks), *spans)
     stdout.print(table)
+    told = "Mean losses of the tracks a model saw, of the others, of the clips; contrast and movement of the clips made again."
+    stdout.print(f"[dim]{told}[/]")
     wrong = [line for line in lines if line.wrong]
     for line in wrong:
         stdout.print(f"[bold red]{line.name}[/] {line.wrong}")
@@ -92,4 +93,4 @@ def bank_show(
 
 def _span(values: list[float], digits: int) -> str:
     finite = sorted(v for v in values if v == v)
-    return f"{finite[0]:.{digits}f} to {finite[-1]:.{digits}f}" if finite else ""
+    return f"{finite[0]:.{digits}f}-{finite[-1]:.{digits}f}" if finite else ""

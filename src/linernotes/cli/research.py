@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from linernotes.cli.options import (
+    BankOption,
     CatalogueOption,
     JsonOption,
     MethodsOption,
@@ -119,13 +120,16 @@ def sweep(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, sweep.svg, best.toml.")],
     grid: Annotated[list[str], typer.Option(help="SETTING=VALUE,VALUE,...; once for each setting to search.")],
     method: Annotated[str, typer.Option(help="One of 'linernotes methods'.")] = "abu",
-    metric: Annotated[str, typer.Option(help="What to make small or large: self-influence.")] = "self-influence",
+    metric: Annotated[
+        str, typer.Option(help="self-influence (small is good), or lds on a bank's tuning clips.")
+    ] = "self-influence",
     sampler: Annotated[str, typer.Option(help="grid: all choices; tpe: look where it is promising.")] = "grid",
     trials: Annotated[Optional[int], typer.Option(min=1, help="How many; all of the grid if left out.")] = None,  # noqa: UP045
     segments: Annotated[int, typer.Option(min=1, help="Training segments that are taken as queries.")] = 40,
     candidates: Annotated[int, typer.Option(min=2, help="Segments among which they are ranked.")] = 200,
-    model: ModelOption = "builtin",
-    catalog: CatalogueOption = "builtin",
+    bank: BankOption = "benchmark",
+    model: Annotated[Optional[str], typer.Option(help="builtin for self-influence, benchmark for lds, if left out.")] = None,  # noqa: UP045
+    catalog: Annotated[Optional[str], typer.Option(help="The same.")] = None,  # noqa: UP045
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -134,7 +138,19 @@ def sweep(
 
     with Bars() as bars:
         found = api.sweep(
-            out, grid, method, metric, sampler, trials, segments, candidates, model, catalog, on_progress=bars, **given(flags)
+            out,
+            grid,
+            method,
+            metric,
+            sampler,
+            trials,
+            segments,
+            candidates,
+            bank,
+            model,
+            catalog,
+            on_progress=bars,
+            **given(flags),
         )
     if as_json:
         print_json({**found.__dict__, "trials": [trial.__dict__ for trial in found.trials]})

@@ -58,7 +58,7 @@ def evaluate_lds(
         t = api.evaluate_lds(opened, listed(methods), split, output, **given(flags))  # type: ignore[arg-type]
     if _told(api.tell_lds(t), out, as_json):
         return
-    table = Table("method", "LDS", "of the ceiling", "truncated", "to", "behind the first", box=None, header_style="dim")
+    table = Table("method", "LDS", "ceiling", "truncated", "to", "behind first", box=None, header_style="dim")
     for m in t.methods:
         table.add_row(
             f"[bold]{escape(m.method)}[/]", str(m.lds), f"{100 * m.lds.value / max(t.ceiling.value, 1e-9):.0f} %",

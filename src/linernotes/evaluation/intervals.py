@@ -20,7 +20,8 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        low, high = (f"{edge:.2f}".replace("0.", ".", 1) for edge in (self.low, self.high))
+        return f"{self.value:.2f} [{low},{high}]"
 
 
 def interval(value: float, resampled: np.ndarray) -> Interval:

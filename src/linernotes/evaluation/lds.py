@@ -126,8 +126,12 @@ def choose_kept(scores_qn: np.ndarray, present_mn: np.ndarray, target_qm: np.nda
     """How many tracks a truncated score keeps, where that serves best on queries that are not reported on."""
     n = scores_qn.shape[1]
     choices = [k for k in (1, 2, 3, 5, 8, 12, 18, 25, 35, 50, 75, 100, 150, 250) if k < n]
-    means = [spearman_q(_predicted(truncated(scores_qn, k), present_mn), target_qm).mean() for k in choices]
-    return choices[int(np.argmax(means))]
+    return choices[int(np.argmax([predicted_mean(truncated(scores_qn, k), present_mn, target_qm) for k in choices]))]
+
+
+def predicted_mean(scores_qn: np.ndarray, present_mn: np.ndarray, target_qm: np.ndarray) -> float:
+    """The LDS itself: mean over queries of the rank correlation of summed scores and targets."""
+    return float(spearman_q(_predicted(scores_qn, present_mn), target_qm).mean())
 
 
 def _predicted(scores_qn: np.ndarray, present_mn: np.ndarray) -> np.ndarray:

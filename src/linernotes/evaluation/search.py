@@ -20,14 +20,19 @@ import numpy as np
 import optuna
 
 from linernotes.artefacts import hash_json, replacing, write_parquet
+from linernotes.attribution.result import gather_tracks
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.scores import of_training_tracks
+from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
+from linernotes.evaluation.lds import choose_kept, outputs_mq, predicted_mean, truncated
 from linernotes.evaluation.self_influence import choose_segments, segment_query
 from linernotes.methods.all import score
-from linernotes.methods.contract import Prepared
+from linernotes.methods.contract import Prepared, Query
 from linernotes.settings.methods import MethodSettings
 from linernotes.settings.reading import checked, settings_of
 
 SAMPLERS = ("grid", "tpe")
+METRICS = ("self-influence", "lds")
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,31 @@ def self_influence_metric(prepared: Prepared, segments: int, candidates: int, se
 
     made_from = {"model": prepared.model.weights_hash, "catalogue": catalogue.hash, "segments": segments}
     return Metric("minimize", f"mean rank among {candidates} segments", measure, made_from)
+
+
+def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric:
+    """Mean LDS over the bank's tuning clips, plain and, as ``truncated``, with only the first tracks of each clip counting.
+
+    Args:
+        clips: all of the bank's, in its order.
+    """
+    rows, halves = bank.rows("tuning"), bank.which("half")
+    if not rows or len(halves) < LEAST_MODELS:
+        raise UsageError(f"{bank.path} has {len(rows)} tuning clips and {len(halves)} halves, too few to choose settings by")
+    catalogue = prepared.catalogue
+    target_qm = -outputs_mq(bank, "loss")[halves].T[rows]
+    present_mn = bank.present_mn[halves]
+
+    def measure(method: str, settings: MethodSettings, folder: Path) -> dict[str, float]:
+        scores_qs = score(method, prepared, [clips[q] for q in rows], settings, folder).scores_qn
+        gathered = [gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather) for s in scores_qs]
+        scores_qn = of_training_tracks(np.stack(gathered), bank, catalogue)
+        kept = choose_kept(scores_qn, present_mn, target_qm)
+        plain, short = (predicted_mean(s, present_mn, target_qm) for s in (scores_qn, truncated(scores_qn, kept)))
+        return {"lds": plain, "truncated": short, "kept": float(kept)}
+
+    made_from = {"model": prepared.model.weights_hash, "catalogue": catalogue.hash, "clips": bank.header["clips"]}
+    return Metric("maximize", f"LDS, {len(rows)} tuning clips, {len(halves)} models", measure, made_from)
 
 
 def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
