@@ -14,9 +14,9 @@ import linernotes
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import UsageError
 from linernotes.evaluation.agreement import concentration, hub_share, measure_agreement, overlap, rank_biased_overlap
-from linernotes.evaluation.cost.planning import work_of
 from linernotes.evaluation.search import Metric, read_grid, search
 from linernotes.evaluation.self_influence import segment_query
+from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import METHOD_SETTINGS, AbuSettings, MethodSettings
@@ -106,7 +106,7 @@ def test_a_plan_counts_passes_exactly(model: StableAudio, catalogue: Catalogue, 
     prepared = Prepared(model, catalogue, tmp_path)
     query = segment_query(catalogue, 0)
     n, trained = len(catalogue), len(catalogue.training_rows)
-    work = work_of("abu", prepared, AbuSettings(draws=5, gradient_draws=7, steps=3, fisher_draws=2), query)
+    work = METHODS["abu"].work(prepared, AbuSettings(draws=5, gradient_draws=7, steps=3, fisher_draws=2), query)
     assert work.once == {"forward": 5 * n, "square": 2 * trained}
     assert work.per_query == {"gradient": 21, "forward": 5 * n}
 

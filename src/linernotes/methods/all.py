@@ -1,47 +1,48 @@
-"""All methods by name. A method turns (prepared model, queries, its settings, a folder of its own) into ``Scores``."""
+"""All methods by name. A method turns (prepared model, queries, its settings, a folder of its own) into ``Scores``, and says
+beforehand what work that will be.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from linernotes.errors import LinernotesError
-from linernotes.methods.contract import Prepared, Query, Scores
-from linernotes.methods.gradients import score_ekfac, score_grad_cos, score_grad_dot, score_representer, score_tracin
-from linernotes.methods.mucs import score_mucs
-from linernotes.methods.projected import score_das, score_dtrak, score_trak
-from linernotes.methods.similarity import (
-    score_activations,
-    score_clap,
-    score_latent,
-    score_random,
-    score_timbre,
-    score_tonal,
-)
-from linernotes.methods.unlearning import score_abu, score_abu_ekfac, score_forward_inf
+from linernotes.methods import gradients, mucs, projected, similarity, unlearning
+from linernotes.methods.contract import Prepared, Query, Scores, Work
 from linernotes.settings.methods import MethodSettings
 
-METHODS: dict[str, Callable[..., Scores]] = {
-    "abu": score_abu,
-    "abu-ekfac": score_abu_ekfac,
-    "mucs": score_mucs,
-    "forward-inf": score_forward_inf,
-    "grad-dot": score_grad_dot,
-    "grad-cos": score_grad_cos,
-    "tracin": score_tracin,
-    "trak": score_trak,
-    "d-trak": score_dtrak,
-    "das": score_das,
-    "ekfac": score_ekfac,
-    "latent": score_latent,
-    "timbre": score_timbre,
-    "tonal": score_tonal,
-    "activations": score_activations,
-    "clap": score_clap,
-    "representer": score_representer,
-    "random": score_random,
+
+@dataclass(frozen=True)
+class Method:
+    """``score(prepared, queries, settings, folder)`` and ``work(prepared, settings, query)``."""
+
+    score: Callable[..., Scores]
+    work: Callable[..., Work]
+
+
+METHODS: dict[str, Method] = {
+    "abu": Method(unlearning.score_abu, unlearning.work_of_abu),
+    "abu-ekfac": Method(unlearning.score_abu_ekfac, unlearning.work_of_abu_ekfac),
+    "mucs": Method(mucs.score_mucs, mucs.work_of_mucs),
+    "forward-inf": Method(unlearning.score_forward_inf, unlearning.work_of_forward_inf),
+    "grad-dot": Method(gradients.score_grad_dot, gradients.work_of_products),
+    "grad-cos": Method(gradients.score_grad_cos, gradients.work_of_products),
+    "tracin": Method(gradients.score_tracin, gradients.work_of_tracin),
+    "trak": Method(projected.score_trak, projected.work_of_gram),
+    "d-trak": Method(projected.score_dtrak, projected.work_of_gram),
+    "das": Method(projected.score_das, projected.work_of_das),
+    "ekfac": Method(gradients.score_ekfac, gradients.work_of_ekfac),
+    "latent": Method(similarity.score_latent, similarity.no_work),
+    "timbre": Method(similarity.score_timbre, similarity.work_of_sound),
+    "tonal": Method(similarity.score_tonal, similarity.work_of_sound),
+    "activations": Method(similarity.score_activations, similarity.work_of_activations),
+    "clap": Method(similarity.score_clap, similarity.work_of_sound),
+    "representer": Method(gradients.score_representer, gradients.work_of_products),
+    "random": Method(similarity.score_random, similarity.no_work),
 }
 
 
@@ -51,7 +52,7 @@ def score(method: str, prepared: Prepared, queries: list[Query], settings: Metho
     Raises:
         LinernotesError: scores are not finite; such are never ranked.
     """
-    scores = METHODS[method](prepared, queries, settings, folder)
+    scores = METHODS[method].score(prepared, queries, settings, folder)
     if not np.isfinite(scores.scores_qn).all():
         raise LinernotesError(f"scores of {method} are not finite: use a smaller step, or more --damping")
     return scores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from linernotes.catalog.store import Catalogue
 from linernotes.models.contract import GenerativeModel
 from linernotes.noise import NoiseBank, draw_bank
+from linernotes.settings.methods import LayerKind
 
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
 
@@ -74,3 +75,23 @@ class Scores:
     bank: NoiseBank | None = None  # the draws that items were scored on, if any
     changed: list[list[Changed]] = field(default_factory=list)  # of each query: other weights, and the draws they are for
     sign: int = 1  # -1 where a loss that falls speaks for a track
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a method has to do, as counts of unit jobs (``evaluation/cost/units.py`` measures their seconds), and bytes."""
+
+    once: Mapping[str, float] = field(default_factory=dict)  # once per model and catalogue
+    per_run: Mapping[str, float] = field(default_factory=dict)  # shared by all queries of a run
+    per_query: Mapping[str, float] = field(default_factory=dict)
+    disk_bytes: float = 0.0  # what is kept for the next query
+    memory_bytes: float = 0.0  # beyond a running model
+    memory_bytes_per_query: float = 0.0
+
+
+TENSOR_BYTES = 4
+
+
+def weight_bytes(prepared: Prepared, layers: LayerKind) -> int:
+    """Bytes of the parameters of one kind."""
+    return TENSOR_BYTES * sum(p.numel() for p in prepared.model.layers(layers).values())

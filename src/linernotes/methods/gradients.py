@@ -8,15 +8,16 @@ influence with EK-FAC (Grosse et al. 2023, eq. 13), and representer points as th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from linernotes.curvature.ekfac import precondition_ekfac
-from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.contract import Prepared, Query, Scores, Work, weight_bytes
 from linernotes.methods.items import gradient_products
-from linernotes.methods.unlearning import draws_in, ekfac_of, query_gradient
+from linernotes.methods.unlearning import draws_in, ekfac_of, ekfac_units, factor_bytes, query_gradient
 from linernotes.models.training import read_checkpoints
 from linernotes.models.weights import ChangedWeights, using_weights
 from linernotes.noise import EVERY_LEVEL, Band, random_for
@@ -102,3 +103,24 @@ def gradient_of_query(
             prepared.model, query, weights, draws_in(settings, band), settings.mask_silence, generator, settings.batch_size,
             prepared.told(f"gradient of the clip ({query.name})"), band,
         )  # fmt: skip
+
+
+def work_of_products(prepared: Prepared, settings: ProductSettings, _query: Query, times: int = 1) -> Work:
+    """One pass of item gradients for all queries of a run; ``times`` over."""
+    unit = "output product" if settings.layers == "output" else "product"
+    passes = times * len(prepared.rows) * settings.draws
+    memory = 2 * weight_bytes(prepared, settings.layers)
+    return Work({}, {unit: passes}, {"gradient": times * settings.gradient_draws}, memory_bytes_per_query=memory)
+
+
+def work_of_tracin(prepared: Prepared, settings: TracinSettings, query: Query) -> Work:
+    """The same for every checkpoint and the final weights."""
+    kept = read_checkpoints(prepared.model_folder) if prepared.model_folder else []
+    return work_of_products(prepared, settings, query, 1 + len(kept))
+
+
+def work_of_ekfac(prepared: Prepared, settings: EkfacSettings, query: Query) -> Work:
+    """Once: EK-FAC."""
+    factors = factor_bytes(prepared, settings.layers)
+    work = work_of_products(prepared, settings, query)
+    return replace(work, once=ekfac_units(prepared, settings), disk_bytes=factors, memory_bytes=4 * factors)

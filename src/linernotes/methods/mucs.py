@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from linernotes.methods.contract import Prepared, Query, Scores
-from linernotes.methods.rescoring import rescore
+from linernotes.methods.contract import Prepared, Query, Scores, Work
+from linernotes.methods.rescoring import rescore, rescoring_work
 from linernotes.methods.unlearning import heard_weights
 from linernotes.models.contract import Conditioning, GenerativeModel
 from linernotes.models.weights import with_gradients
@@ -23,6 +24,7 @@ from linernotes.noise import random_for, stratified_times
 from linernotes.settings.methods import MucsSettings
 
 NULL_DRAWS = 64
+PILOT_RETAIN = 16
 
 
 def score_mucs(prepared: Prepared, queries: list[Query], settings: MucsSettings, folder: Path) -> Scores:
@@ -107,3 +109,12 @@ def _retain_loss(model: GenerativeModel, prepared: Prepared, settings: MucsSetti
     eps_bct = torch.randn(batch.latents_nct.shape, generator=generator).to(device)
     condition: Conditioning = model.condition(batch.text_nld, batch.seconds_n)
     return model.loss_bt(batch.latents_nct.to(device), condition, t_b, eps_bct).mean()
+
+
+def work_of_mucs(prepared: Prepared, settings: MucsSettings, query: Query) -> Work:
+    """How far it is to the bound is found out by going there with a small retain batch; it hardly depends on its size."""
+    pilot = settings.model_copy(update={"retain_batch": min(PILOT_RETAIN, settings.retain_batch)})
+    _, taken = ascend(prepared, [query], pilot)
+    steps = {"gradient": taken * (min(settings.retain_batch, prepared.n_training) + settings.gradient_draws)}
+    work = rescoring_work(prepared, settings, steps)
+    return replace(work, memory_bytes_per_query=2 * work.memory_bytes_per_query)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_json
-from linernotes.curvature.per_item import Measured, item_loss_b, probe, squared_output_b
+from linernotes.curvature.per_item import Measured, item_loss_b, linear_layers, probe, squared_output_b
 from linernotes.curvature.projection import Projection, draw_projection, projected_gradients
-from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.workers import in_order
@@ -153,3 +153,34 @@ def _query_features(
         return gradient_ip.cpu() * len(t_b)
 
     return torch.stack(list(in_order(model, jobs, part))).sum(dim=0) / len(bank)
+
+
+def work_of_gram(prepared: Prepared, settings: ProjectedSettings, _query: Query) -> Work:
+    """TRAK and D-TRAK. Once: every segment's projected gradient. A run: one solve with the Gram matrix."""
+    unit = "output projection" if isinstance(settings, DtrakSettings) else "projection"
+    kept, solve = _kept_bytes(prepared, settings), _solve_gigaflops(prepared, settings)
+    once = {unit: len(prepared.catalogue) * settings.draws}
+    return Work(once, {"gigaflop": solve}, {unit: settings.gradient_draws}, kept, 4 * kept)
+
+
+def work_of_das(prepared: Prepared, settings: DasSettings, _query: Query) -> Work:
+    """The same for each draw by itself."""
+    kept, n = _kept_bytes(prepared, settings), len(prepared.catalogue)
+    flops = settings.draws * (_solve_gigaflops(prepared, settings) + 2e-9 * n * _width(prepared, settings) ** 2)
+    once = {"single projection": n * settings.draws}
+    return Work(once, {"gigaflop": flops}, {"projection": settings.draws}, settings.draws * kept, 6 * kept)
+
+
+def _width(prepared: Prepared, settings: ProjectedSettings) -> int:
+    """Numbers in one projected gradient."""
+    model = prepared.model
+    return len(linear_layers(model.denoiser, model.layers(settings.layers).keys())) * settings.projection**2
+
+
+def _kept_bytes(prepared: Prepared, settings: ProjectedSettings) -> int:
+    return TENSOR_BYTES * len(prepared.catalogue) * _width(prepared, settings)
+
+
+def _solve_gigaflops(prepared: Prepared, settings: ProjectedSettings) -> float:
+    width = _width(prepared, settings)
+    return 1e-9 * (2 * prepared.n_training * width**2 + 2 / 3 * width**3)

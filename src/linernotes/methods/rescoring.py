@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
 from linernotes.losses import item_losses
-from linernotes.methods.contract import Changed, Prepared, Query, Scores
+from linernotes.methods.contract import TENSOR_BYTES, Changed, Prepared, Query, Scores, Work, weight_bytes
 from linernotes.methods.items import gradient_products
 from linernotes.noise import Band, NoiseBank
 from linernotes.settings.methods import Skew, UnlearningSettings
@@ -89,3 +89,12 @@ def base_losses(prepared: Prepared, bank: NoiseBank, batch_size: int) -> Tensor:
         prepared.model, prepared.catalogue, bank, {"base": {}}, folder, prepared.rows,
         batch_size=batch_size, on_progress=prepared.told("base losses (once per model)"),
     )["base"]  # fmt: skip
+
+
+def rescoring_work(prepared: Prepared, settings: UnlearningSettings, step: Mapping[str, float]) -> Work:
+    """The work of an unlearning method whose changed weights take ``step`` for each query, without what its step needs once."""
+    passes = len(prepared.rows) * settings.draws
+    changed = 2 * weight_bytes(prepared, settings.layers)
+    if settings.score_by == "first-order":
+        return Work({}, {"product": passes}, step, 0.0, 0.0, changed)
+    return Work({"forward": passes}, {}, {**step, "forward": passes}, TENSOR_BYTES * passes, 0.0, changed)

@@ -17,7 +17,7 @@ from linernotes.artefacts import hash_files, hash_json, in_chunks
 from linernotes.audio import Sound
 from linernotes.descriptors import BANDS, timbre, tonal
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.workers import in_order
@@ -26,7 +26,9 @@ from linernotes.settings.methods import (
     ActivationsSettings,
     ClapSettings,
     LatentSettings,
+    MethodSettings,
     RandomSettings,
+    SimilaritySettings,
     TimbreSettings,
     TonalSettings,
 )
@@ -34,6 +36,7 @@ from linernotes.settings.methods import (
 SEGMENTS_IN_CHUNK = 64
 CLAP_WINDOW_S = 10.0
 TIMBRE_NUMBERS = 3 * BANDS
+DESCRIBED_NUMBERS = 300  # timbre and tonal content of one segment
 
 
 def score_latent(prepared: Prepared, queries: list[Query], settings: LatentSettings, folder: Path) -> Scores:
@@ -206,3 +209,19 @@ def describe_sound(
     """``describe`` of a segment's decoded sound, cut to its length."""
     samples = model.decode(latents_ct[None])[0].cpu().numpy()[:, : max(1, round(seconds * model.shape.rate_hz))]
     return torch.from_numpy(np.asarray(describe(Sound(samples, model.shape.rate_hz)), dtype=np.float32))
+
+
+def work_of_sound(prepared: Prepared, settings: SimilaritySettings, _query: Query) -> Work:
+    """Timbre, tonal and CLAP. Once: every segment is decoded and described."""
+    unit = "clap" if isinstance(settings, ClapSettings) else "sound"
+    return Work({unit: len(prepared.catalogue)}, {}, {unit: 1}, TENSOR_BYTES * len(prepared.catalogue) * DESCRIBED_NUMBERS)
+
+
+def work_of_activations(prepared: Prepared, settings: ActivationsSettings, _query: Query) -> Work:
+    """One pass over the segments for all queries of a run."""
+    return Work({}, {"activation": len(prepared.rows) * settings.draws})
+
+
+def no_work(_prepared: Prepared, _settings: MethodSettings, _query: Query) -> Work:
+    """Nothing worth counting."""
+    return Work()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 from linernotes.artefacts import hash_json
 from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition
 from linernotes.curvature.ekfac import Ekfac, fit_ekfac, precondition_ekfac
+from linernotes.curvature.per_item import linear_layers
 from linernotes.errors import LinernotesError
-from linernotes.methods.contract import Prepared, Progress, Query, Scores
-from linernotes.methods.rescoring import rescore
+from linernotes.methods.contract import TENSOR_BYTES, Prepared, Progress, Query, Scores, Work, weight_bytes
+from linernotes.methods.rescoring import rescore, rescoring_work
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.weights import ChangedWeights, all_finite, using_weights, with_gradients
 from linernotes.models.workers import in_order
@@ -195,3 +197,37 @@ def ekfac_of(prepared: Prepared, settings: AbuEkfacSettings | EkfacSettings, lay
         prepared.model, prepared.catalogue, layers, settings.fisher, settings.fisher_draws, settings.seed,
         prepared.folder / f"ekfac-{hash_json(made_from)}", settings.batch_size, prepared.told("EK-FAC (once per model)"),
     )  # fmt: skip
+
+
+def work_of_abu(prepared: Prepared, settings: AbuSettings, _query: Query) -> Work:
+    """Once: the diagonal Fisher."""
+    work = rescoring_work(prepared, settings, {"gradient": settings.steps * settings.gradient_draws})
+    fisher = weight_bytes(prepared, "all")
+    once = {**work.once, "square": prepared.n_training * settings.fisher_draws}
+    return replace(work, once=once, disk_bytes=work.disk_bytes + fisher, memory_bytes=4 * fisher)
+
+
+def work_of_abu_ekfac(prepared: Prepared, settings: AbuEkfacSettings, _query: Query) -> Work:
+    """Once: EK-FAC."""
+    work = rescoring_work(prepared, settings, {"gradient": settings.steps * settings.gradient_draws})
+    factors = factor_bytes(prepared, settings.layers)
+    once = {**work.once, **ekfac_units(prepared, settings)}
+    return replace(work, once=once, disk_bytes=work.disk_bytes + factors, memory_bytes=4 * factors)
+
+
+def work_of_forward_inf(prepared: Prepared, settings: ForwardInfSettings, _query: Query) -> Work:
+    """Nothing once but the base losses."""
+    return rescoring_work(prepared, settings, {"gradient": settings.gradient_draws})
+
+
+def ekfac_units(prepared: Prepared, settings: AbuEkfacSettings | EkfacSettings) -> dict[str, float]:
+    """The two passes over the training segments that EK-FAC is fitted in."""
+    passes = prepared.n_training * settings.fisher_draws
+    return {"covariance": passes, "value": passes}
+
+
+def factor_bytes(prepared: Prepared, layers: LayerKind) -> int:
+    """Bytes of EK-FAC's two bases and its values, over all linear layers of a kind."""
+    linears = linear_layers(prepared.model.denoiser, prepared.model.layers(layers).keys())
+    sides = [(layer.in_features + (layer.bias is not None), layer.out_features) for layer in linears.values()]
+    return TENSOR_BYTES * sum(i * i + o * o + i * o for i, o in sides)
