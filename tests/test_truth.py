@@ -146,13 +146,13 @@ def test_leave_k_out_leaves_out_the_first_and_measures_over_random() -> None:
     for arm in arms:
         left_out = set(np.flatnonzero(~by[arm.retrain].present_n).tolist())
         assert len(left_out) == 2
-        if arm.method != "random":
+        if arm.method != "at random":
             assert left_out == set(np.argsort(-scores[arm.method][int(arm.query[1:])])[:2].tolist())
     # a world where leaving anything out costs its score by method a
     loss = np.stack([1 + (scores["a"] * ~r.present_n).sum(axis=1) for r in retrains])
     bank = bank_of(np.stack([r.present_n for r in retrains]), loss, ["without"] * len(retrains), [r.name for r in retrains])
     outcomes = {o.method: o for o in measure_outcomes(bank, arms)}
-    chance = np.mean([loss[[r.name for r in retrains].index(a.retrain)] for a in arms if a.method == "random"], axis=0)
+    chance = np.mean([loss[[r.name for r in retrains].index(a.retrain)] for a in arms if a.method == "at random"], axis=0)
     best = np.mean([1 + np.sort(scores["a"][q])[-2:].sum() - chance[q] for q in (1, 3)])
     assert outcomes["a"].loss.value == pytest.approx(best)
     assert outcomes["a"].loss.value > outcomes["b"].loss.value

@@ -17,7 +17,7 @@ from linernotes.evaluation.bank.store import Bank, read_bank
 from linernotes.evaluation.intervals import Interval, bootstrap_mean
 
 COUNTERFACTUAL_FILE = "counterfactual.safetensors"
-RANDOM = "random"
+RANDOM = "at random"  # no method: what every method is held against
 POOLED = "pooled"
 RANDOM_DRAWS = 3
 ARMS_SEED = 7

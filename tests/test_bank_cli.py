@@ -1,0 +1,153 @@
+"""The verbs that hold attributions against retraining, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import linernotes
+from linernotes.catalog.store import Catalogue
+from linernotes.cli.app import app
+from linernotes.evaluation.bank.store import read_bank
+
+METHODS = "latent,random"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_after_the_other() -> object:
+    """Retrains run in this process: starting others takes seconds, and they give the same bytes (tests/test_truth.py)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue, model_path: Path) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    linernotes.train_model(catalogue, folder, model_path, steps=3, batch_size=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def where(trained: Path, catalogue: Catalogue) -> list[str]:
+    return ["--model", str(trained), "--catalog", str(catalogue.path)]
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory, where: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("banks") / "bank"
+    prompts = folder.with_name("prompts.csv")
+    prompts.write_text(
+        "prompt,split,heard\ntone 0,reporting,yes\ntone 1,reporting,\ntone 2,reporting,\na tone,tuning,\ntone,tuning,\n"
+    )
+    done = run(
+        "bank", "build", "-o", folder, *where, "--prompts", prompts, "--halves", 8, "--again", 2, "--full", 2, "--draws", 2
+    )
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def told(*words: object) -> dict:
+    done = run(*words, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_a_bank_is_shown_with_what_its_models_learned(bank: Path, where: list[str]) -> None:
+    lines = told("bank", "show", "--bank", bank, *where)
+    assert [line["kind"] for line in lines].count("half") == 8 and len(lines) == 12
+    assert all(np.isfinite(line["own_loss"]) for line in lines)
+    assert "12 models" in run("bank", "show", "--bank", bank, *where).stdout
+
+
+def test_lds_is_told_as_the_issue_says_and_saved(bank: Path, where: list[str], tmp_path: Path) -> None:
+    words = ("evaluate", "lds", "--bank", bank, *where, "--methods", METHODS, "-o", tmp_path)
+    found = told(*words)
+    assert 0 <= found["ceiling"] <= 1 and {m["method"] for m in found["methods"]} == {"latent", "random"}
+    for method in found["methods"]:
+        assert method["low"] <= method["lds"] <= method["high"] and 1 <= method["kept"] < 7
+    assert pq.read_table(tmp_path / "lds.parquet").num_rows == 2 and (tmp_path / "lds.svg").read_text().startswith("<svg")
+    assert told(*words) == found  # from the scores that are kept beside the bank
+    by_prediction = told(
+        "evaluate", "lds", "--bank", bank, *where, "--methods", METHODS, "--output", "prediction", "-o", tmp_path
+    )
+    assert by_prediction["output"] == "prediction"
+
+
+def test_scores_from_elsewhere_stand_beside_the_methods(bank: Path, where: list[str], tmp_path: Path) -> None:
+    read = read_bank(bank)
+    rows = [
+        {"query": q.name, "track_id": t, "score": float(i + j)}
+        for i, q in enumerate(read.queries)
+        for j, t in enumerate(read.tracks)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "mine.parquet")
+    words = ("evaluate", "lds", "--bank", bank, *where, "--methods", "random", "-o", tmp_path)
+    found = told(*words, "--scores", f"mine={tmp_path / 'mine.parquet'}")
+    assert {m["method"] for m in found["methods"]} == {"random", "mine"}
+    refused = run(*words, "--scores", "mine")
+    assert refused.exit_code == 2 and "write --scores NAME=FILE" in " ".join(refused.stderr.split())
+
+
+def test_leave_k_out_trains_and_is_read_back(bank: Path, where: list[str], tmp_path: Path) -> None:
+    words = ("evaluate", "counterfactual", "--bank", bank, *where)
+    missing = run(*words, "-o", tmp_path)
+    assert missing.exit_code == 1 and "there is no leave-k-out" in " ".join(missing.stderr.split())
+    found = told(*words, "--methods", METHODS, "--percent", 30, "-o", bank)
+    assert [(m["method"], m["queries"], m["tracks"]) for m in found["methods"]] == [("latent", 1, 2.0), ("random", 1, 2.0)]
+    assert told(*words, "-o", tmp_path) == found  # now the bank has it
+    pooled = told(*words, "--methods", "latent", "--percent", 30, "--pooled", "-o", tmp_path)
+    assert pooled["methods"][0]["pooled"] and pooled["methods"][0]["queries"] == 3
+
+
+def test_groups_hubs_and_repeatability(bank: Path, where: list[str], tmp_path: Path) -> None:
+    rest = ("--bank", bank, *where, "--methods", METHODS, "-o", tmp_path)
+    groups = told("evaluate", "groups", "--by", "caption", *rest)
+    assert set(groups["rises"]) == {"tone 0", "tone 1", "tone 2"}
+    assert all(0 <= m["ndcg"] <= 1 for m in groups["methods"])
+    assert all(h["queries"] == 3 for h in told("evaluate", "hubs", *rest)["methods"])
+    repeated = {m["method"]: m for m in told("evaluate", "repeatability", *rest)["methods"]}
+    assert repeated["latent"]["pearson"] == pytest.approx(1) and repeated["random"]["pearson"] < 0.9
+    assert {p.name for p in tmp_path.glob("*.svg")} >= {"groups-caption.svg", "hubs.svg", "repeatability.svg"}
+
+
+def test_a_search_by_lds_uses_the_tuning_clips(bank: Path, where: list[str], tmp_path: Path) -> None:
+    words = ("sweep", "--method", "random", "--metric", "lds", "--grid", "seed=1,2,3", "--bank", bank, *where, "-o", tmp_path)
+    trials = told(*words)["trials"]
+    values = [trial["values"]["lds"] for trial in trials]
+    assert values == sorted(values, reverse=True) and len(values) == 3
+
+
+def test_a_bank_of_another_model_is_refused(bank: Path, model_path: Path, catalogue: Catalogue) -> None:
+    refused = run("evaluate", "lds", "--bank", bank, "--model", model_path, "--catalog", catalogue.path)
+    assert refused.exit_code == 1 and "is the bank of another model" in " ".join(refused.stderr.split())
+    unsaid = run("bank", "build", "-o", bank.with_name("other"), "--model", model_path, "--catalog", catalogue.path)
+    assert unsaid.exit_code == 1 and "training.json is missing" in " ".join(unsaid.stderr.split())
+
+
+def test_an_attribution_is_verified_and_can_be_heard(
+    trained: Path, catalogue: Catalogue, where: list[str], tmp_path: Path
+) -> None:
+    clip = linernotes.generate("tone 1", tmp_path / "clip.flac", seed=5, model=trained)
+    linernotes.attribute(clip, tmp_path / "out", trained, catalogue.path, method="latent")
+    words = ("verify", tmp_path / "out", "-o", tmp_path / "verified", "--k", 2, "--repeats", 1, *where)
+    found = told(*words)
+    assert [r["arm"] for r in found["remade"]] == ["first", "random"] and all(len(r["left_out"]) == 2 for r in found["remade"])
+    page = (tmp_path / "verified" / "verify.html").read_text()
+    assert page.count("data:audio/mpeg") == 5 and "Without the 2 tracks named first" in page
+    assert told(*words) == found  # nothing is trained twice
+    other = run("verify", tmp_path / "out", "-o", tmp_path / "x", "--model", trained, "--catalog", "builtin")
+    assert other.exit_code == 1 and "made with another catalogue" in " ".join(other.stderr.split())
+    many = run(*(word if word != 2 else 5 for word in words))
+    assert many.exit_code == 2 and "5 of 7 tracks cannot be left out" in " ".join(many.stderr.split())
