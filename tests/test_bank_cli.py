@@ -74,7 +74,8 @@ def test_a_bank_is_shown_with_what_its_models_learned(bank: Path, where: list[st
 def test_lds_is_told_as_the_issue_says_and_saved(bank: Path, where: list[str], tmp_path: Path) -> None:
     words = ("evaluate", "lds", "--bank", bank, *where, "--methods", METHODS, "-o", tmp_path)
     found = told(*words)
-    assert 0 <= found["ceiling"] <= 1 and {m["method"] for m in found["methods"]} == {"latent", "random"}
+    assert 0 <= found["ceiling"] <= 1 and found["reference"] == found["methods"][0]["method"]
+    assert {m["method"] for m in found["methods"]} == {"latent", "random"}
     for method in found["methods"]:
         assert method["low"] <= method["lds"] <= method["high"] and 1 <= method["kept"] < 7
     assert pq.read_table(tmp_path / "lds.parquet").num_rows == 2 and (tmp_path / "lds.svg").read_text().startswith("<svg")
@@ -104,11 +105,15 @@ def test_leave_k_out_trains_and_is_read_back(bank: Path, where: list[str], tmp_p
     words = ("evaluate", "counterfactual", "--bank", bank, *where)
     missing = run(*words, "-o", tmp_path)
     assert missing.exit_code == 1 and "there is no leave-k-out" in " ".join(missing.stderr.split())
-    found = told(*words, "--methods", METHODS, "--percent", 30, "-o", bank)
-    assert [(m["method"], m["queries"], m["tracks"]) for m in found["methods"]] == [("latent", 1, 2.0), ("random", 1, 2.0)]
-    assert told(*words, "-o", tmp_path) == found  # now the bank has it
-    pooled = told(*words, "--methods", "latent", "--percent", 30, "--pooled", "-o", tmp_path)
-    assert pooled["methods"][0]["pooled"] and pooled["methods"][0]["queries"] == 3
+    found = told(*words, "--methods", METHODS, "--percent", 30, "-o", tmp_path)
+    cases = [(m["method"], m["retrains"], m["clips"], m["tracks"]) for m in found["methods"]]
+    assert cases == [("at random", 4, 3, 2.0), ("latent", 1, 1, 2.0), ("random", 1, 1, 2.0)]
+    assert told(*words, "-o", tmp_path) == found  # now it is there
+    pooled = told(*words, "--methods", "latent", "--percent", 30, "--pooled", "-o", tmp_path)  # is added
+    assert [(m["method"], m["pooled"]) for m in pooled["methods"]][:3] == [
+        (m, False) for m in ("at random", "latent", "random")
+    ]
+    assert [(m["method"], m["retrains"]) for m in pooled["methods"] if m["pooled"]] == [("at random", 4), ("latent", 2)]
 
 
 def test_groups_hubs_and_repeatability(bank: Path, where: list[str], tmp_path: Path) -> None:

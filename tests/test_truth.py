@@ -30,7 +30,14 @@ from linernotes.evaluation.bank.store import (
     read_bank,
     read_prompts,
 )
-from linernotes.evaluation.counterfactual import RANDOM_DRAWS, measure_outcomes, plan_arms, plan_pooled
+from linernotes.evaluation.counterfactual import (
+    AT_RANDOM,
+    POOLED_ARMS,
+    RANDOM_ARMS,
+    measure_outcomes,
+    plan_arms,
+    plan_pooled,
+)
 from linernotes.evaluation.groups import groups_of, measure_groups, ndcg, plan_groups
 from linernotes.evaluation.hubs import measure_hubs, measure_repeatability
 from linernotes.evaluation.intervals import bootstrap_correlations, bootstrap_mean
@@ -78,7 +85,10 @@ def test_lds_of_the_truth_is_one_without_noise_and_of_its_opposite_minus_one() -
     assert by["truth"].lds.value == pytest.approx(1) and by["opposite"].lds.value == pytest.approx(-1)
     assert by["chance"].lds.low < 0 < by["chance"].lds.high
     assert table.ceiling.value == pytest.approx(1)
-    assert by["opposite"].behind_first is not None and by["opposite"].behind_first.value == pytest.approx(2)
+    assert by["opposite"].behind is not None and by["opposite"].behind.value == pytest.approx(2)
+    assert table.reference == "truth"
+    told = measure_lds(bank, {"truth": value_qn, "opposite": -value_qn}, reference="opposite").methods[0]
+    assert told.behind is not None and told.behind.value == pytest.approx(-2)
 
 
 def test_truth_reaches_the_noise_ceiling_and_not_more() -> None:
@@ -136,44 +146,66 @@ def test_retrains_are_halves_and_repeats_differ_only_in_seed() -> None:
 
 
 def test_leave_k_out_leaves_out_the_first_and_measures_over_random() -> None:
-    tracks, queries = 20, 4
+    tracks, queries = 20, 6
     random = np.random.default_rng(2)
-    scores = {"a": random.random((queries, tracks)), "b": random.random((queries, tracks))}
+    scores = {"a": random.random((queries, tracks)), "latent": random.random((queries, tracks))}
     empty = bank_of(np.ones((1, tracks), bool), np.zeros((1, queries)), ["full"])
-    arms, retrains = plan_arms(empty, scores, {10.0: ["a", "b"]}, [1, 3])
-    assert len(arms) == RANDOM_DRAWS + 4
+    arms, retrains = plan_arms(empty, scores, 10.0, [1, 3])
+    assert len(arms) == RANDOM_ARMS + 4 and len({retrain.seed for retrain in retrains}) == len(retrains)
     by = {retrain.name: retrain for retrain in retrains}
     for arm in arms:
         left_out = set(np.flatnonzero(~by[arm.retrain].present_n).tolist())
         assert len(left_out) == 2
-        if arm.method != "at random":
+        if arm.method != AT_RANDOM:
             assert left_out == set(np.argsort(-scores[arm.method][int(arm.query[1:])])[:2].tolist())
-    # a world where leaving anything out costs its score by method a
-    loss = np.stack([1 + (scores["a"] * ~r.present_n).sum(axis=1) for r in retrains])
+    # a world where leaving anything out costs its score by method a, and every model has an offset of its own
+    offset = random.random(len(retrains))
+    loss = np.stack([1 + (scores["a"] * ~r.present_n).sum(axis=1) for r in retrains]) + offset[:, None]
     bank = bank_of(np.stack([r.present_n for r in retrains]), loss, ["without"] * len(retrains), [r.name for r in retrains])
-    outcomes = {o.method: o for o in measure_outcomes(bank, arms)}
-    chance = np.mean([loss[[r.name for r in retrains].index(a.retrain)] for a in arms if a.method == "at random"], axis=0)
-    best = np.mean([1 + np.sort(scores["a"][q])[-2:].sum() - chance[q] for q in (1, 3)])
-    assert outcomes["a"].loss.value == pytest.approx(best)
-    assert outcomes["a"].loss.value > outcomes["b"].loss.value
+    outcomes = {o.method: o for o in measure_outcomes(bank, arms, ["latent"])}
+    row = {r.name: i for i, r in enumerate(retrains)}
+    base = np.mean([loss[row[a.retrain]] for a in arms if a.method == AT_RANDOM], axis=0)
+    expected = []
+    for arm in arms:
+        if arm.method == "a":
+            rise = loss[row[arm.retrain]] - base
+            own = int(arm.query[1:])
+            expected.append(rise[own] - np.mean([rise[q] for q in (1, 3, 5) if q != own]))
+    assert outcomes["a"].specific.value == pytest.approx(np.mean(expected))
+    assert outcomes["a"].specific.value > outcomes["latent"].specific.value
+    assert outcomes["a"].over_likeness is not None and outcomes["latent"].over_likeness is None
+    assert outcomes["a"].specific.low <= outcomes["a"].specific.value <= outcomes["a"].specific.high
     with pytest.raises(LinernotesError, match="lacks the retrain"):
         measure_outcomes(empty, arms)
     with pytest.raises(UsageError, match="choose a share"):
-        plan_arms(empty, scores, {0.1: ["a"]}, [1])
+        plan_arms(empty, scores, 0.1, [1])
 
 
-def test_pooled_arms_are_equally_large_and_hold_every_first_track() -> None:
+def test_the_offset_of_a_model_does_not_count_as_the_clips_own_rise() -> None:
+    tracks, queries = 20, 6
+    scores = {"a": np.random.default_rng(2).random((queries, tracks))}
+    empty = bank_of(np.ones((1, tracks), bool), np.zeros((1, queries)), ["full"])
+    arms, retrains = plan_arms(empty, scores, 10.0, [1, 3])
+    loss = 1.0 + np.arange(len(retrains))[:, None] + np.zeros((1, queries))
+    bank = bank_of(np.stack([r.present_n for r in retrains]), loss, ["without"] * len(retrains), [r.name for r in retrains])
+    for outcome in measure_outcomes(bank, arms):
+        if outcome.method == "a":
+            assert outcome.specific.value == pytest.approx(0) and outcome.specific.high == pytest.approx(0)
+
+
+def test_pooled_arms_leave_out_what_stands_highest_for_any_clip() -> None:
     tracks, queries = 30, 6
     random = np.random.default_rng(3)
     scores = {"a": random.random((queries, tracks)), "hub": np.tile(random.random(tracks), (queries, 1))}
     bank = bank_of(np.ones((1, tracks), bool), np.zeros((1, queries)), ["full"])
-    arms, retrains = plan_pooled(bank, scores, 10.0, [0, 1, 2])
-    sizes = {int((~r.present_n).sum()) for r in retrains}
-    assert sizes == {3}  # the hub method names the same three for all
+    arms, retrains = plan_pooled(bank, scores, 20.0, [0, 1, 2])
     by = {retrain.name: retrain for retrain in retrains}
-    first = next(by[arm.retrain] for arm in arms if arm.method == "a")
-    for q in range(3):
-        assert not first.present_n[scores["a"][q].argmax()] or (~first.present_n).sum() == 3
+    assert {int((~r.present_n).sum()) for r in retrains} == {6}
+    left_out = [~by[arm.retrain].present_n for arm in arms if arm.method == "a"]
+    assert len(left_out) == POOLED_ARMS and len({arm.retrain for arm in arms if arm.method == "a"}) == POOLED_ARMS
+    assert all(left_out[0][scores["a"][q].argmax()] for q in range(3))
+    hub = next(~by[arm.retrain].present_n for arm in arms if arm.method == "hub")
+    assert set(np.flatnonzero(hub)) == set(np.argsort(-scores["hub"][0])[:6])
 
 
 def test_groups_that_hurt_most_are_found_by_their_sums() -> None:
@@ -218,20 +250,20 @@ def test_planted_relatives_that_come_first_are_recalled_and_what_is_learned_is_m
     decoys = [i for i, t in enumerate(tracks) if t.split == "decoy"]
     names = [t.track_id for t in tracks if t.split == "train"]
     place = {t.track_id: i for i, t in enumerate(tracks)}
-    sources = [Source(decoys[0], "version", (place[names[0]],)), Source(decoys[1], "transposed", (place[names[1]],))]
+    sources = [Source(decoys[0], "version", place[names[0]]), Source(decoys[1], "transposed", place[names[1]])]
     random = np.random.default_rng(1)
     present = np.stack([random.permutation(len(names)) < len(names) // 2 for _ in range(40)])
     bank = bank_of(present, np.zeros((40, 2)), ["half"] * 40)
     bank = replace(bank, tracks=names, item_loss_ms=np.zeros((40, len(catalogue))))
     # a version lowers the source's loss by half of what it does for itself, a transposed tune by nothing
     for share, source in zip((0.5, 0.0), sources, strict=True):
-        own = present[:, names.index(tracks[source.relatives[0]].track_id)]
+        own = present[:, names.index(tracks[source.relative].track_id)]
         bank.item_loss_ms[:, catalogue.track_n == source.track] = 1 - share * own[:, None]
-        bank.item_loss_ms[:, catalogue.track_n == source.relatives[0]] = 1 - own[:, None]
+        bank.item_loss_ms[:, catalogue.track_n == source.relative] = 1 - own[:, None]
     scores = np.zeros((2, len(tracks)))
-    scores[0, sources[0].relatives[0]] = 1
+    scores[0, sources[0].relative] = 1
     table = measure_planted(bank, catalogue, sources, {"x": scores}, {"x": np.zeros((2, len(tracks)))})
-    learned = {relation.relation: relation.learned.value for relation in table.relations}
+    learned = {relation.relation: relation.learned.value for relation in table.relations if relation.learned}
     assert learned == pytest.approx({"version": 0.5, "transposed": 0.0})
     assert table.relations[0].recall["x"] == 1
 

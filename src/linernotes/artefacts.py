@@ -29,6 +29,7 @@ from linernotes.errors import LinernotesError
 from linernotes.version import SCHEMA_VERSION, __version__
 
 HASH_DIGITS = 16
+LONGEST_VALUE = 60  # characters of a value that a sentence repeats
 
 
 @contextmanager
@@ -75,7 +76,8 @@ def read_json(path: Path, what: str) -> Any:
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> None:
     """A table, whole or not at all, one row a mapping; ``about`` goes into its metadata."""
-    table = pa.Table.from_pylist([dict(row) for row in rows])
+    columns = dict.fromkeys(name for row in rows for name in row)
+    table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows])
     with replacing(path) as temporary:
         pq.write_table(
             table.replace_schema_metadata({"schema": str(SCHEMA_VERSION), "linernotes": __version__, **about}), temporary
@@ -160,9 +162,15 @@ def check_header(path: Path, header: Mapping[str, Any], kind: str, expected: Map
     for name, value in expected.items():
         if header.get(name) != value:
             raise LinernotesError(
-                f"{path} was made with {name} {header.get(name)!r}, but {value!r} is in use: "
+                f"{path} was made with {name} {_briefly(header.get(name))}, but {_briefly(value)} is in use: "
                 "make it anew, or use what it was made with"
             )
+
+
+def _briefly(value: Any) -> str:
+    """A value in a sentence: itself if that is short, else its hash."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else hash_json(value)
 
 
 def hash_bytes(chunks: Iterable[bytes]) -> str:

@@ -33,10 +33,10 @@ class NoiseBank:
         """The bank cut into ``count`` banks of neighbouring noise levels; as it is for 1.
 
         Raises:
-            UsageError: there are fewer draws.
+            UsageError: the bands would not be equal parts.
         """
-        if count > len(self):
-            raise UsageError(f"{count} noise bands need at least as many draws, not {len(self)}: give more --draws")
+        if len(self) % count:
+            raise UsageError(f"{count} noise bands do not divide {len(self)} draws: give a multiple of {count} as --draws")
         cuts = np.array_split(np.arange(len(self)), count)
         return [NoiseBank(self.t_k[torch.from_numpy(k)], self.eps_kct[torch.from_numpy(k)], self.seed) for k in cuts]
 

@@ -38,11 +38,11 @@ from linernotes.evaluation.bank.store import (
     read_bank,
     read_prompts,
     recipe_of,
+    require_enough,
 )
 from linernotes.evaluation.bank.store import build_bank as build
 from linernotes.evaluation.counterfactual import (
     COUNTERFACTUAL_FILE,
-    Arm,
     Outcome,
     measure_outcomes,
     plan_arms,
@@ -57,8 +57,10 @@ from linernotes.methods.contract import Prepared, Query
 from linernotes.models.stable_audio import StableAudio
 from linernotes.report.leaderboard import Board
 from linernotes.report.leaderboard import write_leaderboard as write
-from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings, runnable
 from linernotes.settings.reading import settings_where_they_fit
+
+LIKENESSES = [name for name, settings in METHOD_SETTINGS.items() if settings.family == "similarity"]
 
 
 def build_bank(
@@ -91,6 +93,7 @@ def build_bank(
         queries = [BankQuery(p.name, p.prompt, seconds, p.seed, p.kind, p.split, p.heard) for p in planned]
     else:
         queries = captions_as_queries(opened, seconds, seed)
+    require_enough(halves, again, queries)
     setting = prepare_setting(model_path, catalogue_path, queries, draws, seed, Path(out), on_progress)
     n_training = sum(track.split == "train" for track in opened.tracks)
     return build(setting, plan_retrains(n_training, halves, again, full, seed), Path(out), on_progress)
@@ -120,7 +123,9 @@ class OpenedBank:
 
     def source_scores(self, method: str, settings: MethodSettings) -> Scored:
         """A method's scores of the catalogue's planted sources; on fewer draws."""
-        fewer = settings.model_copy(update={"draws": SOURCE_DRAWS}) if hasattr(settings, "draws") else settings
+        bands = getattr(settings, "noise_bands", 1)
+        draws = min(getattr(settings, "draws", 0), max(SOURCE_DRAWS, bands))
+        fewer = settings.model_copy(update={"draws": draws}) if draws else settings
         catalogue = self.prepared.catalogue
         names = [f"source {catalogue.tracks[source.track].track_id}" for source in self.sources]
         return self._scores(names, lambda: source_queries(catalogue, self.sources), method, fewer)
@@ -171,13 +176,17 @@ def open_bank(
     read = read_bank(BENCHMARK_PARTS if str(bank) == BENCHMARK else Path(bank))
     prepared = prepared_for(model, catalogue, None, on_progress)
     read.require(prepared.model.weights_hash, prepared.catalogue.hash)
+    if taken := sorted(set(scores or {}) & set(METHOD_SETTINGS)):
+        raise UsageError(f"--scores {taken[0]}=... would hide the method of that name: choose another name")
     kept = (read.path.parent / "scores", *((cache_folder() / "bank-scores",) if str(bank) == BENCHMARK else ()))
     return OpenedBank(read, prepared, kept, {name: Path(path) for name, path in (scores or {}).items()})
 
 
 def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, MethodSettings]:
     """Methods with their settings; all that can run if None."""
-    names = list(methods) if methods is not None else [m for m in METHOD_SETTINGS if m != "clap" or settings.get("clap")]
+    names = list(methods) if methods is not None else runnable(settings)
+    if settings.get("together"):
+        raise UsageError("a bank's clips are scored one by one: leave out --together")
     if not names:
         raise UsageError("no method was named: leave out --methods for all of them")
     return settings_where_they_fit(names, settings)
@@ -187,7 +196,8 @@ def evaluate_lds(
     opened: OpenedBank, methods: Sequence[str] | None = None, split: str = "reporting", output: Output = "loss", **settings: Any
 ) -> LdsTable:
     """How well each method's scores predict what retraining on known subsets does to the bank's clips."""
-    return measure_lds(opened.bank, opened.training_scores(chosen_methods(methods, settings)), split, output)
+    scores = opened.training_scores(chosen_methods(methods, settings))
+    return measure_lds(opened.bank, scores, split, output, DEFAULT_METHOD)
 
 
 def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> PlantedTable:
@@ -209,44 +219,53 @@ def check(opened: OpenedBank) -> list[Sanity]:
 
 def evaluate_counterfactual(
     opened: OpenedBank,
-    percents: Mapping[float, Sequence[str]] | None = None,
-    pooled: Mapping[float, Sequence[str]] | None = None,
+    methods: Sequence[str] = (),
+    percent: float = 2.0,
+    pooled: bool = False,
     out: str | Path | None = None,
     on_progress: Progress | None = None,
     **settings: Any,
-) -> tuple[list[Outcome], Bank]:
+) -> list[Outcome]:
     """Leave-k-out: what becomes of clips when the tracks that methods put first are left out, against random ones.
 
-    Without ``percents`` and ``pooled``, from what was trained before; else by training again, which takes about a minute for
-    each clip, method and share, into ``out``.
+    Without ``methods``, from what was trained before, in ``out`` or with the bank; else by training again, about a minute for
+    each method and clip, and adding to what is in ``out``.
 
     Args:
-        percents: which methods at which share of the catalogue, in percent, for each of the bank's heard clips.
-        pooled: the same for the union over all reporting clips, one retrain a method.
+        percent: share of the catalogue that is left out.
+        pooled: one set of tracks for all reporting clips, in place of each heard clip's own.
+
+    Raises:
+        MissingError: nothing was trained before.
+        UsageError: no clip can be heard, or there is no folder to train into.
     """
     bank = opened.bank
-    if percents is None and pooled is None:
-        done = read_arms(bank.path.parent / COUNTERFACTUAL_FILE)
-        done[0].require(opened.prepared.model.weights_hash, opened.prepared.catalogue.hash)
-        return measure_outcomes(*done), done[0]
+    places = [folder / COUNTERFACTUAL_FILE for folder in ([Path(out)] if out else []) + [bank.path.parent]]
+    if not methods:
+        trained, arms = read_arms(next((path for path in places if path.exists()), places[-1]))
+        bank.require_same(trained)
+        return measure_outcomes(trained, arms, LIKENESSES)
     if out is None:
         raise UsageError("training again needs a folder for its results: give one with --out")
-    names = sorted({name for group in (percents or {}, pooled or {}) for listed in group.values() for name in listed})
-    scores = opened.training_scores(chosen_methods(names, settings))
-    arms: list[Arm] = []
-    retrains: dict[str, Retrain] = {}
-    heard = [q for q, query in enumerate(bank.queries) if query.heard]
-    plans = [plan_arms(bank, scores, percents, heard)] if percents else []
-    for percent, methods in (pooled or {}).items():
-        plans.append(plan_pooled(bank, {name: scores[name] for name in methods}, percent, bank.rows("reporting")))
-    for more_arms, more_retrains in plans:
-        arms += more_arms
-        retrains |= {retrain.name: retrain for retrain in more_retrains}
-    setting, folder, planned = opened.setting(), Path(out), list(retrains.values())
-    run_retrains(setting, planned, folder / "retrains", on_progress)
+    named = [name for name in methods if name not in opened.files]
+    scores = opened.training_scores(chosen_methods(named, settings) if named else {})
+    queries = [q for q in bank.rows("reporting") if pooled or bank.queries[q].heard]
+    if not queries:
+        raise UsageError(f"{bank.path} has no clip for reporting that every model makes again: build it with 'heard' prompts")
+    plan = plan_pooled if pooled else plan_arms
+    arms, retrains = plan(bank, {name: scores[name] for name in methods}, percent, queries)
+    planned = {retrain.name: retrain for retrain in retrains}
+    if places[0].exists():
+        before, earlier = read_arms(places[0])
+        bank.require_same(before)
+        arms = [*earlier, *(arm for arm in arms if arm not in earlier)]
+        for name, present_n, seed in zip(before.names, before.present_mn, before.seeds, strict=True):
+            planned.setdefault(name, Retrain(name, "without", present_n, seed))
+    setting, folder, all_planned = opened.setting(), Path(out), list(planned.values())
+    run_retrains(setting, all_planned, folder / "retrains", on_progress)
     told = {"arms": [arm.__dict__ for arm in arms]}
-    found = pack_bank(setting, planned, folder / COUNTERFACTUAL_FILE, folder / "retrains", told)
-    return measure_outcomes(found, arms), found
+    trained = pack_bank(setting, all_planned, folder / COUNTERFACTUAL_FILE, folder / "retrains", told)
+    return measure_outcomes(trained, arms, LIKENESSES)
 
 
 def evaluate_groups(
@@ -261,7 +280,7 @@ def evaluate_groups(
     scores = opened.training_scores(chosen_methods(methods, settings))
     if (bank.path.parent / name).exists():
         trained = read_bank(bank.path.parent / name)
-        trained.require(opened.prepared.model.weights_hash, opened.prepared.catalogue.hash)
+        bank.require_same(trained)
     elif out is None:
         raise UsageError(f"the bank has no retrains without each {column}: give a folder with --out, and they are made")
     else:
@@ -295,7 +314,7 @@ def write_leaderboard(opened: OpenedBank, path: str | Path, methods: Sequence[st
     """Writes the leaderboard: every method by every measure that the bank has the retrains for."""
     bank, chosen = opened.bank, chosen_methods(methods, settings)
     try:
-        outcomes, _ = evaluate_counterfactual(opened)
+        outcomes = evaluate_counterfactual(opened)
     except MissingError:
         outcomes = []
     hubs = evaluate_hubs(opened, list(chosen), **settings)

@@ -29,7 +29,7 @@ from linernotes.evaluation.self_influence import SelfRank, segment_query
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
 from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.search import write_search
-from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods, runnable
 from linernotes.settings.reading import checked, settings_of, settings_where_they_fit
 
 SIDE_BY_SIDE = 5  # first tracks of each method on a comparison's page
@@ -67,7 +67,7 @@ def compare(
         methods: all that can run if None (clap needs ``clap=FOLDER``).
         settings: given to every method that has such a setting.
     """
-    names = list(methods) if methods is not None else [m for m in METHOD_SETTINGS if m != "clap" or settings.get("clap")]
+    names = list(methods) if methods is not None else runnable(settings)
     if len(set(names)) < 2:
         raise UsageError("a comparison needs at least two methods: name them with --methods, or leave that out for all")
     if settings.get("together"):
@@ -123,7 +123,7 @@ def plan(
 
     A few seconds of each unit of work are measured, on segments of the catalogue. Start-up is not counted.
     """
-    names = list(methods) if methods is not None else [m for m in METHOD_SETTINGS if m != "clap" or settings.get("clap")]
+    names = list(methods) if methods is not None else runnable(settings)
     chosen = settings_where_they_fit(names, settings)
     prepared = prepared_for(model, catalogue, None, None)
     if not prepared.n_training:

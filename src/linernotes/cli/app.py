@@ -189,10 +189,11 @@ def rebuild(
 
     with Bars() as bars:
         api.rebuild(out, benchmark, on_progress=bars, **given(flags))
+    model = out / ("trained" if benchmark else "model")
     if as_json:
-        print_json({"model": str(out / "model"), "catalogue": str(out / "catalogue")})
+        print_json({"model": str(model), "catalogue": str(out / "catalogue")})
         return
-    stdout.print(f"{escape(str(out / 'model'))} and {escape(str(out / 'catalogue'))}")
+    stdout.print(f"{escape(str(model))} and {escape(str(out / 'catalogue'))}")
 
 
 def _show(attributions: list[Attribution], as_json: bool) -> None:

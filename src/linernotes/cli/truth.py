@@ -58,12 +58,11 @@ def evaluate_lds(
         t = api.evaluate_lds(opened, listed(methods), split, output, **given(flags))  # type: ignore[arg-type]
     if _told(api.tell_lds(t), out, as_json):
         return
-    table = Table("method", "LDS", "ceiling", "truncated", "to", "behind first", box=None, header_style="dim")
+    table = Table("method", "LDS", "ceiling", "truncated", "to", f"behind {t.reference}", box=None, header_style="dim")
     for m in t.methods:
-        table.add_row(
-            f"[bold]{escape(m.method)}[/]", str(m.lds), f"{100 * m.lds.value / max(t.ceiling.value, 1e-9):.0f} %",
-            str(m.truncated or ""), str(m.kept or ""), str(m.behind_first or ""),
-        )  # fmt: skip
+        share = f"{100 * m.lds.value / t.ceiling.value:.0f} %" if t.ceiling.value > 0.05 else ""
+        cells = (str(m.lds), share, str(m.truncated or ""), str(m.kept or ""), str(m.behind or ""))
+        table.add_row(f"[bold]{escape(m.method)}[/]", *cells)
     stdout.print(table)
     stdout.print(
         f"\nNoise ceiling {t.ceiling}: two seeds correlate at {t.seed_correlation}. "
@@ -77,7 +76,7 @@ def evaluate_lds(
 def evaluate_counterfactual(
     methods: MethodsOption = None,
     percent: Annotated[float, typer.Option(help="Share of the catalogue that is left out, if methods are named.")] = 2.0,
-    pooled: Annotated[bool, typer.Option("--pooled", help="Leave out what any clip needs, one retrain a method.")] = False,
+    pooled: Annotated[bool, typer.Option("--pooled", help="Leave out one set of tracks for all clips at once.")] = False,
     bank: BankOption = "benchmark",
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
@@ -88,33 +87,29 @@ def evaluate_counterfactual(
 ) -> None:
     """Leave-k-out: train again without a method's first tracks, and see what becomes of the clips.
 
-    Without --methods it shows what the bank has; with them it trains, about a minute a clip and method.
+    Without --methods it shows what has been trained, in --out or with the bank; with them it trains, about a minute a clip and
+    method, and adds to what is in --out.
     """
     from linernotes import api
 
-    names = listed(methods)
-    asked = {percent: names} if names else None
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
-        outcomes, _ = api.evaluate_counterfactual(
-            opened, None if pooled else asked, asked if pooled else None, out, on_progress=bars, **given(flags)
-        )
+        names = [*(listed(methods) or ()), *(opened.files if methods else ())]
+        outcomes = api.evaluate_counterfactual(opened, names, percent, pooled, out, on_progress=bars, **given(flags))
     if _told(api.tell_counterfactual(outcomes), out, as_json):
         return
-    table = Table(
-        "method", "left out", "clips", "loss over random", "as a share", "other clips", "spectrum, dB", "chroma",
-        box=None, header_style="dim",
-    )  # fmt: skip
+    columns = ("method", "left out", "its own rise", "of its loss", "of others'", "over likeness", "dB moved")
+    table = Table(*columns, box=None, header_style="dim")
     for o in outcomes:
-        left = f"{o.percent:g} %{' pooled' if o.pooled else ''}: {o.tracks:.0f}"
-        share = f"{100 * o.relative.value:.1f} % [{100 * o.relative.low:.1f}, {100 * o.relative.high:.1f}]"
-        moved = list(o.distances.values())
-        table.add_row(
-            f"[bold]{escape(o.method)}[/]", left, str(o.queries), _fine(o.loss), share, _fine(o.control), str(moved[0]),
-            str(moved[1]),
-        )  # fmt: skip
+        left = f"{o.percent:g} %{' pooled' if o.pooled else ''}"
+        ahead = _fine(o.over_likeness) if o.over_likeness else ""
+        values = (_fine(o.specific), f"{o.rise.value:+.4f}", f"{o.control.value:+.4f}", ahead)
+        table.add_row(f"[bold]{escape(o.method)}[/]", left, *values, f"{next(iter(o.distances.values())).value:+.1f}")
     stdout.print(table)
-    stdout.print("[dim]Over what leaving out as many random tracks does; mean over clips, 95 % intervals over clips.[/]")
+    stdout.print(
+        "[dim]Rise of the clip's loss over what leaving out as many random tracks does; its own: less the other clips' rise "
+        "under the same model. 95 % intervals over models and clips.[/]"
+    )
 
 
 @truth_app.command("planted")
@@ -139,7 +134,7 @@ def evaluate_planted(
         return
     relations = Table("relation", "pairs", "learned from, as a share of itself", box=None, header_style="dim")
     for r in t.relations:
-        relations.add_row(f"[bold]{r.relation}[/]", str(r.pairs), str(r.learned))
+        relations.add_row(f"[bold]{r.relation}[/]", str(r.pairs), str(r.learned or ""))
     stdout.print(relations)
     table = Table("method", f"recall@{t.first}", *(r.relation for r in t.relations), "decoys", box=None, header_style="dim")
     for m, recall in t.recall.items():

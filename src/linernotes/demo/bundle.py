@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from linernotes.artefacts import hash_files, replace_folder
+from linernotes.artefacts import hash_files, hash_json, replace_folder
 from linernotes.attribution.prepare import cache_folder
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.ingest import build_catalogue
@@ -26,6 +26,7 @@ from linernotes.models.contract import Shape
 from linernotes.models.small import SmallModel, write_denoiser, write_small_model
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
+from linernotes.version import __version__
 
 BUILTIN = "builtin"
 BUNDLE = Path(__file__).parent / "bundle"
@@ -118,8 +119,10 @@ def open_benchmark() -> tuple[Path, Path]:
     """The folders of the benchmark's model and catalogue, put together in the cache when first asked for: the model takes its
     codec and text encoder from the built-in one, the catalogue most of its tracks.
     """
-    files = [p for p in BENCHMARK_PARTS.rglob("*") if p.is_file() and p.parent != BENCHMARK_PARTS]
-    folder = cache_folder() / f"{BENCHMARK}-{hash_files(files, BENCHMARK_PARTS)}"
+    files = [p for part in ("model", "planted") for p in (BENCHMARK_PARTS / part).rglob("*") if p.is_file()]
+    taken_over = [Catalogue(CATALOGUE).hash]
+    taken_over += [hash_files((MODEL / part).iterdir(), MODEL) for part in ("vae", "text_encoder", "tokenizer")]
+    folder = cache_folder() / f"{BENCHMARK}-{hash_json([hash_files(files, BENCHMARK_PARTS), taken_over, __version__])}"
     if not folder.exists():
         work = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
         shutil.rmtree(work, ignore_errors=True)
@@ -145,8 +148,8 @@ def assemble_benchmark_catalogue(planted: Path, path: Path) -> Catalogue:
 def rebuild_benchmark(
     out: Path, settings: TrainingSettings, train: Callable[..., None], on_progress: Progress | None = None
 ) -> None:
-    """Makes the benchmark's parts anew in ``out``: ``planted`` (its planted tracks as a catalogue) and ``model`` (the trained
-    parts of its model).
+    """Makes the benchmark anew in ``out``: ``catalogue`` and ``trained``, and of these what the package keeps: ``planted`` (the
+    planted tracks as a catalogue) and ``model`` (the trained parts of the model).
 
     Each step is skipped when its result stands in ``out`` already.
 
@@ -166,7 +169,10 @@ def rebuild_benchmark(
         encoder = Encoder(**{**model.encoder(), "model": BUILTIN})
         build_catalogue(Source(sounds, rendered, []), planted, model, encoder, source_name=BUILTIN)
     if not catalogue.exists():
-        assemble_benchmark_catalogue(planted, catalogue)
+        half = catalogue.with_name("catalogue.partial")
+        shutil.rmtree(half, ignore_errors=True)
+        assemble_benchmark_catalogue(planted, half)
+        replace_folder(half, catalogue)
     if not template.exists():
         work = template.with_name(template.name + ".partial")
         shutil.rmtree(work, ignore_errors=True)
@@ -174,9 +180,13 @@ def rebuild_benchmark(
         torch.manual_seed(settings.seed)
         write_denoiser(work, shape.latent_channels, benchmark.SIZE)
         replace_folder(work, template)
-    if not (out / "model").exists():
+    if not (out / "trained").exists():
         train(Catalogue(catalogue), template, out / "trained", settings)
-        shutil.copytree(out / "trained", out / "model", ignore=shutil.ignore_patterns("vae", "text_encoder", "tokenizer"))
+    if not (out / "model").exists():
+        half = out / "model.partial"
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(out / "trained", half, ignore=shutil.ignore_patterns("vae", "text_encoder", "tokenizer"))
+        replace_folder(half, out / "model")
 
 
 def _fit_codec(codec: SpectrogramCodec, paths: list[Path], on_progress: Progress | None) -> None:

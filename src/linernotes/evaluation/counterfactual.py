@@ -1,95 +1,107 @@
 """Leave-k-out: train again without the tracks a method puts first, and see what becomes of the clip, against leaving out as
 many at random. A method that does not beat mere resemblance here has not shown that it sees inside the model.
+
+A retrain is noisy, and part of its noise is common to all clips. Every retrain therefore has a seed of its own, a clip's loss
+is read against the other clips' under the same retrain, and intervals are over retrains (and clips, where one serves many).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from linernotes.artefacts import hash_arrays
+from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.errors import LinernotesError, MissingError, UsageError
 from linernotes.evaluation.bank.retraining import DISTANCES, Retrain
 from linernotes.evaluation.bank.store import Bank, read_bank
-from linernotes.evaluation.intervals import Interval, bootstrap_mean
+from linernotes.evaluation.intervals import RESAMPLES, Interval, interval
 
 COUNTERFACTUAL_FILE = "counterfactual.safetensors"
-RANDOM = "at random"  # no method: what every method is held against
-POOLED = "pooled"
-RANDOM_DRAWS = 3
+AT_RANDOM = "at random"  # no method: what every method is held against
+RANDOM_ARMS = 4
+POOLED_ARMS = 2
 ARMS_SEED = 7
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing that is left out: by which method, how many percent of the catalogue, for which query (or pooled: for all)."""
-
-    method: str
-    percent: float
-    query: str
-    retrain: str  # the name of the retrain
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What leaving out a method's first tracks does, over what leaving out as many random ones does; mean over queries."""
+    """One retrain and why: which method's first tracks it was trained without, what share of the catalogue, for which clip
+    (empty if pooled or at random).
+    """
 
     method: str
     percent: float
     pooled: bool
-    queries: int
-    tracks: float  # left out, on average
-    loss: Interval  # rise of the query's own loss over the random arms
-    relative: Interval  # the same as a share of the query's loss in the random arms
-    control: Interval  # rise of the other queries' losses over the random arms
-    distances: dict[str, Interval]  # how much further than in the random arms the clip moved
+    query: str
+    retrain: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What leaving out a method's first tracks does, over what leaving out as many at random does.
+
+    ``specific`` is the figure to read: the clip's own rise less the mean rise of the other clips under the same retrain.
+    """
+
+    method: str
+    percent: float
+    pooled: bool
+    retrains: int
+    clips: int
+    tracks: float  # left out
+    rise: Interval  # of the clip's loss
+    control: Interval  # of the other clips' losses (none in the pooled form, where every clip is meant)
+    specific: Interval
+    relative: Interval  # specific, as a share of the clip's loss
+    distances: dict[str, Interval]  # how much further the clip moved
+    over_likeness: Interval | None  # specific, less that of the resemblance method that does best
 
 
 def plan_arms(
-    bank: Bank, scores: Mapping[str, np.ndarray], percents: Mapping[float, Sequence[str]], queries: Sequence[int]
+    bank: Bank, scores: Mapping[str, np.ndarray], percent: float, queries: Sequence[int]
 ) -> tuple[list[Arm], list[Retrain]]:
-    """The retrains of per-query leave-k-out.
+    """Retrains without each clip's own first tracks, by each method, and without as many at random.
 
     Args:
         scores: by method, ``scores_qn`` of all of the bank's queries over its training tracks.
-        percents: which methods at which share of the catalogue, in percent.
+        percent: share of the catalogue that is left out.
         queries: rows of the bank's queries.
+
+    Raises:
+        UsageError: the share is no track, or more than half.
     """
-    arms: list[Arm] = []
-    retrains: dict[str, Retrain] = {}
     n = len(bank.tracks)
-    for percent, methods in percents.items():
-        k = tracks_in(percent, n)
-        for draw in range(RANDOM_DRAWS):
-            left_out = np.random.default_rng([ARMS_SEED, k, draw]).permutation(n)[:k]
-            _add(arms, retrains, left_out, n, RANDOM, percent, f"draw {draw}", seed=ARMS_SEED + draw)
-        for method in methods:
-            for q in queries:
-                left_out = np.argsort(-scores[method][q], kind="stable")[:k]
-                _add(arms, retrains, left_out, n, method, percent, bank.queries[q].name)
-    return arms, list(retrains.values())
+    k = tracks_in(percent, n)
+    plan = _Plan(n, percent, pooled=False)
+    for draw in range(RANDOM_ARMS):
+        plan.add(np.random.default_rng([ARMS_SEED, k, draw]).permutation(n)[:k], AT_RANDOM, "")
+    for method, scores_qn in scores.items():
+        for q in queries:
+            plan.add(np.argsort(-scores_qn[q], kind="stable")[:k], method, bank.queries[q].name)
+    return plan.arms, list(plan.retrains.values())
 
 
 def plan_pooled(
     bank: Bank, scores: Mapping[str, np.ndarray], percent: float, queries: Sequence[int]
 ) -> tuple[list[Arm], list[Retrain]]:
-    """The retrains of the pooled form: the union of all queries' first tracks is left out at once, as many for every method."""
-    arms: list[Arm] = []
-    retrains: dict[str, Retrain] = {}
+    """The cheaper form: one set of tracks for all clips together, the ``percent`` of the catalogue that stand highest for any
+    of them (by their best place, then by their mean place), left out at once, with several seeds.
+    """
     n = len(bank.tracks)
     k = tracks_in(percent, n)
-    size = min(len({int(i) for q in queries for i in np.argsort(-s[q], kind="stable")[:k]}) for s in scores.values())
+    plan = _Plan(n, percent, pooled=True)
+    for draw in range(RANDOM_ARMS):
+        plan.add(np.random.default_rng([ARMS_SEED, k, draw]).permutation(n)[:k], AT_RANDOM, "")
     for method, scores_qn in scores.items():
         places = np.argsort(np.argsort(-scores_qn[list(queries)], axis=1, kind="stable"), axis=1)
-        left_out = np.argsort(places.min(axis=0), kind="stable")[:size]
-        _add(arms, retrains, left_out, n, method, percent, POOLED)
-    for draw in range(RANDOM_DRAWS):
-        left_out = np.random.default_rng([ARMS_SEED, 10_000, draw]).permutation(n)[:size]
-        _add(arms, retrains, left_out, n, RANDOM, percent, f"{POOLED} {draw}", seed=ARMS_SEED + draw)
-    return arms, list(retrains.values())
+        left_out = np.lexsort((places.mean(axis=0), places.min(axis=0)))[:k]
+        for repeat in range(POOLED_ARMS):
+            plan.add(left_out, method, "", repeat)
+    return plan.arms, list(plan.retrains.values())
 
 
 def tracks_in(percent: float, n: int) -> int:
@@ -104,57 +116,42 @@ def tracks_in(percent: float, n: int) -> int:
     return k
 
 
-def measure_outcomes(bank: Bank, arms: Sequence[Arm]) -> list[Outcome]:
-    """What became of the queries, from a bank that holds the arms' retrains."""
+def measure_outcomes(bank: Bank, arms: Sequence[Arm], likenesses: Sequence[str] = ()) -> list[Outcome]:
+    """What became of the reporting clips, from a bank that holds the arms' retrains.
+
+    Args:
+        likenesses: the methods that ask for resemblance only.
+
+    Raises:
+        LinernotesError: a retrain is missing.
+    """
     row = {name: i for i, name in enumerate(bank.names)}
     if missing := [arm.retrain for arm in arms if arm.retrain not in row]:
         raise LinernotesError(f"{bank.path} lacks the retrain {missing[0]} and {len(missing) - 1} more: build it anew")
-    place = {query.name: q for q, query in enumerate(bank.queries)}
-    heard = [q for q, query in enumerate(bank.queries) if query.heard]
-    loss_mq = bank.loss_mqk.mean(axis=2, dtype=np.float64)
+    cases: dict[tuple[float, bool], dict[str, list[Arm]]] = {}
+    for arm in arms:
+        cases.setdefault((arm.percent, arm.pooled), {}).setdefault(arm.method, []).append(arm)
     outcomes = []
-    cases = dict.fromkeys((arm.method, arm.percent, arm.query.startswith(POOLED)) for arm in arms if arm.method != RANDOM)
-    for method, percent, pooled in cases:
-        own = [a for a in arms if (a.method, a.percent, a.query.startswith(POOLED)) == (method, percent, pooled)]
-        chance = [
-            row[a.retrain] for a in arms if (a.method, a.percent, a.query.startswith(POOLED)) == (RANDOM, percent, pooled)
-        ]
-        base_q = loss_mq[chance].mean(axis=0)
-        still_hd = bank.distance_mhd[chance].mean(axis=0)
-        rises, shares, controls = [], [], []
-        further: list[np.ndarray] = []
-        reporting = bank.rows("reporting")
-        for arm in own:
-            m = row[arm.retrain]
-            for q in reporting if pooled else [place[arm.query]]:
-                rises.append(loss_mq[m, q] - base_q[q])
-                shares.append(rises[-1] / base_q[q])
-                if q in heard:
-                    further.append(bank.distance_mhd[m, heard.index(q)] - still_hd[heard.index(q)])
-            others = [] if pooled else [q for q in reporting if q != place[arm.query]]
-            controls += [loss_mq[m, q] - base_q[q] for q in others]
-        moved = np.array(further).reshape(-1, len(DISTANCES))
-        left_out = [(~bank.present_mn[row[a.retrain]]).sum() for a in own]
-        outcomes.append(
-            Outcome(
-                method, percent, pooled, len(rises), float(np.mean(left_out)), bootstrap_mean(np.array(rises)),
-                bootstrap_mean(np.array(shares)), bootstrap_mean(np.array(controls)),
-                {name: bootstrap_mean(moved[:, i]) for i, name in enumerate(DISTANCES)},
-            )
-        )  # fmt: skip
+    for (percent, pooled), by_method in cases.items():
+        chance = [row[arm.retrain] for arm in by_method[AT_RANDOM]]
+        found = {m: _Cases(bank, [row[a.retrain] for a in own], own, chance) for m, own in by_method.items()}
+        drawn = {method: case.resampled() for method, case in found.items()}
+        best = max((m for m in found if m in likenesses), key=lambda m: found[m].means()["specific"], default=None)
+        for method, case in found.items():
+            means = case.means()
+            at = {name: interval(value, drawn[method][name]) for name, value in means.items()}
+            ahead = None
+            if best is not None and method not in (best, AT_RANDOM):
+                difference = drawn[method]["specific"] - drawn[best]["specific"]
+                ahead = interval(means["specific"] - found[best].means()["specific"], difference)
+            left_out = float(np.mean([(~bank.present_mn[m]).sum() for m in case.rows]))
+            outcomes.append(
+                Outcome(
+                    method, percent, pooled, len(case.rows), case.clips, left_out, at["rise"], at["control"], at["specific"],
+                    at["relative"], {name: at[name] for name in DISTANCES}, ahead,
+                )
+            )  # fmt: skip
     return outcomes
-
-
-def _add(
-    arms: list[Arm], retrains: dict[str, Retrain], left_out: np.ndarray, n: int, method: str, percent: float, query: str,
-    seed: int = ARMS_SEED,
-) -> None:  # fmt: skip
-    """Adds an arm and its retrain; two arms that leave out the same tracks share one."""
-    present = np.ones(n, dtype=bool)
-    present[left_out] = False
-    name = f"without-{hash_arrays({'present': present})}-{seed}"
-    arms.append(Arm(method, percent, query, name))
-    retrains.setdefault(name, Retrain(name, "without", present, seed))
 
 
 def read_arms(path: Path) -> tuple[Bank, list[Arm]]:
@@ -168,3 +165,81 @@ def read_arms(path: Path) -> tuple[Bank, list[Arm]]:
         raise MissingError(f"there is no leave-k-out at {path}: train one with --methods and --out")
     bank = read_bank(path)
     return bank, [Arm(**arm) for arm in bank.header["arms"]]
+
+
+class _Plan:
+    """Collects arms and their retrains; two arms that leave out the same tracks share one."""
+
+    def __init__(self, n: int, percent: float, pooled: bool) -> None:
+        self.n, self.percent, self.pooled = n, percent, pooled
+        self.arms: list[Arm] = []
+        self.retrains: dict[str, Retrain] = {}
+
+    def add(self, left_out: np.ndarray, method: str, query: str, repeat: int = 0) -> None:
+        present = np.ones(self.n, dtype=bool)
+        present[left_out] = False
+        name = f"without-{hash_arrays({'present': present})}-{repeat}"
+        self.arms.append(Arm(method, self.percent, self.pooled, query, name))
+        seed = int(hash_json([ARMS_SEED, name])[:7], 16)
+        self.retrains.setdefault(name, Retrain(name, "without", present, seed))
+
+
+class _Cases:
+    """One method's retrains at one share, against the random ones: each retrain is a case, over one clip or over all."""
+
+    def __init__(self, bank: Bank, rows: Sequence[int], arms: Sequence[Arm], chance: Sequence[int]) -> None:
+        self.rows = list(rows)
+        self.reporting = bank.rows("reporting")
+        place = {query.name: self.reporting.index(q) for q, query in enumerate(bank.queries) if q in self.reporting}
+        self.own = [place.get(arm.query) for arm in arms]
+        self.loss_mq = bank.loss_mqk[:, self.reporting].mean(axis=2, dtype=np.float64)
+        heard = [q for q, query in enumerate(bank.queries) if query.heard]
+        self.heard = {self.reporting.index(q): h for h, q in enumerate(heard) if q in self.reporting}
+        self.distance_mhd = bank.distance_mhd
+        self.chance = list(chance)
+        self.at_random = arms[0].method == AT_RANDOM
+
+    @property
+    def clips(self) -> int:
+        return len(self.reporting) if self.own[0] is None else len(set(self.own))
+
+    def means(self) -> dict[str, float]:
+        everyone = np.arange(len(self.reporting))
+        return self._means(np.arange(len(self.rows)), partial(_without, self.chance), everyone)
+
+    def resampled(self) -> dict[str, np.ndarray]:
+        """The same with cases, random arms and clips drawn anew; the same draws for methods with as many cases."""
+        random = np.random.default_rng(ARMS_SEED)
+        some = []
+        for _ in range(RESAMPLES // 4):
+            cases = random.integers(len(self.rows), size=len(self.rows))
+            against = [self.chance[i] for i in random.integers(len(self.chance), size=len(self.chance))]
+            clips = random.integers(len(self.reporting), size=len(self.reporting))
+            some.append(self._means(cases, partial(_without, against), clips))
+        return {name: np.array([each[name] for each in some]) for name in some[0]}
+
+    def _means(self, cases: np.ndarray, chance: Callable[[int], list[int]], clips: np.ndarray) -> dict[str, float]:
+        values: dict[str, list[float]] = {name: [] for name in ("rise", "control", "specific", "relative", *DISTANCES)}
+        for case in cases:
+            m, own = self.rows[case], self.own[case]
+            against = chance(m)
+            base_q = self.loss_mq[against].mean(axis=0)
+            rise_q = self.loss_mq[m] - base_q
+            mine = clips if own is None else np.array([own])
+            others = clips[clips != own] if own is not None else np.array([], dtype=int)
+            control = float(rise_q[others].mean()) if len(others) else 0.0
+            rise = float(rise_q[mine].mean())
+            values["rise"].append(rise)
+            values["control"].append(control)
+            values["specific"].append(rise - control)
+            values["relative"].append((rise - control) / float(base_q[mine].mean()))
+            moved = [self.distance_mhd[m, self.heard[q]] - self.distance_mhd[against, self.heard[q]].mean(axis=0)
+                     for q in mine.tolist() if q in self.heard]  # fmt: skip
+            for d, name in enumerate(DISTANCES):
+                values[name].append(float(np.mean([each[d] for each in moved])) if moved else np.nan)
+        return {name: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for name, v in values.items()}
+
+
+def _without(rows: list[int], m: int) -> list[int]:
+    """The random arms a retrain is held against: a random arm is not held against itself."""
+    return [row for row in rows if row != m] or rows

@@ -43,11 +43,12 @@ def groups_of(tracks: Sequence[Track], column: str) -> dict[str, np.ndarray]:
 
 
 def plan_groups(groups: Mapping[str, np.ndarray]) -> dict[str, Retrain]:
-    """One retrain without each group, by its name."""
-    return {
-        name: Retrain(f"group-{hash_json([name, members.tolist()])[:10]}", "group", ~members, GROUPS_SEED)
-        for name, members in groups.items()
-    }
+    """One retrain without each group, by its name, each with a seed of its own."""
+    plan = {}
+    for name, members in groups.items():
+        code = hash_json([name, members.tolist()])
+        plan[name] = Retrain(f"group-{code[:10]}", "group", ~members, GROUPS_SEED + int(code[:6], 16))
+    return plan
 
 
 def measure_groups(
@@ -75,9 +76,12 @@ def measure_groups(
 
 
 def ndcg(scores_g: np.ndarray, gains_g: np.ndarray, first: int = GAINS_AT) -> float:
-    """Normalised discounted cumulative gain of the first places (Järvelin and Kekäläinen 2002); gains below 0 count as 0."""
+    """Normalised discounted cumulative gain of the first places (Järvelin and Kekäläinen 2002); gains below 0 count as 0.
+
+    nan where no gain is above 0.
+    """
     gains = np.maximum(gains_g, 0)
     discount = 1 / np.log2(np.arange(2, 2 + min(first, len(gains))))
     reached = gains[np.argsort(-scores_g, kind="stable")[:first]] @ discount
     best = np.sort(gains)[::-1][:first] @ discount
-    return float(reached / best) if best > 0 else 0.0
+    return float(reached / best) if best > 0 else float("nan")

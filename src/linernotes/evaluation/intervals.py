@@ -20,14 +20,14 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        low, high = (f"{edge:.2f}".replace("0.", ".", 1) for edge in (self.low, self.high))
+        low, high = (f"{e:.2f}".replace("0.", ".", 1) if abs(e) < 0.995 else f"{e:.2f}" for e in (self.low, self.high))
         return f"{self.value:.2f} [{low},{high}]"
 
 
 def interval(value: float, resampled: np.ndarray) -> Interval:
-    """The percentile interval of a bootstrap."""
-    edge = (1 - LEVEL) / 2
-    low, high = np.nanquantile(resampled, [edge, 1 - edge])
+    """The percentile interval of a bootstrap; resamples without a value do not count."""
+    edge, finite = (1 - LEVEL) / 2, resampled[np.isfinite(resampled)]
+    low, high = np.quantile(finite, [edge, 1 - edge]) if len(finite) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
 
 

@@ -27,7 +27,8 @@ class MethodLds:
     lds: Interval
     truncated: Interval | None  # when only the first ``kept`` tracks of each query count
     kept: int | None
-    behind_first: Interval | None  # the first method's minus this one's, on the same resamples
+    behind: Interval | None  # the reference's LDS minus this one's, on the same resamples; None for the reference itself
+    behind_truncated: Interval | None  # the reference's LDS minus this one's truncated form's
     by_kind: dict[str, float]
 
 
@@ -41,6 +42,7 @@ class LdsTable:
     models: int
     seed_correlation: Interval  # of two seeds' outputs over the same halves
     ceiling: Interval  # the correlation of a perfect predictor of the expected output with one run
+    reference: str  # the method that all are compared with
     methods: list[MethodLds]
 
 
@@ -50,13 +52,15 @@ def outputs_mq(bank: Bank, output: Output) -> np.ndarray:
 
 
 def measure_lds(
-    bank: Bank, scores: Mapping[str, np.ndarray], split: str = "reporting", output: Output = "loss", seed: int = 0
-) -> LdsTable:
+    bank: Bank, scores: Mapping[str, np.ndarray], split: str = "reporting", output: Output = "loss", reference: str = "",
+    seed: int = 0,
+) -> LdsTable:  # fmt: skip
     """The LDS of methods, best first.
 
     Args:
         scores: by method, ``scores_qn`` [queries, training tracks] of all of the bank's queries, in its order.
         split: which queries count. How many tracks a truncated score keeps is chosen on the others.
+        reference: the method that the others are compared with; the best if it is not among them (which flatters it).
 
     Raises:
         LinernotesError: too few models or queries for an interval.
@@ -88,7 +92,7 @@ def measure_lds(
     short_values, short_drawn = (
         bootstrap_correlations([(short[n], target_qm[rows]) for n in names], seed) if kept else (plain_values, plain_drawn)
     )
-    first = order[0]
+    first = names.index(reference) if reference in names else int(order[0])
     kinds = [bank.queries[q].kind for q in rows]
     methods = []
     for i in order:
@@ -100,10 +104,13 @@ def measure_lds(
                 interval(short_values[i], short_drawn[i]) if kept else None,
                 kept.get(names[i]),
                 interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i]) if i != first else None,
+                interval(plain_values[first] - short_values[i], plain_drawn[first] - short_drawn[i])
+                if kept and i != first
+                else None,
                 {kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)},
             )
         )
-    return LdsTable(output, split, len(rows), len(halves), seed_correlation, ceiling, methods)
+    return LdsTable(output, split, len(rows), len(halves), seed_correlation, ceiling, names[first], methods)
 
 
 def spearman_q(x_qm: np.ndarray, y_qm: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from linernotes.artefacts import hash_arrays
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
@@ -88,20 +89,25 @@ def verify_clip(
     )
     arms = []
     for i in range(repeats):
-        draw = np.random.default_rng([VERIFY_SEED, query.seed, i]).permutation(len(trained))[: len(first)]
+        draw = np.random.default_rng([VERIFY_SEED, abs(query.seed), i]).permutation(len(trained))[: len(first)]
         for arm, left_out in ((FIRST, [place[name] for name in first]), (RANDOM, draw.tolist())):
             present = np.ones(len(trained), dtype=bool)
             present[left_out] = False
-            arms.append(Retrain(f"{arm}-{i}", arm, present, VERIFY_SEED + i))
+            code = hash_arrays({"present": present})[:8]
+            arms.append(Retrain(f"{arm}-{i}-{code}", arm, present, VERIFY_SEED + 2 * i + (arm == RANDOM)))
     run_retrains(setting, arms, folder, on_progress)
+
+    def cut(sound: Sound) -> Sound:
+        return Sound(sound.samples[:, : round(query.seconds * sound.rate_hz)], sound.rate_hz)
+
     header = setting.header()
     remade = []
     for retrain in arms:
         found = read_retrain(folder, retrain, header)
         distances = dict(zip(DISTANCES, found["distance_hd"][0].tolist(), strict=True))
         absent = [trained[i] for i in np.flatnonzero(~retrain.present_n)]
-        sound = decoded(model, found["clip_hct"].float())
+        sound = cut(decoded(model, found["clip_hct"].float()))
         remade.append(Remade(retrain.kind, retrain.seed, absent, float(found["loss_qk"].mean()), distances, sound))
     with torch.inference_mode():
         loss = float(query_pass(model, setting, 0, setting.noise())[0].mean())
-    return Verification(decoded(model, latents), loss, len(first), remade)
+    return Verification(cut(decoded(model, latents)), loss, len(first), remade)

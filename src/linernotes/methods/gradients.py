@@ -17,7 +17,7 @@ from torch import Tensor
 from linernotes.curvature.ekfac import precondition_ekfac
 from linernotes.methods.contract import Prepared, Query, Scores, Work, weight_bytes
 from linernotes.methods.items import gradient_products
-from linernotes.methods.unlearning import draws_in, ekfac_of, ekfac_units, factor_bytes, query_gradient
+from linernotes.methods.unlearning import draws_in, ekfac_of, ekfac_units, factor_bytes, noise_name, query_gradient
 from linernotes.models.training import read_checkpoints
 from linernotes.models.weights import ChangedWeights, using_weights
 from linernotes.noise import EVERY_LEVEL, Band, random_for
@@ -97,7 +97,7 @@ def gradient_of_query(
     """The query's gradient with respect to the chosen layers, at the base weights or ``at`` others."""
     weights = {name: (at or {}).get(name, p) for name, p in prepared.model.layers(settings.layers).items()}
     others = {name: tensor for name, tensor in (at or {}).items() if name not in weights}
-    generator = random_for("unlearning", settings.seed, 0)
+    generator = random_for(noise_name(band), settings.seed, 0)
     with using_weights(prepared.model.denoiser, others):
         return query_gradient(
             prepared.model, query, weights, draws_in(settings, band), settings.mask_silence, generator, settings.batch_size,

@@ -94,7 +94,7 @@ def base_losses(prepared: Prepared, bank: NoiseBank, batch_size: int) -> Tensor:
 def rescoring_work(prepared: Prepared, settings: UnlearningSettings, step: Mapping[str, float]) -> Work:
     """The work of an unlearning method whose changed weights take ``step`` for each query, without what its step needs once."""
     passes = len(prepared.rows) * settings.draws
-    changed = 2 * weight_bytes(prepared, settings.layers)
+    changed = (1 + getattr(settings, "noise_bands", 1)) * weight_bytes(prepared, settings.layers)
     if settings.score_by == "first-order":
         return Work({}, {"product": passes}, step, 0.0, 0.0, changed)
     return Work({"forward": passes}, {}, {**step, "forward": passes}, TENSOR_BYTES * passes, 0.0, changed)

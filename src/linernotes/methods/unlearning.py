@@ -114,7 +114,7 @@ def queries_gradient(
     """The mean of the queries' gradients; ``number`` counts the steps, each of which has draws of its own."""
     total: Gradient = {}
     for query in queries:
-        generator = random_for("unlearning", settings.seed, number)
+        generator = random_for(noise_name(band), settings.seed, number)
         told = (
             (lambda done, n, name=query.name: on_progress(f"gradient of the clip ({name})", done, n)) if on_progress else None
         )
@@ -124,6 +124,11 @@ def queries_gradient(
         for name, g in gradient.items():
             total[name] = total[name] + g / len(queries) if name in total else g / len(queries)
     return total
+
+
+def noise_name(band: Band) -> str:
+    """What the query's draws are for: every band has draws of its own."""
+    return "unlearning" if band == EVERY_LEVEL else f"unlearning, band {band[0]} of {band[1]}"
 
 
 def draws_in(settings: AbuSettings | ForwardInfSettings | GradientSettings, band: Band) -> int:

@@ -88,13 +88,15 @@ def _lds_table(board: Board) -> str:
     rows = [
         [
             f"`{m.method}`", _bounds(m.lds), f"{100 * m.lds.value / ceiling:.0f} %" if ceiling else "",
-            f"{_bounds(m.truncated)} ({m.kept})" if m.truncated else "", _bounds(m.behind_first) if m.behind_first else "",
+            f"{_bounds(m.truncated)} ({m.kept})" if m.truncated else "", _bounds(m.behind) if m.behind else "",
+            _bounds(m.behind_truncated) if m.behind_truncated else "",
             _bounds(prediction[m.method]), f"{board.hubs[m.method].share.value:.2f}", f"{board.seconds[m.method]:.1f}",
         ]
         for m in board.lds.methods
     ]  # fmt: skip
     head = [
-        "method", "LDS", "of the ceiling", "truncated (to)", "behind the first", "LDS of predictions", "hub share", "s a clip",
+        "method", "LDS", "of the ceiling", "truncated (to)", f"behind `{board.lds.reference}`", "truncated, behind it",
+        "LDS of predictions", "hub share", "s a clip",
     ]  # fmt: skip
     return _table(head, rows)
 
@@ -104,12 +106,16 @@ def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
         return "Not trained yet: `linernotes evaluate counterfactual --methods ... -o OUT`."
     rows = [
         [
-            f"`{o.method}`", f"{o.percent:g} %{' pooled' if o.pooled else ''} ({o.tracks:.0f})", str(o.queries),
-            _fine(o.loss), f"{100 * o.relative.value:.1f} %", _fine(o.control), _bounds(next(iter(o.distances.values()))),
+            f"`{o.method}`", f"{o.percent:g} %{' pooled' if o.pooled else ''} ({o.tracks:.0f})", f"{o.retrains} / {o.clips}",
+            _fine(o.specific), f"{100 * o.relative.value:.1f} %", _fine(o.rise), _fine(o.control),
+            _fine(o.over_likeness) if o.over_likeness else "", _bounds(next(iter(o.distances.values()))),
         ]
         for o in outcomes
     ]  # fmt: skip
-    head = ["method", "left out (tracks)", "clips", "loss over random", "as a share", "other clips", "spectrum moved, dB"]
+    head = [
+        "method", "left out (tracks)", "retrains / clips", "the clip's own rise", "as a share", "rise of its loss",
+        "of other clips'", "over the best likeness", "spectrum moved, dB",
+    ]  # fmt: skip
     return _table(head, rows)
 
 
@@ -117,7 +123,7 @@ def _planted_table(board: Board) -> str:
     p = board.planted
     learned = _table(
         ["relation", "pairs", "what the model learns from the relative, as a share of what it learns of itself"],
-        [[r.relation, str(r.pairs), _bounds(r.learned)] for r in p.relations],
+        [[r.relation, str(r.pairs), _bounds(r.learned)] for r in p.relations if r.learned],
     )
     rows = [
         [

@@ -20,7 +20,7 @@ from linernotes.evaluation.planted import PlantedTable
 from linernotes.report.pictures import ACCENT, DECOY, FAINT, INK, drawn
 from linernotes.settings.methods import METHOD_SETTINGS
 
-COLOURS = {"unlearning": ACCENT, "gradients": DECOY, "similarity": "#7a8450", "chance": FAINT}
+COLOURS = {"unlearning": ACCENT, "gradient": DECOY, "similarity": "#7a8450", "chance": FAINT}
 LINE_INCHES = 0.26
 
 
@@ -48,13 +48,16 @@ def tell_lds(table: LdsTable) -> Told:
     """``{"ceiling": x, "methods": [{"method", "lds", "low", "high", ...}]}``, best first."""
     about = {
         "output": table.output, "split": table.split, "queries": table.queries, "models": table.models,
+        "reference": table.reference,
         **_named("ceiling", table.ceiling, "ceiling_"),
         **_named("seed_correlation", table.seed_correlation, "seed_correlation_"),
     }  # fmt: skip
     methods = [
         {
             "method": m.method, **_named("lds", m.lds), **_named("truncated", m.truncated, "truncated_"), "kept": m.kept,
-            **_named("behind_first", m.behind_first, "behind_first_"), **{f"lds_{k}": v for k, v in m.by_kind.items()},
+            **_named("behind", m.behind, "behind_"),
+            **_named("behind_truncated", m.behind_truncated, "behind_truncated_"),
+            **{f"lds_{k}": v for k, v in m.by_kind.items()},
         }
         for m in table.methods
     ]  # fmt: skip
@@ -67,14 +70,18 @@ def tell_counterfactual(outcomes: Sequence[Outcome]) -> Told:
     """One row for each method, share and form."""
     methods = [
         {
-            "method": o.method, "percent": o.percent, "pooled": o.pooled, "queries": o.queries, "tracks": o.tracks,
-            **_named("loss", o.loss), **_named("relative", o.relative, "relative_"), **_named("control", o.control, "control_"),
+            "method": o.method, "percent": o.percent, "pooled": o.pooled, "retrains": o.retrains, "clips": o.clips,
+            "tracks": o.tracks, **_named("specific", o.specific), **_named("rise", o.rise, "rise_"),
+            **_named("control", o.control, "control_"), **_named("relative", o.relative, "relative_"),
+            **_named("over_likeness", o.over_likeness, "over_likeness_"),
             **{k: v for name, i in o.distances.items() for k, v in _named(name, i, f"{name} ").items()},
         }
         for o in outcomes
     ]  # fmt: skip
-    lines = [(f"{o.method}, {o.percent:g} %{', pooled' if o.pooled else ''}", o.loss, None) for o in outcomes]
-    return Told("counterfactual", {}, methods, intervals_svg(lines, "rise of the clip's loss over leaving out random tracks"))
+    lines = [(f"{o.method}, {o.percent:g} %{', pooled' if o.pooled else ''}", o.specific, None) for o in outcomes]
+    return Told(
+        "counterfactual", {}, methods, intervals_svg(lines, "rise of the clip's loss, over random tracks and other clips")
+    )
 
 
 def tell_planted(table: PlantedTable) -> Told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -260,6 +261,11 @@ METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
     "random": RandomSettings,
 }
 DEFAULT_METHOD = "abu"
+
+
+def runnable(settings: Mapping[str, Any]) -> list[str]:
+    """The methods that can run with these settings: all, but CLAP only with a checkpoint."""
+    return [name for name in METHOD_SETTINGS if name != "clap" or settings.get("clap")]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
+from linernotes.artefacts import hash_arrays, hash_json, load_tensors, save_tensors
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.descriptors import chroma_correlation, level_distance_db
+from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Progress
 from linernotes.methods.similarity import latent_statistics
+from linernotes.models.contract import best_device
 from linernotes.models.small import write_untrained_copy
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import train
@@ -80,6 +84,7 @@ class Setting:
             "training": self.training.model_dump(exclude={"seed", "checkpoints"}), "noise": bank.hash,
             "draws": self.draws, "noise_seed": self.noise_seed, "item_draws": ITEM_DRAWS,
             "queries": [query.__dict__ for query in self.queries], "clips": hash_arrays({"latents": self.latents_qct}),
+            "device": best_device().type,
         }  # fmt: skip
 
     def noise(self, draws: int | None = None) -> NoiseBank:
@@ -88,29 +93,49 @@ class Setting:
 
 
 def run_retrains(setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None) -> None:
-    """Trains and measures all of ``retrains`` that have no file in ``folder`` yet, in order, several at once."""
+    """Trains and measures all of ``retrains`` that have no file in ``folder`` yet, in order, several at once.
+
+    Raises:
+        LinernotesError: a file there was made in another setting, or on other tracks; a process was killed.
+    """
     header = setting.header()
-    todo = [r for r in retrains if not (folder / f"{r.name}.safetensors").exists()]
+    todo = []
+    for retrain in retrains:
+        if (folder / f"{retrain.name}.safetensors").exists():
+            read_retrain(folder, retrain, header)
+        else:
+            todo.append(retrain)
     done = len(retrains) - len(todo)
     report = on_progress or (lambda what, done, total: None)
     report("retraining", done, len(retrains))
-    gpu = torch.cuda.is_available()
-    at_once = min(AT_ONCE_ON_GPU if gpu else torch.get_num_threads(), len(todo))
-    if at_once <= 1:
+    if not todo:
+        return
+    cores = torch.get_num_threads()
+    if cores == 1 and not torch.cuda.is_available():
         _begin(setting, header, folder)
         for retrain in todo:
             _retrain(retrain)
             done += 1
             report("retraining", done, len(retrains))
         return
+    at_once = min(AT_ONCE_ON_GPU if torch.cuda.is_available() else cores, len(todo))
     kept = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes as they start
+    pool = ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn"), _begin, (setting, header, folder, True))
     try:
-        with multiprocessing.get_context("spawn").Pool(at_once, _begin, (setting, header, folder, True)) as pool:
-            for _ in pool.imap_unordered(_retrain, todo):
-                done += 1
-                report("retraining", done, len(retrains))
+        for finished in as_completed([pool.submit(_retrain, retrain) for retrain in todo]):
+            finished.result()
+            done += 1
+            report("retraining", done, len(retrains))
+    except BrokenProcessPool:
+        raise LinernotesError(
+            f"a process that was retraining was killed, perhaps for want of memory ({at_once} ran at once); what was finished "
+            "is kept: run the same command again"
+        ) from None
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
         os.environ.pop("OMP_NUM_THREADS")
         if kept is not None:
             os.environ["OMP_NUM_THREADS"] = kept
@@ -147,7 +172,8 @@ def _begin(setting: Setting, header: dict[str, Any], folder: Path, alone: bool =
 def _retrain(retrain: Retrain) -> None:
     here = _here[0]
     setting, catalogue = here.setting, here.catalogue
-    work = here.folder / ".work" / retrain.name
+    made_from = hash_json([here.header, retrain.seed, hash_arrays({"present": retrain.present_n})])
+    work = here.folder / ".work" / f"{retrain.name}-{made_from[:8]}"
     template = work / "untrained"
     shutil.rmtree(template, ignore_errors=True)
     write_untrained_copy(setting.model, template, retrain.seed)
@@ -155,13 +181,9 @@ def _retrain(retrain: Retrain) -> None:
     present = np.zeros(len(catalogue.tracks), dtype=bool)
     present[np.array(trained)[retrain.present_n]] = True
     data = catalogue.batch(np.flatnonzero(present[catalogue.track_n]))
-    losses: list[float] = []
     if not (work / "model").exists():
         settings = setting.training.model_copy(update={"seed": retrain.seed, "checkpoints": 0})
-        train(
-            template, work / "model", data.latents_nct, data.text_nld, data.seconds_n, settings,
-            lambda _done, _total, loss: losses.append(loss),
-        )  # fmt: skip
+        train(template, work / "model", data.latents_nct, data.text_nld, data.seconds_n, settings)
     measured = _measure(here, StableAudio(work / "model"))
     measured["present_n"] = torch.from_numpy(retrain.present_n)
     save_tensors(
@@ -245,7 +267,10 @@ def read_retrain(folder: Path, retrain: Retrain, header: dict[str, Any]) -> dict
     """What was measured of one retrain.
 
     Raises:
-        LinernotesError: its file is missing, damaged or was made in another setting.
+        LinernotesError: its file is missing, damaged, or was made in another setting or on other tracks.
     """
-    expected = {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed}
-    return load_tensors(folder / f"{retrain.name}.safetensors", RETRAIN, expected)[0]
+    path = folder / f"{retrain.name}.safetensors"
+    tensors = load_tensors(path, RETRAIN, {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed})[0]
+    if not np.array_equal(tensors["present_n"].numpy(), retrain.present_n):
+        raise LinernotesError(f"{path} was trained on other tracks than are asked for now: give another folder, or remove it")
+    return tensors

@@ -41,11 +41,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class Source:
-    """A track that is known to be related to others: where it stands, how, and where they stand among the tracks."""
+    """A track that is known to be related to a training track: its place among the tracks, how, and the other's place."""
 
     track: int
     relation: str
-    relatives: tuple[int, ...]
+    relative: int
 
 
 def bank_queries(bank: Bank, prepared: Prepared) -> list[Query]:
@@ -61,16 +61,18 @@ def related_sources(catalogue: Catalogue) -> list[Source]:
     was trained on, and training tracks that stand twice.
     """
     place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
-    sources = []
+    sources: dict[tuple[int, int], Source] = {}
     for i, track in enumerate(catalogue.tracks):
         relation, other = track.extra.get("relation"), place.get(track.extra.get("related_to", ""))
         if not relation or other is None:
             continue
-        if track.split == "decoy" and catalogue.tracks[other].split == "train":
-            sources.append(Source(i, relation, (other,)))
-        elif relation == "duplicate" and track.split == "train" and i < other:
-            sources.append(Source(i, relation, (i, other)))
-    return sources
+        splits = (track.split, catalogue.tracks[other].split)
+        if splits == ("decoy", "train"):
+            sources[i, other] = Source(i, relation, other)
+        elif relation == "duplicate" and splits == ("train", "train") and i != other:
+            one, twin = sorted((i, other))
+            sources[one, twin] = Source(one, relation, twin)
+    return list(sources.values())
 
 
 def source_queries(catalogue: Catalogue, sources: Sequence[Source]) -> list[Query]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ BANK_FILE = "bank.safetensors"
 QUERIES = "clips of a retrain bank"
 AGAIN_EVERY = 4  # a second seed after so many halves: an unfinished bank knows its ceiling early
 LEAST_MODELS = 8  # fewer give no interval worth printing
+HEARD_QUERIES = 8  # how many of the first prompts are made again by every model, if none is marked as heard
 FIRST_QUERIES = 24  # clips of a bank for which no prompts were given
 
 
@@ -63,6 +64,14 @@ class Bank:
         """The queries that may be used for ``split``; all if None."""
         return [i for i, query in enumerate(self.queries) if split in (None, query.split)]
 
+    def require_same(self, other: Bank) -> None:
+        """Refuses to be used together with retrains that were measured on other clips or other noise."""
+        for name in ("model", "catalogue", "clips", "noise"):
+            if self.header[name] != other.header[name]:
+                raise LinernotesError(
+                    f"{other.path} was made with another {name} than {self.path}: remove it, or use the bank it belongs to"
+                )
+
     def require(self, model_hash: str, catalogue_hash: str) -> None:
         """Refuses to be used with another model or catalogue."""
         for name, here in (("model", model_hash), ("catalogue", catalogue_hash)):
@@ -73,10 +82,23 @@ class Bank:
                 )
 
 
+def require_enough(halves: int, again: int, queries: Sequence[BankQuery]) -> None:
+    """Refuses, before anything is trained, a bank that no measure could use.
+
+    Raises:
+        UsageError: too few models or clips.
+    """
+    if halves < LEAST_MODELS or again < 2:
+        raise UsageError(f"{halves} halves, {again} of them twice, give no interval: build at least {LEAST_MODELS} and 2")
+    reporting = [query for query in queries if query.split == "reporting"]
+    if len(reporting) < 2:
+        raise UsageError(f"a bank needs at least two clips for reporting, not {len(reporting)}: add prompts")
+
+
 def plan_retrains(n_training: int, halves: int, again: int, full: int, seed: int) -> list[Retrain]:
     """Full-data seeds first, then random halves of the training tracks, and some of the halves once more with another seed.
 
-    The first seed of a bank is not its model's: a full retrain is another run of the same recipe.
+    With the seed 0 no seed of the bank is that of a model trained with the seed 0.
     """
     everything = np.ones(n_training, dtype=bool)
     retrains = [Retrain(f"full-{i}", "full", everything, seed + 1 + i) for i in range(full)]
@@ -208,6 +230,8 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
         queries.append(BankQuery(name, prompt, seconds, int(own) if own else seed + i, kind, split, heard))
     if not queries:
         raise LinernotesError(f"{path} holds no prompts: give a CSV file with a column 'prompt' and a row for every clip")
+    if not any(query.heard for query in queries):
+        queries = [replace(query, heard=query.split == "reporting" and i < HEARD_QUERIES) for i, query in enumerate(queries)]
     if len({query.name for query in queries}) < len(queries):
         raise LinernotesError(f"two clips in {path} have the same name: give each its own")
     return queries
@@ -221,7 +245,13 @@ def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list
     drawn = np.random.default_rng(seed).permutation(len(captions))[:FIRST_QUERIES]
     return [
         BankQuery(
-            f"caption-{i:02d}", captions[c], seconds, seed + i, "caption", "tuning" if i % 5 < 2 else "reporting", i % 5 == 2
+            f"caption-{i:02d}",
+            captions[c],
+            seconds,
+            seed + i,
+            "caption",
+            "tuning" if i % 5 in (1, 3) else "reporting",
+            i % 5 == 0,
         )
         for i, c in enumerate(drawn)
     ]
