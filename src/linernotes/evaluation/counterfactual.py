@@ -226,8 +226,8 @@ class _Cases:
             base_q = self.loss_mq[against].mean(axis=0)
             rise_q = self.loss_mq[m] - base_q
             mine = clips if own is None else np.array([own])
-            others = clips[clips != own] if own is not None else np.array([], dtype=int)
-            control = float(rise_q[others].mean()) if len(others) else 0.0
+            others = [q for q in clips if q != own] or [q for q in range(len(self.reporting)) if q != own]
+            control = float(rise_q[others].mean()) if own is not None else 0.0
             rise = float(rise_q[mine].mean())
             values["rise"].append(rise)
             values["control"].append(control)
