@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from linernotes.attribution.prepare import cache_folder
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import plan_benchmark, plan_queries
 from linernotes.demo.bundle import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
-from linernotes.errors import MissingError, UsageError
+from linernotes.errors import LinernotesError, MissingError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, run_retrains
 from linernotes.evaluation.bank.sanity import Sanity, check_bank
 from linernotes.evaluation.bank.scores import (
@@ -162,6 +163,7 @@ def open_bank(
     model: str | Path = BENCHMARK,
     catalogue: str | Path = BENCHMARK,
     scores: Mapping[str, str | Path] | None = None,
+    even_if_wrong: bool = False,
     on_progress: Progress | None = None,
 ) -> OpenedBank:
     """A finished bank with its model and catalogue.
@@ -169,9 +171,10 @@ def open_bank(
     Args:
         bank: its folder or file, or ``benchmark``.
         scores: Parquet files with scores from elsewhere, by the name to show them under.
+        even_if_wrong: opens it to be looked at.
 
     Raises:
-        LinernotesError: no finished bank there, or one of another model or catalogue.
+        LinernotesError: no finished bank there, one of another model or catalogue, or one with a model that went wrong.
     """
     read = read_bank(BENCHMARK_PARTS if str(bank) == BENCHMARK else Path(bank))
     prepared = prepared_for(model, catalogue, None, on_progress)
@@ -179,7 +182,14 @@ def open_bank(
     if taken := sorted(set(scores or {}) & set(METHOD_SETTINGS)):
         raise UsageError(f"--scores {taken[0]}=... would hide the method of that name: choose another name")
     kept = (read.path.parent / "scores", *((cache_folder() / "bank-scores",) if str(bank) == BENCHMARK else ()))
-    return OpenedBank(read, prepared, kept, {name: Path(path) for name, path in (scores or {}).items()})
+    opened = OpenedBank(read, prepared, kept, {name: Path(path) for name, path in (scores or {}).items()})
+    for line in () if even_if_wrong else check(opened):
+        if line.wrong:
+            raise LinernotesError(
+                f"{read.path} cannot be trusted ({line.name}: {line.wrong}): look at it with 'linernotes bank show', remove "
+                "that model's file and build the bank again"
+            )
+    return opened
 
 
 def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, MethodSettings]:
@@ -311,24 +321,29 @@ def evaluate_repeatability(
 
 
 def write_leaderboard(opened: OpenedBank, path: str | Path, methods: Sequence[str] | None = None, **settings: Any) -> Board:
-    """Writes the leaderboard: every method by every measure that the bank has the retrains for."""
+    """Writes the leaderboard: every method by every measure that bank and catalogue allow."""
     bank, chosen = opened.bank, chosen_methods(methods, settings)
     try:
         outcomes = evaluate_counterfactual(opened)
     except MissingError:
         outcomes = []
     hubs = evaluate_hubs(opened, list(chosen), **settings)
+    words = ["linernotes", "evaluate", "leaderboard", "-o", str(path), *(["--methods", ",".join(methods)] if methods else [])]
+    if bank.path.parent != BENCHMARK_PARTS:
+        words += ["--bank", str(bank.path), "--model", str(opened.prepared.model_folder)]
+        words += ["--catalog", str(opened.prepared.catalogue.path)]
+    words += [w for name, value in settings.items() for w in ("--" + name.replace("_", "-"), str(value))]
     board = Board(
         lds=evaluate_lds(opened, list(chosen), **settings),
         prediction=evaluate_lds(opened, list(chosen), output="prediction", **settings),
-        planted=evaluate_planted(opened, list(chosen), **settings),
+        planted=evaluate_planted(opened, list(chosen), **settings) if opened.sources else None,
         hubs={hub.method: hub for hub in hubs},
         outcomes=outcomes,
         seconds={name: opened.clip_scores(name, s).seconds / len(bank.queries) for name, s in chosen.items()},
         tracks=len(bank.tracks),
         tuning=len(bank.rows("tuning")),
         pairs=len(bank.pairs()),
-        command=f"linernotes evaluate leaderboard -o {path}",
+        command=shlex.join(words),
     )
     write(Path(path), board)
     return board

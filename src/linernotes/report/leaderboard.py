@@ -15,7 +15,7 @@ from linernotes.evaluation.planted import PlantedTable
 from linernotes.report.truth import tell_lds, tell_planted
 
 RULES = """\
-- **Truth.** {models} models of the benchmark's architecture were trained anew on random halves of its {tracks}
+- **Truth.** {models} models of the same architecture and recipe were trained anew on random halves of its {tracks}
   training tracks, {pairs} of the halves a second time with another seed. A method is asked for its scores of
   {reporting} generated clips; the other {tuning} clips were there to choose settings with, and are not reported on.
 - **LDS** is the Spearman correlation, over the retrained models, of the summed scores of the tracks a model saw and
@@ -25,9 +25,12 @@ RULES = """\
   half correlate at {seeds} only, since training is a matter of chance.
 - **Truncated**: only the first tracks of each clip count, by how far they stand above the next; how many is chosen
   on the tuning clips. A likeness that is not truncated is a straw man.
-- **Leave-k-out**: the clip's loss when the model is trained without the method's first tracks, less its loss when
-  it is trained without as many random ones. *Pooled*: the union over all clips is left out at once.
-- Every method runs with its defaults, which may have been chosen on the tuning clips, never on the others.
+- **Leave-k-out**: by how much a clip's loss rises when the model is trained without the method's first tracks for
+  it, over what leaving out as many random tracks does, and over what it does to the other clips (*its own rise*).
+  *Pooled*: one set of tracks for all clips is left out, those that stand highest for any of them. Intervals are
+  over models and clips.
+- Methods run with their defaults unless the command says otherwise; defaults may have been chosen on the tuning
+  clips, never on the others.
 - The random arm and the likenesses stand in every table. A method that does not beat likeness has not shown that it
   sees inside the model.
 """
@@ -39,7 +42,7 @@ class Board:
 
     lds: LdsTable
     prediction: LdsTable
-    planted: PlantedTable
+    planted: PlantedTable | None  # None for a catalogue without known relations
     hubs: Mapping[str, HubShare]
     outcomes: Sequence[Outcome]  # empty while there is no leave-k-out
     seconds: Mapping[str, float]  # a clip, of all clips in one run
@@ -51,7 +54,7 @@ class Board:
 
 def write_leaderboard(path: Path, board: Board) -> None:
     """Writes the page, and beside it its pictures ``NAME-lds.svg`` and ``NAME-planted.svg``."""
-    pictures = {"lds": tell_lds(board.lds).svg, "planted": tell_planted(board.planted).svg}
+    pictures = {"lds": tell_lds(board.lds).svg, **({"planted": tell_planted(board.planted).svg} if board.planted else {})}
     for name, svg in pictures.items():
         with replacing(path.with_name(f"{path.stem}-{name}.svg")) as temporary:
             temporary.write_text(svg, encoding="utf-8")
@@ -67,7 +70,7 @@ def _page(board: Board, stem: str) -> str:
     )  # fmt: skip
     parts = [
         "# Leaderboard: attribution held against retraining",
-        f"Written by `{board.command}`, from the retrain bank in the package.",
+        f"Written by `{board.command}`, from a retrain bank and the scores kept with it.",
         "## Rules",
         rules,
         "## LDS",
@@ -75,10 +78,11 @@ def _page(board: Board, stem: str) -> str:
         _lds_table(board),
         "## Leave-k-out",
         _counterfactual_table(board.outcomes),
-        "## What each method sees",
-        f"![Recall of planted relatives, by method and relation]({stem}-planted.svg)",
-        _planted_table(board),
     ]
+    if board.planted:
+        parts.append("## What each method sees")
+        parts.append(f"![Recall of planted relatives, by method and relation]({stem}-planted.svg)")
+        parts.append(_planted_table(board.planted))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -119,8 +123,7 @@ def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
     return _table(head, rows)
 
 
-def _planted_table(board: Board) -> str:
-    p = board.planted
+def _planted_table(p: PlantedTable) -> str:
     learned = _table(
         ["relation", "pairs", "what the model learns from the relative, as a share of what it learns of itself"],
         [[r.relation, str(r.pairs), _bounds(r.learned)] for r in p.relations if r.learned],
