@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,19 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def catalogue(tmp_path_factory: pytest.TempPathFactory, recordings: Path, model: StableAudio) -> Catalogue:
     path = tmp_path_factory.mktemp("catalogues") / "tones"
     return build_catalogue(read_source(recordings), path, model, encoder_of(model))
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Callable[[], AbstractContextManager[None]]:
+    """Torch with one thread, as in a process of its own that retrains."""
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    return alone

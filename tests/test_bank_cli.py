@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
 import linernotes
@@ -21,10 +22,9 @@ METHODS = "latent,random"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_after_the_other() -> object:
+def one_after_the_other(one_thread: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
     """Retrains run in this process: starting others takes seconds, and they give the same bytes (tests/test_truth.py)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "get_num_threads", lambda: 1)
+    with one_thread():
         yield
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,25 +288,22 @@ QUERIES = [
 
 
 def test_a_killed_bank_goes_on_and_ends_in_the_same_bytes(
-    tmp_path: Path, trained: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trained: Path, catalogue: Catalogue, one_thread: Callable[[], AbstractContextManager[None]]
 ) -> None:
     planned = plan_retrains(7, halves=2, again=1, full=1, seed=0)
-
-    def build(folder: Path, on_progress: object = None) -> Bank:
-        setting = prepare_setting(trained, catalogue.path, QUERIES, 3, 0, folder)
-        return build_bank(setting, planned, folder, on_progress)  # type: ignore[arg-type]
-
-    whole = build(tmp_path / "whole")  # in processes of its own
+    setting = prepare_setting(trained, catalogue.path, QUERIES, 3, 0, tmp_path)
+    torch.set_num_threads(2)
+    whole = build_bank(setting, planned, tmp_path / "whole")  # two processes of their own
 
     def killed(what: str, done: int, total: int) -> None:
         if what == "retraining" and done == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # in this process, one after the other
-    with pytest.raises(KeyboardInterrupt):
-        build(tmp_path / "parts", killed)
-    assert not (tmp_path / "parts" / BANK_FILE).exists()
-    again = build(tmp_path / "parts")
+    with one_thread():  # in this process, one after the other
+        with pytest.raises(KeyboardInterrupt):
+            build_bank(setting, planned, tmp_path / "parts", killed)
+        assert not (tmp_path / "parts" / BANK_FILE).exists()
+        again = build_bank(setting, planned, tmp_path / "parts")
     assert again.path.read_bytes() == whole.path.read_bytes()
     assert whole.loss_mqk.shape == (4, 2, 3) and whole.clip_mhct.shape[:2] == (4, 1) and whole.distance_mhd.shape == (4, 1, 3)
     assert (whole.change_mqk > 0).all() and [len(whole.rows(s)) for s in ("tuning", "reporting")] == [1, 1]
