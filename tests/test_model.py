@@ -73,6 +73,8 @@ def test_layer_kinds_are_what_their_names_say(model: StableAudio) -> None:
     assert kinds["cross-attention-kv"] < kinds["cross-attention"]
     assert not kinds["self-attention"] & kinds["cross-attention"] | kinds["mlp"] & kinds["self-attention"]
     assert kinds["self-attention"] | kinds["cross-attention"] | kinds["mlp"] < kinds["all"]
+    last = set(model.layers("last-mlp"))
+    assert last < kinds["mlp"] and all(name.startswith("transformer_blocks.1.ff.net.2.") for name in last) and last
     with pytest.raises(UsageError, match="choose one of"):
         model.layers("everything")  # type: ignore[arg-type]
 

@@ -37,6 +37,7 @@ LAYER_PATTERNS: dict[LayerKind, tuple[str, ...]] = {
     "cross-attention": ("attn2.",),
     "cross-attention-kv": ("attn2.to_k.", "attn2.to_v."),
     "mlp": ("ff.",),
+    "last-mlp": ("ff.net.2.",),
     "output": (),
 }
 DEFAULT_SAMPLING = {"steps": 100, "guidance": 7.0}  # those of StableAudioPipeline
@@ -149,7 +150,9 @@ class StableAudio:
             raise UsageError(f"there are no layers {kind!r}: choose one of {', '.join(LAYER_PATTERNS)}")
         if kind == "output":
             return {n: p for n, p in self.denoiser.named_parameters() if n.startswith("proj_out.")}
-        blocks = ((n, p) for n, p in self.denoiser.named_parameters() if n.startswith("transformer_blocks."))
+        config: Any = self.denoiser.config
+        first = f"transformer_blocks.{config.num_layers - 1}." if kind == "last-mlp" else "transformer_blocks."
+        blocks = ((n, p) for n, p in self.denoiser.named_parameters() if n.startswith(first))
         return {n: p for n, p in blocks if any(pattern in n for pattern in LAYER_PATTERNS[kind])}
 
     def sample(self, prompt: str, seconds: float, seed: int, on_step: Callable[[int, int], None] | None = None) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-LayerKind = Literal["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "output"]
+# last-mlp: the second matrix of the last block's MLP; output: the projection after the last block
+LayerKind = Literal["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "last-mlp", "output"]
 Skew = Literal["difference", "normalised", "first-order"]
 Gather = Literal["sum", "max"]
 FisherKind = Literal["sampled", "empirical"]
