@@ -150,9 +150,10 @@ class StableAudio:
             raise UsageError(f"there are no layers {kind!r}: choose one of {', '.join(LAYER_PATTERNS)}")
         if kind == "output":
             return {n: p for n, p in self.denoiser.named_parameters() if n.startswith("proj_out.")}
-        config: Any = self.denoiser.config
-        first = f"transformer_blocks.{config.num_layers - 1}." if kind == "last-mlp" else "transformer_blocks."
-        blocks = ((n, p) for n, p in self.denoiser.named_parameters() if n.startswith(first))
+        blocks = [(n, p) for n, p in self.denoiser.named_parameters() if n.startswith("transformer_blocks.")]
+        if kind == "last-mlp":
+            last = max(int(n.split(".")[1]) for n, _ in blocks)
+            blocks = [(n, p) for n, p in blocks if n.startswith(f"transformer_blocks.{last}.")]
         return {n: p for n, p in blocks if any(pattern in n for pattern in LAYER_PATTERNS[kind])}
 
     def sample(self, prompt: str, seconds: float, seed: int, on_step: Callable[[int, int], None] | None = None) -> Tensor:
