@@ -16,11 +16,14 @@ from linernotes.artefacts import save_tensors
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.curvature.ekfac import Ekfac, add_covariances, add_values, fit_ekfac, precondition_ekfac
+from linernotes.curvature.fitting import Items, fit_sums
 from linernotes.curvature.per_item import item_loss_b, observed, squared_output_b
 from linernotes.curvature.projection import draw_projection, project_gradient, projected_gradients
 from linernotes.descriptors import tonal
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.losses import frame_losses
 from linernotes.methods import mucs, projected
+from linernotes.methods import readout as readout_method
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared
 from linernotes.methods.gradients import gradient_of_query
@@ -29,16 +32,25 @@ from linernotes.methods.rescoring import skew
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import CHECKPOINT, KEPT
 from linernotes.models.weights import with_gradients
-from linernotes.settings.methods import METHOD_SETTINGS, EkfacSettings, GradDotSettings, MethodSettings, MucsSettings
+from linernotes.settings.methods import (
+    METHOD_SETTINGS,
+    EkfacSettings,
+    GradDotSettings,
+    MethodSettings,
+    MucsSettings,
+    ReadoutSettings,
+)
 
 QUICK = {"gradient_draws": 24, "draws": 3, "fisher_draws": 1, "max_steps": 3, "retain_batch": 4, "projection": 3}
+QUICK_READOUT = {"noise_bands": 3, "fisher_draws": 4}  # every band of every draw needs some segments
 RUNNABLE = [name for name in METHODS if name != "clap"]
-SEES_ITSELF = ["abu", "abu-ekfac", "grad-cos", "latent", "timbre", "tonal", "activations"]
+SEES_ITSELF = ["readout", "abu", "abu-ekfac", "grad-cos", "latent", "timbre", "tonal", "activations"]
 
 
 def quick(method: str, **more: object) -> MethodSettings:
     kind = METHOD_SETTINGS[method]
-    return kind(**{name: value for name, value in {**QUICK, **more}.items() if name in kind.model_fields})
+    told = {**QUICK, **(QUICK_READOUT if method == "readout" else {}), **more}
+    return kind(**{name: value for name, value in told.items() if name in kind.model_fields})
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +77,8 @@ def test_several_queries_score_as_one_by_one(prepared: Prepared, tmp_path: Path,
 @pytest.mark.parametrize("method", SEES_ITSELF)
 def test_a_training_segment_finds_itself(prepared: Prepared, tmp_path: Path, method: str) -> None:
     rows = [0, 3, 6]
-    step = {"abu": 2e-5, "abu-ekfac": 1e-3}.get(method, 1.0)
-    settings = quick(method, step_size=step)
+    step = {"abu": 2e-5, "abu-ekfac": 1e-3}.get(method, 0.1)
+    settings = quick(method, step_size=step, **({"draws": 12, "gradient_draws": 96} if method == "readout" else {}))
     scores_qn = score(method, prepared, [query_of(prepared.catalogue, row) for row in rows], settings, tmp_path).scores_qn
     assert scores_qn.argmax(axis=1).tolist() == rows
 
@@ -241,6 +253,79 @@ def linear(model: StableAudio, catalogue: Catalogue, tmp_path: Path) -> Prepared
     return Prepared(other, catalogue, tmp_path / "prepared")
 
 
+@pytest.mark.parametrize("step_size", [0.01, 1.0])
+def test_unlearning_in_the_readout_does_to_losses_what_it_says(prepared: Prepared, tmp_path: Path, step_size: float) -> None:
+    """The score is the rise of the loss when the model itself runs with the changed weights, whatever the step."""
+    catalogue, query = prepared.catalogue, query_of(prepared.catalogue, 2)
+    scores = score("readout", prepared, [query], quick("readout", step_size=step_size), tmp_path)
+    rise_n = torch.zeros(len(catalogue), dtype=torch.float64)
+    for part, weights in scores.changed[0]:
+        sets: dict[str, dict[str, Tensor]] = {"base": {}, "changed": weights}
+        losses = frame_losses(prepared.model, catalogue, part, sets, np.arange(len(catalogue)))
+        rise_n += (losses["changed"].double() - losses["base"].double()).mean(dim=2).sum(dim=1)
+    expected = (rise_n / 3).numpy()
+    np.testing.assert_allclose(scores.scores_qn[0], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> None:
+    """With features held fast, the read-out that fits all items but one best is the one that fits all of them best, moved by
+    the step that unlearns the item under the others' curvature.
+    """
+    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.bank(4, 1)
+    rows, readout, ridge = catalogue.training_rows, model.readout(), 0.05
+    read_out = [
+        [x.double() for x in readout_method.read(model, readout, pairs)]
+        for n in rows
+        for pairs in whole_items(model, catalogue.batch([n]), bank, 4)
+    ]
+
+    def moments(some: list[int]) -> tuple[Tensor, Tensor]:
+        """E[phi phi'] and E[r phi'], both over all items."""
+        pairs = [read_out[i] for i in some]
+        n = len(rows) * len(bank) * model.shape.frames
+        return tuple(sum(torch.einsum("btx,bty->xy", x, y) for x, y in p) / n for p in (
+            [(phi, phi) for _, phi in pairs], [(r, phi) for r, phi in pairs],
+        ))  # fmt: skip
+
+    def best(some: list[int]) -> Tensor:
+        """The change of the read-out that minimises E|r + D phi|^2 + ridge |D|^2."""
+        curvature, gradient = moments(some)
+        return -gradient @ torch.linalg.inv(curvature + ridge * torch.eye(len(curvature)))
+
+    whole = best(list(range(len(rows))))
+    others = list(range(1, len(rows)))
+    curvature, _ = moments(others)
+    own_r, own_phi = read_out[0]
+    moment = torch.einsum("btc,btf->cf", own_r + own_phi @ whole.T, own_phi) / len(bank) / model.shape.frames
+    damping = float(ridge / curvature.diagonal().mean())
+    step = readout_method.solve_damped(curvature, moment, damping) / len(rows)
+    exact = best(others) - whole
+    torch.testing.assert_close(step.double(), exact, rtol=1e-3, atol=1e-3 * float(exact.abs().max()))
+
+
+def test_a_readouts_curvature_is_that_of_its_bands(prepared: Prepared) -> None:
+    """Against a plain loop over the same draws."""
+    settings, model = quick("readout"), prepared.model
+    assert isinstance(settings, ReadoutSettings)
+    seen: list[Items] = []
+
+    def keep(_model: StableAudio, items: Items) -> dict[str, Tensor]:
+        seen.append(items)
+        return {"nothing": torch.zeros(1)}
+
+    fitted = readout_method.fit_curvature(prepared, settings)
+    path = prepared.folder / "draws.safetensors"
+    fit_sums(model, prepared.catalogue, settings.fisher_draws, settings.seed, path, "draws", {}, keep, settings.batch_size)
+    by_band: list[list[Tensor]] = [[], [], []]
+    for items in seen:
+        _, given = readout_method.read(model, model.readout(), (items.latents_bct, items.condition, items.t_b, items.eps_bct))
+        for t, phi_tf in zip(items.t_b.tolist(), given, strict=True):
+            by_band[int(t * 3)].append(phi_tf)
+    for found, phis in zip(fitted, by_band, strict=True):
+        phi_pf = torch.cat(phis)
+        torch.testing.assert_close(found, phi_pf.T @ phi_pf / len(phi_pf), rtol=1e-4, atol=1e-4)
+
+
 NAME = "transformer_blocks.0.ff"
 RIDGE = 0.05
 
@@ -308,8 +393,8 @@ def test_ekfac_is_the_exact_fisher_where_that_is_kronecker() -> None:
     module = nn.Sequential(layer)
 
     def look(see: Callable[..., None]) -> None:
-        with observed(module, ["0.weight"], see):
-            (module(given.requires_grad_(True)) * upstream).sum().backward()
+        with observed(module, ["0.weight"], see) as roots:
+            torch.autograd.grad((module(given) * upstream).sum(), roots)
 
     covariances: dict[str, Tensor] = {}
     look(add_covariances(covariances))

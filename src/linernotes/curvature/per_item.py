@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import Conditioning, GenerativeModel
@@ -38,19 +39,17 @@ def observe_items(
     Returns:
         ``measured_b`` [B], detached.
     """
-    # Every layer's output depends on what the denoiser is given, so a backward pass to its inputs reaches all of them,
-    # and no gradient of any weight is formed on the way.
-    latents_bct = latents_bct.detach().requires_grad_(True)
-    told = Conditioning({name: tensor.detach().requires_grad_(True) for name, tensor in condition.tensors.items()})
-    with observed(model.denoiser, names, see), torch.enable_grad():
-        measured_b = measured(model, latents_bct, told, t_b, eps_bct)
-        torch.autograd.grad(measured_b.sum(), [latents_bct, *told.tensors.values()], allow_unused=True)
+    # Backward to what the first of these layers are given: that reaches them all and no deeper, and forms no weight's gradient.
+    with observed(model.denoiser, names, see) as roots, torch.enable_grad():
+        measured_b = measured(model, latents_bct, condition, t_b, eps_bct)
+        torch.autograd.grad(measured_b.sum(), roots, allow_unused=True)
     return measured_b.detach()
 
 
 @contextmanager
-def observed(module: nn.Module, names: Collection[str], see: SeeLayer) -> Iterator[None]:
-    """While open, a backward pass calls ``see`` for every layer that has a parameter in ``names``.
+def observed(module: nn.Module, names: Collection[str], see: SeeLayer) -> Iterator[list[Tensor]]:
+    """While open, a backward pass to the list it gives calls ``see`` for every layer that has a parameter in ``names``; a
+    forward pass puts there what such layers are given, where that depends on no other of them.
 
     Such layers must be ``nn.Linear`` or ``nn.LayerNorm`` with an input ``[B, ..., features]`` and must be called once in a
     forward pass.
@@ -58,7 +57,8 @@ def observed(module: nn.Module, names: Collection[str], see: SeeLayer) -> Iterat
     Raises:
         LinernotesError: a named parameter belongs to a layer of another kind.
     """
-    handles = []
+    handles: list[RemovableHandle] = []
+    roots: list[Tensor] = []
     covered: set[str] = set()
     for prefix, layer in module.named_modules():
         own = {f"{prefix}.{short}" if prefix else short for short, _ in layer.named_parameters(recurse=False)}
@@ -69,14 +69,25 @@ def observed(module: nn.Module, names: Collection[str], see: SeeLayer) -> Iterat
                 f"per-item gradients of {prefix} ({type(layer).__name__}) are not supported: choose other --layers"
             )
         covered |= own
+        handles.append(layer.register_forward_pre_hook(_rooted(roots)))
         handles.append(layer.register_forward_hook(_hook(prefix, see)))
     if missing := set(names) - covered:
         raise LinernotesError(f"the model has no parameter {sorted(missing)[0]!r}: choose other --layers")
     try:
-        yield
+        yield roots
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _rooted(roots: list[Tensor]) -> Callable[..., tuple[Tensor, ...] | None]:
+    def before_forward(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if inputs[0].requires_grad:
+            return None
+        roots.append(inputs[0].detach().requires_grad_(True))
+        return (roots[-1], *inputs[1:])
+
+    return before_forward
 
 
 def _hook(prefix: str, see: SeeLayer) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from linernotes.errors import LinernotesError
-from linernotes.methods import gradients, mucs, projected, similarity, unlearning
+from linernotes.methods import gradients, mucs, projected, readout, similarity, unlearning
 from linernotes.methods.contract import Prepared, Query, Scores, Work
 from linernotes.settings.methods import MethodSettings
 
@@ -25,6 +25,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
+    "readout": Method(readout.score_readout, readout.work_of_readout),
     "abu": Method(unlearning.score_abu, unlearning.work_of_abu),
     "abu-ekfac": Method(unlearning.score_abu_ekfac, unlearning.work_of_abu_ekfac),
     "mucs": Method(mucs.score_mucs, mucs.work_of_mucs),

@@ -13,7 +13,7 @@ from linernotes.losses import item_losses
 from linernotes.methods.contract import TENSOR_BYTES, Changed, Prepared, Query, Scores, Work, weight_bytes
 from linernotes.methods.items import gradient_products
 from linernotes.noise import Band, NoiseBank
-from linernotes.settings.methods import Skew, UnlearningSettings
+from linernotes.settings.methods import RescoringSettings, Skew
 
 UNLEARNED = "unlearned weights"
 SKEW_FLOOR = 1e-3  # Serra et al. 2026
@@ -23,7 +23,7 @@ def rescore(
     prepared: Prepared,
     queries: list[Query],
     change: Callable[[Sequence[Query], Band], dict[str, Tensor]],
-    settings: UnlearningSettings,
+    settings: RescoringSettings,
     bank: NoiseBank,
     folder: Path,
     sign: int = 1,
@@ -91,7 +91,7 @@ def base_losses(prepared: Prepared, bank: NoiseBank, batch_size: int) -> Tensor:
     )["base"]  # fmt: skip
 
 
-def rescoring_work(prepared: Prepared, settings: UnlearningSettings, step: Mapping[str, float]) -> Work:
+def rescoring_work(prepared: Prepared, settings: RescoringSettings, step: Mapping[str, float]) -> Work:
     """The work of an unlearning method whose changed weights take ``step`` for each query, without what its step needs once."""
     passes = len(prepared.rows) * settings.draws
     changed = (1 + getattr(settings, "noise_bands", 1)) * weight_bytes(prepared, settings.layers)

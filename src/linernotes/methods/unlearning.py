@@ -32,6 +32,7 @@ from linernotes.settings.methods import (
     ForwardInfSettings,
     GradientSettings,
     LayerKind,
+    UnlearningSettings,
 )
 
 Gradient = dict[str, Tensor]
@@ -131,7 +132,7 @@ def noise_name(band: Band) -> str:
     return "unlearning" if band == EVERY_LEVEL else f"unlearning, band {band[0]} of {band[1]}"
 
 
-def draws_in(settings: AbuSettings | ForwardInfSettings | GradientSettings, band: Band) -> int:
+def draws_in(settings: UnlearningSettings | GradientSettings, band: Band) -> int:
     """How many of the query's draws a band gets: its share."""
     return max(1, settings.gradient_draws // band[1])
 

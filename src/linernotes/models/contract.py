@@ -99,6 +99,25 @@ class DiffusionModel(GenerativeModel, Protocol):
         """The denoiser's output, ``[B, C, T]``."""
 
 
+@dataclass(frozen=True)
+class Readout:
+    """A linear layer between a model's last features and its output, and nothing but linear maps after it: changing the layer's
+    weight by D changes the output by ``projection_co @ D @ given``, frame by frame, exactly.
+    """
+
+    layer: str  # its name in ``denoiser``
+    projection_co: Tensor  # [latent channels, outputs of the layer]
+    skipped: int  # positions that stand before the first frame
+
+
+@runtime_checkable
+class ReadoutModel(DiffusionModel, Protocol):
+    """A diffusion model whose output is linear in the weights of one of its layers."""
+
+    def readout(self) -> Readout:
+        """That layer."""
+
+
 def diffusion_loss_bt(
     model: DiffusionModel, latents_bct: Tensor, condition: Conditioning, t_b: Tensor, eps_bct: Tensor
 ) -> Tensor:

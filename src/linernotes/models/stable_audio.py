@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from linernotes.artefacts import hash_files, read_json
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.codec import SpectrogramCodec
-from linernotes.models.contract import Conditioning, Shape, best_device, diffusion_loss_bt
+from linernotes.models.contract import Conditioning, Readout, Shape, best_device, diffusion_loss_bt
 from linernotes.settings.methods import LayerKind
 
 CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
@@ -155,6 +155,16 @@ class StableAudio:
             last = max(int(n.split(".")[1]) for n, _ in blocks)
             blocks = [(n, p) for n, p in blocks if n.startswith(f"transformer_blocks.{last}.")]
         return {n: p for n, p in blocks if any(pattern in n for pattern in LAYER_PATTERNS[kind])}
+
+    def readout(self) -> Readout:
+        """The last block's second MLP matrix: a residual sum, the output projection and a convolution of width 1 follow, no
+        normalisation.
+        """
+        (layer,) = {name.rpartition(".")[0] for name in self.layers("last-mlp")}
+        denoiser: Any = self.denoiser
+        mixed_cc = denoiser.postprocess_conv.weight[:, :, 0]
+        projection_co = denoiser.proj_out.weight + mixed_cc @ denoiser.proj_out.weight
+        return Readout(layer, projection_co, skipped=1)  # the global token stands before the frames
 
     def sample(self, prompt: str, seconds: float, seed: int, on_step: Callable[[int, int], None] | None = None) -> Tensor:
         """Latents ``[1, C, T]`` by the pipeline's own sampler. Noise is drawn on the CPU: a seed means the same anywhere."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,6 +24,7 @@ NoiseBands = Annotated[
     int,
     Field(gt=0, description="Split the noise levels into so many bands; a band is only held against itself."),
 ]
+FisherDraws = Annotated[int, Field(gt=0, description="Draws per training segment for the curvature.")]
 MaskSilence = Annotated[bool, Field(description="Leave silent frames of the query out of its gradient.")]
 ScoreBy = Annotated[
     Skew, Field(description="L' - L; the normalised skew (L' - L) / (L' + L + 0.001); or the first order of L' - L.")
@@ -45,17 +47,36 @@ class UnlearningSettings(MethodSettings, frozen=True, extra="forbid"):
     """Copies of the model that forgot the query."""
 
     family: ClassVar[str] = "unlearning"
-    cost: ClassVar[str] = "N K forwards; N K forwards"
 
     draws: Draws = 16
     gradient_draws: GradientDraws = 1024
-    layers: Layers = "all"
     mask_silence: MaskSilence = True
-    score_by: ScoreBy = "difference"
     together: Annotated[bool, Field(description="Unlearn all clips as one set: one attribution for all of them.")] = False
 
 
-class AbuSettings(UnlearningSettings, frozen=True, extra="forbid"):
+class ReadoutSettings(UnlearningSettings, frozen=True, extra="forbid"):
+    """Unlearn the query in the linear read-out of the last features, exactly, one band of noise levels after the other."""
+
+    paper: ClassVar[str] = "linernotes, after Wang et al. 2024 (2406.09408)"
+    cost: ClassVar[str] = "N forwards; N K forwards for all queries of a run together"
+
+    gradient_draws: GradientDraws = 256
+    noise_bands: NoiseBands = Field(default_factory=lambda told: math.gcd(told.get("draws", 8), 8))  # 8, or what divides draws
+    step_size: StepSize = 1.0
+    damping: Damping = 0.01
+    fisher_draws: FisherDraws = 4
+
+
+class RescoringSettings(UnlearningSettings, frozen=True, extra="forbid"):
+    """Changed weights, under which all items are gone through again."""
+
+    cost: ClassVar[str] = "N K forwards; N K forwards"
+
+    layers: Layers = "all"
+    score_by: ScoreBy = "difference"
+
+
+class AbuSettings(RescoringSettings, frozen=True, extra="forbid"):
     """Unlearn the query by steps preconditioned with the diagonal Fisher; what gets worse shaped it."""
 
     paper: ClassVar[str] = "Wang et al. 2024 (2406.09408); music: Choi et al. 2025 (2506.18312)"
@@ -64,7 +85,7 @@ class AbuSettings(UnlearningSettings, frozen=True, extra="forbid"):
     step_size: StepSize = 1e-4
     steps: Annotated[int, Field(gt=0, description="Number of such steps, each with a fresh gradient.")] = 1
     damping: Damping = 0.1
-    fisher_draws: Annotated[int, Field(gt=0, description="Draws per training segment for the curvature.")] = 2
+    fisher_draws: FisherDraws = 2
 
 
 class AbuEkfacSettings(AbuSettings, frozen=True, extra="forbid"):
@@ -76,7 +97,7 @@ class AbuEkfacSettings(AbuSettings, frozen=True, extra="forbid"):
     step_size: StepSize = 1e-2
 
 
-class MucsSettings(UnlearningSettings, frozen=True, extra="forbid"):
+class MucsSettings(RescoringSettings, frozen=True, extra="forbid"):
     """Ascend on the query, bounded by an untrained network's loss, while a retain batch holds the rest."""
 
     paper: ClassVar[str] = "Serra et al. 2026 (2605.17938)"
@@ -95,7 +116,7 @@ class MucsSettings(UnlearningSettings, frozen=True, extra="forbid"):
     noisiest: Annotated[float, Field(gt=0, le=1, description="Score on the noisiest part of the schedule only.")] = 0.7
 
 
-class ForwardInfSettings(UnlearningSettings, frozen=True, extra="forbid"):
+class ForwardInfSettings(RescoringSettings, frozen=True, extra="forbid"):
     """The mirrored view: one plain gradient step *toward* the query; what gets better shaped it."""
 
     paper: ClassVar[str] = "Ko et al. 2024 (2402.08922)"
@@ -150,7 +171,7 @@ class EkfacSettings(ProductSettings, frozen=True, extra="forbid"):
 
     damping: Damping = 0.1
     fisher: Annotated[FisherKind, Field(description="EK-FAC from sampled or from true targets.")] = "sampled"
-    fisher_draws: Annotated[int, Field(gt=0, description="Draws per training segment for the curvature.")] = 2
+    fisher_draws: FisherDraws = 2
 
 
 class RepresenterSettings(ProductSettings, frozen=True, extra="forbid"):
@@ -242,6 +263,7 @@ class RandomSettings(MethodSettings, frozen=True, extra="forbid"):
 
 
 METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
+    "readout": ReadoutSettings,
     "abu": AbuSettings,
     "abu-ekfac": AbuEkfacSettings,
     "mucs": MucsSettings,
@@ -261,7 +283,7 @@ METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
     "representer": RepresenterSettings,
     "random": RandomSettings,
 }
-DEFAULT_METHOD = "abu"
+DEFAULT_METHOD = "readout"
 
 
 def runnable(settings: Mapping[str, Any]) -> list[str]:

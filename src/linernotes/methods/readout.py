@@ -1,0 +1,191 @@
+"""Unlearning in the model's linear read-out: the exact step, and its exact effect on every item, from forward passes alone.
+
+Where a model's output is linear in one layer's weights W, the item loss is quadratic in them, frame by frame:
+|r + P D phi|^2 / C with r the prediction less its target, phi what the layer is given, P the linear maps after it and D the
+change of W. Its curvature is Kronecker, (2 / C) P'P (x) E[phi phi'], so the mirrored unlearning step
+theta' = theta + (a / N) (F + lambda)^-1 grad L(query) (Wang et al. 2024, eq. 6), which elsewhere needs an approximate F, is
+solved here as it stands; no gradient of any deeper layer is formed.
+
+The step is taken in each band of noise levels by itself, with that band's curvature, and held against items' losses on that
+band: the read-out's gradients at different noise levels are nearly unrelated or opposed (dev/LOG.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from linernotes.artefacts import hash_arrays, hash_json
+from linernotes.curvature.fitting import Items, fit_sums
+from linernotes.curvature.per_item import with_ones
+from linernotes.errors import UsageError
+from linernotes.methods.contract import TENSOR_BYTES, Changed, Prepared, Query, Scores, Work
+from linernotes.methods.items import Pairs, sweep_items
+from linernotes.methods.unlearning import draws_in, heard_weights, noise_name
+from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel
+from linernotes.models.workers import in_order
+from linernotes.noise import Band, random_for, stratified_times
+from linernotes.settings.methods import ReadoutSettings
+
+
+def score_readout(prepared: Prepared, queries: list[Query], settings: ReadoutSettings, folder: Path) -> Scores:
+    """Rise of the item loss after the exact unlearning step of each query in the read-out, mean over bands."""
+    readout, bands = readout_of(prepared.model), settings.noise_bands
+    curvature_bff = fit_curvature(prepared, settings)
+    sets_of = [queries] if settings.together else [[query] for query in queries]
+    bank = prepared.bank(settings.draws, settings.seed)
+    total = np.zeros((len(sets_of), len(prepared.rows)))
+    changed: list[list[Changed]] = [[] for _ in sets_of]
+    for b, part in enumerate(bank.bands(bands)):
+        steps = [unlearning_step(prepared, some, curvature_bff[b], settings, (b, bands)) for some in sets_of]
+        step_qcf = torch.stack(steps)
+        look = partial(rises, readout=readout, step_qcf=step_qcf, draws=len(part))
+        header = {
+            "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": part.hash,
+            "steps": hash_arrays({"steps": step_qcf.cpu().numpy()}),
+        }  # fmt: skip
+        rise_nq = sweep_items(
+            prepared, part, settings.batch_size, look, folder / f"band-{b}", "losses without the clip", header, prepared.rows
+        )["rise_nq"]
+        total += len(part) / len(bank) * rise_nq.double().T.numpy()
+        for parts, step_cf in zip(changed, steps, strict=True):
+            parts.append((part, weights_after(prepared.model, readout, step_cf)))
+    return Scores(total, bank, changed)
+
+
+def rises(worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qcf: Tensor, draws: int) -> dict[str, Tensor]:
+    """Rise of each item's loss by each step, mean over its ``draws``."""
+    residual_btc, given_btf = read(worker, readout, pairs)
+    moved_btqc = torch.einsum("btf,qcf->btqc", given_btf, step_qcf)
+    rise_btqc = moved_btqc * (2 * residual_btc[:, :, None] + moved_btqc)  # |r + m|^2 - |r|^2
+    return {"rise_nq": rise_btqc.mean(dim=(1, 3)).view(-1, draws, len(step_qcf)).mean(dim=1)}
+
+
+def readout_of(model: GenerativeModel) -> Readout:
+    """The model's read-out.
+
+    Raises:
+        UsageError: the model's output is not linear in any layer.
+    """
+    if not isinstance(model, ReadoutModel):
+        raise UsageError(f"{model.name} has no linear read-out, which the method 'readout' needs: choose --method abu-ekfac")
+    return model.readout()
+
+
+def read(model: GenerativeModel, readout: Readout, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """One pass forward: prediction less target ``[B, T, C]``, and what the read-out is given ``[B, T, F (+ 1)]``."""
+    assert isinstance(model, ReadoutModel)
+    latents_bct, condition, t_b, eps_bct = pairs
+    layer = model.denoiser.get_submodule(readout.layer)
+    given: list[Tensor] = []
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        given.append(with_ones(layer, inputs[0][:, readout.skipped :]))
+
+    handle = layer.register_forward_pre_hook(keep)
+    try:
+        with torch.inference_mode():
+            alpha_b, sigma_b = model.path(t_b)
+            noisy_bct = alpha_b[:, None, None] * latents_bct + sigma_b[:, None, None] * eps_bct
+            residual_bct = model.predict(noisy_bct, t_b, condition) - model.target(latents_bct, eps_bct, alpha_b, sigma_b)
+    finally:
+        handle.remove()
+    return residual_bct.transpose(1, 2), given[0]
+
+
+def fit_curvature(prepared: Prepared, settings: ReadoutSettings) -> Tensor:
+    """E[phi phi'] over the training segments, frames and draws of each band of noise levels, ``[bands, F, F]``; from the
+    prepared folder or fitted now, in one pass forward.
+
+    Raises:
+        UsageError: a band got no draw.
+    """
+    readout, bands = readout_of(prepared.model), settings.noise_bands
+
+    def moments(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
+        _, given_btf = read(worker, readout, (items.latents_bct, items.condition, items.t_b, items.eps_bct))
+        band_b = (items.t_b * bands).long().clamp(max=bands - 1)
+        by_band = [given_btf[band_b == b].flatten(0, 1) for b in range(bands)]
+        return {
+            "moment_bff": torch.stack([x_pf.T @ x_pf for x_pf in by_band]),
+            "count_b": torch.tensor([float(len(x_pf)) for x_pf in by_band], device=given_btf.device),
+        }
+
+    made_from = {"layer": readout.layer, "bands": bands}
+    name = hash_json({**made_from, "draws": settings.fisher_draws, "seed": settings.seed})
+    path = prepared.folder / f"readout-{name}.safetensors"
+    sums = fit_sums(
+        prepared.model, prepared.catalogue, settings.fisher_draws, settings.seed, path,
+        "curvature of the read-out", made_from, moments, settings.batch_size, prepared.told("curvature (once per model)"),
+    )  # fmt: skip
+    if not bool((sums["count_b"] > 0).all()):
+        raise UsageError(f"{bands} noise bands are too many for {prepared.n_training} training segments: give fewer")
+    return sums["moment_bff"] / sums["count_b"][:, None, None]
+
+
+def unlearning_step(
+    prepared: Prepared, queries: Sequence[Query], curvature_ff: Tensor, settings: ReadoutSettings, band: Band
+) -> Tensor:
+    """(a / N) (F + lambda)^-1 grad L for the queries' mean loss in a band, as it acts on the model's output ``[C, F (+ 1)]``:
+    the factors P, P'P and 2 / C of gradient and curvature cancel out.
+    """
+    gradient_cf = torch.stack([query_moment(prepared, query, settings, band) for query in queries]).mean(dim=0)
+    return settings.step_size / prepared.n_training * solve_damped(curvature_ff, gradient_cf, settings.damping)
+
+
+def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> Tensor:
+    """gradient (curvature + lambda)^-1, lambda = ``damping`` x the curvature's mean diagonal."""
+    damped_ff = curvature_ff.double()
+    damped_ff.diagonal().add_(damping * damped_ff.diagonal().mean())
+    return torch.linalg.solve(damped_ff, gradient_cf.double(), left=False).float()
+
+
+def query_moment(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:
+    """E[r phi'] over the query's heard frames and its draws in a band, ``[C, F (+ 1)]``."""
+    model, readout = prepared.model, readout_of(prepared.model)
+    device = next(model.denoiser.parameters()).device
+    draws, generator = draws_in(settings, band), random_for(noise_name(band), settings.seed)
+    weight_t = heard_weights(query, settings.mask_silence).to(device)
+    condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
+    times = stratified_times(draws, generator, band)
+    jobs = (
+        (t_b, torch.randn(len(t_b), *query.latents_ct.shape, generator=generator))
+        for t_b in torch.split(times, settings.batch_size)
+    )
+
+    def moment(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> Tensor:
+        t_b, eps_bct = (x.to(device) for x in job)
+        latents_bct = query.latents_ct.to(device).expand(len(t_b), -1, -1)
+        residual_btc, given_btf = read(worker, readout, (latents_bct, condition.repeat(len(t_b)), t_b, eps_bct))
+        return torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf) / draws
+
+    return torch.stack(list(in_order(model, jobs, moment))).sum(dim=0)
+
+
+def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> dict[str, Tensor]:
+    """The layer's weights that do to the output what the step does: of all such, those nearest to the old ones."""
+    layer: Any = model.denoiser.get_submodule(readout.layer)
+    move_of = torch.linalg.pinv(readout.projection_co.double()) @ step_cf.double()
+    after = {f"{readout.layer}.weight": layer.weight + move_of[:, : layer.weight.shape[1]].float()}
+    if layer.bias is not None:
+        after[f"{readout.layer}.bias"] = layer.bias + move_of[:, -1].float()
+    return after
+
+
+def work_of_readout(prepared: Prepared, settings: ReadoutSettings, _query: Query) -> Work:
+    """Forward passes only. Once: the curvature."""
+    readout = readout_of(prepared.model)
+    layer: Any = prepared.model.denoiser.get_submodule(readout.layer)
+    width = layer.in_features + (layer.bias is not None)
+    curvature = TENSOR_BYTES * settings.noise_bands * width**2
+    steps = TENSOR_BYTES * settings.noise_bands * layer.weight.numel()
+    return Work(
+        {"forward": prepared.n_training * settings.fisher_draws}, {"forward": len(prepared.rows) * settings.draws},
+        {"forward": settings.gradient_draws}, curvature, 4 * curvature, steps,
+    )  # fmt: skip
