@@ -21,7 +21,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.search import write_settings
 from linernotes.models.stable_audio import StableAudio
-from linernotes.settings.methods import AbuSettings, TrakSettings
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, AbuSettings, TrakSettings
 from linernotes.settings.reading import read_settings
 
 QUICK = {"draws": 3, "gradient_draws": 8, "step_size": 2e-5}
@@ -163,15 +163,16 @@ def test_an_attribution_of_another_version_is_refused(tmp_path: Path, done: tupl
 
 def test_settings_come_from_flags_then_file_then_defaults(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('layers = "mlp"\ndraws = 4\n')
-    method, settings = read_settings(None, tmp_path / "mine.toml", {"draws": 8, "seed": None})
+    method, settings = read_settings("abu", tmp_path / "mine.toml", {"draws": 8, "seed": None})
     assert method == "abu" and isinstance(settings, AbuSettings)
     assert (settings.layers, settings.draws, settings.seed) == ("mlp", 8, AbuSettings().seed)
     with pytest.raises(UsageError, match=r"setting draws = 0 for abu is refused"):  # the flag's mistake is not the file's
-        read_settings(None, tmp_path / "mine.toml", {"draws": 0})
+        read_settings("abu", tmp_path / "mine.toml", {"draws": 0})
     with pytest.raises(UsageError, match=r"setting drawz = 4 for abu is refused.*the settings are seed"):
-        read_settings(None, None, {"drawz": 4})
+        read_settings("abu", None, {"drawz": 4})
     with pytest.raises(UsageError, match="setting layers = 'tuba' for abu is refused"):
-        read_settings(None, None, {"layers": "tuba"})
+        read_settings("abu", None, {"layers": "tuba"})
+    assert read_settings(None, None, {}) == (DEFAULT_METHOD, METHOD_SETTINGS[DEFAULT_METHOD]())
 
 
 def test_settings_for_another_method_are_refused(tmp_path: Path) -> None:
@@ -183,5 +184,5 @@ def test_settings_for_another_method_are_refused(tmp_path: Path) -> None:
         read_settings("abu", path, {})
     with pytest.raises(UsageError, match=r"setting steps = 3 for tonal is refused"):
         read_settings("tonal", None, {"steps": 3})
-    with pytest.raises(UsageError, match="there is no method 'tuba': choose one of abu, abu-ekfac"):
+    with pytest.raises(UsageError, match="there is no method 'tuba': choose one of readout, abu"):
         read_settings("tuba", None, {})

@@ -99,9 +99,7 @@ def test_bad_input_to_attribute(tmp_path: Path, clip: Path, model_path: Path, ca
     refused(run("attribute", clip, *with_option("--catalog", tmp_path / "none")), "there is no catalogue at")
     refused(run("attribute", tmp_path / "none.wav", *good), "none.wav is missing")
     refused(run("attribute", clip, *good[:-2]), "say with --prompt", code=2)
-    refused(
-        run("attribute", clip, *good, "--layers", "mlp", "--damping", "-1"), "setting damping = -1.0 for abu is refused", code=2
-    )
+    refused(run("attribute", clip, *good, "--damping", "-1"), "setting damping = -1.0 for readout is refused", code=2)
     refused(run("attribute", clip, *good, "--settings", tmp_path / "none.toml"), "none.toml cannot be read")
     (tmp_path / "mine.toml").write_text("tempo = 3\n")
     refused(run("attribute", clip, *good, "--settings", tmp_path / "mine.toml"), "setting tempo = 3 in", code=2)
@@ -174,7 +172,7 @@ def test_every_public_name_is_a_function() -> None:
 
 def test_methods_are_listed() -> None:
     listed = json.loads(run("methods", "--json").stdout)
-    assert [m["name"] for m in listed[:3]] == ["abu", "abu-ekfac", "mucs"]
+    assert [m["name"] for m in listed[:3]] == ["readout", "abu", "abu-ekfac"]
     shown = run("methods").stdout
     assert all(m["name"] in shown for m in listed)
 
@@ -187,14 +185,14 @@ def test_methods_are_compared_planned_and_searched(tmp_path: Path, model_path: P
     assert done.exit_code == 0 and json.loads(done.stdout)["methods"] == ["latent", "random"]
     planned = run("plan", "--methods", "abu", "--draws", 2, *where, "--json")
     assert planned.exit_code == 0 and json.loads(planned.stdout)[0]["once_forwards"] > 0
-    grid = ["--grid", "layers=mlp,all", "--segments", 2, "--candidates", 4]
+    grid = ["--grid", "damping=0.1,0.01", "--segments", 2, "--candidates", 4]
     found = run("sweep", "-o", tmp_path / "s", *grid, *where, *QUICK, "--json")
     assert found.exit_code == 0 and len(json.loads(found.stdout)["trials"]) == 2
     best = tmp_path / "s/best.toml"
     assert run("attribute", clip, *where, "--settings", best, "-o", tmp_path / "out").exit_code == 0
     refused(
         run("attribute", clip, *where, "--settings", best, "--method", "trak", "-o", tmp_path / "x"),
-        "best.toml holds settings for 'abu', not for 'trak'", code=2,
+        "best.toml holds settings for 'readout', not for 'trak'", code=2,
     )  # fmt: skip
 
 
@@ -202,14 +200,14 @@ def test_bad_methods_and_settings_are_sentences(tmp_path: Path, model_path: Path
     clip, where = tmp_path / "clip.flac", ["--model", model_path, "--catalog", catalogue.path]
     run("generate", "--prompt", "tone 1", "-o", clip, "--model", model_path)
     attribute = ("attribute", clip, *where, "-o", tmp_path / "x")
-    refused(run(*attribute, "--method", "tuba"), "there is no method 'tuba': choose one of abu", code=2)
+    refused(run(*attribute, "--method", "tuba"), "there is no method 'tuba': choose one of readout", code=2)
     refused(run(*attribute, "--method", "tonal", "--steps", 2), "setting steps = 2 for tonal is refused", code=2)
     refused(run(*attribute, "--method", "clap"), "give its folder with --clap", code=2)
     refused(run(*attribute, "--method", "clap", "--clap", tmp_path), "is no CLAP checkpoint")
     refused(run(*attribute, "--method", "forward-inf", "--step-size", 1e30), "finite")
     sweep = ("sweep", "-o", tmp_path / "s", *where)
-    refused(run(*sweep, "--grid", "layers="), "names no values", code=2)
-    refused(run(*sweep, "--grid", "layers=mlp", "--metric", "tuba"), "there is no metric 'tuba'", code=2)
-    refused(run(*sweep, "--grid", "layers=mlp", "--segments", 3, "--candidates", 2), "--candidates 2 is fewer", code=2)
+    refused(run(*sweep, "--grid", "damping="), "names no values", code=2)
+    refused(run(*sweep, "--grid", "damping=0.1", "--metric", "tuba"), "there is no metric 'tuba'", code=2)
+    refused(run(*sweep, "--grid", "damping=0.1", "--segments", 3, "--candidates", 2), "--candidates 2 is fewer", code=2)
     refused(run("compare", clip, *where, "--together", "-o", tmp_path / "c"), "leave out --together", code=2)
     assert not (tmp_path / "x").exists() or not any((tmp_path / "x").rglob("attribution.json"))

@@ -19,7 +19,7 @@ from linernotes.evaluation.self_influence import segment_query
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared
 from linernotes.models.stable_audio import StableAudio
-from linernotes.settings.methods import METHOD_SETTINGS, AbuSettings, MethodSettings
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, AbuSettings, MethodSettings
 from linernotes.settings.reading import read_settings
 
 QUICK = {"draws": 2, "gradient_draws": 8, "fisher_draws": 1, "projection": 2, "max_steps": 2, "retain_batch": 4}
@@ -73,13 +73,13 @@ def test_a_comparison_goes_on_where_it_was(
 
 
 def test_a_set_of_clips_gets_one_attribution(tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue) -> None:
-    (one,) = linernotes.attribute(clips, tmp_path / "set", model_path, catalogue.path, together=True, **_abu())
+    (one,) = linernotes.attribute(clips, tmp_path / "set", model_path, catalogue.path, together=True, **_quick())
     assert one.query.name == "clip0+clip1" and one.query.prompt == "tone 0 | tone 1"
     assert (tmp_path / "set" / "report.html").exists()
 
 
-def _abu() -> dict[str, int]:
-    return {name: value for name, value in QUICK.items() if name in AbuSettings.model_fields}
+def _quick() -> dict[str, int]:
+    return {name: value for name, value in QUICK.items() if name in METHOD_SETTINGS[DEFAULT_METHOD].model_fields}
 
 
 @pytest.mark.parametrize("method", [m for m in METHOD_SETTINGS if m != "clap"])
@@ -169,7 +169,13 @@ def test_a_parzen_search_stays_between_the_values(tmp_path: Path) -> None:
 def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
     """A sane step finds the segment itself; one that breaks the weights is a failed trial with its reason, not an end."""
     found = linernotes.sweep(
-        tmp_path / "s", ["step_size=1e30,2e-5"], segments=3, candidates=5, model=model_path, catalogue=catalogue.path, **_abu()
+        tmp_path / "s",
+        ["step_size=1e30,2e-5"],
+        segments=3,
+        candidates=5,
+        model=model_path,
+        catalogue=catalogue.path,
+        **_quick(),
     )
     assert found.trials[0].chosen == {"step_size": 2e-5} and found.trials[0].values["mean_rank"] == 1
     assert "finite" in found.trials[1].failed

@@ -20,7 +20,7 @@ from linernotes.cli.options import (
     method_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, stderr, stdout
-from linernotes.settings.methods import describe_methods
+from linernotes.settings.methods import DEFAULT_METHOD, describe_methods
 
 FIRST = 10  # trials a terminal shows
 
@@ -119,7 +119,7 @@ def plan(
 def sweep(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, sweep.svg, best.toml.")],
     grid: Annotated[list[str], typer.Option(help="SETTING=VALUE,VALUE,...; once for each setting to search.")],
-    method: Annotated[str, typer.Option(help="One of 'linernotes methods'.")] = "abu",
+    method: Annotated[str, typer.Option(help="One of 'linernotes methods'.")] = DEFAULT_METHOD,
     metric: Annotated[
         str, typer.Option(help="self-influence (small is good), or lds on a bank's tuning clips.")
     ] = "self-influence",

@@ -55,5 +55,5 @@ def score(method: str, prepared: Prepared, queries: list[Query], settings: Metho
     """
     scores = METHODS[method].score(prepared, queries, settings, folder)
     if not np.isfinite(scores.scores_qn).all():
-        raise LinernotesError(f"scores of {method} are not finite: use a smaller step, or more --damping")
+        raise LinernotesError(f"scores of {method} are not finite: use a smaller --step-size, or more --damping")
     return scores

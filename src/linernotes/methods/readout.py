@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.curvature.fitting import Items, fit_sums
@@ -62,9 +63,12 @@ def score_readout(prepared: Prepared, queries: list[Query], settings: ReadoutSet
 def rises(worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qcf: Tensor, draws: int) -> dict[str, Tensor]:
     """Rise of each item's loss by each step, mean over its ``draws``."""
     residual_btc, given_btf = read(worker, readout, pairs)
-    moved_btqc = torch.einsum("btf,qcf->btqc", given_btf, step_qcf)
-    rise_btqc = moved_btqc * (2 * residual_btc[:, :, None] + moved_btqc)  # |r + m|^2 - |r|^2
-    return {"rise_nq": rise_btqc.mean(dim=(1, 3)).view(-1, draws, len(step_qcf)).mean(dim=1)}
+    rises = []
+    for step_cf in step_qcf:  # one by one: a query's score does not depend on the others, to the last bit
+        moved_btc = functional.linear(given_btf, step_cf)
+        rise_b = (moved_btc * (2 * residual_btc + moved_btc)).mean(dim=(1, 2))  # |r + m|^2 - |r|^2
+        rises.append(rise_b.view(-1, draws).mean(dim=1))
+    return {"rise_nq": torch.stack(rises, dim=1)}
 
 
 def readout_of(model: GenerativeModel) -> Readout:
