@@ -136,7 +136,12 @@ def evaluate_planted(
     for r in t.relations:
         relations.add_row(f"[bold]{r.relation}[/]", str(r.pairs), str(r.learned or ""))
     stdout.print(relations)
-    table = Table("method", f"recall@{t.first}", *(r.relation for r in t.relations), "decoys", box=None, header_style="dim")
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("method", no_wrap=True)
+    table.add_column(f"recall@{t.first}", no_wrap=True)
+    for r in t.relations:
+        table.add_column(r.relation, overflow="fold", max_width=5)
+    table.add_column("decoys", no_wrap=True)
     for m, recall in t.recall.items():
         seen = (f"{r.recall[m]:.2f}" for r in t.relations)
         table.add_row(f"[bold]{m}[/]", str(recall), *seen, f"{t.decoys[m].value:.1f}")
