@@ -14,7 +14,7 @@ mkdir -p "$out"
 [ -d "$out/model" ] || linernotes train "$out/catalogue" -o "$out/model" --steps "$steps"
 linernotes generate --model "$out/model" --prompt "$prompt" --seed 1 -o "$out/clip.flac"
 linernotes attribute "$out/clip.flac" --model "$out/model" --catalog "$out/catalogue" -o "$out/attributed"
-linernotes evaluate self-influence --model "$out/model" --catalog "$out/catalogue" --segments 20 --json > "$out/self-influence.json"
+linernotes evaluate self-influence --model "$out/model" --catalog "$out/catalogue" --segments 20 -o "$out" --json > "$out/self-influence.json"
 python - "$out/self-influence.json" <<'END'
 import json, sys
 found = json.load(open(sys.argv[1]))

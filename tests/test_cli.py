@@ -65,13 +65,26 @@ def test_the_whole_chain_on_ones_own_recordings(tmp_path: Path, recordings: Path
     ]
 
 
-def test_self_influence_on_ones_own_recordings(catalogue: Catalogue, model_path: Path) -> None:
+def test_self_influence_on_ones_own_recordings(tmp_path: Path, catalogue: Catalogue, model_path: Path) -> None:
     result = run(
-        "evaluate", "self-influence", "--model", model_path, "--catalog", catalogue.path, "--segments", "4", *QUICK, "--json"
+        "evaluate",
+        "self-influence",
+        "--model",
+        model_path,
+        "--catalog",
+        catalogue.path,
+        "--segments",
+        "4",
+        *QUICK,
+        "--json",
+        "-o",
+        tmp_path,
     )
     assert result.exit_code == 0
     ranks = json.loads(result.stdout)
     assert ranks["first"] == ranks["segments"] == 4
+    assert (ranks["first_share_low"], ranks["mean_rank"]) == (1, 1)
+    assert {path.name for path in tmp_path.glob("self*")} == {"self-influence.parquet", "self-influence.svg"}
 
 
 def test_catalog_show_prints_what_is_in_it(catalogue: Catalogue) -> None:

@@ -32,6 +32,7 @@ from linernotes.report.truth import (
     tell_lds,
     tell_planted,
     tell_repeatability,
+    tell_self_influence,
 )
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "tell_lds",
     "tell_planted",
     "tell_repeatability",
+    "tell_self_influence",
     "train_model",
     "verify",
     "write_leaderboard",

@@ -17,7 +17,7 @@ from linernotes.cli.options import (
     method_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, stdout
-from linernotes.cli.truth import truth_app
+from linernotes.cli.truth import OUT, OutOption, told, truth_app
 from linernotes.settings.reading import read_settings
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributions, and the model, are any good.")
@@ -35,6 +35,7 @@ def evaluate_self_influence(
     ] = 20,
     method: MethodOption = None,
     settings: SettingsOption = None,
+    out: OutOption = OUT,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -44,16 +45,18 @@ def evaluate_self_influence(
     chosen, values = read_settings(method, settings, flags)
     with Bars() as bars:
         ranks = api.self_influence(model, catalog, segments, chosen, on_progress=bars, **values.model_dump())
-    first = sum(rank.track_rank == 1 for rank in ranks)
-    mean = sum(rank.track_rank for rank in ranks) / len(ranks)
-    if as_json:
-        print_json({"first": first, "segments": len(ranks), "mean_rank": mean, "ranks": [rank.__dict__ for rank in ranks]})
+    found = api.tell_self_influence(chosen, ranks)
+    if told(found, out, as_json):
         return
     table = Table("track", "from", "rank of its track", "rank of the segment", box=None, header_style="dim")
     for rank in ranks:
         table.add_row(escape(rank.title), f"{rank.start_s:.0f} s", str(rank.track_rank), str(rank.segment_rank))
     stdout.print(table)
-    stdout.print(f"\n{first} of {len(ranks)} segments have their own track first; mean rank {mean:.2f}")
+    a = found.about
+    stdout.print(
+        f"\n{a['first']} of {len(ranks)} segments have their own track first "
+        f"({a['first_share']:.2f} \\[{a['first_share_low']:.2f},{a['first_share_high']:.2f}]); mean rank {a['mean_rank']:.2f}"
+    )
 
 
 @evaluate_app.command("model")

@@ -56,7 +56,7 @@ def evaluate_lds(
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
         t = api.evaluate_lds(opened, listed(methods), split, output, **given(flags))  # type: ignore[arg-type]
-    if _told(api.tell_lds(t), out, as_json):
+    if told(api.tell_lds(t), out, as_json):
         return
     table = Table("method", "LDS", "ceiling", "truncated", "to", f"behind {t.reference}", box=None, header_style="dim")
     for m in t.methods:
@@ -96,7 +96,7 @@ def evaluate_counterfactual(
         opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
         names = [*(listed(methods) or ()), *(opened.files if methods else ())]
         outcomes = api.evaluate_counterfactual(opened, names, percent, pooled, out, on_progress=bars, **given(flags))
-    if _told(api.tell_counterfactual(outcomes), out, as_json):
+    if told(api.tell_counterfactual(outcomes), out, as_json):
         return
     columns = ("method", "left out", "its own rise", "of its loss", "of others'", "over likeness", "dB moved")
     table = Table(*columns, box=None, header_style="dim")
@@ -130,7 +130,7 @@ def evaluate_planted(
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
         t = api.evaluate_planted(opened, listed(methods), **given(flags))
-    if _told(api.tell_planted(t), out, as_json):
+    if told(api.tell_planted(t), out, as_json):
         return
     relations = Table("relation", "pairs", "learned from, as a share of itself", box=None, header_style="dim")
     for r in t.relations:
@@ -170,14 +170,14 @@ def evaluate_groups(
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
         measured, rises = api.evaluate_groups(opened, by, listed(methods), out, on_progress=bars, **given(flags))
-    if _told(api.tell_groups(by, measured, rises), out, as_json):
+    if told(api.tell_groups(by, measured, rises), out, as_json):
         return
     table = Table("method", "first group right", "NDCG@3", box=None, header_style="dim")
     for m in measured:
         table.add_row(f"[bold]{m.method}[/]", str(m.top1), str(m.ndcg))
     stdout.print(table)
-    told = ", ".join(f"{escape(name)} {rise:+.4f}" for name, rise in sorted(rises.items(), key=lambda each: -each[1]))
-    stdout.print(f"[dim]Mean rise of the clips' losses without each group: {told}[/]")
+    listing = ", ".join(f"{escape(name)} {rise:+.4f}" for name, rise in sorted(rises.items(), key=lambda each: -each[1]))
+    stdout.print(f"[dim]Mean rise of the clips' losses without each group: {listing}[/]")
 
 
 @truth_app.command("hubs")
@@ -198,7 +198,7 @@ def evaluate_hubs(
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
         found = api.evaluate_hubs(opened, listed(methods), **given(flags))
-    if _told(api.tell_hubs(found), out, as_json):
+    if told(api.tell_hubs(found), out, as_json):
         return
     table = Table(
         "method", "first ten shared by two clips", "most common track", "among the first of", box=None, header_style="dim"
@@ -227,7 +227,7 @@ def evaluate_repeatability(
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
         found = api.evaluate_repeatability(opened, listed(methods), seeds, **given(flags))
-    if _told(api.tell_repeatability(seeds, found), out, as_json):
+    if told(api.tell_repeatability(seeds, found), out, as_json):
         return
     table = Table("method", "correlation with itself", "first ten in common", box=None, header_style="dim")
     for r in found:
@@ -259,20 +259,20 @@ def evaluate_leaderboard(
     stdout.print(escape(str(out)))
 
 
-def _told(told: Any, out: Path, as_json: bool) -> bool:
+def told(found: Any, out: Path, as_json: bool) -> bool:
     """Saves an evaluation, and prints it if JSON is wanted."""
-    told.save(out)
+    found.save(out)
     if as_json:
-        print_json(told.json())
+        print_json(found.json())
     return as_json
 
 
 def _files(scores: Sequence[str] | None) -> Mapping[str, str]:
-    told = [line.partition("=") for line in scores or ()]
-    for name, equals, path in told:
+    named = [line.partition("=") for line in scores or ()]
+    for name, equals, path in named:
         if not (name and equals and path):
             raise UsageError(f"--scores {name!r} names no file: write --scores NAME=FILE")
-    return {name: path for name, _, path in told}
+    return {name: path for name, _, path in named}
 
 
 def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:

@@ -14,9 +14,10 @@ from linernotes.artefacts import replacing, write_parquet
 from linernotes.evaluation.counterfactual import Outcome
 from linernotes.evaluation.groups import GroupScore
 from linernotes.evaluation.hubs import HubShare, Repeatability
-from linernotes.evaluation.intervals import Interval
+from linernotes.evaluation.intervals import Interval, bootstrap_mean
 from linernotes.evaluation.lds import LdsTable
 from linernotes.evaluation.planted import PlantedTable
+from linernotes.evaluation.self_influence import SelfRank
 from linernotes.report.pictures import ACCENT, DECOY, FAINT, INK, drawn
 from linernotes.settings.methods import METHOD_SETTINGS
 
@@ -127,6 +128,19 @@ def tell_repeatability(seeds: int, found: Sequence[Repeatability]) -> Told:
     ]
     svg = intervals_svg([(r.method, r.pearson, None) for r in found], "correlation with itself under other noise")
     return Told("repeatability", {"seeds": seeds}, methods, svg)
+
+
+def tell_self_influence(method: str, ranks: Sequence[SelfRank]) -> Told:
+    """One row a segment; how many have their own track first stands above."""
+    first = bootstrap_mean(np.array([rank.track_rank == 1 for rank in ranks], dtype=float))
+    mean = bootstrap_mean(np.array([rank.track_rank for rank in ranks], dtype=float))
+    about = {
+        "method": method, "first": sum(rank.track_rank == 1 for rank in ranks), "segments": len(ranks),
+        **_named("first_share", first, "first_share_"), **_named("mean_rank", mean, "mean_rank_"),
+        "ranks": [rank.__dict__ for rank in ranks],
+    }  # fmt: skip
+    row = {name: value for name, value in about.items() if name != "ranks"}
+    return Told("self-influence", about, [row], intervals_svg([(method, first, None)], "share whose own track comes first"))
 
 
 def _named(name: str, value: Interval | None, prefix: str = "") -> dict[str, float]:
