@@ -31,19 +31,20 @@ from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.unlearning import draws_in, heard_weights, noise_name
 from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel
 from linernotes.models.workers import in_order
-from linernotes.noise import Band, random_for, stratified_times
+from linernotes.noise import Band, NoiseBank, random_for, stratified_times
 from linernotes.settings.methods import ReadoutSettings
 
 
 def score_readout(prepared: Prepared, queries: list[Query], settings: ReadoutSettings, folder: Path) -> Scores:
     """Rise of the item loss after the exact unlearning step of each query in the read-out, mean over bands."""
     readout, bands = readout_of(prepared.model), settings.noise_bands
-    curvature_bff = fit_curvature(prepared, settings)
     sets_of = [queries] if settings.together else [[query] for query in queries]
     bank = prepared.bank(settings.draws, settings.seed)
+    parts = bank.bands(bands)
+    curvature_bff = fit_curvature(prepared, bank, bands, settings.batch_size)
     total = np.zeros((len(sets_of), len(prepared.rows)))
     changed: list[list[Changed]] = [[] for _ in sets_of]
-    for b, part in enumerate(bank.bands(bands)):
+    for b, part in enumerate(parts):
         steps = [unlearning_step(prepared, some, curvature_bff[b], settings, (b, bands)) for some in sets_of]
         step_qcf = torch.stack(steps)
         look = partial(rises, readout=readout, step_qcf=step_qcf, draws=len(part))
@@ -55,8 +56,8 @@ def score_readout(prepared: Prepared, queries: list[Query], settings: ReadoutSet
             prepared, part, settings.batch_size, look, folder / f"band-{b}", "losses without the clip", header, prepared.rows
         )["rise_nq"]
         total += len(part) / len(bank) * rise_nq.double().T.numpy()
-        for parts, step_cf in zip(changed, steps, strict=True):
-            parts.append((part, weights_after(prepared.model, readout, step_cf)))
+        for own, step_cf in zip(changed, steps, strict=True):
+            own.append((part, weights_after(prepared.model, readout, step_cf)))
     return Scores(total, bank, changed)
 
 
@@ -103,34 +104,29 @@ def read(model: GenerativeModel, readout: Readout, pairs: Pairs) -> tuple[Tensor
     return residual_bct.transpose(1, 2), given[0]
 
 
-def fit_curvature(prepared: Prepared, settings: ReadoutSettings) -> Tensor:
-    """E[phi phi'] over the training segments, frames and draws of each band of noise levels, ``[bands, F, F]``; from the
-    prepared folder or fitted now, in one pass forward.
+def fit_curvature(prepared: Prepared, bank: NoiseBank, bands: int, batch_size: int) -> Tensor:
+    """E[phi phi'] over the training segments and their frames in each band of ``bank``, ``[bands, F, F]``; from the prepared
+    folder or fitted now, in one pass forward.
 
-    Raises:
-        UsageError: a band got no draw.
+    The draws are those that items are scored on: what the features owe to this very noise is then no signal. With draws of its
+    own the same method predicts retraining less well (dev/LOG.md).
     """
-    readout, bands = readout_of(prepared.model), settings.noise_bands
+    readout = readout_of(prepared.model)
 
     def moments(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
         _, given_btf = read(worker, readout, (items.latents_bct, items.condition, items.t_b, items.eps_bct))
-        band_b = (items.t_b * bands).long().clamp(max=bands - 1)
-        by_band = [given_btf[band_b == b].flatten(0, 1) for b in range(bands)]
-        return {
-            "moment_bff": torch.stack([x_pf.T @ x_pf for x_pf in by_band]),
-            "count_b": torch.tensor([float(len(x_pf)) for x_pf in by_band], device=given_btf.device),
-        }
+        (band,) = set((items.t_b * bands).long().tolist())  # a batch has one draw
+        given_pf = given_btf.flatten(0, 1)
+        return {f"band-{band}": given_pf.T @ given_pf}
 
     made_from = {"layer": readout.layer, "bands": bands}
-    name = hash_json({**made_from, "draws": settings.fisher_draws, "seed": settings.seed})
-    path = prepared.folder / f"readout-{name}.safetensors"
+    path = prepared.folder / f"readout-{hash_json([made_from, bank.hash])}.safetensors"
     sums = fit_sums(
-        prepared.model, prepared.catalogue, settings.fisher_draws, settings.seed, path,
-        "curvature of the read-out", made_from, moments, settings.batch_size, prepared.told("curvature (once per model)"),
+        prepared.model, prepared.catalogue, len(bank), bank.seed, path, "curvature of the read-out", made_from, moments,
+        batch_size, prepared.told("curvature (once per model)"), bank,
     )  # fmt: skip
-    if not bool((sums["count_b"] > 0).all()):
-        raise UsageError(f"{bands} noise bands are too many for {prepared.n_training} training segments: give fewer")
-    return sums["moment_bff"] / sums["count_b"][:, None, None]
+    moments_bff = torch.stack([sums[f"band-{band}"] for band in range(bands)])
+    return moments_bff / (prepared.n_training * len(bank) / bands * prepared.model.shape.frames)
 
 
 def unlearning_step(
@@ -190,6 +186,6 @@ def work_of_readout(prepared: Prepared, settings: ReadoutSettings, _query: Query
     curvature = TENSOR_BYTES * settings.noise_bands * width**2
     steps = TENSOR_BYTES * settings.noise_bands * layer.weight.numel()
     return Work(
-        {"forward": prepared.n_training * settings.fisher_draws}, {"forward": len(prepared.rows) * settings.draws},
+        {"forward": prepared.n_training * settings.draws}, {"forward": len(prepared.rows) * settings.draws},
         {"forward": settings.gradient_draws}, curvature, 4 * curvature, steps,
     )  # fmt: skip

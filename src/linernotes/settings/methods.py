@@ -58,13 +58,12 @@ class ReadoutSettings(UnlearningSettings, frozen=True, extra="forbid"):
     """Unlearn the query in the linear read-out of the last features, exactly, one band of noise levels after the other."""
 
     paper: ClassVar[str] = "linernotes, after Wang et al. 2024 (2406.09408)"
-    cost: ClassVar[str] = "N forwards; N K forwards for all queries of a run together"
+    cost: ClassVar[str] = "N K forwards; N K forwards for all queries of a run together"
 
     gradient_draws: GradientDraws = 256
     noise_bands: NoiseBands = Field(default_factory=lambda told: math.gcd(told.get("draws", 8), 8))  # 8, or what divides draws
     step_size: StepSize = 1.0
     damping: Damping = 0.01
-    fisher_draws: FisherDraws = 4
 
 
 class RescoringSettings(UnlearningSettings, frozen=True, extra="forbid"):
