@@ -116,7 +116,7 @@ def query_costs(cache: Path, together: bool, on_progress: Progress | None = None
             singles.append(seconds)
             report("single queries", i + 1, SINGLES)
         figures = {
-            "first_query_s": first_s,  # if the cache was empty: with base losses and Fisher
+            "first_query_s": first_s,  # if the cache was empty: with what is computed once per model
             "query_s": statistics.median(singles),
             "query_peak_mib": memory,
         }
