@@ -17,16 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.curvature.fitting import Items, fit_sums
 from linernotes.curvature.per_item import with_ones
 from linernotes.errors import UsageError
-from linernotes.methods.contract import TENSOR_BYTES, Changed, Prepared, Query, Scores, Work
+from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.unlearning import draws_in, heard_weights, noise_name
 from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel
@@ -38,37 +36,42 @@ from linernotes.settings.methods import ReadoutSettings
 def score_readout(prepared: Prepared, queries: list[Query], settings: ReadoutSettings, folder: Path) -> Scores:
     """Rise of the item loss after the exact unlearning step of each query in the read-out, mean over bands."""
     readout, bands = readout_of(prepared.model), settings.noise_bands
-    sets_of = [queries] if settings.together else [[query] for query in queries]
     bank = prepared.bank(settings.draws, settings.seed)
     parts = bank.bands(bands)
     curvature_bff = fit_curvature(prepared, bank, bands, settings.batch_size)
-    total = np.zeros((len(sets_of), len(prepared.rows)))
-    changed: list[list[Changed]] = [[] for _ in sets_of]
-    for b, part in enumerate(parts):
-        steps = [unlearning_step(prepared, some, curvature_bff[b], settings, (b, bands)) for some in sets_of]
-        step_qcf = torch.stack(steps)
-        look = partial(rises, readout=readout, step_qcf=step_qcf, draws=len(part))
-        header = {
-            "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": part.hash,
-            "steps": hash_arrays({"steps": step_qcf.cpu().numpy()}),
-        }  # fmt: skip
-        rise_nq = sweep_items(
-            prepared, part, settings.batch_size, look, folder / f"band-{b}", "losses without the clip", header, prepared.rows
-        )["rise_nq"]
-        total += len(part) / len(bank) * rise_nq.double().T.numpy()
-        for own, step_cf in zip(changed, steps, strict=True):
-            own.append((part, weights_after(prepared.model, readout, step_cf)))
-    return Scores(total, bank, changed)
+    sets_of = [queries] if settings.together else [[query] for query in queries]
+    step_qbcf = torch.stack([unlearning_steps(prepared, some, curvature_bff, settings) for some in sets_of])
+    header = {
+        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash,
+        "steps": hash_arrays({"steps": step_qbcf.cpu().numpy()}),
+    }  # fmt: skip
+    look = partial(rises, readout=readout, step_qbcf=step_qbcf, draws=len(bank))
+    rise_nq = sweep_items(prepared, bank, settings.batch_size, look, folder, "losses without the clip", header, prepared.rows)[
+        "rise_nq"
+    ]
+    changed = [
+        [(part, weights_after(prepared.model, readout, step_cf)) for part, step_cf in zip(parts, step_bcf, strict=True)]
+        for step_bcf in step_qbcf
+    ]
+    return Scores(rise_nq.double().T.numpy(), bank, changed)
 
 
-def rises(worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qcf: Tensor, draws: int) -> dict[str, Tensor]:
-    """Rise of each item's loss by each step, mean over its ``draws``."""
-    residual_btc, given_btf = read(worker, readout, pairs)
+def rises(worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qbcf: Tensor, draws: int) -> dict[str, Tensor]:
+    """Rise of each item's loss by each query's steps, one for each band; mean over the item's ``draws``, which lie in order of
+    their noise level.
+    """
+    bands = step_qbcf.shape[1]
+
+    def by_band(x_btc: Tensor) -> Tensor:
+        """``[bands, items x the frames of all draws in the band, C]``"""
+        return x_btc.reshape(len(x_btc) // draws, bands, -1, x_btc.shape[2]).transpose(0, 1).flatten(1, 2)
+
+    residual_bpc, given_bpf = map(by_band, read(worker, readout, pairs))
     rises = []
-    for step_cf in step_qcf:  # one by one: a query's score does not depend on the others, to the last bit
-        moved_btc = functional.linear(given_btf, step_cf)
-        rise_b = (moved_btc * (2 * residual_btc + moved_btc)).mean(dim=(1, 2))  # |r + m|^2 - |r|^2
-        rises.append(rise_b.view(-1, draws).mean(dim=1))
+    for step_bcf in step_qbcf:  # one by one: a query's score does not depend on the others, to the last bit
+        moved_bpc = given_bpf @ step_bcf.mT
+        rise_bpc = moved_bpc * (2 * residual_bpc + moved_bpc)  # |r + m|^2 - |r|^2
+        rises.append(rise_bpc.reshape(bands, len(pairs[0]) // draws, -1).mean(dim=(0, 2)))
     return {"rise_nq": torch.stack(rises, dim=1)}
 
 
@@ -129,14 +132,15 @@ def fit_curvature(prepared: Prepared, bank: NoiseBank, bands: int, batch_size: i
     return moments_bff / (prepared.n_training * len(bank) / bands * prepared.model.shape.frames)
 
 
-def unlearning_step(
-    prepared: Prepared, queries: Sequence[Query], curvature_ff: Tensor, settings: ReadoutSettings, band: Band
-) -> Tensor:
-    """(a / N) (F + lambda)^-1 grad L for the queries' mean loss in a band, as it acts on the model's output ``[C, F (+ 1)]``:
-    the factors P, P'P and 2 / C of gradient and curvature cancel out.
+def unlearning_steps(prepared: Prepared, queries: Sequence[Query], curvature_bff: Tensor, settings: ReadoutSettings) -> Tensor:
+    """(a / N) (F + lambda)^-1 grad L for the queries' mean loss in each band, as it acts on the model's output
+    ``[bands, C, F (+ 1)]``: the factors P, P'P and 2 / C of gradient and curvature cancel out.
     """
-    gradient_cf = torch.stack([query_moment(prepared, query, settings, band) for query in queries]).mean(dim=0)
-    return settings.step_size / prepared.n_training * solve_damped(curvature_ff, gradient_cf, settings.damping)
+    steps, bands = [], len(curvature_bff)
+    for b, curvature_ff in enumerate(curvature_bff):
+        moments = [query_moment(prepared, query, settings, (b, bands)) for query in queries]
+        steps.append(solve_damped(curvature_ff, torch.stack(moments).mean(dim=0), settings.damping))
+    return settings.step_size / prepared.n_training * torch.stack(steps)
 
 
 def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> Tensor:
