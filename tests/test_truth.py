@@ -108,6 +108,19 @@ def test_lds_does_not_change_with_scale_or_offset_of_scores() -> None:
     assert table.methods[0].lds == table.methods[1].lds
 
 
+def test_lds_within_groups_does_not_see_what_a_whole_group_has_in_common() -> None:
+    """Scores that differ by a constant of each group are the same there, and the truth is still one."""
+    bank, value_qn = linear_world(noise=0.0)
+    groups = {name: np.arange(value_qn.shape[1]) % 4 == g for g, name in enumerate("abcd")}
+    offset_n = sum(100.0 * g * members for g, members in enumerate(groups.values()))
+    scores = {"truth": value_qn, "offset": value_qn + offset_n}
+    plain = {m.method: m.lds.value for m in measure_lds(bank, scores).methods}
+    assert plain["offset"] < 0.2
+    table = measure_lds(bank, scores, within=("letter", groups))
+    assert table.within == "letter" and table.ceiling.value == pytest.approx(1)
+    assert [m.lds.value for m in table.methods] == pytest.approx([1, 1])
+
+
 def test_too_few_models_or_queries_are_refused() -> None:
     bank, value_qn = linear_world(noise=0.0, halves=6)
     with pytest.raises(LinernotesError, match="too few for an interval"):

@@ -203,11 +203,17 @@ def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> d
 
 
 def evaluate_lds(
-    opened: OpenedBank, methods: Sequence[str] | None = None, split: str = "reporting", output: Output = "loss", **settings: Any
-) -> LdsTable:
-    """How well each method's scores predict what retraining on known subsets does to the bank's clips."""
+    opened: OpenedBank, methods: Sequence[str] | None = None, split: str = "reporting", output: Output = "loss",
+    within: str | None = None, **settings: Any,
+) -> LdsTable:  # fmt: skip
+    """How well each method's scores predict what retraining on known subsets does to the bank's clips.
+
+    Args:
+        within: a metadata column; what the mere number of tracks of each of its values explains does not count.
+    """
     scores = opened.training_scores(chosen_methods(methods, settings))
-    return measure_lds(opened.bank, scores, split, output, DEFAULT_METHOD)
+    groups = (within, groups_of(opened.prepared.catalogue.tracks, within)) if within else None
+    return measure_lds(opened.bank, scores, split, output, DEFAULT_METHOD, groups)
 
 
 def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> PlantedTable:
@@ -320,15 +326,25 @@ def evaluate_repeatability(
     return measure_repeatability(opened.bank, runs)
 
 
-def write_leaderboard(opened: OpenedBank, path: str | Path, methods: Sequence[str] | None = None, **settings: Any) -> Board:
-    """Writes the leaderboard: every method by every measure that bank and catalogue allow."""
+def write_leaderboard(
+    opened: OpenedBank, path: str | Path, methods: Sequence[str] | None = None, within: str | None = None, **settings: Any
+) -> Board:
+    """Writes the leaderboard: every method by every measure that bank and catalogue allow.
+
+    Args:
+        within: a metadata column; the LDS is told once more without what the mere number of tracks of each of its values
+            explains. The instrument if left out, where the catalogue says it.
+    """
     bank, chosen = opened.bank, chosen_methods(methods, settings)
+    if within is None and any(track.extra.get("instrument") for track in opened.prepared.catalogue.tracks):
+        within = "instrument"
     try:
         outcomes = evaluate_counterfactual(opened)
     except MissingError:
         outcomes = []
     hubs = evaluate_hubs(opened, list(chosen), **settings)
     words = ["linernotes", "evaluate", "leaderboard", "-o", str(path), *(["--methods", ",".join(methods)] if methods else [])]
+    words += ["--within", within] if within not in (None, "instrument") else []
     if bank.path.parent != BENCHMARK_PARTS:
         words += ["--bank", str(bank.path), "--model", str(opened.prepared.model_folder)]
         words += ["--catalog", str(opened.prepared.catalogue.path)]
@@ -336,6 +352,7 @@ def write_leaderboard(opened: OpenedBank, path: str | Path, methods: Sequence[st
     board = Board(
         lds=evaluate_lds(opened, list(chosen), **settings),
         prediction=evaluate_lds(opened, list(chosen), output="prediction", **settings),
+        within=evaluate_lds(opened, list(chosen), within=within, **settings) if within else None,
         planted=evaluate_planted(opened, list(chosen), **settings) if opened.sources else None,
         hubs={hub.method: hub for hub in hubs},
         outcomes=outcomes,

@@ -30,6 +30,10 @@ ScoresOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(help="NAME=FILE: scores from elsewhere, Parquet with columns query, track_id, score. May be repeated."),
 ]
+WithinOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Metadata column: leave out what the mere number of tracks of each of its values explains."),
+]
 OUT = Path("evaluation")
 
 
@@ -43,6 +47,7 @@ def evaluate_lds(
     catalog: BenchmarkCatalogueOption = "benchmark",
     split: Annotated[str, typer.Option(help="Which clips count: reporting or tuning.")] = "reporting",
     output: Annotated[str, typer.Option(help="What retrains are asked: their loss or their prediction.")] = "loss",
+    within: WithinOption = None,
     scores: ScoresOption = None,
     out: OutOption = OUT,
     as_json: JsonOption = False,
@@ -55,7 +60,7 @@ def evaluate_lds(
     _one_of("--output", output, ("loss", "prediction"))
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
-        t = api.evaluate_lds(opened, listed(methods), split, output, **given(flags))  # type: ignore[arg-type]
+        t = api.evaluate_lds(opened, listed(methods), split, output, within, **given(flags))  # type: ignore[arg-type]
     if told(api.tell_lds(t), out, as_json):
         return
     table = Table("method", "LDS", "ceiling", "truncated", "to", f"behind {t.reference}", box=None, header_style="dim")
@@ -67,6 +72,7 @@ def evaluate_lds(
     stdout.print(
         f"\nNoise ceiling {t.ceiling}: two seeds correlate at {t.seed_correlation}. "
         f"[dim]{t.queries} clips for {t.split}, {t.models} models; {t.output}; 95 % intervals over clips and models.[/]"
+        + (f"[dim] What the mere number of tracks of each {escape(t.within)} explains is taken out.[/]" if t.within else "")
     )
 
 
@@ -244,6 +250,7 @@ def evaluate_leaderboard(
     bank: BankOption = "benchmark",
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
+    within: WithinOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -252,7 +259,7 @@ def evaluate_leaderboard(
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        board = api.write_leaderboard(opened, out, listed(methods), **given(flags))
+        board = api.write_leaderboard(opened, out, listed(methods), within, **given(flags))
     if as_json:
         print_json(api.tell_lds(board.lds).json())
         return

@@ -43,6 +43,7 @@ class LdsTable:
     seed_correlation: Interval  # of two seeds' outputs over the same halves
     ceiling: Interval  # the correlation of a perfect predictor of the expected output with one run
     reference: str  # the method that all are compared with
+    within: str  # the column whose counts are taken out, or ""
     methods: list[MethodLds]
 
 
@@ -53,7 +54,7 @@ def outputs_mq(bank: Bank, output: Output) -> np.ndarray:
 
 def measure_lds(
     bank: Bank, scores: Mapping[str, np.ndarray], split: str = "reporting", output: Output = "loss", reference: str = "",
-    seed: int = 0,
+    within: tuple[str, Mapping[str, np.ndarray]] | None = None, seed: int = 0,
 ) -> LdsTable:  # fmt: skip
     """The LDS of methods, best first.
 
@@ -61,6 +62,9 @@ def measure_lds(
         scores: by method, ``scores_qn`` [queries, training tracks] of all of the bank's queries, in its order.
         split: which queries count. How many tracks a truncated score keeps is chosen on the others.
         reference: the method that the others are compared with; the best if it is not among them (which flatters it).
+        within: a column of the catalogue and, by its values, which training tracks have them. What a linear function of *how
+            many* tracks of each a model saw explains is taken out of outcomes and predictions: the partial correlation. What
+            is left is which of them it saw.
 
     Raises:
         LinernotesError: too few models or queries for an interval.
@@ -73,7 +77,10 @@ def measure_lds(
         )
     if len(rows) < 2:
         raise LinernotesError(f"{bank.path} holds {len(rows)} queries for {split}, too few for an interval: add prompts")
-    out_mq = outputs_mq(bank, output)
+    out_mq, seen_mn = outputs_mq(bank, output), bank.present_mn.astype(np.float64)
+    if within:
+        counts_mg = seen_mn @ np.stack(list(within[1].values()), axis=1)
+        out_mq, seen_mn = (without_counts(values, counts_mg, halves) for values in (out_mq, seen_mn))
     (value,), (drawn,) = bootstrap_correlations(
         [(_ranks(out_mq[pairs[:, 0]].T[rows]), _ranks(out_mq[pairs[:, 1]].T[rows]))], seed
     )
@@ -81,7 +88,7 @@ def measure_lds(
     ceiling = interval(np.sqrt(max(value, 0)), np.sqrt(np.maximum(drawn, 0)))
 
     target_qm = _ranks(-out_mq[halves].T)
-    present_mn = bank.present_mn[halves]
+    present_mn = seen_mn[halves]
     names = list(scores)
     tuning = bank.rows("tuning" if split == "reporting" else "reporting")
     kept = {name: choose_kept(scores[name][tuning], present_mn, target_qm[tuning]) for name in names} if tuning else {}
@@ -110,7 +117,15 @@ def measure_lds(
                 {kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)},
             )
         )
-    return LdsTable(output, split, len(rows), len(halves), seed_correlation, ceiling, names[first], methods)
+    return LdsTable(
+        output, split, len(rows), len(halves), seed_correlation, ceiling, names[first], within[0] if within else "", methods
+    )  # fmt: skip
+
+
+def without_counts(values_mx: np.ndarray, counts_mg: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
+    """What is left of models' values when the best linear function of their counts, fitted on some of them, is taken out."""
+    known_mg = np.column_stack([np.ones(len(counts_mg)), counts_mg])
+    return values_mx - known_mg @ (np.linalg.pinv(known_mg[fitted_on]) @ values_mx[fitted_on])
 
 
 def spearman_q(x_qm: np.ndarray, y_qm: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ class Board:
 
     lds: LdsTable
     prediction: LdsTable
+    within: LdsTable | None  # without what the numbers of tracks of each value of a column explain
     planted: PlantedTable | None  # None for a catalogue without known relations
     hubs: Mapping[str, HubShare]
     outcomes: Sequence[Outcome]  # empty while there is no leave-k-out
@@ -76,6 +77,7 @@ def _page(board: Board, stem: str) -> str:
         "## LDS",
         f"![LDS of every method beside the noise ceiling]({stem}-lds.svg)",
         _lds_table(board),
+        _strata(board),
         "## Leave-k-out",
         _counterfactual_table(board.outcomes),
     ]
@@ -105,6 +107,34 @@ def _lds_table(board: Board) -> str:
     return _table(head, rows)
 
 
+def _strata(board: Board) -> str:
+    """LDS by kind of prompt, and within the groups of a column."""
+    kinds, within = list(board.lds.methods[0].by_kind), board.within
+    left = {m.method: m for m in within.methods} if within else {}
+    head = ["method", *kinds, *([f"within each {within.within}", "truncated", "behind", "truncated, behind"] if within else [])]
+    rows = [
+        [
+            f"`{m.method}`", *(f"{m.by_kind[kind]:.2f}" for kind in kinds),
+            *(
+                _bounds(i) if i else ""
+                for i in (
+                    (left[m.method].lds, left[m.method].truncated, left[m.method].behind, left[m.method].behind_truncated)
+                    if within else ()
+                )
+            ),
+        ]
+        for m in board.lds.methods
+    ]  # fmt: skip
+    told = "By kind of prompt"
+    if within:
+        told += (
+            f", and within each {within.within}: what the mere *number* of tracks of each {within.within} explains is taken out "
+            "of losses and predictions (partial correlation), and what is left is *which* of them a model saw. The ceiling is "
+            f"then {within.ceiling}"
+        )
+    return f"{told}:\n\n{_table(head, rows)}"
+
+
 def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
     if not outcomes:
         return "Not trained yet: `linernotes evaluate counterfactual --methods ... -o OUT`."
@@ -114,7 +144,7 @@ def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
             _fine(o.specific), f"{100 * o.relative.value:.1f} %", _fine(o.rise), _fine(o.control),
             _fine(o.over_likeness) if o.over_likeness else "", _bounds(next(iter(o.distances.values()))),
         ]
-        for o in outcomes
+        for o in sorted(outcomes, key=lambda o: (o.pooled, o.percent, -o.specific.value))
     ]  # fmt: skip
     head = [
         "method", "left out (tracks)", "retrains / clips", "the clip's own rise", "as a share", "rise of its loss",
@@ -159,4 +189,4 @@ def _bounds(i: Interval) -> str:
 
 
 def _fine(i: Interval) -> str:
-    return f"{i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}]"
+    return f"{i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}]".replace("-0.0000", "+0.0000")

@@ -49,7 +49,7 @@ def tell_lds(table: LdsTable) -> Told:
     """``{"ceiling": x, "methods": [{"method", "lds", "low", "high", ...}]}``, best first."""
     about = {
         "output": table.output, "split": table.split, "queries": table.queries, "models": table.models,
-        "reference": table.reference,
+        "reference": table.reference, "within": table.within,
         **_named("ceiling", table.ceiling, "ceiling_"),
         **_named("seed_correlation", table.seed_correlation, "seed_correlation_"),
     }  # fmt: skip
@@ -62,9 +62,12 @@ def tell_lds(table: LdsTable) -> Told:
         }
         for m in table.methods
     ]  # fmt: skip
-    label = f"LDS ({table.output}); hollow: only the first tracks of each clip count"
+    asked = f"{table.output}, within each {table.within}" if table.within else table.output
+    label = f"LDS ({asked}); hollow: only the first tracks of each clip count"
     svg = intervals_svg([(m.method, m.lds, m.truncated) for m in table.methods], label, table.ceiling, "noise ceiling")
-    return Told("lds" if table.output == "loss" else "lds-prediction", about, methods, svg)
+    name = "lds" if table.output == "loss" else "lds-prediction"
+    name += f"-within-{table.within}" if table.within else ""
+    return Told(name, about, methods, svg)
 
 
 def tell_counterfactual(outcomes: Sequence[Outcome]) -> Told:
