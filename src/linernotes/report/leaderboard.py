@@ -128,9 +128,8 @@ def _strata(board: Board) -> str:
     told = "By kind of prompt"
     if within:
         told += (
-            f", and within each {within.within}: what the mere *number* of tracks of each {within.within} explains is taken "
-            "out of losses and predictions (partial correlation), and what is left is *which* of them a model saw. The ceiling is "
-            f"then {within.ceiling}"
+            f", and within each {within.within} (what the mere *number* of tracks of each explains is taken out of losses and "
+            f"predictions: what is left is *which* of them a model saw; ceiling {within.ceiling})"
         )
     return f"{told}:\n\n{_table(head, rows)}"
 
