@@ -356,6 +356,10 @@ def write_leaderboard(
         planted=evaluate_planted(opened, list(chosen), **settings) if opened.sources else None,
         hubs={hub.method: hub for hub in hubs},
         outcomes=outcomes,
+        groups={
+            column: evaluate_groups(opened, column, list(chosen), **settings)[0]
+            for column in sorted(path.stem.removeprefix("groups-") for path in bank.path.parent.glob("groups-*.safetensors"))
+        },
         seconds={name: opened.clip_scores(name, s).seconds / len(bank.queries) for name, s in chosen.items()},
         tracks=len(bank.tracks),
         tuning=len(bank.rows("tuning")),

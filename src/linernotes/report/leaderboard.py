@@ -8,6 +8,7 @@ from pathlib import Path
 
 from linernotes.artefacts import replacing
 from linernotes.evaluation.counterfactual import Outcome
+from linernotes.evaluation.groups import GroupScore
 from linernotes.evaluation.hubs import HubShare
 from linernotes.evaluation.intervals import Interval
 from linernotes.evaluation.lds import LdsTable
@@ -46,6 +47,7 @@ class Board:
     planted: PlantedTable | None  # None for a catalogue without known relations
     hubs: Mapping[str, HubShare]
     outcomes: Sequence[Outcome]  # empty while there is no leave-k-out
+    groups: Mapping[str, Sequence[GroupScore]]  # by column, for those that were left out group by group
     seconds: Mapping[str, float]  # a clip, of all clips in one run
     tracks: int
     tuning: int
@@ -81,6 +83,8 @@ def _page(board: Board, stem: str) -> str:
         "## Leave-k-out",
         _counterfactual_table(board.outcomes),
     ]
+    if board.groups:
+        parts += ["## Groups", _groups_table(board)]
     if board.planted:
         parts.append("## What each method sees")
         parts.append(f"![Recall of planted relatives, by method and relation]({stem}-planted.svg)")
@@ -150,6 +154,21 @@ def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
         "of other clips'", "over the best likeness", "spectrum moved, dB",
     ]  # fmt: skip
     return _table(head, rows)
+
+
+def _groups_table(board: Board) -> str:
+    columns = list(board.groups)
+    of = {column: {g.method: g for g in found} for column, found in board.groups.items()}
+    head = ["method", *(f"{c}: {what}" for c in columns for what in ("first one right", "NDCG@3"))]
+    rows = [
+        [f"`{m.method}`", *(_bounds(i) for c in columns for i in (of[c][m.method].top1, of[c][m.method].ndcg))]
+        for m in board.lds.methods
+    ]
+    told = (
+        "One model was trained without each group of tracks. Does a method's sum over a group name the one whose absence raises "
+        "the clip's loss most, and how good are its first three?"
+    )
+    return f"{told}\n\n{_table(head, rows)}"
 
 
 def _planted_table(p: PlantedTable) -> str:
