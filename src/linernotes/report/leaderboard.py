@@ -165,8 +165,8 @@ def _groups_table(board: Board) -> str:
         for m in board.lds.methods
     ]
     told = (
-        "One model was trained without each group of tracks. Does a method's sum over a group name the one whose absence raises "
-        "the clip's loss most, and how good are its first three?"
+        "One model was trained without each group of tracks. Does a method's sum over a group name the one whose absence "
+        "raises the clip's loss most, and how good are its first three?"
     )
     return f"{told}\n\n{_table(head, rows)}"
 
