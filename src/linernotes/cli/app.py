@@ -89,7 +89,9 @@ def generate(
     if as_json:
         print_json({"clip": str(path), "sidecar": f"{path}.safetensors", "prompt": prompt, "seed": seed})
     else:
-        with_model = "" if model == "builtin" else f" --model {model} --catalog CATALOGUE"
+        with_model = (
+            "" if model == "builtin" else f" --model {model} --catalog {'benchmark' if model == 'benchmark' else 'CATALOGUE'}"
+        )
         hint = f"attribute it with: linernotes attribute {path}{with_model} -o OUT"
         stdout.print(f"{escape(str(path))}  [dim]({escape(hint)})[/]")
 

@@ -133,8 +133,9 @@ def run_retrains(setting: Setting, retrains: Sequence[Retrain], folder: Path, on
             "is kept: run the same command again"
         ) from None
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
+        whole = done == len(retrains)
+        pool.shutdown(wait=whole, cancel_futures=True)
+        for child in [] if whole else multiprocessing.active_children():
             child.terminate()
         os.environ.pop("OMP_NUM_THREADS")
         if kept is not None:
