@@ -11,7 +11,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from linernotes.settings.methods import METHOD_SETTINGS
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS
 
 ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, 'builtin' or 'benchmark'.")]
@@ -20,7 +20,7 @@ BenchmarkCatalogueOption = Annotated[str, typer.Option("--catalog", help="The ba
 BankOption = Annotated[str, typer.Option("--bank", help="Folder or file of a retrain bank, or 'benchmark'.")]
 MethodOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--method", help="One of 'linernotes methods'; abu, or the settings file's, if left out."),
+    typer.Option("--method", help=f"One of 'linernotes methods'; {DEFAULT_METHOD}, or the settings file's, if left out."),
 ]
 MethodsOption = Annotated[
     Optional[str],  # noqa: UP045
