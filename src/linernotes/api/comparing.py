@@ -204,11 +204,14 @@ def model_fidelity(clips: int = 96, on_progress: Progress | None = None) -> Mode
     return measure_fidelity(model, catalogue.tracks, lambda track: builtin_sound(track, 0.0, model.shape), clips, on_progress)
 
 
-def bench(only: Sequence[str] = benches.BENCHES[1:], on_progress: Progress | None = None) -> dict[str, Any]:
-    """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo, methods.
+def bench(
+    only: Sequence[str] = benches.BENCHES[1:], methods: Sequence[str] | None = None, on_progress: Progress | None = None
+) -> dict[str, Any]:
+    """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo, methods; ``methods``
+    those that the last of them measures, all that can run if None.
 
     Raises:
-        UsageError: an unknown part.
+        UsageError: an unknown part or method.
     """
     if unknown := set(only) - set(benches.BENCHES):
         raise UsageError(f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(benches.BENCHES)}")
@@ -227,7 +230,13 @@ def bench(only: Sequence[str] = benches.BENCHES[1:], on_progress: Progress | Non
                 render_catalogue(Path(folder, "sounds"), load_model().shape, on_progress)
                 figures |= benches.ingest_speed(Path(folder, "sounds"), Path(folder, "cache"))
             elif part == "methods":
-                figures["methods"] = benches.method_costs(plan(draws=benches.METHOD_DRAWS), on_progress)
+                names = list(methods) if methods is not None else runnable({})
+                settings_where_they_fit(names, {})
+
+                def planned_for(method: str) -> Plan:
+                    return plan([method], **benches.fewer_draws(method))[0]
+
+                figures["methods"] = benches.method_costs(names, planned_for, on_progress)
             else:
                 figures |= benches.demo_cost()
     report("benches", len(only), len(only))

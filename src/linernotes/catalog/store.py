@@ -102,13 +102,17 @@ class Catalogue:
     def batch(self, rows: Sequence[int] | np.ndarray) -> SegmentBatch:
         """The segments of these rows, in this order."""
         rows = np.asarray(rows)
-        table = self._segments.take(rows.tolist(), columns=["latents"])
-        latents = _floats(table["latents"]).reshape(len(rows), self.encoder.latent_channels, self.encoder.frames)
         return SegmentBatch(
-            latents_nct=torch.from_numpy(latents.astype(np.float32)),
+            latents_nct=self.latents(rows),
             text_nld=self._text(self._caption_n[rows]),
             seconds_n=torch.from_numpy(self.seconds_n[rows].astype(np.float32)),
         )
+
+    def latents(self, rows: Sequence[int] | np.ndarray) -> Tensor:
+        """The latents alone of these rows: ``[n, C, T]``, float32."""
+        table = self._segments.take(np.asarray(rows).tolist(), columns=["latents"])
+        latents = _floats(table["latents"]).reshape(len(table), self.encoder.latent_channels, self.encoder.frames)
+        return torch.from_numpy(latents.astype(np.float32))
 
     def _text(self, captions_n: np.ndarray) -> Tensor:
         """Text embeddings of captions, padded with zeros to the text encoder's length: ``[n, L, D]``."""

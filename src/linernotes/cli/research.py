@@ -175,25 +175,28 @@ def bench(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Only this part: sweep, query, ingest, demo, queries or methods. May be repeated."),
     ] = None,
+    methods: MethodsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same run."""
     from linernotes import api
 
     with Bars() as bars:
-        figures = api.bench(only, on_progress=bars) if only else api.bench(on_progress=bars)
+        figures = api.bench(**({"only": only} if only else {}), methods=listed(methods), on_progress=bars)
     costs = figures.pop("methods", [])
     if as_json:
         print_json({**figures, **({"methods": [cost.__dict__ for cost in costs]} if costs else {})})
         return
     if costs:
-        columns = ("method", "once s", "(planned)", "query s", "(planned)", "peak MiB", "(planned)", "disk MiB", "(planned)")
-        by_method = Table(*columns, box=None, header_style="dim")
+        by_method = Table("method", "once per model, s", "a query, s", "peak, MiB", "disk, MiB", box=None, header_style="dim")
         for c in costs:
-            pairs = (c.once_s, c.planned_once_s, c.query_s, c.planned_query_s, c.peak_mib, c.planned_mib, c.disk_mib)
-            by_method.add_row(f"[bold]{c.method}[/]", *(f"{value:.0f}" for value in (*pairs, c.planned_disk_mib)))
+            once, query = (c.once_s, c.planned_once_s), (c.query_s, c.planned_query_s)
+            cells = (once, query, (c.peak_mib, c.planned_mib), (c.disk_mib, c.planned_disk_mib))
+            by_method.add_row(f"[bold]{c.method}[/]", *(f"{was:.0f} / {planned:.0f}" for was, planned in cells))
         stdout.print(by_method)
-    table = Table("what", "measured", box=None, header_style="dim")
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:.3g}")
-    stdout.print(table)
+        stdout.print("[dim]Each measured / as 'linernotes plan' said just before.[/]")
+    if figures:
+        table = Table("what", "measured", box=None, header_style="dim")
+        for name, value in figures.items():
+            table.add_row(name.replace("_", " "), f"{value:.3g}")
+        stdout.print(table)

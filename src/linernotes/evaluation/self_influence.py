@@ -79,7 +79,7 @@ def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarra
         further = np.setdiff1d(np.arange(len(rows)), first)
         return rows[np.concatenate([np.sort(first), further])[:segments]]
     one_each = rows[np.sort(first)]
-    statistics_nf = latent_statistics(catalogue.batch(one_each).latents_nct).numpy()
+    statistics_nf = latent_statistics(catalogue.latents(one_each)).numpy()
     scaled_nf = (statistics_nf - statistics_nf.mean(axis=0)) / np.maximum(statistics_nf.std(axis=0), 1e-6)
     clusters = KMeans(segments, n_init=4, random_state=seed).fit(scaled_nf)
     distance_ns = clusters.transform(scaled_nf)

@@ -41,9 +41,8 @@ DESCRIBED_NUMBERS = 300  # timbre and tonal content of one segment
 
 def score_latent(prepared: Prepared, queries: list[Query], settings: LatentSettings, folder: Path) -> Scores:
     """Cosine of the latents' mean and deviation over frames, each dimension standardised over the training segments."""
-    features_nf = torch.cat(
-        [latent_statistics(prepared.catalogue.batch([n]).latents_nct) for n in range(len(prepared.catalogue))]
-    )
+    every = torch.split(torch.arange(len(prepared.catalogue)), SEGMENTS_IN_CHUNK)
+    features_nf = torch.cat([latent_statistics(prepared.catalogue.latents(rows.numpy())) for rows in every])
     return _cosines(prepared, features_nf, torch.stack([latent_statistics(q.latents_ct[None])[0] for q in queries]))
 
 
@@ -187,7 +186,7 @@ def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], n
     header = {"codec": model.codec_hash, "catalogue": catalogue.hash, "described": name}
 
     def chunk(rows: slice) -> dict[str, Tensor]:
-        latents_nct = catalogue.batch(np.arange(rows.start, rows.stop)).latents_nct
+        latents_nct = catalogue.latents(np.arange(rows.start, rows.stop))
         seconds = catalogue.seconds_n[rows]
         jobs = zip(latents_nct, seconds, strict=True)
         return {"features_nf": torch.stack(list(in_order(model, jobs, lambda m, job: describe_sound(m, *job, describe))))}

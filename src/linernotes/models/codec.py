@@ -132,9 +132,9 @@ class SpectrogramCodec(ModelMixin, ConfigMixin):
         """The non-negative spectrum whose bands are nearest: multiplicative updates (Lee & Seung 2001, eq. 4)."""
         spread = self.bands.T / self.bands.T.sum(1, keepdim=True).clamp_min(1e-8)
         spectrum = spread @ amplitude_bmf
-        wanted, gram = self.bands.T @ amplitude_bmf, self.bands.T @ self.bands
+        wanted = self.bands.T @ amplitude_bmf
         for _ in range(MEL_INVERSION_STEPS):
-            spectrum = spectrum * wanted / (gram @ spectrum + 1e-8)
+            spectrum = spectrum * wanted / (self.bands.T @ (self.bands @ spectrum) + 1e-8)
         return spectrum
 
     def _griffin_lim(self, spectrum_bfn: Tensor) -> Tensor:
@@ -148,8 +148,7 @@ class SpectrogramCodec(ModelMixin, ConfigMixin):
         for _ in range(GRIFFIN_LIM_STEPS):
             sound = torch.istft(spectrum_bfn * phase, n_fft, hop, window=self.window, center=True, length=length)
             rebuilt = self._stft(sound)
-            phase = rebuilt - previous * (GRIFFIN_LIM_MOMENTUM / (1 + GRIFFIN_LIM_MOMENTUM))
-            phase = phase / phase.abs().clamp_min(1e-8)
+            phase = torch.sgn(rebuilt - previous * (GRIFFIN_LIM_MOMENTUM / (1 + GRIFFIN_LIM_MOMENTUM)))
             previous = rebuilt
         return torch.istft(spectrum_bfn * phase, n_fft, hop, window=self.window, center=True, length=length)
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
-from linernotes.evaluation.cost.planning import Plan
+from linernotes.evaluation.cost.planning import Plan, forget_peak
 from linernotes.losses import DEFAULT_BATCH, item_losses
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import DiffusionModel
@@ -88,13 +89,18 @@ def command_seconds(*arguments: str, cache: Path) -> tuple[float, float]:
     Raises:
         LinernotesError: the command failed.
     """
+    forget_peak()
     start = time.perf_counter()
     environment = {**os.environ, "LINERNOTES_CACHE": str(cache)}
-    process = subprocess.Popen([sys.executable, "-m", "linernotes", *arguments], env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise LinernotesError(f"'linernotes {' '.join(arguments)}' failed with exit code {process.returncode}: run it by hand")
+    command = [sys.executable, "-m", "linernotes", *arguments]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            last = said.read().strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+            raise LinernotesError(f"'linernotes {' '.join(arguments)}' failed ({last[0]}): run it by hand")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
@@ -160,8 +166,12 @@ class MethodCost:
     planned_disk_mib: float
 
 
-def method_costs(plans: Sequence[Plan], on_progress: Progress | None = None) -> list[MethodCost]:
-    """Every planned method on the built-in model and catalogue, each with an empty cache at first, ``METHOD_DRAWS`` draws."""
+def method_costs(
+    methods: Sequence[str], planned_for: Callable[[str], Plan], on_progress: Progress | None = None
+) -> list[MethodCost]:
+    """Every method on the built-in model and catalogue, each with an empty cache at first, ``METHOD_DRAWS`` draws; held against
+    what ``planned_for`` it says just before.
+    """
     report = on_progress or (lambda what, done, total: None)
     costs = []
     with tempfile.TemporaryDirectory() as name:
@@ -170,15 +180,15 @@ def method_costs(plans: Sequence[Plan], on_progress: Progress | None = None) -> 
         for i, clip in enumerate(clips):
             command_seconds("generate", "--prompt", PROMPTS[i], "--seed", str(i), "-o", clip, cache=folder)
         start_s = min(_attribute("random", clip, folder / "start")[0] for clip in clips)
-        for i, planned in enumerate(plans):
-            report(f"methods ({planned.method})", i, len(plans))
-            cache = folder / planned.method
-            first_s, first_mib = _attribute(planned.method, clips[0], cache)
+        for i, method in enumerate(methods):
+            report(f"methods ({method})", i, len(methods))
+            planned, cache = planned_for(method), folder / method
+            first_s, first_mib = _attribute(method, clips[0], cache)
             kept = sum(path.stat().st_size for path in cache.rglob("*.safetensors"))
-            second_s, second_mib = _attribute(planned.method, clips[1], cache) if kept else (first_s, first_mib)
+            second_s, second_mib = _attribute(method, clips[1], cache) if kept else (first_s, first_mib)
             costs.append(
                 MethodCost(
-                    method=planned.method,
+                    method=method,
                     once_s=first_s - second_s,
                     query_s=max(0.0, second_s - start_s),
                     planned_once_s=planned.once_s,
@@ -189,11 +199,16 @@ def method_costs(plans: Sequence[Plan], on_progress: Progress | None = None) -> 
                     planned_disk_mib=planned.disk_mib,
                 )
             )
-    report("methods", len(plans), len(plans))
+    report("methods", len(methods), len(methods))
     return costs
 
 
+def fewer_draws(method: str) -> dict[str, Any]:
+    """The setting that keeps a method's measurement short: ``METHOD_DRAWS``, if it has draws."""
+    return {"draws": METHOD_DRAWS} if "draws" in METHOD_SETTINGS[method].model_fields else {}
+
+
 def _attribute(method: str, clip: str, cache: Path) -> tuple[float, float]:
-    draws = ["--draws", str(METHOD_DRAWS)] if "draws" in METHOD_SETTINGS[method].model_fields else []
+    flags = [word for name, value in fewer_draws(method).items() for word in (f"--{name}", str(value))]
     with tempfile.TemporaryDirectory() as out:
-        return command_seconds("attribute", clip, "--method", method, *draws, "-o", out, cache=cache)
+        return command_seconds("attribute", clip, "--method", method, *flags, "-o", out, cache=cache)

@@ -6,10 +6,14 @@ exact; seconds are this machine's, now.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from linernotes.evaluation.cost.units import seconds_of_units
 from linernotes.methods.all import METHODS
@@ -34,8 +38,9 @@ class Plan:
 def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int, query: Query) -> Plan:
     """What ``method`` will cost for ``queries`` queries, by counting its work and measuring its units now, on ``query``.
 
-    Memory is the most this process has held (with the model, and the units just run) and what the method adds to it.
+    Memory is the most this process holds, with the model, while it runs the units, and what the method adds to it.
     """
+    forget_peak()
     work = METHODS[method].work(prepared, settings, query)
     counts = (work.once, work.per_run, work.per_query)
     seconds = seconds_of_units(prepared, settings, query, {"forward"}.union(*counts))
@@ -56,3 +61,17 @@ def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int
         memory_mib=(held + work.memory_bytes + queries * work.memory_bytes_per_query) / 2**20,
         disk_mib=work.disk_bytes / 2**20,
     )
+
+
+def forget_peak() -> None:
+    """Gives free memory back and counts this process's peak from now on, so that what ran before is not taken for a method's
+    own, nor for a child's: Linux hands the peak on to it. On other systems nothing happens: figures may then be too high.
+    """
+    if sys.platform != "linux":
+        return
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+    if trim:
+        trim(0)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak is set to what is held now

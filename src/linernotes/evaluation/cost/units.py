@@ -156,7 +156,7 @@ class Units:
 
     def _describe(self, describe: Callable[[Any], np.ndarray]) -> int:
         catalogue = self.prepared.catalogue
-        jobs = zip(catalogue.batch(self.rows).latents_nct, catalogue.seconds_n[self.rows], strict=True)
+        jobs = zip(catalogue.latents(self.rows), catalogue.seconds_n[self.rows], strict=True)
         for _ in in_order(self.prepared.model, jobs, lambda worker, job: describe_sound(worker, *job, describe)):
             pass
         return SEGMENTS
