@@ -118,6 +118,16 @@ def test_every_method_can_be_planned(model_path: Path, catalogue: Catalogue) -> 
     assert plans["trak"].disk_mib > 0 and plans["mucs"].queries_s > 0
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a process forget its peak")
+def test_a_plan_is_not_charged_for_what_ran_before_it(model_path: Path, catalogue: Catalogue) -> None:
+    def planned_mib() -> float:
+        return linernotes.plan(["random"], model=model_path, catalogue=catalogue.path)[0].memory_mib
+
+    before_mib = planned_mib()
+    np.ones(1024 * 2**17)  # 1 GiB, let go at once
+    assert planned_mib() < before_mib + 512
+
+
 def measured_by_layers(_method: str, settings: MethodSettings, _folder: Path) -> dict[str, float]:
     assert isinstance(settings, AbuSettings)
     return {"mean_rank": {"mlp": 2.0, "all": 1.0}[settings.layers] * (1 + settings.damping), "harm": 0.0}
