@@ -1,4 +1,4 @@
-"""linernotes: which training tracks shaped a piece of generated music, how sure we are, and who is to be credited.
+"""linernotes: which training tracks shaped a piece of generated music, and whether retraining agrees.
 
 >>> import linernotes
 >>> clip = linernotes.generate("a reel in D major for violin, fast, 2/2 time", "clip.flac", seed=1)
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         sweep,
         train_model,
         verify,
+        write_leaderboard,
     )
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "sweep",
     "train_model",
     "verify",
+    "write_leaderboard",
 ]
 
 

@@ -136,7 +136,7 @@ def verify(
 ) -> None:
     """Put an attribution to the test, and hear it: train again without its first tracks, and make the clip again.
 
-    About five minutes on two cores for a clip of the benchmark's model. A stopped run goes on.
+    Three to five minutes on two cores for a clip of the benchmark's model. A stopped run goes on.
     """
     from linernotes import api
 

@@ -36,7 +36,7 @@ def bank_build(
 ) -> None:
     """Train a small model again on many subsets of its catalogue, and keep what becomes of every clip.
 
-    The benchmark's takes about 90 minutes on two cores. The model must be one that 'linernotes train' made.
+    The benchmark's takes an hour and a half on two cores. The model must be one that 'linernotes train' made.
     """
     from linernotes import api
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -11,12 +11,12 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 
 ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, 'builtin' or 'benchmark'.")]
-BenchmarkModelOption = Annotated[str, typer.Option("--model", help="Folder of the bank's model, or 'benchmark'.")]
-BenchmarkCatalogueOption = Annotated[str, typer.Option("--catalog", help="The bank's catalogue, or 'benchmark'.")]
+BenchmarkModelOption = Annotated[str, typer.Option("--model", help="Folder of the model that is trained anew, or 'benchmark'.")]
+BenchmarkCatalogueOption = Annotated[str, typer.Option("--catalog", help="The catalogue it was trained on, or 'benchmark'.")]
 BankOption = Annotated[str, typer.Option("--bank", help="Folder or file of a retrain bank, or 'benchmark'.")]
 MethodOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -52,14 +52,24 @@ def method_flags(command: Command) -> Command:
         fields = [kind.model_fields[name] for kind in kinds.values()]
         default = str(fields[0].default) if len({str(field.default) for field in fields}) == 1 else "the method's"
         whose = "all methods" if len(kinds) == len(METHOD_SETTINGS) else "most methods" if len(kinds) > 8 else ", ".join(kinds)
-        flags.append(_flag(name, fields[0], default, f"Settings of {whose}"))
+        flags.append(_flag(name, fields[0], default, f"Settings of {whose}", _described(kinds, name)))
     return _adding(flags)(command)
 
 
-def _flag(name: str, field: FieldInfo, default: str, panel: str) -> inspect.Parameter:
+def _described(kinds: Mapping[str, type[MethodSettings]], name: str) -> str:
+    """What a setting is; where it is another thing to some methods, what it is to those."""
+    methods_of: dict[str, list[str]] = {}
+    for method, kind in kinds.items():
+        methods_of.setdefault(str(kind.model_fields[name].description), []).append(method)
+    first, *others = methods_of
+    return " ".join([first, *(f"For {', '.join(methods_of[other])}: {other[0].lower()}{other[1:]}" for other in others)])
+
+
+def _flag(name: str, field: FieldInfo, default: str, panel: str, description: str | None = None) -> inspect.Parameter:
     boolean = field.annotation is bool
     shown = default.lower() if boolean else default
-    text = f"{field.description} \\[default: {shown}]" if shown else field.description  # escaped: brackets are markup
+    told = description or field.description
+    text = f"{told} \\[default: {shown}]" if shown else told  # escaped: brackets are markup
     flag = "--" + name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if boolean else [flag]
     option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)

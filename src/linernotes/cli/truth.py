@@ -80,7 +80,10 @@ def evaluate_lds(
 @plainly
 @method_flags
 def evaluate_counterfactual(
-    methods: MethodsOption = None,
+    methods: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Methods to train for, with commas between; left out: show what has been trained."),
+    ] = None,
     percent: Annotated[float, typer.Option(help="Share of the catalogue that is left out, if methods are named.")] = 2.0,
     pooled: Annotated[bool, typer.Option("--pooled", help="Leave out one set of tracks for all clips at once.")] = False,
     bank: BankOption = "benchmark",
@@ -170,7 +173,10 @@ def evaluate_groups(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Leave one group out, train again, and compare with each method's sums over groups."""
+    """Leave one group out, train again, and compare with each method's sums over groups.
+
+    The benchmark's bank holds album and instrument; for any other column one model is trained for every value, into --out.
+    """
     from linernotes import api
 
     with Bars() as bars:

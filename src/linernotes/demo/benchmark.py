@@ -1,6 +1,6 @@
 """Decides what the benchmark is: 512 training tracks and 144 decoys, most drawn from the built-in catalogue, some planted so
-that it is known what resembles what, and the prompts of its query clips. Small enough for its model to be trained in two
-minutes on two cores, and so to be trained again without any of its tracks.
+that it is known what resembles what, and the prompts of its query clips. Small enough for its model to be trained in 100
+seconds on one core, and so to be trained again without any of its tracks.
 """
 
 from __future__ import annotations

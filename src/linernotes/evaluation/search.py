@@ -123,16 +123,17 @@ def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
         UsageError: nothing to search, an unknown setting, a value out of range.
     """
     kind = settings_of(method)
+    known = f"the settings of {method} are {', '.join(kind.model_fields)}"
     grid: dict[str, list[Any]] = {}
     for line in lines:
         name, equals, values = line.partition("=")
         name = name.strip().replace("-", "_")
         told = [value.strip() for value in values.split(",") if value.strip()]
         if not equals or not told:
-            raise UsageError(f"--grid {line!r} names no values: write for example --grid layers=mlp,all")
+            raise UsageError(f"--grid {line!r} names no values: write --grid SETTING=VALUE,VALUE; {known}")
         grid[name] = [checked(kind, {name: value}, f" for {method}").model_dump()[name] for value in told]
     if not grid:
-        raise UsageError("the grid is empty: name at least one setting, for example --grid layers=mlp,all")
+        raise UsageError(f"the grid is empty: write at least one --grid SETTING=VALUE,VALUE; {known}")
     return grid
 
 

@@ -16,7 +16,7 @@ from linernotes.evaluation.planted import PlantedTable
 from linernotes.report.truth import tell_lds, tell_planted
 
 RULES = """\
-- **Truth.** {models} models of the same architecture and recipe were trained anew on random halves of its {tracks}
+- **Truth.** {models} models of the same architecture and recipe were trained anew on random halves of the {tracks}
   training tracks, {pairs} of the halves a second time with another seed. A method is asked for its scores of
   {reporting} generated clips; the other {tuning} clips were there to choose settings with, and are not reported on.
 - **LDS** is the Spearman correlation, over the retrained models, of the summed scores of the tracks a model saw and
@@ -30,10 +30,14 @@ RULES = """\
   it, over what leaving out as many random tracks does, and over what it does to the other clips (*its own rise*).
   *Pooled*: one set of tracks for all clips is left out, those that stand highest for any of them. Intervals are
   over models and clips.
+- *LDS of predictions*: the same, with how far the retrained model's predictions moved in place of its loss. *Hub
+  share*: the share of the first ten that two clips have in common. *s a clip*: seconds, all clips in one run.
+  *Spectrum moved*: how much further the clip made again moved than without random tracks. *NDCG@3*: how good the
+  first three groups are; 1 is best.
 - Methods run with their defaults unless the command says otherwise; defaults may have been chosen on the tuning
-  clips, never on the others.
-- The random arm and the likenesses stand in every table. A method that does not beat likeness has not shown that it
-  sees inside the model.
+  clips, never on the others. Planted relatives are scored on fewer draws (4, or one a noise band).
+- The random arm and at least one likeness stand in every table. A method that does not beat likeness has not shown
+  that it sees inside the model. `clap` needs a checkpoint and is in none.
 """
 
 
@@ -192,7 +196,7 @@ def _planted_table(p: PlantedTable) -> str:
     ]
     told = (
         f"By chance {p.decoys_by_chance:.1f} of the first {p.first} are decoys. Duplicates apart: how far two copies of one "
-        "recording score from each other, as a share of the highest score."
+        "recording score from each other, as a share of how far the first training track stands above the median one."
     )
     return f"{learned}\n\n{_table(head, rows)}\n\n{told}"
 
