@@ -19,7 +19,7 @@ python - "$out/self-influence.json" <<'END'
 import json, sys
 found = json.load(open(sys.argv[1]))
 for rank in found["ranks"]:
-    print(f"{rank['track_rank']:3d} {rank['segment_rank']:4d}  {rank['title']} from {rank['start_s']:.0f} s")
+    print(f"{rank['track_rank']:3g} {rank['segment_rank']:4g}  {rank['title']} from {rank['start_s']:.0f} s")
 print(f"{found['first']} of {found['segments']} have their own track first, mean rank {found['mean_rank']:.2f}")
 sys.exit(found["first"] < 0.95 * found["segments"])
 END

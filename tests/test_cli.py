@@ -143,6 +143,9 @@ def test_a_catalogue_without_training_tracks_is_refused(tmp_path: Path, clip: Pa
     assert run("catalog", "build", folder, "-o", tmp_path / "c", "--model", model_path).exit_code == 0
     common = ["--model", model_path, "--catalog", tmp_path / "c", "--prompt", "x", *QUICK]
     refused(run("attribute", clip, "-o", tmp_path / "out", *common), "holds no training segments")
+    for method in ("trak", "mucs", "latent"):
+        attributed = run("attribute", clip, "-o", tmp_path / "out", "--method", method, *common[:6])
+        refused(attributed, "holds no training segments")
     refused(run("train", tmp_path / "c", "-o", tmp_path / "m", "--init", model_path), "holds no training segments")
 
 

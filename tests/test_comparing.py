@@ -12,10 +12,10 @@ import pytest
 
 import linernotes
 from linernotes.catalog.store import Catalogue
-from linernotes.errors import UsageError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.agreement import concentration, hub_share, measure_agreement, overlap, rank_biased_overlap
 from linernotes.evaluation.search import Metric, read_grid, search
-from linernotes.evaluation.self_influence import segment_query
+from linernotes.evaluation.self_influence import rank_of, segment_query
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared
 from linernotes.models.stable_audio import StableAudio
@@ -176,6 +176,49 @@ def test_a_parzen_search_stays_between_the_values(tmp_path: Path) -> None:
     assert all(0.1 <= t.chosen["damping"] <= 0.4 and t.chosen["layers"] in GRID["layers"] for t in found.trials)
 
 
+def test_a_parzen_search_that_goes_on_does_not_repeat_itself(tmp_path: Path) -> None:
+    search("abu", GRID, {}, "rank", METRIC, "tpe", 3, tmp_path)
+    found = search("abu", GRID, {}, "rank", METRIC, "tpe", 6, tmp_path)
+    assert len({t.chosen["damping"] for t in found.trials}) == 6
+    with pytest.raises(UsageError, match="holds another search"):
+        search("abu", GRID, {}, "rank", METRIC, "grid", None, tmp_path)
+
+
+def test_a_grid_of_one_choice_named_twice(tmp_path: Path) -> None:
+    grid = read_grid("abu", ["damping=0.1,1e-1", "layers=all"])
+    found = search("abu", grid, {}, "rank", METRIC, "grid", None, tmp_path)
+    assert [t.chosen for t in found.trials] == [{"damping": 0.1, "layers": "all"}]
+
+
+def test_a_search_in_which_all_trials_fail_says_why(tmp_path: Path) -> None:
+    def broken(_method: str, _settings: MethodSettings, _folder: Path) -> dict[str, float]:
+        raise LinernotesError("the step is too large")
+
+    with pytest.raises(LinernotesError, match="all 6 trials failed, the first because the step is too large"):
+        search("abu", GRID, {}, "rank", Metric("minimize", "rank", broken), "grid", None, tmp_path)
+    assert not (tmp_path / "best.toml").exists()
+
+
+def test_equal_scores_put_none_first() -> None:
+    assert rank_of(0, np.zeros(5)) == 3
+    assert rank_of(1, np.array([2.0, 1.0, 1.0, 0.0])) == 2.5
+    assert rank_of(0, np.array([2.0, 1.0])) == 1
+
+
+def test_a_set_of_clips_has_no_ranks_of_its_own(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    where = {"model": model_path, "catalogue": catalogue.path}
+    with pytest.raises(UsageError, match="--together"):
+        linernotes.self_influence(segments=2, together=True, **where)
+    with pytest.raises(UsageError, match="--together"):
+        linernotes.sweep(tmp_path, ["damping=0.1,0.2"], segments=2, candidates=3, together=True, **where)
+
+
+def test_agreement_over_one_clip_is_json() -> None:
+    found = measure_agreement({"a": np.eye(1, 3), "b": np.ones((1, 3))}, ["q"], np.zeros(3, dtype=bool))
+    record = json.loads(json.dumps(found.record(), allow_nan=False))
+    assert record["hub_share"] == record["decoys_first"] == [None, None]
+
+
 def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
     """A sane step finds the segment itself; one that breaks the weights is a failed trial with its reason, not an end."""
     found = linernotes.sweep(
@@ -198,6 +241,8 @@ def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue
     [
         ([], "the grid is empty"),
         (["layers="], "names no values"),
+        (["layers=mlp", "layers=all"], "names layers a second time"),
+        (["together=true"], "one by one"),
         (["layers=tuba"], "setting layers = 'tuba' for abu is refused"),
         (["projection=3"], "setting projection = '3' for abu is refused"),
     ],

@@ -25,7 +25,7 @@ from linernotes.settings.methods import AbuSettings, LayerKind
 
 SETTINGS = AbuSettings(gradient_draws=32, step_size=2e-5, draws=6)  # the step is a / N, and N is 12 here
 ROUNDING = {"rtol": 1e-3, "atol": 1e-6}  # squares and sums of float32 gradients in another order
-ALL: list[LayerKind] = ["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "last-mlp"]
+ALL: list[LayerKind] = ["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "last-mlp", "output"]
 
 
 @pytest.fixture(scope="module")

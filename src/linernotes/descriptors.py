@@ -75,4 +75,6 @@ def _levels_db(sound: Sound) -> np.ndarray:
 def _power(sound: Sound, window_s: float, hop_s: float) -> tuple[np.ndarray, np.ndarray]:
     window = round(window_s * sound.rate_hz)
     transform = ShortTimeFFT(hann(window, sym=False), hop=round(hop_s * sound.rate_hz), fs=sound.rate_hz)
-    return np.abs(transform.stft(sound.samples.mean(axis=0))) ** 2, transform.f
+    mono = sound.samples.mean(axis=0)
+    padded = np.pad(mono, (0, max(0, window - len(mono))))  # a sound may be a single latent frame
+    return np.abs(transform.stft(padded)) ** 2, transform.f

@@ -59,7 +59,7 @@ from linernotes.models.stable_audio import StableAudio
 from linernotes.report.leaderboard import Board
 from linernotes.report.leaderboard import write_leaderboard as write
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings, runnable
-from linernotes.settings.reading import settings_where_they_fit
+from linernotes.settings.reading import as_flags, refuse_together, settings_where_they_fit
 
 LIKENESSES = [name for name, settings in METHOD_SETTINGS.items() if settings.family == "similarity"]
 
@@ -195,8 +195,7 @@ def open_bank(
 def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, MethodSettings]:
     """Methods with their settings; all that can run if None."""
     names = list(methods) if methods is not None else runnable(settings)
-    if settings.get("together"):
-        raise UsageError("a bank's clips are scored one by one: leave out --together")
+    refuse_together(settings)
     if not names:
         raise UsageError("no method was named: leave out --methods for all of them")
     return settings_where_they_fit(names, settings)
@@ -348,7 +347,7 @@ def write_leaderboard(
     if bank.path.parent != BENCHMARK_PARTS:
         words += ["--bank", str(bank.path), "--model", str(opened.prepared.model_folder)]
         words += ["--catalog", str(opened.prepared.catalogue.path)]
-    words += [w for name, value in settings.items() for w in ("--" + name.replace("_", "-"), str(value))]
+    words += as_flags(settings)
     board = Board(
         lds=evaluate_lds(opened, list(chosen), **settings),
         prediction=evaluate_lds(opened, list(chosen), output="prediction", **settings),

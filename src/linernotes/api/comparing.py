@@ -18,7 +18,7 @@ from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import attribute_clips, finished
 from linernotes.demo.bundle import BENCHMARK, BUILTIN, builtin_sound, render_catalogue
-from linernotes.errors import LinernotesError, UsageError
+from linernotes.errors import UsageError
 from linernotes.evaluation.agreement import Agreement, measure_agreement
 from linernotes.evaluation.cost import bench as benches
 from linernotes.evaluation.cost.planning import Plan
@@ -30,7 +30,7 @@ from linernotes.evaluation.self_influence import self_influence as measure_self_
 from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.search import write_search
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods, runnable
-from linernotes.settings.reading import checked, settings_of, settings_where_they_fit
+from linernotes.settings.reading import as_flags, checked, refuse_together, settings_of, settings_where_they_fit
 
 SIDE_BY_SIDE = 5  # first tracks of each method on a comparison's page
 
@@ -70,8 +70,7 @@ def compare(
     names = list(methods) if methods is not None else runnable(settings)
     if len(set(names)) < 2:
         raise UsageError("a comparison needs at least two methods: name them with --methods, or leave that out for all")
-    if settings.get("together"):
-        raise UsageError("a comparison shows what each clip gets: leave out --together, or give it to attribute")
+    refuse_together(settings)
     chosen = settings_where_they_fit(names, settings)
     prepared = prepared_for(model, catalogue, cache, on_progress)
     loaded = [load_clip(Path(clip), prepared.model, prompt) for clip in clips]
@@ -105,7 +104,7 @@ def compare(
     sounds = {n: track_sound(prepared.catalogue, tracks[place[n]], start_s, shape) for n, start_s in named.items()}
     words = ["linernotes", "compare", *map(str, clips), "--methods", ",".join(names), "--model", str(model)]
     words += ["--catalog", str(catalogue), *(["--prompt", prompt] if prompt else [])]
-    words += [w for name, value in settings.items() for w in ("--" + name.replace("_", "-"), str(value))]
+    words += as_flags(settings)
     page = Path(out) / "compare.html"
     write_comparison(page, agreement, shown, sounds, shlex.join([*words, "-o", str(out)]))
     return Comparison(agreement, done, page)
@@ -126,8 +125,6 @@ def plan(
     names = list(methods) if methods is not None else runnable(settings)
     chosen = settings_where_they_fit(names, settings)
     prepared = prepared_for(model, catalogue, None, None)
-    if not prepared.n_training:
-        raise LinernotesError(f"{catalogue} holds no training segments, only decoys: add tracks whose split is 'train'")
     query = segment_query(prepared.catalogue, int(prepared.catalogue.training_rows[0]))
     plans = []
     for i, name in enumerate(names):
@@ -168,6 +165,7 @@ def sweep(
     """
     values = read_grid(method, grid)
     checked(settings_of(method), settings, f" for {method}")
+    refuse_together(settings)
     if metric not in METRICS:
         raise UsageError(f"there is no metric {metric!r}: choose {' or '.join(METRICS)}")
     usual = BENCHMARK if metric == "lds" else BUILTIN
@@ -193,6 +191,7 @@ def self_influence(
 ) -> list[SelfRank]:
     """Takes training segments as queries; each one's own track should come first (rank 1)."""
     chosen = checked(settings_of(method), settings, f" for {method}")
+    refuse_together(settings)
     prepared = prepared_for(model, catalogue, cache, on_progress)
     with tempfile.TemporaryDirectory() as folder:
         return measure_self_influence(prepared, method, chosen, segments, Path(folder))

@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import GenerativeModel
 
@@ -27,8 +28,10 @@ def prepare(
     """A model and a catalogue that fit together, ready for any method.
 
     Raises:
-        LinernotesError: the catalogue was encoded by another model.
+        LinernotesError: the catalogue was encoded by another model, or holds nothing that was trained on.
     """
     catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
+    if not len(catalogue.training_rows):
+        raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
     folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}"
     return Prepared(model, catalogue, folder, on_progress, model_folder)

@@ -15,7 +15,7 @@ from linernotes.attribution.result import Attribution, QueryRecord, rank_tracks,
 from linernotes.audio import Sound
 from linernotes.errors import UsageError
 from linernotes.losses import frame_losses
-from linernotes.methods.all import score
+from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query, Scores
 from linernotes.models.weights import ChangedWeights
 from linernotes.settings.methods import MethodSettings
@@ -83,7 +83,12 @@ def attribute_clips(
 def finished(
     clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
 ) -> list[Attribution] | None:
-    """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from the very same."""
+    """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from the very same.
+
+    A method that reads files besides model and catalogue never has any: these may have changed.
+    """
+    if METHODS[method].reads_more:
+        return None
     found = []
     for clip in clips:
         path = (out if len(clips) == 1 else out / clip.query.name) / "attribution.json"

@@ -50,7 +50,7 @@ def evaluate_self_influence(
         return
     table = Table("track", "from", "rank of its track", "rank of the segment", box=None, header_style="dim")
     for rank in ranks:
-        table.add_row(escape(rank.title), f"{rank.start_s:.0f} s", str(rank.track_rank), str(rank.segment_rank))
+        table.add_row(escape(rank.title), f"{rank.start_s:.0f} s", f"{rank.track_rank:g}", f"{rank.segment_rank:g}")
     stdout.print(table)
     a = found.about
     stdout.print(

@@ -6,7 +6,6 @@ import errno
 import functools
 import inspect
 import json
-import math
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -57,16 +56,9 @@ class Bars:
 
 
 def print_json(content: Any) -> None:
-    sys.stdout.write(json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    from linernotes.artefacts import without_nan  # brings torch, which takes seconds
 
-
-def _finite(content: Any) -> Any:
-    """The same with null for numbers that JSON does not know."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+    sys.stdout.write(json.dumps(without_nan(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:

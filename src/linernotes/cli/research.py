@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -70,8 +71,9 @@ def compare(
         "method", f"held by the first {a.first}", "first shared between clips", "decoys first", box=None, header_style="dim"
     )
     for i, name in enumerate(a.methods):
-        cells = (f"{100 * a.concentration[i]:.0f} %", f"{100 * a.hub_share[i]:.0f} %", f"{a.decoys_first[i]:.1f}")
-        table.add_row(f"[bold]{name}[/]", *cells)
+        shared = f"{100 * a.hub_share[i]:.0f} %" if len(a.queries) > 1 else ""
+        decoys = f"{a.decoys_first[i]:.1f}" if math.isfinite(a.decoys_first[i]) else ""
+        table.add_row(f"[bold]{name}[/]", f"{100 * a.concentration[i]:.0f} %", shared, decoys)
     stdout.print(table)
     most = Table("Spearman", *a.methods, box=None, header_style="dim", pad_edge=False)
     if len(a.methods) <= 8:
@@ -161,9 +163,10 @@ def sweep(
         values = (f"{value:.3g}" for value in trial.values.values())
         table.add_row(*(f"{value:g}" if isinstance(value, float) else str(value) for value in trial.chosen.values()), *values)
     stdout.print(table)
-    failed = sum(bool(trial.failed) for trial in found.trials)
+    failed = [trial.failed for trial in found.trials if trial.failed]
     stdout.print(
-        f"[dim]The first {min(FIRST, len(found.trials))} of {len(found.trials)} trials; {failed} failed. {found.unit}[/]"
+        f"[dim]The first {min(FIRST, len(found.trials))} of {len(found.trials)} trials. {found.unit}[/]"
+        + (f"[dim]\n{len(failed)} failed, the first because {escape(failed[0])}[/]" if failed else "")
     )
     stderr.print(f"\nBest settings: [bold]{escape(str(out / 'best.toml'))}[/] (attribute --settings)")
 

@@ -11,6 +11,9 @@ from linernotes.catalog.store import Catalogue
 from linernotes.curvature.fitting import Items, fit_sums
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.settings.methods import LayerKind
+
+FITTED: list[LayerKind] = ["all", "output"]
 
 
 def fit_diagonal_fisher(
@@ -23,7 +26,7 @@ def fit_diagonal_fisher(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
     """F_p = E_{i, t, eps} [ (dL(z_i; t, eps) / d theta_p)^2 ] over the training segments (empirical Fisher; Wang et al.
-    2024, eq. 5), for every parameter of the model's transformer layers, by name.
+    2024, eq. 5), for every parameter of the model's transformer layers and its output layer, by name.
 
     A draw is one sample of the loss: gradients are squared before they are averaged over items and draws. Each segment
     has its own ``draws`` draws, fixed by ``seed``. Written to ``path``; a finished one is read back, a killed one resumed.
@@ -35,7 +38,9 @@ def fit_diagonal_fisher(
     def squares(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
         return squared_gradients(worker, items.latents_bct, items.condition, items.t_b, items.eps_bct)
 
-    sums = fit_sums(model, catalogue, draws, seed, path, "diagonal Fisher, summed", {}, squares, batch_size, on_progress)
+    sums = fit_sums(
+        model, catalogue, draws, seed, path, "diagonal Fisher, summed", {"layers": FITTED}, squares, batch_size, on_progress
+    )
     return {name: total / (len(catalogue.training_rows) * draws) for name, total in sums.items()}
 
 
@@ -49,7 +54,8 @@ def squared_gradients(
         for name, gradient_ip in layer_gradients(prefix, layer, given, gradient).items():
             sums[name] = gradient_ip.square().sum(dim=0)
 
-    observe_items(model, model.layers("all").keys(), see, item_loss_b, latents_bct, condition, t_b, eps_bct)
+    names = [name for kind in FITTED for name in model.layers(kind)]
+    observe_items(model, names, see, item_loss_b, latents_bct, condition, t_b, eps_bct)
     return sums
 
 

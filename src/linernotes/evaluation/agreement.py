@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from linernotes.artefacts import without_nan
+
 RBO_PERSISTENCE = 0.9  # 86 % of the weight lies on the first ten places (Webber et al. 2010, sec. 4.2)
 
 
@@ -29,8 +31,9 @@ class Agreement:
     decoys_first: np.ndarray  # decoys among the first places of all tracks, mean over queries; nan without decoys
 
     def record(self) -> dict[str, Any]:
-        """What JSON can say of it."""
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        """What JSON can say of it: null for what there is none of."""
+        told = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        return dict(without_nan(told))
 
 
 def measure_agreement(scores: Mapping[str, np.ndarray], queries: list[str], decoy_n: np.ndarray, first: int = 10) -> Agreement:

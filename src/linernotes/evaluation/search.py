@@ -25,7 +25,7 @@ from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.scores import of_training_tracks
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
 from linernotes.evaluation.lds import choose_kept, outputs_mq, predicted_mean, truncated
-from linernotes.evaluation.self_influence import choose_segments, segment_query
+from linernotes.evaluation.self_influence import choose_segments, rank_of, segment_query
 from linernotes.methods.all import score
 from linernotes.methods.contract import Prepared, Query
 from linernotes.settings.methods import MethodSettings
@@ -83,12 +83,11 @@ def self_influence_metric(prepared: Prepared, segments: int, candidates: int, se
 
     def measure(method: str, settings: MethodSettings, folder: Path) -> dict[str, float]:
         scores_qn = score(method, some, queries, settings, folder).scores_qn
-        mine = np.diagonal(scores_qn)
-        ranks = 1 + (scores_qn > mine[:, None]).sum(axis=1)
+        ranks = np.array([rank_of(q, scores_n) for q, scores_n in enumerate(scores_qn)])
         return {"mean_rank": float(ranks.mean()), "first": float((ranks == 1).mean()), "harm": float(np.median(scores_qn))}
 
     made_from = {"model": prepared.model.weights_hash, "catalogue": catalogue.hash, "segments": segments}
-    return Metric("minimize", f"mean rank among {candidates} segments", measure, made_from)
+    return Metric("minimize", f"mean rank among {len(some.rows)} segments", measure, made_from)
 
 
 def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric:
@@ -129,9 +128,14 @@ def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
         name, equals, values = line.partition("=")
         name = name.strip().replace("-", "_")
         told = [value.strip() for value in values.split(",") if value.strip()]
+        if name in grid:
+            raise UsageError(f"--grid {line!r} names {name} a second time: put all its values into one")
+        if name == "together":
+            raise UsageError(f"--grid {line!r} is refused: a search looks at clips one by one")
         if not equals or not told:
             raise UsageError(f"--grid {line!r} names no values: write --grid SETTING=VALUE,VALUE; {known}")
-        grid[name] = [checked(kind, {name: value}, f" for {method}").model_dump()[name] for value in told]
+        values_of_it = [checked(kind, {name: value}, f" for {method}").model_dump()[name] for value in told]
+        grid[name] = list(dict.fromkeys(values_of_it))
     if not grid:
         raise UsageError(f"the grid is empty: write at least one --grid SETTING=VALUE,VALUE; {known}")
     return grid
@@ -156,6 +160,7 @@ def search(
 
     Raises:
         UsageError: no such sampler, or ``folder`` holds another search.
+        LinernotesError: every trial failed; the first one's reason.
     """
     if sampler not in SAMPLERS:
         raise UsageError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
@@ -166,16 +171,17 @@ def search(
     count = min(trials or len(choices), len(choices)) if sampler == "grid" else trials or len(choices)
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    samplers = {"grid": optuna.samplers.GridSampler(dict(grid), seed=seed), "tpe": optuna.samplers.TPESampler(seed=seed)}
     study = optuna.create_study(
         storage=f"sqlite:///{(folder / 'trials.db').resolve()}", study_name="linernotes", load_if_exists=True,
-        direction=metric.direction, sampler=samplers[sampler],
+        direction=metric.direction,
     )  # fmt: skip
     told = {"method": method, "grid": dict(grid), "fixed": dict(fixed), "metric": metric_name, "unit": metric.unit}
-    told |= metric.made_from
+    told |= {"sampler": sampler, **metric.made_from}
     known = study.user_attrs.get("search")
     if known is not None and known != hash_json(told):
-        raise UsageError(f"{folder} holds another search: give another folder, or the same model, method, grid and metric")
+        raise UsageError(
+            f"{folder} holds another search: give another folder, or the same model, method, grid, metric, sampler"
+        )
     study.set_user_attr("search", hash_json(told))
 
     def finished() -> list[optuna.trial.FrozenTrial]:
@@ -202,13 +208,17 @@ def search(
     while len(done := finished()) < count:
         if on_progress:
             on_progress("trials", len(done), count)
-        if sampler == "grid":  # told which one is next: Optuna's own order counts an interrupted trial as done
+        if sampler == "grid":  # told which one is next: Optuna's own grid counts an interrupted trial as done
             tried = [trial.user_attrs.get("chosen") for trial in done]
             study.enqueue_trial(next(choice for choice in choices if choice not in tried))
+        else:  # random numbers of its own for every trial, so that a search that goes on does not repeat its first ones
+            study.sampler = optuna.samplers.TPESampler(seed=seed + len(done))
         study.optimize(objective, n_trials=1)
     if on_progress:
         on_progress("trials", count, count)
     found = Search(method, metric_name, metric.unit, dict(grid), _sorted(finished(), metric.direction))
+    if not any(trial.values for trial in found.trials):
+        raise LinernotesError(f"all {len(found.trials)} trials failed, the first because {found.trials[0].failed}")
     _write(found, fixed, kind, folder)
     return found
 

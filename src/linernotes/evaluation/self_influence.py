@@ -23,13 +23,13 @@ from linernotes.settings.methods import MethodSettings
 
 @dataclass(frozen=True)
 class SelfRank:
-    """Where a training segment's own track stands when the segment is unlearned; 1 is best."""
+    """Where a training segment's own track stands when the segment is unlearned (``rank_of``)."""
 
     track_id: str
     title: str
     start_s: float
-    track_rank: int
-    segment_rank: int
+    track_rank: float
+    segment_rank: float
 
 
 def self_influence(prepared: Prepared, method: str, settings: MethodSettings, segments: int, folder: Path) -> list[SelfRank]:
@@ -55,11 +55,16 @@ def self_influence(prepared: Prepared, method: str, settings: MethodSettings, se
                 track_id=track.track_id,
                 title=track.title,
                 start_s=float(catalogue.start_s_n[row]),
-                track_rank=1 + int((track_scores > track_scores[own]).sum()),
-                segment_rank=1 + int((scores_n > scores_n[row]).sum()),
+                track_rank=rank_of(int(own), track_scores),
+                segment_rank=rank_of(int(row), scores_n),
             )
         )
     return ranks
+
+
+def rank_of(i: int, scores_n: np.ndarray) -> float:
+    """The rank of the i-th score; 1 is best. Equals share the middle of their places: who scores all alike ranks none first."""
+    return 1 + float((scores_n > scores_n[i]).sum()) + 0.5 * float((scores_n == scores_n[i]).sum() - 1)
 
 
 def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarray:

@@ -22,6 +22,7 @@ class Method:
 
     score: Callable[..., Scores]
     work: Callable[..., Work]
+    reads_more: bool = False  # files that no hash of an attribution speaks of: checkpoints of the training, or of CLAP
 
 
 METHODS: dict[str, Method] = {
@@ -32,7 +33,7 @@ METHODS: dict[str, Method] = {
     "forward-inf": Method(unlearning.score_forward_inf, unlearning.work_of_forward_inf),
     "grad-dot": Method(gradients.score_grad_dot, gradients.work_of_products),
     "grad-cos": Method(gradients.score_grad_cos, gradients.work_of_products),
-    "tracin": Method(gradients.score_tracin, gradients.work_of_tracin),
+    "tracin": Method(gradients.score_tracin, gradients.work_of_tracin, reads_more=True),
     "trak": Method(projected.score_trak, projected.work_of_gram),
     "d-trak": Method(projected.score_dtrak, projected.work_of_gram),
     "das": Method(projected.score_das, projected.work_of_das),
@@ -41,7 +42,7 @@ METHODS: dict[str, Method] = {
     "timbre": Method(similarity.score_timbre, similarity.work_of_sound),
     "tonal": Method(similarity.score_tonal, similarity.work_of_sound),
     "activations": Method(similarity.score_activations, similarity.work_of_activations),
-    "clap": Method(similarity.score_clap, similarity.work_of_sound),
+    "clap": Method(similarity.score_clap, similarity.work_of_sound, reads_more=True),
     "representer": Method(gradients.score_representer, gradients.work_of_products),
     "random": Method(similarity.score_random, similarity.no_work),
 }

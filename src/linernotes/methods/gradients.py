@@ -24,7 +24,6 @@ from linernotes.noise import EVERY_LEVEL, Band, random_for
 from linernotes.settings.methods import (
     EkfacSettings,
     GradCosSettings,
-    GradientSettings,
     ProductSettings,
     RepresenterSettings,
     TracinSettings,
@@ -49,10 +48,14 @@ def score_representer(prepared: Prepared, queries: list[Query], settings: Repres
 
 
 def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSettings, folder: Path) -> Scores:
-    """sum over checkpoints c of lr_c <grad L_c(q), grad L_c(z_n)>; a model that kept none has its final weights only."""
+    """sum over the kept checkpoints c of lr_c <grad L_c(q), grad L_c(z_n)>; a model that kept none has its final weights only.
+
+    The final weights stand where the learning rate has come down to nothing, so beside checkpoints they count for nothing.
+    Prompt and duration are embedded by the final model throughout: checkpoints hold the denoiser.
+    """
     kept = read_checkpoints(prepared.model_folder) if prepared.model_folder else []
     total: np.ndarray | float = 0.0
-    for i, (weights, rate) in enumerate([*kept, ({}, 1.0 if not kept else kept[-1][1])]):
+    for i, (weights, rate) in enumerate(kept or [({}, 1.0)]):
         device = next(prepared.model.denoiser.parameters()).device
         at = {name: tensor.to(device) for name, tensor in weights.items()}
         total = total + rate * _products(prepared, queries, settings, folder / f"checkpoint-{i}", at=at)
@@ -92,7 +95,7 @@ def _products(
 
 
 def gradient_of_query(
-    prepared: Prepared, query: Query, settings: GradientSettings, at: ChangedWeights | None = None, band: Band = EVERY_LEVEL
+    prepared: Prepared, query: Query, settings: ProductSettings, at: ChangedWeights | None = None, band: Band = EVERY_LEVEL
 ) -> Gradient:
     """The query's gradient with respect to the chosen layers, at the base weights or ``at`` others."""
     weights = {name: (at or {}).get(name, p) for name, p in prepared.model.layers(settings.layers).items()}
@@ -114,9 +117,9 @@ def work_of_products(prepared: Prepared, settings: ProductSettings, _query: Quer
 
 
 def work_of_tracin(prepared: Prepared, settings: TracinSettings, query: Query) -> Work:
-    """The same for every checkpoint and the final weights."""
+    """The same for every checkpoint."""
     kept = read_checkpoints(prepared.model_folder) if prepared.model_folder else []
-    return work_of_products(prepared, settings, query, 1 + len(kept))
+    return work_of_products(prepared, settings, query, max(1, len(kept)))
 
 
 def work_of_ekfac(prepared: Prepared, settings: EkfacSettings, query: Query) -> Work:

@@ -2,6 +2,8 @@
 
 TRAK: Park et al. 2023, eq. 13 (without the weights Q, as for diffusion: Georgiev et al. 2023). D-TRAK: Zheng et al. 2024,
 the squared output in the loss's place. DAS: Lin et al. 2025, eq. 12: a Newton step of the predicted noise.
+
+As in these papers the query is taken whole, its silence included.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from linernotes.methods.items import Pairs, sweep_items
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.workers import in_order
 from linernotes.noise import NoiseBank, random_for, stratified_times
-from linernotes.settings.methods import DasSettings, DtrakSettings, ProjectedSettings, TrakSettings
+from linernotes.settings.methods import DasSettings, DtrakSettings, GramSettings, ProjectedSettings, TrakSettings
 
 
 def score_trak(prepared: Prepared, queries: list[Query], settings: TrakSettings, folder: Path) -> Scores:
@@ -82,7 +84,7 @@ def solve_gram(phi_np: Tensor, right_mp: Tensor, damping: float) -> Tensor:
     return torch.linalg.solve(gram_pp, right_mp.T, left=True).T
 
 
-def _score_gram(prepared: Prepared, queries: list[Query], settings: ProjectedSettings, name: str, measured: Measured) -> Scores:
+def _score_gram(prepared: Prepared, queries: list[Query], settings: GramSettings, name: str, measured: Measured) -> Scores:
     bank = prepared.bank(settings.draws, settings.seed)
     projection = _projection(prepared, settings)
     phi_np = _features(prepared, settings, projection, bank, name, measured)["gradients_np"].double()
@@ -99,7 +101,7 @@ def _projection(prepared: Prepared, settings: ProjectedSettings) -> Projection:
     return draw_projection(module, prepared.model.layers(settings.layers).keys(), settings.projection, settings.seed)
 
 
-def _query_bank(prepared: Prepared, settings: ProjectedSettings) -> NoiseBank:
+def _query_bank(prepared: Prepared, settings: GramSettings) -> NoiseBank:
     """The query's own draws: many more than an item has."""
     shape = prepared.model.shape
     generator = random_for("projected query", settings.seed)
@@ -155,7 +157,7 @@ def _query_features(
     return torch.stack(list(in_order(model, jobs, part))).sum(dim=0) / len(bank)
 
 
-def work_of_gram(prepared: Prepared, settings: ProjectedSettings, _query: Query) -> Work:
+def work_of_gram(prepared: Prepared, settings: GramSettings, _query: Query) -> Work:
     """TRAK and D-TRAK. Once: every segment's projected gradient. A run: one solve with the Gram matrix."""
     unit = "output projection" if isinstance(settings, DtrakSettings) else "projection"
     kept, solve = _kept_bytes(prepared, settings), _solve_gigaflops(prepared, settings)

@@ -99,11 +99,13 @@ def load_clap(folder: str) -> tuple[Callable[[Sound], np.ndarray], str]:
         samples = sound.converted(rate, 1).samples[0]
         windows = [samples[start : start + window] for start in range(0, max(1, len(samples)), window)]
         whole = [w for w in windows if len(w) * 2 >= window] or windows[:1]
-        inputs = extractor(whole, sampling_rate=rate, return_tensors="pt", padding="repeatpad")
-        with torch.inference_mode():
-            found = model.get_audio_features(**inputs)
-        embedding = found if isinstance(found, Tensor) else found.pooler_output
-        return embedding.mean(dim=0).numpy()
+        embeddings = []
+        for one in whole:  # one by one: of several, a fused checkpoint's extractor treats one at random as longer
+            inputs = extractor(one, sampling_rate=rate, return_tensors="pt", padding="repeatpad")
+            with torch.inference_mode():
+                found = model.get_audio_features(**inputs)
+            embeddings.append(found if isinstance(found, Tensor) else found.pooler_output)
+        return torch.cat(embeddings).mean(dim=0).numpy()
 
     return embed, hash_files([p for p in path.iterdir() if p.suffix in {".safetensors", ".json"}], path)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_json
-from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition
+from linernotes.curvature.diagonal import FITTED, fit_diagonal_fisher, precondition
 from linernotes.curvature.ekfac import Ekfac, fit_ekfac, precondition_ekfac
 from linernotes.curvature.per_item import linear_layers
 from linernotes.errors import LinernotesError
@@ -30,8 +30,8 @@ from linernotes.settings.methods import (
     AbuSettings,
     EkfacSettings,
     ForwardInfSettings,
-    GradientSettings,
     LayerKind,
+    ProductSettings,
     UnlearningSettings,
 )
 
@@ -132,7 +132,7 @@ def noise_name(band: Band) -> str:
     return "unlearning" if band == EVERY_LEVEL else f"unlearning, band {band[0]} of {band[1]}"
 
 
-def draws_in(settings: UnlearningSettings | GradientSettings, band: Band) -> int:
+def draws_in(settings: UnlearningSettings | ProductSettings, band: Band) -> int:
     """How many of the query's draws a band gets: its share."""
     return max(1, settings.gradient_draws // band[1])
 
@@ -191,7 +191,7 @@ def heard_weights(query: Query, mask_silence: bool) -> Tensor:
 
 def fisher_of(prepared: Prepared, draws: int, seed: int, batch_size: int) -> Gradient:
     """The diagonal Fisher of the model and catalogue, from the prepared folder or fitted now."""
-    path = prepared.folder / f"fisher-{hash_json({'draws': draws, 'seed': seed})}.safetensors"
+    path = prepared.folder / f"fisher-{hash_json({'draws': draws, 'seed': seed, 'layers': FITTED})}.safetensors"
     told = prepared.told("Fisher (once per model)")
     return fit_diagonal_fisher(prepared.model, prepared.catalogue, draws, seed, path, batch_size, told)
 

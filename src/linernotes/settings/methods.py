@@ -131,14 +131,14 @@ class GradientSettings(MethodSettings, frozen=True, extra="forbid"):
     cost: ClassVar[str] = "nothing; N K item gradients for all queries of a run together"
 
     draws: Draws = 8
-    gradient_draws: GradientDraws = 256
     layers: Layers = "all"
-    mask_silence: MaskSilence = True
 
 
 class ProductSettings(GradientSettings, frozen=True, extra="forbid"):
     """Exact products, no projection."""
 
+    gradient_draws: GradientDraws = 256
+    mask_silence: MaskSilence = True
     noise_bands: NoiseBands = 1
 
 
@@ -190,13 +190,19 @@ class ProjectedSettings(GradientSettings, frozen=True, extra="forbid"):
     damping: Annotated[float, Field(gt=0, description="Damping, as a multiple of the Gram matrix's mean eigenvalue.")] = 0.1
 
 
-class TrakSettings(ProjectedSettings, frozen=True, extra="forbid"):
+class GramSettings(ProjectedSettings, frozen=True, extra="forbid"):
+    """The query's projected gradient is a mean over many draws."""
+
+    gradient_draws: GradientDraws = 256
+
+
+class TrakSettings(GramSettings, frozen=True, extra="forbid"):
     """TRAK on the training loss."""
 
     paper: ClassVar[str] = "Park et al. 2023 (2303.14186); diffusion: Georgiev et al. 2023 (2312.06205)"
 
 
-class DtrakSettings(ProjectedSettings, frozen=True, extra="forbid"):
+class DtrakSettings(GramSettings, frozen=True, extra="forbid"):
     """TRAK on the squared output of the model in place of its loss."""
 
     paper: ClassVar[str] = "Zheng et al. 2024 (2311.00500)"

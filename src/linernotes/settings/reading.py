@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +63,25 @@ def settings_where_they_fit(methods: Sequence[str], values: dict[str, Any]) -> d
         method: checked(kind, {n: v for n, v in values.items() if n in kind.model_fields}, f" for {method}")
         for method, kind in kinds.items()
     }
+
+
+def refuse_together(settings: Mapping[str, Any]) -> None:
+    """Refuses to take clips as one set, where each of them is measured.
+
+    Raises:
+        UsageError: ``settings`` says ``together``.
+    """
+    if settings.get("together"):
+        raise UsageError("here each clip is looked at by itself: leave out --together, which is for attribute")
+
+
+def as_flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as the command line takes them."""
+    words = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return words
 
 
 def checked(settings: type[SettingsT], values: dict[str, Any], where: str = "") -> SettingsT:
