@@ -70,6 +70,8 @@ def damage(path: Path, kind: str) -> None:
     if kind == "damaged":
         samples[100] = np.nan
         soundfile.write(path, samples, RATE_HZ, subtype="FLOAT")
+    elif kind == "scaled wrongly":
+        soundfile.write(path, samples * 32768, RATE_HZ, subtype="FLOAT")
     elif kind == "silent":
         soundfile.write(path, samples * 0, RATE_HZ)
     elif kind == "empty":
@@ -80,13 +82,27 @@ def damage(path: Path, kind: str) -> None:
         path.write_text("This is no sound, only words that go on for a while.")
 
 
-@pytest.mark.parametrize("kind", ["damaged", "silent", "empty", "mislabelled", "undecodable", "missing"])
+@pytest.mark.parametrize("kind", ["damaged", "scaled wrongly", "silent", "empty", "mislabelled", "undecodable", "missing"])
 def test_bad_files_are_named_with_their_reason(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "sound.wav"
     damage(path, kind)
     with pytest.raises(AudioError, match=r"sound\.wav is") as caught:
         read_sound(path)
     assert caught.value.reason == kind
+
+
+def test_a_flac_that_carries_an_mp3s_tag_is_a_flac(tmp_path: Path) -> None:
+    path = tmp_path / "tagged.flac"
+    soundfile.write(path, noise(0.5), RATE_HZ)
+    path.write_bytes(b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128) + path.read_bytes())
+    assert read_sound(path).seconds == pytest.approx(0.5)
+
+
+def test_vorbis_of_stable_audio_opens_length_is_written(tmp_path: Path) -> None:
+    """libsndfile's encoder dies of 2^21 frames in one call."""
+    long = Sound(np.tile(noise(1.0).T[:1], 44)[:, : 1 << 21], RATE_HZ)
+    write_sound(tmp_path / "clip.ogg", long)
+    assert soundfile.info(tmp_path / "clip.ogg").frames == 1 << 21
 
 
 def test_resampling_keeps_a_tone_where_it_was() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +123,36 @@ def test_every_flaw_is_named_and_the_rest_goes_in(tmp_path: Path, flawed: Path, 
         "notes.txt": "unsupported",
         "(row 11)": "no file name",
     }
+
+
+def test_a_decoy_that_was_trained_on_is_none(tmp_path: Path, model: StableAudio) -> None:
+    """Whichever comes first, the training track stays."""
+    folder = write_recordings(tmp_path / "sounds", [SEGMENT_SAMPLES] * 3)
+    for copied in ("held.wav", "again.wav"):
+        (folder / copied).write_bytes((folder / "tone1.wav").read_bytes())
+    rows = ["held.wav,decoy", "tone0.wav,train", "tone1.wav,train", "again.wav,decoy", "tone2.wav,decoy"]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,split", *rows]))
+    catalogue = build_catalogue(read_source(folder), tmp_path / "out", model, encoder_of(model))
+    assert [(t.file_name, t.split) for t in catalogue.tracks] == [
+        ("tone0.wav", "train"), ("tone1.wav", "train"), ("tone2.wav", "decoy"),
+    ]  # fmt: skip
+    assert all("no decoy" in reject.detail for reject in catalogue.rejects()) and len(catalogue.rejects()) == 2
+    latents = [catalogue.latents([n]) for n in range(3)]
+    assert not torch.equal(latents[0], latents[1]) and not torch.equal(latents[1], latents[2])
+
+
+def test_odd_names_are_found_or_named(tmp_path: Path, model: StableAudio) -> None:
+    folder = write_recordings(tmp_path / "sounds", [SEGMENT_SAMPLES] * 4)
+    (folder / "tone1.wav").rename(folder / " lead.wav")
+    (folder / "tone2.wav").rename(folder / unicodedata.normalize("NFD", "für.wav"))
+    (folder / "tone3.wav").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.wav"))
+    names = ["tone0.wav", " lead.wav", unicodedata.normalize("NFC", "für.wav"), "x" * 300 + ".wav"]
+    (folder / "metadata.csv").unlink()
+    (folder / "metadata.jsonl").write_text("\n".join(json.dumps({"file_name": name}) for name in names))
+    source = read_source(folder)
+    assert len(source.tracks) == 3 and source.hash
+    assert {reject.reason for reject in source.rejects} == {"missing", "unreadable name"}
+    assert len(build_catalogue(source, tmp_path / "out", model, encoder_of(model)).tracks) == 3
 
 
 def test_strict_makes_any_flaw_a_failure(tmp_path: Path, flawed: Path, model: StableAudio) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderOobleck, StableAudioPipeline
+from safetensors.torch import load_file, save_file
 
 from conftest import RATE_HZ, SEGMENT_SAMPLES, SIZE, write_model
+from linernotes.attribution.query import save_generated
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.contract import Conditioning, DiffusionModel
 from linernotes.models.small import write_denoiser
@@ -137,6 +139,25 @@ def test_a_malicious_pickle_is_never_loaded(tmp_path: Path, model_path: Path) ->
     with pytest.raises(LinernotesError, match=r"model\.ckpt is a pickle"):
         StableAudio(tmp_path / "model.ckpt")
     assert not mark.exists()
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, model_path: Path) -> None:
+    """Left to themselves the libraries fill what is missing with random numbers."""
+    for part in ("text_encoder", "vae", "transformer"):
+        folder = shutil.copytree(model_path, tmp_path / part)
+        (weights,) = (folder / part).glob("*.safetensors")
+        tensors = load_file(weights)
+        name = sorted(tensors)[0]
+        save_file({("model." + n if n == name else n): t for n, t in tensors.items()}, weights, {"format": "pt"})
+        with pytest.raises(LinernotesError, match=f"weights in {part} do not fit"):
+            StableAudio(folder)
+
+
+def test_a_clip_without_sound_is_not_kept(tmp_path: Path, model: StableAudio) -> None:
+    broken = torch.full((1, model.shape.latent_channels, model.shape.frames), float("nan"))
+    with pytest.raises(LinernotesError, match="no sound"):
+        save_generated(tmp_path / "clip.flac", model, broken, "tone 0", 0.3, 7)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_model_is_one_sentence(tmp_path: Path, model_path: Path) -> None:

@@ -30,6 +30,8 @@ MP3_KBPS_LOW = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 RATES_HZ = (4000, 768000)
 LONGEST_FRAMES = 1 << 40
 BLOCK_FRAMES = 1 << 20
+WRITTEN_FRAMES = 1 << 16
+LOUDEST_PEAK = 16.0  # +24 dB of full scale: beyond, a float file holds other units
 STREAMED_SIZE = 0xFFFFFFFF  # the data size a WAV has when its writer could not seek back
 
 
@@ -68,7 +70,7 @@ def read_sound(path: Path) -> Sound:
     """Reads and checks one file: WAV, FLAC, OGG Vorbis, Opus or MP3.
 
     Raises:
-        AudioError: missing, empty, mislabelled, undecodable, truncated, NaN, silent.
+        AudioError: missing, empty, mislabelled, undecodable, truncated, NaN, silent, scaled wrongly.
     """
     _check_container(path)
     try:
@@ -97,8 +99,11 @@ def read_sound(path: Path) -> Sound:
         )
     if not np.isfinite(samples).all():
         raise AudioError(path, "damaged", f"{int((~np.isfinite(samples)).sum())} samples are not numbers; export it again")
-    if float(np.abs(samples).max()) < SILENCE_PEAK:
+    peak = float(np.abs(samples).max())
+    if peak < SILENCE_PEAK:
         raise AudioError(path, "silent", "no sample is louder than -80 dB; check the recording")
+    if peak > LOUDEST_PEAK:
+        raise AudioError(path, "scaled wrongly", f"its peak is {peak:.0f}, not 1; export it with samples from -1 to 1")
     return Sound(np.ascontiguousarray(samples), rate_hz)
 
 
@@ -107,7 +112,9 @@ def write_sound(path: Path, sound: Sound) -> None:
     check_writable(path)
     with replacing(path) as temporary:
         try:
-            soundfile.write(temporary, np.clip(sound.samples, -1, 1).T, sound.rate_hz)
+            with soundfile.SoundFile(temporary, "w", sound.rate_hz, len(sound.samples)) as file:
+                for start in range(0, sound.samples.shape[1], WRITTEN_FRAMES):  # libsndfile's Vorbis dies of 2^21 at once
+                    file.write(np.clip(sound.samples[:, start : start + WRITTEN_FRAMES], -1, 1).T)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             full = shutil.disk_usage(path.parent).free < sound.samples.nbytes
             raise OSError(errno.ENOSPC if full else errno.EIO, _brief(error), str(path)) from None
@@ -137,7 +144,11 @@ def _check_container(path: Path) -> None:
         raise AudioError(path, "unsupported", f"use one of {', '.join(SUFFIXES)}")
     with path.open("rb") as file:
         head = file.read(16)
-        found = _container(head)
+        tagged = head[:3] == b"ID3"
+        if tagged:  # most often an MP3's, but some put such a tag before other things
+            file.seek(_tag_bytes(head))
+            head = file.read(16)
+        found = _container(head) or ("MP3" if tagged else None)
         if found is None:
             raise AudioError(path, "undecodable", "its content is not WAV, FLAC, OGG or MP3; export it again")
         if found != expected:
@@ -155,9 +166,14 @@ def _container(head: bytes) -> str | None:
         return "FLAC"
     if head[:4] == b"OggS":
         return "OGG"
-    if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return "MP3"
     return None
+
+
+def _tag_bytes(head: bytes) -> int:
+    """Length of the ID3v2 tag that begins so: its size has seven bits a byte."""
+    return 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
 
 
 def _ogg_ends(path: Path, size: int) -> bool:
@@ -206,8 +222,8 @@ def _mp3_frame_samples(path: Path) -> int:
     """
     data = path.read_bytes()
     at = 0
-    if data[:3] == b"ID3":  # the size of a tag has seven bits a byte
-        at = 10 + (data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9])
+    if data[:3] == b"ID3":
+        at = _tag_bytes(data)
     total = 0
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] & 0xE0 == 0xE0:
         version, bitrate, rate = data[at + 1] >> 3 & 3, data[at + 2] >> 4, data[at + 2] >> 2 & 3

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from linernotes.artefacts import read_json, write_json
 from linernotes.attribution.prepare import prepare
 from linernotes.audio import AudioError, Sound, read_sound
 from linernotes.catalog.ingest import build_catalogue as build
@@ -111,7 +112,10 @@ def train_model(
 
 def rebuild(out: str | Path, benchmark: bool = False, on_progress: Progress | None = None, **settings: Any) -> None:
     """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the folder ``out``; or
-    the benchmark's planted tracks and model.
+    the benchmark's planted tracks and model. A stopped run goes on.
+
+    Raises:
+        LinernotesError: ``out`` was begun with other settings.
     """
 
     def train(catalogue: Catalogue, template: Path, folder: Path, chosen: TrainingSettings) -> None:
@@ -119,7 +123,13 @@ def rebuild(out: str | Path, benchmark: bool = False, on_progress: Progress | No
 
     make = rebuild_benchmark if benchmark else rebuild_bundle
     recipe = BENCHMARK_TRAINING.model_dump() if benchmark else {}
-    make(Path(out), checked(TrainingSettings, {**recipe, **settings}), train, on_progress)
+    chosen = checked(TrainingSettings, {**recipe, **settings})
+    begun, told = Path(out) / "rebuild.json", {"benchmark": benchmark, **chosen.model_dump()}
+    if begun.exists() and read_json(begun, "a rebuild") != told:
+        raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    write_json(begun, told)
+    make(Path(out), chosen, train, on_progress)
 
 
 def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None:
@@ -144,7 +154,8 @@ def track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shape
         return None
     first = round(start_s * sound.rate_hz)
     samples = sound.samples[:, first : first + round(shape.segment_s * sound.rate_hz)]
-    return Sound(samples, sound.rate_hz) if samples.shape[1] else None
+    least = shape.frame_samples / shape.rate_hz  # one latent frame: what is shorter is not what was scored
+    return Sound(samples, sound.rate_hz) if samples.shape[1] >= least * sound.rate_hz else None
 
 
 def train_on(catalogue: Catalogue, template: Path, out: Path, settings: TrainingSettings, on_progress: Progress | None) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import platformdirs
 
+from linernotes.artefacts import hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import GenerativeModel
+from linernotes.version import __version__
 
 
 def cache_folder() -> Path:
@@ -33,5 +35,7 @@ def prepare(
     catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
     if not len(catalogue.training_rows):
         raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
-    folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}"
+    device = next(model.denoiser.parameters()).device.type  # losses of a CPU and of a GPU differ in the last digits
+    made_by = hash_json([__version__, device])[:8]
+    folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}"
     return Prepared(model, catalogue, folder, on_progress, model_folder)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
-from linernotes.audio import Sound, loudness_db, read_sound, write_sound
+from linernotes.audio import SILENCE_PEAK, Sound, loudness_db, read_sound, write_sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods.contract import SILENCE_DB, Query
 from linernotes.models.contract import GenerativeModel, Shape
@@ -40,8 +40,15 @@ def sidecar_path(path: Path) -> Path:
 
 
 def save_generated(path: Path, model: GenerativeModel, latents_1ct: Tensor, prompt: str, seconds: float, seed: int) -> None:
-    """Writes a generated clip and its sidecar; the sidecar first, so that no clip ever stands without."""
+    """Writes a generated clip and its sidecar; the sidecar first, so that no clip ever stands without.
+
+    Raises:
+        LinernotesError: there is nothing to be heard, or no sound at all: the model is broken, or the seed is unlucky.
+    """
     samples = model.decode(latents_1ct)[0].cpu().numpy()[:, : round(seconds * model.shape.rate_hz)]
+    if not np.isfinite(samples).all() or float(np.abs(samples).max()) < SILENCE_PEAK:
+        what = "silence" if np.isfinite(samples).all() else "numbers that are no sound"
+        raise LinernotesError(f"{model.name} generated {what} for {path} (seed {seed}): try another seed, or another model")
     sound = Sound(samples, model.shape.rate_hz)
     written = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     write_sound(written, sound)

@@ -54,12 +54,13 @@ def attribute_clips(
     model, catalogue = prepared.model, prepared.catalogue
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
     scores = score(method, prepared, [clip.query for clip in clips], settings, work)
+    contents = [_content_hash(clip.query) for clip in clips]
     if getattr(settings, "together", False) and len(clips) > 1:
-        clips = [_as_set(clips)]
+        clips, contents = [_as_set(clips)], [hash_json(contents)]
     done = []
-    for i, (clip, scores_n) in enumerate(zip(clips, scores.scores_qn, strict=True)):
+    for i, (clip, content, scores_n) in enumerate(zip(clips, contents, scores.scores_qn, strict=True)):
         folder = out if len(clips) == 1 else out / clip.query.name
-        attribution = _attribution(clip, prepared, method, settings, scores, scores_n)
+        attribution = _attribution(clip, content, prepared, method, settings, scores, scores_n)
         header = {
             "axes": "segments in catalogue order",
             "orientation": ORIENTATION,
@@ -115,7 +116,7 @@ def _as_set(clips: list[Clip]) -> Clip:
 
 def _run_name(clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings) -> str:
     """Names all that the scores depend on, so that only the same run is ever resumed."""
-    made_from = [prepared.model.weights_hash, prepared.catalogue.hash, *(_content_hash(clip.query) for clip in clips)]
+    made_from = [prepared.folder.name, *(_content_hash(clip.query) for clip in clips)]
     return hash_json([method, settings.model_dump(), made_from])
 
 
@@ -125,7 +126,7 @@ def _content_hash(query: Query) -> str:
 
 
 def _attribution(
-    clip: Clip, prepared: Prepared, method: str, settings: MethodSettings, scores: Scores, scores_n: np.ndarray
+    clip: Clip, content: str, prepared: Prepared, method: str, settings: MethodSettings, scores: Scores, scores_n: np.ndarray
 ) -> Attribution:
     model, catalogue = prepared.model, prepared.catalogue
     query = clip.query
@@ -136,7 +137,7 @@ def _attribution(
             prompt=query.prompt,
             seconds=query.seconds,
             generated=clip.generated,
-            content_hash=_content_hash(query),
+            content_hash=content,
         ),
         method=method,
         orientation=ORIENTATION,

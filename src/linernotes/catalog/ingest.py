@@ -6,6 +6,7 @@ put on disk, so that a killed build goes on where it stopped. The catalogue appe
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_arrays, hash_json, replace_folder, replacing, write_json
-from linernotes.audio import AudioError, loudness_db, read_sound
+from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, read_sound
 from linernotes.catalog.source import Reject, Source, Track
 from linernotes.catalog.store import Catalogue, Encoder, segment_schema, write_catalogue
 from linernotes.errors import LinernotesError
@@ -69,6 +70,7 @@ def build_catalogue(
     Raises:
         LinernotesError: something is there already, nothing usable in the source, or rejects under ``strict``.
     """
+    path = path.resolve()
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise LinernotesError(f"{path} exists already: choose another name or remove it")
     if strict and source.rejects:
@@ -145,6 +147,8 @@ def _decode(folder: Path, track: Track, encoder: Encoder) -> CutSound | Reject:
         return Reject(track.file_name, error.reason, error.detail)
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         return Reject(track.file_name, "unreadable", f"{type(error).__name__}: {error}; check the file")
+    if float(np.abs(sound.samples).max(initial=0.0)) < SILENCE_PEAK:
+        return Reject(track.file_name, "silent", "its channels cancel out when they are mixed; check the recording")
     if sound.samples.shape[1] < encoder.frame_samples:
         least = encoder.frame_samples / encoder.rate_hz
         return Reject(track.file_name, "too short", f"{sound.seconds:.3f} s is less than one latent frame of {least:.3f} s")
@@ -197,22 +201,28 @@ def _assemble(
     """Pieces -> catalogue: drops duplicated content, numbers tracks and captions, embeds the captions."""
     tracks: list[Track] = []
     rejects = list(source.rejects)
-    first_with: dict[str, str] = {}
     kept: list[list[bool]] = []
-    for i, piece in enumerate(pieces):
-        entries = json.loads((work / f"{i:06d}.json").read_text())
+    entries = [json.loads((work / f"{i:06d}.json").read_text()) for i in range(len(pieces))]
+    first_with: dict[str, Track] = {}  # of several tracks with the same sound the first that was trained on stays
+    for track, entry in zip(source.tracks, itertools.chain(*entries), strict=True):
+        first = first_with.get(entry.get("hash", ""), track)
+        if "hash" in entry and (first is track or (first.split, track.split) == ("decoy", "train")):
+            first_with[entry["hash"]] = track
+    for piece, of_piece in zip(pieces, entries, strict=True):
         kept.append([])
-        for track, entry in zip(piece, entries, strict=True):
+        for track, entry in zip(piece, of_piece, strict=True):
             if "reject" in entry:
                 rejects.append(Reject(**entry["reject"]))
-            elif entry["hash"] in first_with:
-                detail = f"the same sound as {first_with[entry['hash']]}; remove one"
-                rejects.append(Reject(track.file_name, "duplicate", detail))
-                kept[-1].append(False)
-            else:
-                first_with[entry["hash"]] = track.file_name
+                continue
+            first = first_with[entry["hash"]]
+            kept[-1].append(first is track)
+            if first is track:
                 tracks.append(track)
-                kept[-1].append(True)
+            elif first.split == track.split:
+                rejects.append(Reject(track.file_name, "duplicate", f"the same sound as {first.file_name}; remove one"))
+            else:
+                detail = f"the same sound as {first.file_name}, which is trained on, so it is no decoy; remove it"
+                rejects.append(Reject(track.file_name, "duplicate", detail))
     if strict and rejects:
         raise _strict_error(rejects)
     if not tracks:
@@ -255,7 +265,7 @@ def _embed(captions: list[str], model: SegmentEncoder) -> list[tuple[str, np.nda
         some = captions[i : i + CAPTIONS_AT_ONCE]
         for text, values_ld in zip(some, model.embed_text(some).cpu(), strict=True):
             used = int(torch.nonzero(values_ld.abs().sum(1))[-1]) + 1
-            embedded.append((text, values_ld[:used].numpy()))
+            embedded.append((text, values_ld[:used].half().numpy().copy()))  # no view, which would keep the whole batch
     return embedded
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -73,7 +74,9 @@ def read_source(folder: Path) -> Source:
     if not folder.is_dir():
         raise LinernotesError(f"{folder} is not a folder: give the folder that holds the recordings and their metadata.csv")
     present = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    files = {p.relative_to(folder).as_posix() for p in present if p.suffix.lower() in SUFFIXES}
+    listed = [p.relative_to(folder).as_posix() for p in present if p.suffix.lower() in SUFFIXES]
+    files = {name for name in listed if _sayable(name)}
+    file_in_form = {unicodedata.normalize("NFC", name): name for name in files}  # a name can be spelled in two ways
     rows = _metadata(folder)
     if rows is None:
         rows = [{"file_name": name} for name in sorted(files)]
@@ -82,12 +85,14 @@ def read_source(folder: Path) -> Source:
     named: set[str] = set()
     identifiers: set[str] = set()
     for number, row in enumerate(rows, start=1):
-        given = (row.get("file_name") or "").strip()
+        given = row.get("file_name") or ""
+        given = given if given in files else given.strip()
         name = PurePosixPath(given).as_posix() if given else ""
+        name = file_in_form.get(unicodedata.normalize("NFC", name), name)
         problem = _problem(name, row, named, files, folder)
         named.add(name)
         if problem:
-            rejects.append(Reject(name or f"(row {number})", *problem))
+            rejects.append(Reject(_told(name) or f"(row {number})", *problem))
             continue
         track = _track(name, row)
         if track.track_id in identifiers:
@@ -97,12 +102,15 @@ def read_source(folder: Path) -> Source:
             continue
         identifiers.add(track.track_id)
         tracks.append(track)
+    for name in listed:
+        if not _sayable(name):
+            rejects.append(Reject(_told(name), "unreadable name", "its name is not UTF-8; rename it"))
     for name in sorted(files - named):
         rejects.append(Reject(name, "no row", "the metadata has no row for this file; add one or remove the file"))
     for path in present:
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in OTHER_SOUND and name not in named:
-            rejects.append(Reject(name, "unsupported", f"use one of {', '.join(SUFFIXES)}"))
+            rejects.append(Reject(_told(name), "unsupported", f"use one of {', '.join(SUFFIXES)}"))
     if not tracks:
         raise LinernotesError(
             f"{folder} yields no track ({len(rejects)} rejected{': ' + rejects[0].detail if rejects else ''}): "
@@ -138,6 +146,8 @@ def _flat(row: dict[str, object]) -> dict[str, str]:
 
 
 def _problem(name: str, row: dict[str, str], named: set[str], files: set[str], folder: Path) -> tuple[str, str] | None:
+    if not all(map(_sayable, [*row, *row.values()])):
+        return "unreadable text", "the row holds characters that are no text; write it anew"
     if not name:
         return "no file name", "the row names no file; fill in file_name"
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -145,13 +155,27 @@ def _problem(name: str, row: dict[str, str], named: set[str], files: set[str], f
     if name in named:
         return "duplicate row", "an earlier row names the same file; remove one"
     if name not in files:
-        if (folder / name).is_file():
+        try:
+            there = (folder / name).is_file()
+        except (OSError, ValueError):  # no file can have this name
+            there = False
+        if there and PurePosixPath(name).suffix.lower() not in SUFFIXES:
             return "unsupported", f"use one of {', '.join(SUFFIXES)}"
-        return "missing", "the row names a file that is not there; add the file or remove the row"
+        if not there:
+            return "missing", "the row names a file that is not there; add the file or remove the row"
     split = (row.get("split") or "train").strip()
     if split not in SPLITS:
         return "unknown split", f"split is {split!r}; use {' or '.join(SPLITS)}"
     return None
+
+
+def _sayable(text: str) -> bool:
+    """Whether a text is one: file names may be any bytes, and JSON may hold halves of characters."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _told(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _track(name: str, row: dict[str, str]) -> Track:

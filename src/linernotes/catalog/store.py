@@ -205,7 +205,7 @@ def write_catalogue(
         made_from: what the record keeps about how the catalogue was made.
     """
     track_rows = [{**track.__dict__, "extra": json.dumps(track.extra, ensure_ascii=False)} for track in tracks]
-    caption_rows = [{"caption": text, "embedding": values.astype(np.float16).ravel()} for text, values in captions]
+    caption_rows = [{"caption": text, "embedding": values.astype(np.float16, copy=False).ravel()} for text, values in captions]
     digests: list[bytes] = [
         json.dumps([track_rows, [text for text, _ in captions]], sort_keys=True, ensure_ascii=False).encode()
     ]

@@ -59,7 +59,7 @@ def main(
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for clip, attribution and report.")],
     prompt: Annotated[Optional[str], typer.Option(help="What to generate; a good example if left out.")] = None,  # noqa: UP045
-    seed: Annotated[int, typer.Option(help="Seed of the generated clip.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the generated clip.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
     """Generate a clip, attribute it and open-ready the report, all on the built-in model and catalogue."""
@@ -76,7 +76,7 @@ def demo(
 def generate(
     prompt: Annotated[str, typer.Option(help="What to generate.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The clip: a name that ends in .flac, .wav or .ogg.")],
-    seed: Annotated[int, typer.Option(help="Another seed, another clip.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed, another clip.")] = 0,
     seconds: Annotated[Optional[float], typer.Option(help="Duration; the model's own if left out.")] = None,  # noqa: UP045
     model: ModelOption = "builtin",
     as_json: JsonOption = False,

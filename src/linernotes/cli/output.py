@@ -78,6 +78,8 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
                 _fail(f"the disk is full{where}: free some space and run the same command again", 1, error)
             _fail(f"{error.strerror or error}{where}: check that the path can be read and written", 1, error)
         except Exception as error:
+            if "No space left" in str(error):
+                _fail("the disk is full: free some space and run the same command again", 1, error)
             detail = str(error).splitlines()[0] if str(error) else ""
             _fail(
                 f"unexpected {type(error).__name__}: {detail} (run with --debug before the verb for the whole story)",

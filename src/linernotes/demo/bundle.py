@@ -129,7 +129,10 @@ def open_benchmark() -> tuple[Path, Path]:
         assemble_benchmark_catalogue(BENCHMARK_PARTS / "planted", work / BENCHMARK)
         shutil.copytree(MODEL, work / "model", ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
         shutil.copytree(BENCHMARK_PARTS / "model", work / "model", dirs_exist_ok=True)
-        replace_folder(work, folder)
+        if folder.exists():  # another process was quicker, and reads it
+            shutil.rmtree(work)
+        else:
+            replace_folder(work, folder)
     return folder / "model", folder / BENCHMARK
 
 

@@ -83,8 +83,7 @@ def skew(after_nk: Tensor, before_nk: Tensor, kind: Skew) -> Tensor:
 
 def base_losses(prepared: Prepared, bank: NoiseBank, batch_size: int) -> Tensor:
     """Item losses of all segments under the base weights, from the prepared folder or computed now."""
-    device = next(prepared.model.denoiser.parameters()).device.type  # losses of a CPU and of a GPU differ in the last digits
-    folder = prepared.folder / f"base-{hash_json([bank.hash, device, prepared.only])}"
+    folder = prepared.folder / f"base-{hash_json([bank.hash, prepared.only])}"
     return item_losses(
         prepared.model, prepared.catalogue, bank, {"base": {}}, folder, prepared.rows,
         batch_size=batch_size, on_progress=prepared.told("base losses (once per model)"),

@@ -64,7 +64,7 @@ class StableAudio:
             self.projection = self._part(StableAudioProjectionModel, folder / "projection_model")
             self.denoiser: nn.Module = self._part(StableAudioDiTModel, folder / "transformer")
             self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise LinernotesError(
                 f"{folder} could not be loaded as a Stable Audio pipeline ({_brief(error)}): copy it anew"
             ) from error
@@ -96,7 +96,12 @@ class StableAudio:
 
     def _part(self, kind: Any, folder: Path) -> Any:
         dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
-        part = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **{dtype: torch.float32})
+        part, told = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **{dtype: torch.float32}
+        )
+        wrong = [f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(told[f"{how}_keys"])]
+        if wrong:  # what is missing would be random numbers, in silence
+            raise ValueError(f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}")
         return part.to(self.device).eval().requires_grad_(False)
 
     def _rotary(self, config: Any) -> tuple[Tensor, Tensor]:

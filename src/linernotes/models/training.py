@@ -62,6 +62,8 @@ def train(
     average = {name: p.detach().clone() for name, p in parameters.items()}
     optimiser = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     done, losses = _resume(checkpoint, run, parameters, average, optimiser)
+    if not done:
+        shutil.rmtree(work / KEPT, ignore_errors=True)  # of a run that was stopped before it could say which it was
 
     kept_at = {round((i + 1) * settings.steps / (settings.checkpoints + 1)) for i in range(settings.checkpoints)}
     parts.train()
