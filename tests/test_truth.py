@@ -40,9 +40,9 @@ from linernotes.evaluation.counterfactual import (
     plan_arms,
     plan_pooled,
 )
-from linernotes.evaluation.groups import groups_of, measure_groups, ndcg, plan_groups
+from linernotes.evaluation.groups import group_sums, groups_of, measure_groups, ndcg, plan_groups
 from linernotes.evaluation.hubs import measure_hubs, measure_repeatability
-from linernotes.evaluation.intervals import bootstrap_correlations, bootstrap_mean
+from linernotes.evaluation.intervals import Resamples, bootstrap_correlations, bootstrap_mean
 from linernotes.evaluation.lds import measure_lds, truncated
 from linernotes.evaluation.planted import measure_planted
 from linernotes.models.stable_audio import StableAudio
@@ -100,6 +100,9 @@ def test_truth_reaches_the_noise_ceiling_and_not_more() -> None:
     assert table.ceiling.value == pytest.approx(np.sqrt(signal / (signal + noise)), abs=0.06)
     assert table.methods[0].lds.value == pytest.approx(table.ceiling.value, abs=0.04)
     assert table.ceiling.low < table.ceiling.value < table.ceiling.high
+    share = table.methods[0].of_ceiling
+    assert share.value == pytest.approx(table.methods[0].lds.value / table.ceiling.value)
+    assert share.low < 1 < share.high
 
 
 def test_lds_does_not_change_with_scale_or_offset_of_scores() -> None:
@@ -119,6 +122,16 @@ def test_lds_within_groups_does_not_see_what_a_whole_group_has_in_common() -> No
     table = measure_lds(bank, scores, within=("letter", groups))
     assert table.within == "letter" and table.ceiling.value == pytest.approx(1)
     assert [m.lds.value for m in table.methods] == pytest.approx([1, 1])
+    every_track = {str(n): np.arange(value_qn.shape[1]) == n for n in range(value_qn.shape[1])}
+    few, value_qn = linear_world(noise=0.0, halves=30)
+    with pytest.raises(UsageError, match="40 values, too many"):
+        measure_lds(few, {"truth": value_qn}, within=("title", every_track))
+
+
+def test_tuning_clips_have_no_truncated_form_of_their_own_choice() -> None:
+    bank, value_qn = linear_world(noise=0.0)
+    assert measure_lds(bank, {"a": value_qn}).methods[0].truncated is not None
+    assert measure_lds(bank, {"a": value_qn}, split="tuning").methods[0].truncated is None
 
 
 def test_too_few_models_or_queries_are_refused() -> None:
@@ -133,7 +146,7 @@ def test_too_few_models_or_queries_are_refused() -> None:
 def test_unit_weights_give_the_plain_correlation() -> None:
     random = np.random.default_rng(0)
     x, y = random.standard_normal((2, 5, 30))
-    (value,), drawn = bootstrap_correlations([(x, y)])
+    (value,), drawn = bootstrap_correlations([(x, y)], Resamples.draw(30, 5))
     assert value == pytest.approx(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(x, y, strict=True)]))
     assert np.quantile(drawn, 0.025) < value < np.quantile(drawn, 0.975)
 
@@ -246,6 +259,14 @@ def test_groups_that_hurt_most_are_found_by_their_sums() -> None:
     assert rises[0, 1] == pytest.approx(value_qn[0, groups["b"]].sum())
 
 
+def test_where_a_method_has_its_zero_does_not_matter_to_groups_of_unlike_size() -> None:
+    scores_qn = np.random.default_rng(0).standard_normal((6, 20))
+    groups = {"large": np.arange(20) < 15, "small": np.arange(20) >= 15}
+    moved = group_sums(scores_qn + np.arange(6.0)[:, None] * 100, groups)
+    np.testing.assert_allclose(moved, group_sums(scores_qn, groups), atol=1e-9)
+    assert moved.sum(axis=1) == pytest.approx(0, abs=1e-9)
+
+
 def test_a_hub_is_first_everywhere_and_a_method_repeats_itself() -> None:
     bank = bank_of(np.ones((1, 50), bool), np.zeros((1, 8)), ["full"])
     same = np.tile(np.arange(50.0), (8, 1))
@@ -258,6 +279,11 @@ def test_a_hub_is_first_everywhere_and_a_method_repeats_itself() -> None:
     assert none.share.value < 0.5
     (again,) = measure_repeatability(bank, [{"a": same}, {"a": same}])
     assert again.pearson.value == pytest.approx(1) and again.first_shared.value == 1
+    random = np.random.default_rng(0)
+    noise_q = np.where(np.arange(8) // 2 % 2, 1000, 0)[:, None]  # half of the clips repeat, half do not at all
+    runs = [{"a": same + noise_q * random.standard_normal(same.shape)} for _ in range(6)]
+    widths = [i.high - i.low for i in (measure_repeatability(bank, some)[0].pearson for some in (runs[:2], runs))]
+    assert widths[1] > widths[0] / 2  # 15 pairs of runs are not 15 times as many clips
 
 
 def test_planted_relatives_that_come_first_are_recalled_and_what_is_learned_is_measured(catalogue: Catalogue) -> None:
@@ -370,6 +396,10 @@ def test_scores_from_elsewhere_must_be_whole(tmp_path: Path) -> None:
         read_scores(write(everything[:-1]), bank)
     with pytest.raises(LinernotesError, match=r"query 'q7' .* is not in the bank"):
         read_scores(write([*everything, ("q7", "t0", 1.0)]), bank)
+    with pytest.raises(LinernotesError, match="scores track 't0' for q0 twice"):
+        read_scores(write([*everything, ("q0", "t0", 1.0)]), bank)
+    with pytest.raises(LinernotesError, match="of type string"):
+        read_scores(write([(q, t, str(s)) for q, t, s in everything]), bank)
     (tmp_path / "bad.parquet").write_text("no")
     with pytest.raises(LinernotesError, match="is no table of scores"):
         read_scores(tmp_path / "bad.parquet", bank)

@@ -18,7 +18,7 @@ from linernotes.demo.benchmark import plan_benchmark, plan_queries
 from linernotes.demo.bundle import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
 from linernotes.errors import LinernotesError, MissingError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, run_retrains
-from linernotes.evaluation.bank.sanity import Sanity, check_bank
+from linernotes.evaluation.bank.sanity import Sanity, check_bank, usual_loss
 from linernotes.evaluation.bank.scores import (
     SOURCE_DRAWS,
     Scored,
@@ -44,6 +44,7 @@ from linernotes.evaluation.bank.store import (
 from linernotes.evaluation.bank.store import build_bank as build
 from linernotes.evaluation.counterfactual import (
     COUNTERFACTUAL_FILE,
+    Arm,
     Outcome,
     measure_outcomes,
     plan_arms,
@@ -183,13 +184,18 @@ def open_bank(
         raise UsageError(f"--scores {taken[0]}=... would hide the method of that name: choose another name")
     kept = (read.path.parent / "scores", *((cache_folder() / "bank-scores",) if str(bank) == BENCHMARK else ()))
     opened = OpenedBank(read, prepared, kept, {name: Path(path) for name, path in (scores or {}).items()})
-    for line in () if even_if_wrong else check(opened):
+    if not even_if_wrong:
+        _trusted(read, check(opened))
+    return opened
+
+
+def _trusted(bank: Bank, lines: Sequence[Sanity]) -> None:
+    for line in lines:
         if line.wrong:
             raise LinernotesError(
-                f"{read.path} cannot be trusted ({line.name}: {line.wrong}): look at it with 'linernotes bank show', remove "
-                "that model's file and build the bank again"
+                f"{bank.path} cannot be trusted ({line.name}: {line.wrong}): look at a bank with 'linernotes bank show', "
+                "remove that model's file and the packed one, and build it again"
             )
-    return opened
 
 
 def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, MethodSettings]:
@@ -225,11 +231,12 @@ def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None = None, *
     return measure_planted(opened.bank, opened.prepared.catalogue, opened.sources, of_sources, of_clips)
 
 
-def check(opened: OpenedBank) -> list[Sanity]:
-    """Whether every retrain of a bank learned what it was given, and still generates."""
+def check(opened: OpenedBank, further: Bank | None = None) -> list[Sanity]:
+    """Whether every retrain of a bank, or of a ``further`` one beside it, learned what it was given and still generates."""
     catalogue = opened.prepared.catalogue
     trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
-    return check_bank(opened.bank, catalogue.track_n, trained)
+    lines = check_bank(opened.bank, catalogue.track_n, trained)
+    return check_bank(further, catalogue.track_n, trained, usual_loss(lines)) if further else lines
 
 
 def evaluate_counterfactual(
@@ -257,8 +264,7 @@ def evaluate_counterfactual(
     bank = opened.bank
     places = [folder / COUNTERFACTUAL_FILE for folder in ([Path(out)] if out else []) + [bank.path.parent]]
     if not methods:
-        trained, arms = read_arms(next((path for path in places if path.exists()), places[-1]))
-        bank.require_same(trained)
+        trained, arms = _trained_arms(opened, places)
         return measure_outcomes(trained, arms, LIKENESSES)
     if out is None:
         raise UsageError("training again needs a folder for its results: give one with --out")
@@ -273,14 +279,24 @@ def evaluate_counterfactual(
     if places[0].exists():
         before, earlier = read_arms(places[0])
         bank.require_same(before)
-        arms = [*earlier, *(arm for arm in arms if arm not in earlier)]
+        cases = {(arm.method, arm.percent, arm.pooled) for arm in arms}  # what stood there may be of other settings
+        arms = [*(arm for arm in earlier if (arm.method, arm.percent, arm.pooled) not in cases), *arms]
         for name, present_n, seed in zip(before.names, before.present_mn, before.seeds, strict=True):
             planned.setdefault(name, Retrain(name, "without", present_n, seed))
     setting, folder, all_planned = opened.setting(), Path(out), list(planned.values())
     run_retrains(setting, all_planned, folder / "retrains", on_progress)
     told = {"arms": [arm.__dict__ for arm in arms]}
     trained = pack_bank(setting, all_planned, folder / COUNTERFACTUAL_FILE, folder / "retrains", told)
+    _trusted(trained, check(opened, trained))
     return measure_outcomes(trained, arms, LIKENESSES)
+
+
+def _trained_arms(opened: OpenedBank, places: Sequence[Path]) -> tuple[Bank, list[Arm]]:
+    """What was trained before, in the first of some files that is there."""
+    trained, arms = read_arms(next((path for path in places if path.exists()), places[-1]))
+    opened.bank.require_same(trained)
+    _trusted(trained, check(opened, trained))
+    return trained, arms
 
 
 def evaluate_groups(
@@ -302,6 +318,7 @@ def evaluate_groups(
         setting, folder, planned = opened.setting(), Path(out), list(plan_groups(groups).values())
         run_retrains(setting, planned, folder / "retrains", on_progress)
         trained = pack_bank(setting, planned, folder / name, folder / "retrains", {"column": column})
+    _trusted(trained, check(opened, trained))
     measured, rise_qg = measure_groups(trained, bank, groups, scores)
     rows = bank.rows("reporting")
     return measured, {group: float(rise_qg[rows, g].mean()) for g, group in enumerate(groups)}
@@ -325,6 +342,15 @@ def evaluate_repeatability(
     return measure_repeatability(opened.bank, runs)
 
 
+def _arms_of(bank: Bank, scores: Mapping[str, np.ndarray], arms: Sequence[Arm]) -> list[Arm]:
+    """The arms that these scores would have, for every share and form that ``arms`` have: others are of other settings."""
+    wanted: list[Arm] = []
+    for percent, pooled in dict.fromkeys((arm.percent, arm.pooled) for arm in arms):
+        queries = [q for q in bank.rows("reporting") if pooled or bank.queries[q].heard]
+        wanted += (plan_pooled if pooled else plan_arms)(bank, scores, percent, queries)[0]
+    return wanted
+
+
 def write_leaderboard(
     opened: OpenedBank, path: str | Path, methods: Sequence[str] | None = None, within: str | None = None, **settings: Any
 ) -> Board:
@@ -338,7 +364,9 @@ def write_leaderboard(
     if within is None and any(track.extra.get("instrument") for track in opened.prepared.catalogue.tracks):
         within = "instrument"
     try:
-        outcomes = evaluate_counterfactual(opened)
+        trained, arms = _trained_arms(opened, [bank.path.parent / COUNTERFACTUAL_FILE])
+        scores = opened.training_scores(chosen)
+        outcomes = measure_outcomes(trained, [arm for arm in arms if arm in _arms_of(bank, scores, arms)], LIKENESSES)
     except MissingError:
         outcomes = []
     hubs = evaluate_hubs(opened, list(chosen), **settings)

@@ -86,9 +86,9 @@ def finished(
 ) -> list[Attribution] | None:
     """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from the very same.
 
-    A method that reads files besides model and catalogue never has any: these may have changed.
+    A method that reads files besides model and catalogue has none: these may have changed.
     """
-    if METHODS[method].reads_more:
+    if METHODS[method].reads(prepared, settings):
         return None
     found = []
     for clip in clips:
@@ -116,7 +116,11 @@ def _as_set(clips: list[Clip]) -> Clip:
 
 def _run_name(clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings) -> str:
     """Names all that the scores depend on, so that only the same run is ever resumed."""
-    made_from = [prepared.folder.name, *(_content_hash(clip.query) for clip in clips)]
+    made_from = [
+        prepared.folder.name,
+        METHODS[method].reads(prepared, settings),
+        *(_content_hash(clip.query) for clip in clips),
+    ]
     return hash_json([method, settings.model_dump(), made_from])
 
 

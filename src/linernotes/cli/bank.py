@@ -88,7 +88,8 @@ def bank_show(
     for line in wrong:
         stdout.print(f"[bold red]{line.name}[/] {line.wrong}")
     if not wrong:
-        stdout.print("[dim]Every model learned its tracks as well as one of all tracks does, and generates.[/]")
+        generates = ", and generates" if any(query.heard for query in b.queries) else "; none made a clip again"
+        stdout.print(f"[dim]Every model learned its tracks as well as one of all tracks does{generates}.[/]")
 
 
 def _span(values: list[float], digits: int) -> str:

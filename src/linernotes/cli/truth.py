@@ -65,7 +65,7 @@ def evaluate_lds(
         return
     table = Table("method", "LDS", "ceiling", "truncated", "to", f"behind {t.reference}", box=None, header_style="dim")
     for m in t.methods:
-        share = f"{100 * m.lds.value / t.ceiling.value:.0f} %" if t.ceiling.value > 0.05 else ""
+        share = f"{100 * m.of_ceiling.value:.0f} %" if t.ceiling.value > 0.05 else ""
         cells = (str(m.lds), share, str(m.truncated or ""), str(m.kept or ""), str(m.behind or ""))
         table.add_row(f"[bold]{escape(m.method)}[/]", *cells)
     stdout.print(table)
@@ -101,6 +101,8 @@ def evaluate_counterfactual(
     """
     from linernotes import api
 
+    if scores and not methods:
+        raise UsageError("--scores needs --methods here: without, only what has been trained is shown; name 'random', say")
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
         names = [*(listed(methods) or ()), *(opened.files if methods else ())]
@@ -112,7 +114,7 @@ def evaluate_counterfactual(
     for o in outcomes:
         left = f"{o.percent:g} %{' pooled' if o.pooled else ''}"
         ahead = _fine(o.over_likeness) if o.over_likeness else ""
-        values = (_fine(o.specific), f"{o.rise.value:+.4f}", f"{o.control.value:+.4f}", ahead)
+        values = (_fine(o.specific), f"{o.rise.value:+.4f}", f"{o.control.value:+.4f}" if o.control else "", ahead)
         table.add_row(f"[bold]{escape(o.method)}[/]", left, *values, f"{next(iter(o.distances.values())).value:+.1f}")
     stdout.print(table)
     stdout.print(
@@ -184,9 +186,9 @@ def evaluate_groups(
         measured, rises = api.evaluate_groups(opened, by, listed(methods), out, on_progress=bars, **given(flags))
     if told(api.tell_groups(by, measured, rises), out, as_json):
         return
-    table = Table("method", "first group right", "NDCG@3", box=None, header_style="dim")
+    table = Table("method", "first group right", "truncated", "NDCG@3", box=None, header_style="dim")
     for m in measured:
-        table.add_row(f"[bold]{m.method}[/]", str(m.top1), str(m.ndcg))
+        table.add_row(f"[bold]{m.method}[/]", str(m.top1), str(m.truncated or ""), str(m.ndcg))
     stdout.print(table)
     listing = ", ".join(f"{escape(name)} {rise:+.4f}" for name, rise in sorted(rises.items(), key=lambda each: -each[1]))
     stdout.print(f"[dim]Mean rise of the clips' losses without each group: {listing}[/]")

@@ -44,7 +44,8 @@ class Arm:
 class Outcome:
     """What leaving out a method's first tracks does, over what leaving out as many at random does.
 
-    ``specific`` is the figure to read: the clip's own rise less the mean rise of the other clips under the same retrain.
+    ``specific`` is the figure to read: the clip's own rise less the mean rise of the other clips under the same retrain; in the
+    pooled form, where every clip is meant, the rise itself. At random it is that of each clip that others have retrains for.
     """
 
     method: str
@@ -54,7 +55,7 @@ class Outcome:
     clips: int
     tracks: float  # left out
     rise: Interval  # of the clip's loss
-    control: Interval  # of the other clips' losses (none in the pooled form, where every clip is meant)
+    control: Interval | None  # of the other clips' losses; None in the pooled form
     specific: Interval
     relative: Interval  # specific, as a share of the clip's loss
     distances: dict[str, Interval]  # how much further the clip moved
@@ -110,7 +111,7 @@ def tracks_in(percent: float, n: int) -> int:
     Raises:
         UsageError: none, or more than half.
     """
-    k = round(percent / 100 * n)
+    k = round(percent / 100 * n) if np.isfinite(percent) else 0
     if not 1 <= k <= n // 2:
         raise UsageError(f"{percent:g} % of {n} tracks is {k}: choose a share that leaves out at least one, at most half")
     return k
@@ -147,7 +148,8 @@ def measure_outcomes(bank: Bank, arms: Sequence[Arm], likenesses: Sequence[str] 
             left_out = float(np.mean([(~bank.present_mn[m]).sum() for m in case.rows]))
             outcomes.append(
                 Outcome(
-                    method, percent, pooled, len(case.rows), case.clips, left_out, at["rise"], at["control"], at["specific"],
+                    method, percent, pooled, len(case.rows), case.clips, left_out, at["rise"],
+                    None if pooled else at["control"], at["specific"],
                     at["relative"], {name: at[name] for name in DISTANCES}, ahead,
                 )
             )  # fmt: skip
@@ -197,15 +199,15 @@ class _Cases:
         self.heard = {self.reporting.index(q): h for h, q in enumerate(heard) if q in self.reporting}
         self.distance_mhd = bank.distance_mhd
         self.chance = list(chance)
-        self.at_random = arms[0].method == AT_RANDOM
+        self.each = sorted(self.heard) if arms[0].method == AT_RANDOM and not arms[0].pooled else []
 
     @property
     def clips(self) -> int:
-        return len(self.reporting) if self.own[0] is None else len(set(self.own))
+        return len(self.each) or (len(self.reporting) if self.own[0] is None else len(set(self.own)))
 
     def means(self) -> dict[str, float]:
         everyone = np.arange(len(self.reporting))
-        return self._means(np.arange(len(self.rows)), partial(_without, self.chance), everyone)
+        return self._means(np.arange(len(self.rows)), partial(_without, self.chance), everyone, self.each)
 
     def resampled(self) -> dict[str, np.ndarray]:
         """The same with cases, random arms and clips drawn anew; the same draws for methods with as many cases."""
@@ -215,19 +217,26 @@ class _Cases:
             cases = random.integers(len(self.rows), size=len(self.rows))
             against = [self.chance[i] for i in random.integers(len(self.chance), size=len(self.chance))]
             clips = random.integers(len(self.reporting), size=len(self.reporting))
-            some.append(self._means(cases, partial(_without, against), clips))
+            each = [self.each[i] for i in random.integers(len(self.each), size=len(self.each))] if self.each else []
+            some.append(self._means(cases, partial(_without, against), clips, each))
         return {name: np.array([each[name] for each in some]) for name in some[0]}
 
-    def _means(self, cases: np.ndarray, chance: Callable[[int], list[int]], clips: np.ndarray) -> dict[str, float]:
+    def _means(
+        self, cases: np.ndarray, chance: Callable[[int], list[int]], clips: np.ndarray, each: list[int]
+    ) -> dict[str, float]:
         values: dict[str, list[float]] = {name: [] for name in ("rise", "control", "specific", "relative", *DISTANCES)}
         for case in cases:
             m, own = self.rows[case], self.own[case]
             against = chance(m)
             base_q = self.loss_mq[against].mean(axis=0)
             rise_q = self.loss_mq[m] - base_q
-            mine = clips if own is None else np.array([own])
-            others = [q for q in clips if q != own] or [q for q in range(len(self.reporting)) if q != own]
-            control = float(rise_q[others].mean()) if own is not None else 0.0
+            single = [own] if own is not None else each  # clips that are read against the others
+            mine = np.array(single) if single else clips
+            controls = []
+            for one in single:
+                others = [q for q in clips if q != one] or [q for q in range(len(self.reporting)) if q != one]
+                controls.append(float(rise_q[others].mean()))
+            control = float(np.mean(controls)) if controls else 0.0
             rise = float(rise_q[mine].mean())
             values["rise"].append(rise)
             values["control"].append(control)

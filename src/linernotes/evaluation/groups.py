@@ -11,8 +11,9 @@ from linernotes.artefacts import hash_json
 from linernotes.catalog.source import Track
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.retraining import Retrain
-from linernotes.evaluation.bank.store import Bank
+from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
 from linernotes.evaluation.intervals import Interval, bootstrap_mean
+from linernotes.evaluation.lds import choose_kept, outputs_mq, truncated
 
 GROUPS_SEED = 11
 GAINS_AT = 3
@@ -25,6 +26,7 @@ class GroupScore:
     method: str
     top1: Interval  # share of queries whose first group is the right one
     ndcg: Interval  # of the first three, gains are rises of loss
+    truncated: Interval | None  # top1 when only the first tracks of each query count; None without clips to choose by
     queries: int
 
 
@@ -56,6 +58,10 @@ def measure_groups(
 ) -> tuple[list[GroupScore], np.ndarray]:
     """Methods, best first, and the truth ``rise_qg``: each query's loss without a group less its mean over full-data retrains.
 
+    A group's score is the sum of its tracks', each less the query's mean over all tracks: whoever trains as many steps without
+    a group trains more on all others, and where a method has its zero says nothing. Intervals are over queries; the truth is
+    one retrain a group.
+
     Args:
         bank: holds a retrain without each group; ``full``: holds full-data retrains.
         scores: by method, ``scores_qn`` over training tracks.
@@ -65,14 +71,28 @@ def measure_groups(
     base_q = full.loss_mqk[full.which("full")].mean(axis=(0, 2), dtype=np.float64)
     loss_mq = bank.loss_mqk.mean(axis=2, dtype=np.float64)
     rise_qg = np.stack([loss_mq[row[planned[name].name]] - base_q for name in groups], axis=1)
-    rows = bank.rows("reporting")
+    rows, tuning, halves = bank.rows("reporting"), full.rows("tuning"), full.which("half")
     measured = []
     for method, scores_qn in scores.items():
-        sums_qg = np.stack([scores_qn[:, members].sum(axis=1) for members in groups.values()], axis=1)
-        right = (sums_qg.argmax(axis=1) == rise_qg.argmax(axis=1))[rows].astype(float)
+        sums_qg = group_sums(scores_qn, groups)
         gains = np.array([ndcg(sums_qg[q], rise_qg[q]) for q in rows])
-        measured.append(GroupScore(method, bootstrap_mean(right), bootstrap_mean(gains), len(rows)))
+        short = None
+        if tuning and len(halves) >= LEAST_MODELS:
+            kept = choose_kept(scores_qn[tuning], full.present_mn[halves], -outputs_mq(full, "loss")[halves].T[tuning])
+            short = bootstrap_mean(_right(group_sums(truncated(scores_qn, kept), groups), rise_qg)[rows])
+        right = bootstrap_mean(_right(sums_qg, rise_qg)[rows])
+        measured.append(GroupScore(method, right, bootstrap_mean(gains), short, len(rows)))
     return sorted(measured, key=lambda m: -m.ndcg.value), rise_qg
+
+
+def group_sums(scores_qn: np.ndarray, groups: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Sums over each group's tracks of their scores less the query's mean, ``[queries, groups]``."""
+    centred_qn = scores_qn.astype(np.float64) - scores_qn.mean(axis=1, keepdims=True, dtype=np.float64)
+    return np.stack([centred_qn[:, members].sum(axis=1) for members in groups.values()], axis=1)
+
+
+def _right(sums_qg: np.ndarray, rise_qg: np.ndarray) -> np.ndarray:
+    return (sums_qg.argmax(axis=1) == rise_qg.argmax(axis=1)).astype(float)
 
 
 def ndcg(scores_g: np.ndarray, gains_g: np.ndarray, first: int = GAINS_AT) -> float:

@@ -62,10 +62,10 @@ def measure_repeatability(bank: Bank, runs: Sequence[Mapping[str, np.ndarray]]) 
     found = []
     for method in runs[0]:
         pearson, shared = [], []
-        for a, b in combinations(runs, 2):
-            for q in rows:
-                x, y = a[method][q].astype(float), b[method][q].astype(float)
-                pearson.append(correlation(x, y))
-                shared.append(overlap(np.argsort(-x, kind="stable")[:FIRST], np.argsort(-y, kind="stable")[:FIRST]))
+        for q in rows:  # one value a clip: pairs of the same seeds are not independent
+            pairs = [(a[method][q].astype(float), b[method][q].astype(float)) for a, b in combinations(runs, 2)]
+            tops = [[np.argsort(-x, kind="stable")[:FIRST] for x in pair] for pair in pairs]
+            pearson.append(np.mean([correlation(x, y) for x, y in pairs]))
+            shared.append(np.mean([overlap(x, y) for x, y in tops]))
         found.append(Repeatability(method, bootstrap_mean(np.array(pearson)), bootstrap_mean(np.array(shared))))
     return found

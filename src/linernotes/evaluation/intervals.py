@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,31 +39,44 @@ def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
     return interval(float(values.mean()), values[drawn].mean(axis=1))
 
 
-def bootstrap_correlations(
-    pairs: list[tuple[np.ndarray, np.ndarray]], seed: int = 0, then: Callable[[np.ndarray], np.ndarray] = lambda r: r
-) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Resamples:
+    """How often each model, and each query, is drawn in each resample of a bootstrap."""
+
+    counts_bm: np.ndarray
+    weight_bq: np.ndarray  # shares: rows add up to 1
+
+    @classmethod
+    def draw(cls, models: int, queries: int, seed: int = 0) -> Resamples:
+        random = np.random.default_rng(seed)
+        counts_bm = random.multinomial(models, np.full(models, 1 / models), size=RESAMPLES).astype(float)
+        return cls(counts_bm, random.multinomial(queries, np.full(queries, 1 / queries), size=RESAMPLES) / queries)
+
+    def of_models(self, some: np.ndarray) -> Resamples:
+        """The same resamples, of some of the models only."""
+        return Resamples(self.counts_bm[:, some], self.weight_bq)
+
+
+def bootstrap_correlations(pairs: list[tuple[np.ndarray, np.ndarray]], resamples: Resamples) -> tuple[np.ndarray, np.ndarray]:
     """Mean over queries of correlations over models, for several methods on the same resamples.
 
     Args:
         pairs: for each method two arrays ``[queries, models]``, of ranks for Spearman's.
-        then: applied to the mean correlation.
 
     Returns:
-        ``[methods]`` values, and ``[methods, resamples]`` with queries and models drawn anew each time; ranks are kept.
+        ``[methods]`` values, and ``[methods, resamples]`` with queries and models drawn anew each time; ranks are kept. A
+        resample without any model has no value (nan).
     """
-    random = np.random.default_rng(seed)
     queries, models = pairs[0][0].shape
-    counts_bm = random.multinomial(models, np.full(models, 1 / models), size=RESAMPLES).astype(float)
-    weight_bq = random.multinomial(queries, np.full(queries, 1 / queries), size=RESAMPLES) / queries
     once_1m, all_1q = np.ones((1, models)), np.full((1, queries), 1 / queries)
-    values = [then((_weighted(x, y, once_1m) * all_1q).sum(axis=1))[0] for x, y in pairs]
-    drawn = [then((_weighted(x, y, counts_bm) * weight_bq).sum(axis=1)) for x, y in pairs]
-    return np.array(values), np.array(drawn)
+    values = [(_weighted(x, y, once_1m) * all_1q).sum(axis=1)[0] for x, y in pairs]
+    drawn = [(_weighted(x, y, resamples.counts_bm) * resamples.weight_bq).sum(axis=1) for x, y in pairs]
+    return np.array(values), np.where(resamples.counts_bm.any(axis=1), np.array(drawn), np.nan)
 
 
 def _weighted(x_qm: np.ndarray, y_qm: np.ndarray, weight_bm: np.ndarray) -> np.ndarray:
     """Correlation over models of each query under each row of weights, ``[B, Q]``; 0 where either is constant."""
-    share_bm = weight_bm / weight_bm.sum(axis=1, keepdims=True)
+    share_bm = weight_bm / np.maximum(weight_bm.sum(axis=1, keepdims=True), 1)
     mean_x, mean_y = share_bm @ x_qm.T, share_bm @ y_qm.T
     both = share_bm @ (x_qm * y_qm).T - mean_x * mean_y
     spread_x = share_bm @ (x_qm**2).T - mean_x**2

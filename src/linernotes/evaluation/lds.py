@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from scipy.stats import rankdata
 
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
-from linernotes.evaluation.intervals import Interval, bootstrap_correlations, interval
+from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_correlations, interval
 
 Output = Literal["loss", "prediction"]
 OUTPUTS: tuple[Output, ...] = ("loss", "prediction")
@@ -25,6 +25,7 @@ class MethodLds:
 
     method: str
     lds: Interval
+    of_ceiling: Interval  # as a share of the ceiling, both on the same resamples
     truncated: Interval | None  # when only the first ``kept`` tracks of each query count
     kept: int | None
     behind: Interval | None  # the reference's LDS minus this one's, on the same resamples; None for the reference itself
@@ -60,7 +61,8 @@ def measure_lds(
 
     Args:
         scores: by method, ``scores_qn`` [queries, training tracks] of all of the bank's queries, in its order.
-        split: which queries count. How many tracks a truncated score keeps is chosen on the others.
+        split: which queries count. How many tracks a truncated score keeps is chosen on those for tuning, so with these there
+            is no truncated form.
         reference: the method that the others are compared with; the best if it is not among them (which flatters it).
         within: a column of the catalogue and, by its values, which training tracks have them. What a linear function of *how
             many* tracks of each a model saw explains is taken out of outcomes and predictions: the partial correlation. What
@@ -68,6 +70,7 @@ def measure_lds(
 
     Raises:
         LinernotesError: too few models or queries for an interval.
+        UsageError: a column with so many values that their counts would explain anything.
     """
     halves, pairs, rows = bank.which("half"), bank.pairs(), bank.rows(split)
     if len(halves) < LEAST_MODELS or len(pairs) < 2:
@@ -80,24 +83,33 @@ def measure_lds(
     out_mq, seen_mn = outputs_mq(bank, output), bank.present_mn.astype(np.float64)
     if within:
         counts_mg = seen_mn @ np.stack(list(within[1].values()), axis=1)
+        if len(within[1]) > len(halves) // 3:
+            raise UsageError(
+                f"{within[0]} has {len(within[1])} values, too many to take out of {len(halves)} models: choose a column with "
+                f"at most {len(halves) // 3}"
+            )
         out_mq, seen_mn = (without_counts(values, counts_mg, halves) for values in (out_mq, seen_mn))
+    resamples = Resamples.draw(len(halves), len(rows), seed)
+    place = {half: i for i, half in enumerate(halves)}
     (value,), (drawn,) = bootstrap_correlations(
-        [(_ranks(out_mq[pairs[:, 0]].T[rows]), _ranks(out_mq[pairs[:, 1]].T[rows]))], seed
+        [(_ranks(out_mq[pairs[:, 0]].T[rows]), _ranks(out_mq[pairs[:, 1]].T[rows]))],
+        resamples.of_models(np.array([place[half] for half in pairs[:, 0]])),
     )
     seed_correlation = interval(value, drawn)
-    ceiling = interval(np.sqrt(max(value, 0)), np.sqrt(np.maximum(drawn, 0)))
+    top, top_drawn = np.sqrt(max(value, 0)), np.sqrt(np.maximum(drawn, 0))
+    ceiling = interval(top, top_drawn)
 
     target_qm = _ranks(-out_mq[halves].T)
     present_mn = seen_mn[halves]
     names = list(scores)
-    tuning = bank.rows("tuning" if split == "reporting" else "reporting")
+    tuning = bank.rows("tuning") if split == "reporting" else []
     kept = {name: choose_kept(scores[name][tuning], present_mn, target_qm[tuning]) for name in names} if tuning else {}
     predicted = {name: _ranks(_predicted(scores[name][rows], present_mn)) for name in names}
     short = {n: _ranks(_predicted(truncated(scores[n][rows], kept[n]), present_mn)) for n in kept}
-    plain_values, plain_drawn = bootstrap_correlations([(predicted[n], target_qm[rows]) for n in names], seed)
+    plain_values, plain_drawn = bootstrap_correlations([(predicted[n], target_qm[rows]) for n in names], resamples)
     order = np.argsort(-plain_values, kind="stable")
     short_values, short_drawn = (
-        bootstrap_correlations([(short[n], target_qm[rows]) for n in names], seed) if kept else (plain_values, plain_drawn)
+        bootstrap_correlations([(short[n], target_qm[rows]) for n in names], resamples) if kept else (plain_values, plain_drawn)
     )
     first = names.index(reference) if reference in names else int(order[0])
     kinds = [bank.queries[q].kind for q in rows]
@@ -108,6 +120,7 @@ def measure_lds(
             MethodLds(
                 names[i],
                 interval(plain_values[i], plain_drawn[i]),
+                interval(float(_share(plain_values[i], top)), _share(plain_drawn[i], top_drawn)),
                 interval(short_values[i], short_drawn[i]) if kept else None,
                 kept.get(names[i]),
                 interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i]) if i != first else None,
@@ -120,6 +133,11 @@ def measure_lds(
     return LdsTable(
         output, split, len(rows), len(halves), seed_correlation, ceiling, names[first], within[0] if within else "", methods
     )  # fmt: skip
+
+
+def _share(value: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """``value / of``, nan where that is 0."""
+    return np.where(of > 0, value / np.where(of > 0, of, 1), np.nan)
 
 
 def without_counts(values_mx: np.ndarray, counts_mg: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:

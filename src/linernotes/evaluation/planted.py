@@ -10,7 +10,7 @@ import numpy as np
 from linernotes.catalog.store import Catalogue
 from linernotes.evaluation.bank.scores import Source
 from linernotes.evaluation.bank.store import Bank
-from linernotes.evaluation.intervals import Interval, bootstrap_mean
+from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_mean, interval
 
 FIRST = 10
 
@@ -52,7 +52,7 @@ def measure_planted(
     trained = np.array([track.split == "train" for track in tracks])
     plain = ~trained & ~np.array([bool(track.extra.get("relation")) for track in tracks])
     reporting = bank.rows("reporting")
-    rises = _rises(bank, catalogue, sources)
+    rises, rises_drawn = _rises(bank, catalogue, sources)
     relations = []
     hits: dict[str, list[float]] = {method: [] for method in of_sources}
     for relation in dict.fromkeys(source.relation for source in sources):
@@ -62,7 +62,7 @@ def measure_planted(
             found = [_recall(scores_pt[i], trained, sources[i].track, [sources[i].relative]) for i in chosen]
             hits[method] += found
             means[method] = float(np.mean(found))
-        relations.append(Relation(relation, len(chosen), bootstrap_mean(rises[chosen]), means))
+        relations.append(Relation(relation, len(chosen), _learned(rises[chosen], rises_drawn[:, chosen]), means))
     for relation in dict.fromkeys(track.extra.get("relation", "") for track in tracks):
         group = [i for i, t in enumerate(tracks) if t.extra.get("relation") == relation and "related_to" not in t.extra]
         clips = [q for q in reporting if bank.queries[q].kind == relation]
@@ -104,20 +104,40 @@ def _tie(scores_pt: np.ndarray, trained: np.ndarray, sources: Sequence[Source]) 
     return float(np.mean(apart)) if apart else float("nan")
 
 
-def _rises(bank: Bank, catalogue: Catalogue, sources: Sequence[Source]) -> np.ndarray:
-    """By how much each source's loss is higher in halves without its relative, over how much the relative's own is."""
+def _rises(bank: Bank, catalogue: Catalogue, sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+    """By how much each source's loss is higher in halves without its relative, over how much the relative's own is
+    ``[sources]``, and with the halves drawn anew ``[resamples, sources]``; nan where the relative's own does not rise.
+    """
     halves = bank.which("half")
-    present_mn, loss_ms = bank.present_mn[halves], bank.item_loss_ms[halves]
+    present_mn, loss_ms = bank.present_mn[halves], bank.item_loss_ms[halves].astype(np.float64)
     column = {name: i for i, name in enumerate(bank.tracks)}
+    counts_bm = np.concatenate([np.ones((1, len(halves))), Resamples.draw(len(halves), 1).counts_bm])
     rises = []
     for source in sources:
         without_m = ~present_mn[:, column[catalogue.tracks[source.relative].track_id]]
         own = column.get(catalogue.tracks[source.track].track_id)
         # a duplicate's own presence would answer for it
         asked = np.ones(len(halves), dtype=bool) if own is None else ~present_mn[:, own]
-        rise = [
-            float(loss_ms[asked & without_m][:, rows].mean() - loss_ms[asked & ~without_m][:, rows].mean())
+        rise_b = [
+            _mean(loss_ms[:, rows].mean(axis=1), counts_bm * (asked & without_m))
+            - _mean(loss_ms[:, rows].mean(axis=1), counts_bm * (asked & ~without_m))
             for rows in (catalogue.track_n == source.track, catalogue.track_n == source.relative)
         ]
-        rises.append(rise[0] / rise[1] if rise[1] > 0 else np.nan)
-    return np.array(rises)
+        rises.append(np.where(rise_b[1] > 0, rise_b[0] / np.where(rise_b[1] > 0, rise_b[1], 1), np.nan))
+    all_bs = np.stack(rises, axis=1) if rises else np.zeros((len(counts_bm), 0))
+    return all_bs[0], all_bs[1:]
+
+
+def _mean(values_m: np.ndarray, weight_bm: np.ndarray) -> np.ndarray:
+    total_b = weight_bm.sum(axis=1)
+    return np.where(total_b > 0, weight_bm @ values_m / np.maximum(total_b, 1), np.nan)
+
+
+def _learned(rises: np.ndarray, drawn_bs: np.ndarray) -> Interval:
+    """The mean over pairs, resampled together with the halves."""
+    some = np.random.default_rng(1).integers(len(rises), size=drawn_bs.shape)
+    known = np.take_along_axis(drawn_bs, some, axis=1)
+    finite = np.isfinite(known)
+    means = np.where(finite, known, 0).sum(axis=1) / np.maximum(finite.sum(axis=1), 1)
+    value = float(np.nanmean(rises)) if np.isfinite(rises).any() else float("nan")
+    return interval(value, np.where(finite.any(axis=1), means, np.nan))

@@ -18,11 +18,11 @@ from linernotes.settings.methods import MethodSettings
 
 @dataclass(frozen=True)
 class Method:
-    """``score(prepared, queries, settings, folder)`` and ``work(prepared, settings, query)``."""
+    """``score(prepared, queries, settings, folder)``, ``work(prepared, settings, query)`` and ``reads(prepared, settings)``."""
 
     score: Callable[..., Scores]
     work: Callable[..., Work]
-    reads_more: bool = False  # files that no hash of an attribution speaks of: checkpoints of the training, or of CLAP
+    reads: Callable[..., str] = lambda _prepared, _settings: ""  # hash of what is read besides model and catalogue, if anything
 
 
 METHODS: dict[str, Method] = {
@@ -33,7 +33,7 @@ METHODS: dict[str, Method] = {
     "forward-inf": Method(unlearning.score_forward_inf, unlearning.work_of_forward_inf),
     "grad-dot": Method(gradients.score_grad_dot, gradients.work_of_products),
     "grad-cos": Method(gradients.score_grad_cos, gradients.work_of_products),
-    "tracin": Method(gradients.score_tracin, gradients.work_of_tracin, reads_more=True),
+    "tracin": Method(gradients.score_tracin, gradients.work_of_tracin, gradients.checkpoints_hash),
     "trak": Method(projected.score_trak, projected.work_of_gram),
     "d-trak": Method(projected.score_dtrak, projected.work_of_gram),
     "das": Method(projected.score_das, projected.work_of_das),
@@ -42,7 +42,7 @@ METHODS: dict[str, Method] = {
     "timbre": Method(similarity.score_timbre, similarity.work_of_sound),
     "tonal": Method(similarity.score_tonal, similarity.work_of_sound),
     "activations": Method(similarity.score_activations, similarity.work_of_activations),
-    "clap": Method(similarity.score_clap, similarity.work_of_sound, reads_more=True),
+    "clap": Method(similarity.score_clap, similarity.work_of_sound, similarity.clap_hash),
     "representer": Method(gradients.score_representer, gradients.work_of_products),
     "random": Method(similarity.score_random, similarity.no_work),
 }

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from linernotes.artefacts import hash_files
 from linernotes.curvature.ekfac import precondition_ekfac
 from linernotes.methods.contract import Prepared, Query, Scores, Work, weight_bytes
 from linernotes.methods.items import gradient_products
 from linernotes.methods.unlearning import draws_in, ekfac_of, ekfac_units, factor_bytes, noise_name, query_gradient
-from linernotes.models.training import read_checkpoints
+from linernotes.models.training import KEPT, read_checkpoints
 from linernotes.models.weights import ChangedWeights, using_weights
 from linernotes.noise import EVERY_LEVEL, Band, random_for
 from linernotes.settings.methods import (
@@ -60,6 +61,12 @@ def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSetti
         at = {name: tensor.to(device) for name, tensor in weights.items()}
         total = total + rate * _products(prepared, queries, settings, folder / f"checkpoint-{i}", at=at)
     return Scores(np.asarray(total))
+
+
+def checkpoints_hash(prepared: Prepared, _settings: TracinSettings) -> str:
+    """Hash of the checkpoints that the training kept; empty if there are none."""
+    kept = sorted((prepared.model_folder / KEPT).glob("step-*.safetensors")) if prepared.model_folder else []
+    return hash_files(kept, prepared.model_folder / KEPT) if kept and prepared.model_folder else ""
 
 
 def score_ekfac(prepared: Prepared, queries: list[Query], settings: EkfacSettings, folder: Path) -> Scores:

@@ -110,6 +110,11 @@ def load_clap(folder: str) -> tuple[Callable[[Sound], np.ndarray], str]:
     return embed, hash_files([p for p in path.iterdir() if p.suffix in {".safetensors", ".json"}], path)
 
 
+def clap_hash(_prepared: Prepared, settings: ClapSettings) -> str:
+    """Hash of the checkpoint."""
+    return load_clap(settings.clap)[1]
+
+
 def score_activations(prepared: Prepared, queries: list[Query], settings: ActivationsSettings, folder: Path) -> Scores:
     """Minus the squared distance of the blocks' outputs, each position scaled to length 1, mean over blocks, positions and
     draws; query and segments get the same noise.

@@ -14,6 +14,7 @@ from linernotes.evaluation.intervals import Interval
 from linernotes.evaluation.lds import LdsTable
 from linernotes.evaluation.planted import PlantedTable
 from linernotes.report.truth import tell_lds, tell_planted
+from linernotes.settings.methods import METHOD_SETTINGS
 
 RULES = """\
 - **Truth.** {models} models of the same architecture and recipe were trained anew on random halves of the {tracks}
@@ -31,13 +32,15 @@ RULES = """\
   *Pooled*: one set of tracks for all clips is left out, those that stand highest for any of them. Intervals are
   over models and clips.
 - *LDS of predictions*: the same, with how far the retrained model's predictions moved in place of its loss. *Hub
-  share*: the share of the first ten that two clips have in common. *s a clip*: seconds, all clips in one run.
+  share*: the share of the first ten that two clips have in common. *s a clip*: seconds, all clips in one run, some of
+  what is computed once per model being there already; what methods cost is measured in docs/methods.md.
   *Spectrum moved*: how much further the clip made again moved than without random tracks. *NDCG@3*: how good the
   first three groups are; 1 is best.
-- Methods run with their defaults unless the command says otherwise; defaults may have been chosen on the tuning
-  clips, never on the others. Planted relatives are scored on fewer draws (4, or one a noise band).
-- The random arm and at least one likeness stand in every table. A method that does not beat likeness has not shown
-  that it sees inside the model. `clap` needs a checkpoint and is in none.
+- Methods run with their defaults unless the command says otherwise. Defaults were chosen on the tuning clips; the
+  figures of the others were seen, too, while methods were developed (dev/LOG.md), and all clips share the same
+  retrained models. Planted relatives are scored on fewer draws (4, or one a noise band).
+- A method that does not beat the likenesses (`latent`, `timbre`, `tonal`, `activations`) has not shown that it sees
+  inside the model. `tracin` is `grad-dot` where a model kept no checkpoints.{absent}
 """
 
 
@@ -71,9 +74,10 @@ def write_leaderboard(path: Path, board: Board) -> None:
 
 def _page(board: Board, stem: str) -> str:
     t = board.lds
+    absent = [f"`{name}`" for name in METHOD_SETTINGS if name not in {m.method for m in t.methods}]
     rules = RULES.format(
         models=t.models, tracks=board.tracks, pairs=board.pairs, reporting=t.queries, tuning=board.tuning, ceiling=t.ceiling,
-        seeds=t.seed_correlation,
+        seeds=t.seed_correlation, absent=f" Not on this board: {', '.join(absent)}." if absent else "",
     )  # fmt: skip
     parts = [
         "# Leaderboard: attribution held against retraining",
@@ -101,10 +105,11 @@ def _lds_table(board: Board) -> str:
     ceiling = board.lds.ceiling.value
     rows = [
         [
-            f"`{m.method}`", _bounds(m.lds), f"{100 * m.lds.value / ceiling:.0f} %" if ceiling else "",
+            f"`{m.method}`", _bounds(m.lds), _percent(m.of_ceiling) if ceiling else "",
             f"{_bounds(m.truncated)} ({m.kept})" if m.truncated else "", _bounds(m.behind) if m.behind else "",
             _bounds(m.behind_truncated) if m.behind_truncated else "",
-            _bounds(prediction[m.method]), f"{board.hubs[m.method].share.value:.2f}", f"{board.seconds[m.method]:.1f}",
+            _bounds(prediction[m.method]), f"{board.hubs[m.method].share.value:.2f}",
+            f"{board.seconds[m.method]:.1f}" if m.method in board.seconds else "",
         ]
         for m in board.lds.methods
     ]  # fmt: skip
@@ -148,7 +153,7 @@ def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
     rows = [
         [
             f"`{o.method}`", f"{o.percent:g} %{' pooled' if o.pooled else ''} ({o.tracks:.0f})", f"{o.retrains} / {o.clips}",
-            _fine(o.specific), f"{100 * o.relative.value:.1f} %", _fine(o.rise), _fine(o.control),
+            _fine(o.specific), f"{100 * o.relative.value:.1f} %", _fine(o.rise), _fine(o.control) if o.control else "",
             _fine(o.over_likeness) if o.over_likeness else "", _bounds(next(iter(o.distances.values()))),
         ]
         for o in sorted(outcomes, key=lambda o: (o.pooled, o.percent, -o.specific.value))
@@ -163,14 +168,23 @@ def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
 def _groups_table(board: Board) -> str:
     columns = list(board.groups)
     of = {column: {g.method: g for g in found} for column, found in board.groups.items()}
-    head = ["method", *(f"{c}: {what}" for c in columns for what in ("first one right", "NDCG@3"))]
+    head = ["method", *(f"{c}: {what}" for c in columns for what in ("first one right", "truncated", "NDCG@3"))]
     rows = [
-        [f"`{m.method}`", *(_bounds(i) for c in columns for i in (of[c][m.method].top1, of[c][m.method].ndcg))]
+        [
+            f"`{m.method}`",
+            *(
+                _bounds(i) if i else ""
+                for c in columns
+                for i in (of[c][m.method].top1, of[c][m.method].truncated, of[c][m.method].ndcg)
+            ),
+        ]
         for m in board.lds.methods
     ]
     told = (
-        "One model was trained without each group of tracks. Does a method's sum over a group name the one whose absence "
-        "raises the clip's loss most, and how good are its first three?"
+        "One model was trained without each group of tracks. Does a method's sum over a group (of scores less the clip's mean, "
+        "since groups differ in size) name the one whose absence raises the clip's loss most, and how good are its first "
+        "three? Intervals are over clips; the truth is a single retrain a group and noisy itself, so small differences mean "
+        "nothing."
     )
     return f"{told}\n\n{_table(head, rows)}"
 
@@ -196,7 +210,8 @@ def _planted_table(p: PlantedTable) -> str:
     ]
     told = (
         f"By chance {p.decoys_by_chance:.1f} of the first {p.first} are decoys. Duplicates apart: how far two copies of one "
-        "recording score from each other, as a share of how far the first training track stands above the median one."
+        "recording score from each other, as a share of how far the first training track stands above the median one. What a "
+        "model learns from a duplicate is 1 by construction: it is the same recording."
     )
     return f"{learned}\n\n{_table(head, rows)}\n\n{told}"
 
@@ -204,6 +219,10 @@ def _planted_table(p: PlantedTable) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _percent(i: Interval) -> str:
+    return f"{100 * i.value:.0f} % [{100 * i.low:.0f}, {100 * i.high:.0f}]"
 
 
 def _bounds(i: Interval) -> str:

@@ -55,7 +55,8 @@ def tell_lds(table: LdsTable) -> Told:
     }  # fmt: skip
     methods = [
         {
-            "method": m.method, **_named("lds", m.lds), **_named("truncated", m.truncated, "truncated_"), "kept": m.kept,
+            "method": m.method, **_named("lds", m.lds), **_named("of_ceiling", m.of_ceiling, "of_ceiling_"),
+            **_named("truncated", m.truncated, "truncated_"), "kept": m.kept,
             **_named("behind", m.behind, "behind_"),
             **_named("behind_truncated", m.behind_truncated, "behind_truncated_"),
             **{f"lds_{k}": v for k, v in m.by_kind.items()},
@@ -106,9 +107,12 @@ def tell_planted(table: PlantedTable) -> Told:
 def tell_groups(by: str, measured: Sequence[GroupScore], rises: Mapping[str, float]) -> Told:
     """One row a method, best first."""
     methods = [
-        {"method": m.method, **_named("top1", m.top1, "top1_"), **_named("ndcg", m.ndcg), "queries": m.queries}
+        {
+            "method": m.method, **_named("top1", m.top1, "top1_"), **_named("ndcg", m.ndcg),
+            **_named("truncated", m.truncated, "truncated_"), "queries": m.queries,
+        }
         for m in measured
-    ]
+    ]  # fmt: skip
     svg = intervals_svg([(m.method, m.ndcg, None) for m in measured], "NDCG@3 of groups")
     return Told(f"groups-{by}", {"by": by, "rises": dict(rises)}, methods, svg)
 

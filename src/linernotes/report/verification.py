@@ -36,7 +36,7 @@ def write_verification(
         arms=[_arm(arm, found, titles) for arm in (FIRST, RANDOM)],
         rise={arm: 100 * (loss[arm] / found.loss - 1) for arm in loss},
         supported=min(_losses(found, FIRST)) > max(_losses(found, RANDOM)),
-        by_chance=round(100 / math.comb(2 * len(_losses(found, FIRST)), len(_losses(found, FIRST)))),
+        tests_by_chance=math.comb(2 * len(_losses(found, FIRST)), len(_losses(found, FIRST))),
         contradicted=loss[FIRST] <= loss[RANDOM],
         distances=[(name, *(found.mean_distance(arm, name) for arm in (FIRST, RANDOM))) for name in DISTANCES],
         tracks=[

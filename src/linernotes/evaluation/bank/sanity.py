@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,10 +29,11 @@ class Sanity:
     wrong: str  # why it cannot be trusted; empty if it can
 
 
-def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray) -> list[Sanity]:
+def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray, usual: float | None = None) -> list[Sanity]:
     """A line for every retrain.
 
     Args:
+        usual: the tracks' loss under models of all of them; the bank's own if None.
         track_n: the track of each segment of the catalogue; ``trained_rows``: which tracks are training tracks, in the
             bank's order.
     """
@@ -58,13 +60,20 @@ def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray) -> lis
                 "",
             )
         )  # fmt: skip
-    usual = float(np.nanmedian([line.own_loss for line in lines if line.kind == "full"] or [line.own_loss for line in lines]))
-    return [replace(line, wrong=_wrong(line, usual)) for line in lines]
+    usual = usual or usual_loss(lines)
+    heard_of = [name for name, kept in (("moved_db", bank.distance_mhd), ("contrast", bank.clip_mhct)) if kept.size]
+    return [replace(line, wrong=_wrong(line, usual, heard_of)) for line in lines]
 
 
-def _wrong(line: Sanity, usual: float) -> str:
-    if not np.isfinite([line.own_loss, line.query_loss]).all():
-        return "losses are not finite"
+def usual_loss(lines: Sequence[Sanity]) -> float:
+    """The tracks' loss under models that were trained on all of them, or under all models where there are none."""
+    return float(np.nanmedian([line.own_loss for line in lines if line.kind == "full"] or [line.own_loss for line in lines]))
+
+
+def _wrong(line: Sanity, usual: float, heard_of: Sequence[str]) -> str:
+    """``heard_of``: what is known of the clips that were made again."""
+    if not np.isfinite([getattr(line, name) for name in ("own_loss", "query_loss", *heard_of)]).all():
+        return "losses or clips are not finite"
     if line.own_loss > FAR * usual:
         return f"its tracks' loss is {line.own_loss / usual:.2f} times that of a model trained on all of them"
     if line.contrast < FLAT:

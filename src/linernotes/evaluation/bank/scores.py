@@ -21,7 +21,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.self_influence import segment_query
-from linernotes.methods.all import score
+from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query
 from linernotes.settings.methods import MethodSettings
 
@@ -96,6 +96,8 @@ def scores_of(
         "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "method": method,
         "settings": settings.model_dump(), "queries": list(names), "clips": bank.header["clips"],
     }  # fmt: skip
+    if read_too := METHODS[method].reads(prepared, settings):
+        header["reads"] = read_too
     name = f"{method}-{hash_json(header)[:8]}.safetensors"
     for folder in kept:
         if (folder / name).exists():
@@ -134,12 +136,18 @@ def read_scores(path: Path, bank: Bank) -> np.ndarray:
         ) from None
     queries = {query.name: i for i, query in enumerate(bank.queries)}
     tracks = {name: i for i, name in enumerate(bank.tracks)}
+    if not (pa.types.is_floating(table["score"].type) or pa.types.is_integer(table["score"].type)):
+        raise LinernotesError(f"scores in {path} are of type {table['score'].type}: write them as numbers")
     scores_qn = np.full((len(queries), len(tracks)), np.nan)
+    told: set[tuple[str, str]] = set()
     for query, track, value in zip(*(table[name].to_pylist() for name in ("query", "track_id", "score")), strict=True):
         if query not in queries:
             raise LinernotesError(f"query {query!r} in {path} is not in the bank: its queries are {', '.join(queries)}")
+        if (query, track) in told:
+            raise LinernotesError(f"{path} scores track {track!r} for {query} twice: write one row a track, not a segment")
+        told.add((query, track))
         if track in tracks:
-            scores_qn[queries[query], tracks[track]] = value
+            scores_qn[queries[query], tracks[track]] = np.nan if value is None else value
     missing = int((~np.isfinite(scores_qn)).sum(axis=1).max())
     if missing:
         worst = bank.queries[int((~np.isfinite(scores_qn)).sum(axis=1).argmax())].name

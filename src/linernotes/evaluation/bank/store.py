@@ -231,7 +231,8 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
     if not queries:
         raise LinernotesError(f"{path} holds no prompts: give a CSV file with a column 'prompt' and a row for every clip")
     if not any(query.heard for query in queries):
-        queries = [replace(query, heard=query.split == "reporting" and i < HEARD_QUERIES) for i, query in enumerate(queries)]
+        first = [query.name for query in queries if query.split == "reporting"][:HEARD_QUERIES]
+        queries = [replace(query, heard=query.name in first) for query in queries]
     if len({query.name for query in queries}) < len(queries):
         raise LinernotesError(f"two clips in {path} have the same name: give each its own")
     return queries
