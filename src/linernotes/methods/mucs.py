@@ -115,6 +115,7 @@ def work_of_mucs(prepared: Prepared, settings: MucsSettings, query: Query) -> Wo
     """How far it is to the bound is found out by going there with a small retain batch; it hardly depends on its size."""
     pilot = settings.model_copy(update={"retain_batch": min(PILOT_RETAIN, settings.retain_batch)})
     _, taken = ascend(prepared, [query], pilot)
+    ascend(prepared, [query], settings.model_copy(update={"max_steps": 1}))  # one step of full size, for the memory it holds
     steps = {"gradient": taken * (min(settings.retain_batch, prepared.n_training) + settings.gradient_draws)}
     work = rescoring_work(prepared, settings, steps)
     return replace(work, memory_bytes_per_query=2 * work.memory_bytes_per_query)
