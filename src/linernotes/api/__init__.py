@@ -1,19 +1,7 @@
 """The Python API: every verb of the command line as a function. ``import linernotes`` offers these names."""
 
 from linernotes.api.attributing import DEMO_PROMPT, Demo, attribute, generate, run_demo, verify
-from linernotes.api.banking import (
-    OpenedBank,
-    build_bank,
-    check,
-    evaluate_counterfactual,
-    evaluate_groups,
-    evaluate_hubs,
-    evaluate_lds,
-    evaluate_planted,
-    evaluate_repeatability,
-    open_bank,
-    write_leaderboard,
-)
+from linernotes.api.banking import OpenedBank, build_bank, check, open_bank
 from linernotes.api.building import build_catalogue, load_model, open_catalogue, rebuild, render_builtin, train_model
 from linernotes.api.comparing import (
     Comparison,
@@ -24,6 +12,15 @@ from linernotes.api.comparing import (
     plan,
     self_influence,
     sweep,
+)
+from linernotes.api.evaluating import (
+    evaluate_counterfactual,
+    evaluate_groups,
+    evaluate_hubs,
+    evaluate_lds,
+    evaluate_planted,
+    evaluate_repeatability,
+    write_leaderboard,
 )
 from linernotes.report.truth import (
     tell_counterfactual,
