@@ -36,6 +36,7 @@ from linernotes.evaluation.counterfactual import (
     AT_RANDOM,
     POOLED_ARMS,
     RANDOM_ARMS,
+    arms_of_scores,
     measure_outcomes,
     plan_arms,
     plan_pooled,
@@ -171,6 +172,19 @@ def test_retrains_are_halves_and_repeats_differ_only_in_seed() -> None:
         one, other = by[f"half-{i:03d}"], by[f"half-{i:03d}-again"]
         assert np.array_equal(one.present_n, other.present_n) and one.seed != other.seed
     assert len({retrain.seed for retrain in planned}) == len(planned) == 14
+
+
+def test_a_leave_k_out_of_other_settings_is_left_out_whole() -> None:
+    random = np.random.default_rng(2)
+    bank = bank_of(np.ones((1, 20), bool), np.zeros((1, 6)), ["full"])
+    bank = replace(bank, queries=[replace(query, heard=query.split == "reporting") for query in bank.queries])
+    scores = {"a": random.random((6, 20)), "b": random.random((6, 20))}
+    arms, _ = plan_arms(bank, scores, 10.0, [1, 3, 5])
+    assert arms_of_scores(bank, scores, arms) == arms
+    one_clip_differs = scores["b"].copy()
+    one_clip_differs[3] *= -1
+    left = arms_of_scores(bank, {"a": scores["a"], "b": one_clip_differs}, arms)
+    assert left == [arm for arm in arms if arm.method != "b"]
 
 
 def test_leave_k_out_leaves_out_the_first_and_measures_over_random() -> None:

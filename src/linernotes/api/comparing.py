@@ -210,8 +210,12 @@ def bench(
     those that the last of them measures, all that can run if None.
 
     Raises:
-        UsageError: an unknown part or method.
+        UsageError: an unknown part or method, or methods where they are not measured.
     """
+    if methods is not None and "methods" not in only:
+        raise UsageError(f"--methods says which are measured, and --only {', '.join(only)} measures none: add --only methods")
+    names = list(methods) if methods is not None else runnable({})
+    settings_where_they_fit(names, {})  # refuses unknown ones now, not after an hour
     if unknown := set(only) - set(benches.BENCHES):
         raise UsageError(f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(benches.BENCHES)}")
     report = on_progress or (lambda what, done, total: None)
@@ -229,8 +233,6 @@ def bench(
                 render_catalogue(Path(folder, "sounds"), load_model().shape, on_progress)
                 figures |= benches.ingest_speed(Path(folder, "sounds"), Path(folder, "cache"))
             elif part == "methods":
-                names = list(methods) if methods is not None else runnable({})
-                settings_where_they_fit(names, {})
 
                 def planned_for(method: str) -> Plan:
                     return plan([method], **benches.fewer_draws(method))[0]

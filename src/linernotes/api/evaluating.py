@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from linernotes.api.banking import OpenedBank, check, trusted
 from linernotes.api.building import Progress
@@ -23,6 +21,7 @@ from linernotes.evaluation.counterfactual import (
     COUNTERFACTUAL_FILE,
     Arm,
     Outcome,
+    arms_of_scores,
     measure_outcomes,
     plan_arms,
     plan_pooled,
@@ -176,15 +175,6 @@ def evaluate_repeatability(
     return measure_repeatability(opened.bank, runs)
 
 
-def _arms_of(bank: Bank, scores: Mapping[str, np.ndarray], arms: Sequence[Arm]) -> list[Arm]:
-    """The arms that these scores would have, for every share and form that ``arms`` have: others are of other settings."""
-    wanted: list[Arm] = []
-    for percent, pooled in dict.fromkeys((arm.percent, arm.pooled) for arm in arms):
-        queries = [q for q in bank.rows("reporting") if pooled or bank.queries[q].heard]
-        wanted += (plan_pooled if pooled else plan_arms)(bank, scores, percent, queries)[0]
-    return wanted
-
-
 def write_leaderboard(
     opened: OpenedBank, path: str | Path, methods: Sequence[str] | None = None, within: str | None = None, **settings: Any
 ) -> Board:
@@ -199,8 +189,7 @@ def write_leaderboard(
         within = "instrument"
     try:
         trained, arms = _trained_arms(opened, [bank.path.parent / COUNTERFACTUAL_FILE])
-        scores = opened.training_scores(chosen)
-        outcomes = measure_outcomes(trained, [arm for arm in arms if arm in _arms_of(bank, scores, arms)], LIKENESSES)
+        outcomes = measure_outcomes(trained, arms_of_scores(bank, opened.training_scores(chosen), arms), LIKENESSES)
     except MissingError:
         outcomes = []
     hubs = evaluate_hubs(opened, list(chosen), **settings)

@@ -205,8 +205,7 @@ def _assemble(
     entries = [json.loads((work / f"{i:06d}.json").read_text()) for i in range(len(pieces))]
     first_with: dict[str, Track] = {}  # of several tracks with the same sound the first that was trained on stays
     for track, entry in zip(source.tracks, itertools.chain(*entries), strict=True):
-        first = first_with.get(entry.get("hash", ""), track)
-        if "hash" in entry and (first is track or (first.split, track.split) == ("decoy", "train")):
+        if "hash" in entry and first_with.setdefault(entry["hash"], track).split == "decoy" and track.split == "train":
             first_with[entry["hash"]] = track
     for piece, of_piece in zip(pieces, entries, strict=True):
         kept.append([])

@@ -105,6 +105,18 @@ def plan_pooled(
     return plan.arms, list(plan.retrains.values())
 
 
+def arms_of_scores(bank: Bank, scores: Mapping[str, np.ndarray], arms: Sequence[Arm]) -> list[Arm]:
+    """Those of ``arms`` that leave out what these scores put first. A method that was trained with other settings, or is not
+    among them, is left out whole: its cases would be a mean over two methods.
+    """
+    wanted: list[Arm] = []
+    for percent, pooled in dict.fromkeys((arm.percent, arm.pooled) for arm in arms):
+        queries = [q for q in bank.rows("reporting") if pooled or bank.queries[q].heard]
+        wanted += (plan_pooled if pooled else plan_arms)(bank, scores, percent, queries)[0]
+    others = {(arm.method, arm.percent, arm.pooled) for arm in arms if arm not in wanted}
+    return [arm for arm in arms if (arm.method, arm.percent, arm.pooled) not in others]
+
+
 def tracks_in(percent: float, n: int) -> int:
     """How many tracks that share of a catalogue is.
 
@@ -199,15 +211,16 @@ class _Cases:
         self.heard = {self.reporting.index(q): h for h, q in enumerate(heard) if q in self.reporting}
         self.distance_mhd = bank.distance_mhd
         self.chance = list(chance)
-        self.each = sorted(self.heard) if arms[0].method == AT_RANDOM and not arms[0].pooled else []
+        # at random no clip is meant: every clip that others have retrains for is then read against the rest
+        self.singly = sorted(self.heard) if arms[0].method == AT_RANDOM and not arms[0].pooled else []
 
     @property
     def clips(self) -> int:
-        return len(self.each) or (len(self.reporting) if self.own[0] is None else len(set(self.own)))
+        return len(self.singly) or (len(self.reporting) if self.own[0] is None else len(set(self.own)))
 
     def means(self) -> dict[str, float]:
         everyone = np.arange(len(self.reporting))
-        return self._means(np.arange(len(self.rows)), partial(_without, self.chance), everyone, self.each)
+        return self._means(np.arange(len(self.rows)), partial(_without, self.chance), everyone, self.singly)
 
     def resampled(self) -> dict[str, np.ndarray]:
         """The same with cases, random arms and clips drawn anew; the same draws for methods with as many cases."""
@@ -217,12 +230,12 @@ class _Cases:
             cases = random.integers(len(self.rows), size=len(self.rows))
             against = [self.chance[i] for i in random.integers(len(self.chance), size=len(self.chance))]
             clips = random.integers(len(self.reporting), size=len(self.reporting))
-            each = [self.each[i] for i in random.integers(len(self.each), size=len(self.each))] if self.each else []
-            some.append(self._means(cases, partial(_without, against), clips, each))
+            singly = random.choice(self.singly, len(self.singly)).tolist() if self.singly else []
+            some.append(self._means(cases, partial(_without, against), clips, singly))
         return {name: np.array([each[name] for each in some]) for name in some[0]}
 
     def _means(
-        self, cases: np.ndarray, chance: Callable[[int], list[int]], clips: np.ndarray, each: list[int]
+        self, cases: np.ndarray, chance: Callable[[int], list[int]], clips: np.ndarray, singly: list[int]
     ) -> dict[str, float]:
         values: dict[str, list[float]] = {name: [] for name in ("rise", "control", "specific", "relative", *DISTANCES)}
         for case in cases:
@@ -230,7 +243,7 @@ class _Cases:
             against = chance(m)
             base_q = self.loss_mq[against].mean(axis=0)
             rise_q = self.loss_mq[m] - base_q
-            single = [own] if own is not None else each  # clips that are read against the others
+            single = [own] if own is not None else singly  # clips that are read against the others
             mine = np.array(single) if single else clips
             controls = []
             for one in single:

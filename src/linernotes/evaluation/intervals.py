@@ -30,6 +30,11 @@ def interval(value: float, resampled: np.ndarray) -> Interval:
     return Interval(float(value), float(low), float(high))
 
 
+def share(value: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """``value / of``; nan where that is not above 0."""
+    return np.where(of > 0, value / np.where(of > 0, of, 1), np.nan)
+
+
 def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
     """Mean of some values, resampled."""
     values = values[np.isfinite(values)]

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
-from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_correlations, interval
+from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_correlations, interval, share
 
 Output = Literal["loss", "prediction"]
 OUTPUTS: tuple[Output, ...] = ("loss", "prediction")
@@ -120,7 +120,7 @@ def measure_lds(
             MethodLds(
                 names[i],
                 interval(plain_values[i], plain_drawn[i]),
-                interval(float(_share(plain_values[i], top)), _share(plain_drawn[i], top_drawn)),
+                interval(float(share(plain_values[i], top)), share(plain_drawn[i], top_drawn)),
                 interval(short_values[i], short_drawn[i]) if kept else None,
                 kept.get(names[i]),
                 interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i]) if i != first else None,
@@ -133,11 +133,6 @@ def measure_lds(
     return LdsTable(
         output, split, len(rows), len(halves), seed_correlation, ceiling, names[first], within[0] if within else "", methods
     )  # fmt: skip
-
-
-def _share(value: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """``value / of``, nan where that is 0."""
-    return np.where(of > 0, value / np.where(of > 0, of, 1), np.nan)
 
 
 def without_counts(values_mx: np.ndarray, counts_mg: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:

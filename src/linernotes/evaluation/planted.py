@@ -10,7 +10,7 @@ import numpy as np
 from linernotes.catalog.store import Catalogue
 from linernotes.evaluation.bank.scores import Source
 from linernotes.evaluation.bank.store import Bank
-from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_mean, interval
+from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_mean, interval, share
 
 FIRST = 10
 
@@ -123,7 +123,7 @@ def _rises(bank: Bank, catalogue: Catalogue, sources: Sequence[Source]) -> tuple
             - _mean(loss_ms[:, rows].mean(axis=1), counts_bm * (asked & ~without_m))
             for rows in (catalogue.track_n == source.track, catalogue.track_n == source.relative)
         ]
-        rises.append(np.where(rise_b[1] > 0, rise_b[0] / np.where(rise_b[1] > 0, rise_b[1], 1), np.nan))
+        rises.append(share(*rise_b))
     all_bs = np.stack(rises, axis=1) if rises else np.zeros((len(counts_bm), 0))
     return all_bs[0], all_bs[1:]
 

@@ -42,7 +42,7 @@ METHODS: dict[str, Method] = {
     "timbre": Method(similarity.score_timbre, similarity.work_of_sound),
     "tonal": Method(similarity.score_tonal, similarity.work_of_sound),
     "activations": Method(similarity.score_activations, similarity.work_of_activations),
-    "clap": Method(similarity.score_clap, similarity.work_of_sound, similarity.clap_hash),
+    "clap": Method(similarity.score_clap, similarity.work_of_sound, lambda _prepared, s: similarity.hash_clap(s.clap)),
     "representer": Method(gradients.score_representer, gradients.work_of_products),
     "random": Method(similarity.score_random, similarity.no_work),
 }

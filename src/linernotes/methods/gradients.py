@@ -19,7 +19,7 @@ from linernotes.curvature.ekfac import precondition_ekfac
 from linernotes.methods.contract import Prepared, Query, Scores, Work, weight_bytes
 from linernotes.methods.items import gradient_products
 from linernotes.methods.unlearning import draws_in, ekfac_of, ekfac_units, factor_bytes, noise_name, query_gradient
-from linernotes.models.training import KEPT, read_checkpoints
+from linernotes.models.training import checkpoint_files, read_checkpoints
 from linernotes.models.weights import ChangedWeights, using_weights
 from linernotes.noise import EVERY_LEVEL, Band, random_for
 from linernotes.settings.methods import (
@@ -65,8 +65,8 @@ def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSetti
 
 def checkpoints_hash(prepared: Prepared, _settings: TracinSettings) -> str:
     """Hash of the checkpoints that the training kept; empty if there are none."""
-    kept = sorted((prepared.model_folder / KEPT).glob("step-*.safetensors")) if prepared.model_folder else []
-    return hash_files(kept, prepared.model_folder / KEPT) if kept and prepared.model_folder else ""
+    folder = prepared.model_folder
+    return hash_files(kept, folder) if folder and (kept := checkpoint_files(folder)) else ""
 
 
 def score_ekfac(prepared: Prepared, queries: list[Query], settings: EkfacSettings, folder: Path) -> Scores:
@@ -125,7 +125,7 @@ def work_of_products(prepared: Prepared, settings: ProductSettings, _query: Quer
 
 def work_of_tracin(prepared: Prepared, settings: TracinSettings, query: Query) -> Work:
     """The same for every checkpoint."""
-    kept = read_checkpoints(prepared.model_folder) if prepared.model_folder else []
+    kept = checkpoint_files(prepared.model_folder) if prepared.model_folder else []
     return work_of_products(prepared, settings, query, max(1, len(kept)))
 
 

@@ -78,11 +78,7 @@ def load_clap(folder: str) -> tuple[Callable[[Sound], np.ndarray], str]:
         UsageError: no folder was given.
         LinernotesError: the folder is not a CLAP checkpoint in safetensors.
     """
-    if not folder:
-        raise UsageError("method clap needs a checkpoint: give its folder with --clap, as transformers saves it")
-    path = Path(folder)
-    if not (path / "config.json").exists() or not any(path.glob("*.safetensors")):
-        raise LinernotesError(f"{path} is no CLAP checkpoint (config.json and safetensors): give a folder transformers saved")
+    path, name = Path(folder), hash_clap(folder)
     from transformers import ClapFeatureExtractor, ClapModel
 
     try:
@@ -107,12 +103,22 @@ def load_clap(folder: str) -> tuple[Callable[[Sound], np.ndarray], str]:
             embeddings.append(found if isinstance(found, Tensor) else found.pooler_output)
         return torch.cat(embeddings).mean(dim=0).numpy()
 
-    return embed, hash_files([p for p in path.iterdir() if p.suffix in {".safetensors", ".json"}], path)
+    return embed, name
 
 
-def clap_hash(_prepared: Prepared, settings: ClapSettings) -> str:
-    """Hash of the checkpoint."""
-    return load_clap(settings.clap)[1]
+def hash_clap(folder: str) -> str:
+    """Hash of a CLAP checkpoint's files.
+
+    Raises:
+        UsageError: no folder was given.
+        LinernotesError: the folder is not a CLAP checkpoint in safetensors.
+    """
+    if not folder:
+        raise UsageError("method clap needs a checkpoint: give its folder with --clap, as transformers saves it")
+    path = Path(folder)
+    if not (path / "config.json").exists() or not any(path.glob("*.safetensors")):
+        raise LinernotesError(f"{path} is no CLAP checkpoint (config.json and safetensors): give a folder transformers saved")
+    return hash_files([p for p in path.iterdir() if p.suffix in {".safetensors", ".json"}], path)
 
 
 def score_activations(prepared: Prepared, queries: list[Query], settings: ActivationsSettings, folder: Path) -> Scores:

@@ -106,10 +106,14 @@ def train(
     shutil.rmtree(work)
 
 
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints that the training of the model in ``folder`` kept, in order."""
+    return sorted((folder / KEPT).glob("step-*.safetensors"))
+
+
 def read_checkpoints(folder: Path) -> list[tuple[dict[str, Tensor], float]]:
     """The denoiser's averaged weights at the checkpoints a training kept, by parameter name, with the learning rates there."""
-    paths = sorted((folder / KEPT).glob("step-*.safetensors"))
-    loaded = (load_tensors(path, CHECKPOINT) for path in paths)
+    loaded = (load_tensors(path, CHECKPOINT) for path in checkpoint_files(folder))
     return [(tensors, float(header["learning_rate"])) for tensors, header in loaded]
 
 

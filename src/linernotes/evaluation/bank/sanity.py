@@ -33,9 +33,9 @@ def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray, usual:
     """A line for every retrain.
 
     Args:
-        usual: the tracks' loss under models of all of them; the bank's own if None.
         track_n: the track of each segment of the catalogue; ``trained_rows``: which tracks are training tracks, in the
             bank's order.
+        usual: the tracks' loss under models of all of them; the bank's own if None.
     """
     column = np.full(int(track_n.max()) + 1, -1)
     column[trained_rows] = np.arange(len(trained_rows))
