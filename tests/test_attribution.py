@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import linernotes
-from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, tone, write_model
+from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, tone, write_model, write_recordings
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution, gather_tracks, rank_tracks
 from linernotes.audio import AudioError
@@ -118,18 +118,80 @@ def test_any_sound_with_a_prompt_is_a_query(tmp_path: Path, model: StableAudio) 
     soundfile.write(tmp_path / "mine.wav", tone(440, 3 * FRAME_SAMPLES), RATE_HZ)
     query = load_clip(tmp_path / "mine.wav", model, "a low tone").query
     assert query.heard_t.tolist() == [True] * 3 + [False] * 5
-    with pytest.raises(UsageError, match="say with --prompt"):
-        load_clip(tmp_path / "mine.wav", model, None)
+    unprompted = load_clip(tmp_path / "mine.wav", model, None)
+    assert not unprompted.prompt_known
+    assert bool((unprompted.query.text_ld == model.embed_text([""])[0]).all())
 
 
-@pytest.mark.parametrize(
-    ("samples", "sentence"),
-    [(FRAME_SAMPLES - 1, "less than one latent frame"), (SEGMENT_SAMPLES + 1, "hears at most 0.51 s: cut it")],
-)
-def test_clips_of_a_wrong_length_are_refused(tmp_path: Path, model: StableAudio, samples: int, sentence: str) -> None:
-    soundfile.write(tmp_path / "mine.wav", tone(440, samples), RATE_HZ)
-    with pytest.raises(LinernotesError, match=sentence):
+def test_a_clip_below_one_frame_is_refused(tmp_path: Path, model: StableAudio) -> None:
+    soundfile.write(tmp_path / "mine.wav", tone(440, FRAME_SAMPLES - 1), RATE_HZ)
+    with pytest.raises(LinernotesError, match="less than one latent frame"):
         load_clip(tmp_path / "mine.wav", model, "a low tone")
+
+
+@pytest.mark.parametrize("samples", [SEGMENT_SAMPLES + 1, SEGMENT_SAMPLES + FRAME_SAMPLES - 1])
+def test_a_surplus_below_one_frame_is_cut(tmp_path: Path, model: StableAudio, samples: int) -> None:
+    sound = tone(440, samples)
+    soundfile.write(tmp_path / "longer.wav", sound, RATE_HZ)
+    soundfile.write(tmp_path / "exact.wav", sound[:SEGMENT_SAMPLES], RATE_HZ)
+    longer, exact = (load_clip(tmp_path / name, model, "x") for name in ("longer.wav", "exact.wav"))
+    assert len(longer.windows) == 1
+    assert bool((longer.query.latents_ct == exact.query.latents_ct).all())
+
+
+def test_a_long_clips_score_is_the_mean_of_its_windows(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    """Cut as a track is; each window scores as it would by itself, and counts by its seconds."""
+    sound = tone(440, 2 * SEGMENT_SAMPLES + SEGMENT_SAMPLES // 2)
+    parts = {"long": sound, **{f"part{i}": sound[i * SEGMENT_SAMPLES :][:SEGMENT_SAMPLES] for i in range(3)}}
+    for name, samples in parts.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE_HZ, subtype="FLOAT")
+    where = (model_path, catalogue.path)
+    (whole,) = linernotes.attribute(tmp_path / "long.wav", tmp_path / "whole", *where, **QUICK)
+    clips = [tmp_path / f"part{i}.wav" for i in range(3)]
+    linernotes.attribute(clips, tmp_path / "parts", *where, **QUICK)
+    assert whole.query.windows == 3
+    table = pq.read_table(tmp_path / "whole/scores.parquet")
+    windows = np.stack([table[f"window_{i}"].to_numpy() for i in range(3)])
+    alone = [pq.read_table(tmp_path / f"parts/part{i}/scores.parquet")["score"].to_numpy() for i in range(3)]
+    np.testing.assert_allclose(windows, alone, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(table["score"].to_numpy(), np.array([0.4, 0.4, 0.2]) @ windows, rtol=1e-9)
+
+
+def test_what_must_be_known_first_is_in_the_record_and_on_the_page(
+    tmp_path: Path, done: tuple[Path, Attribution], model_path: Path, catalogue: Catalogue
+) -> None:
+    """Sound that the model is not known to have made, an unknown prompt, a model of unknown catalogue: each is said."""
+    soundfile.write(tmp_path / "mine.wav", tone(440, SEGMENT_SAMPLES), RATE_HZ)
+    (own,) = linernotes.attribute(tmp_path / "mine.wav", tmp_path / "out", model_path, catalogue.path, **QUICK)
+    page = (tmp_path / "out/report.html").read_text()
+    for said in ("not known to come from the model", "nobody knows the prompt", "Nobody vouches"):
+        assert said in " ".join(own.cautions) and said in page
+    assert [c.split(" that")[0] for c in done[1].cautions] == ["Nobody vouches"]
+
+
+def test_a_model_of_another_catalogue_is_refused(tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path) -> None:
+    """A model that linernotes trained knows what it was trained on; decoys added to that are no other catalogue."""
+    linernotes.train_model(catalogue.path, tmp_path / "trained", init=model_path, steps=2, batch_size=2)
+    write_recordings(tmp_path / "others", [SEGMENT_SAMPLES] * 2)
+    linernotes.build_catalogue(tmp_path / "others", tmp_path / "other", model_path)
+    mine = linernotes.generate("tone 1", tmp_path / "mine.flac", seed=5, model=tmp_path / "trained")
+    with pytest.raises(LinernotesError, match="trained on another catalogue than other"):
+        linernotes.attribute(mine, tmp_path / "out", tmp_path / "trained", tmp_path / "other", method="random")
+    (own,) = linernotes.attribute(mine, tmp_path / "out", tmp_path / "trained", catalogue.path, method="random")
+    assert own.cautions == []
+
+
+def test_another_attribution_is_never_written_over(tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path) -> None:
+    """The same again is found again; another clip, or another method, is refused, and what is there stays."""
+    where = (model_path, catalogue.path)
+    (first,) = linernotes.attribute(clip, tmp_path / "out", *where, method="random")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert linernotes.attribute(clip, tmp_path / "out", *where, method="random") == [first]
+    other = linernotes.generate("tone 2", tmp_path / "other.flac", seed=6, model=model_path)
+    for asked, method in ((other, "random"), (clip, "latent")):
+        with pytest.raises(LinernotesError, match="holds another attribution"):
+            linernotes.attribute(asked, tmp_path / "out", *where, method=method)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 
 def test_an_edited_clip_is_not_taken_for_the_generated_one(tmp_path: Path, model_path: Path, model: StableAudio) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from linernotes.audio import AudioError, Sound, loudness_db, read_sound, write_sound
+from linernotes.audio import AudioError, Sound, loudness_db, read_part, read_sound, stream_sound, write_sound
 from linernotes.errors import LinernotesError
 
 RATE_HZ = 48000  # a rate Opus has
@@ -129,3 +129,104 @@ def test_a_clip_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(LinernotesError, match=r"\.flac, \.wav or \.ogg"):
         write_sound(tmp_path / "clip.xyz", Sound(noise().T, RATE_HZ))
     assert list(tmp_path.iterdir()) == []
+
+
+RELATIVES = {
+    **FORMATS,
+    "a.aiff": {},
+    "a.caf": {},
+    "a.w64": {},
+    "a.au": {},
+    "x.wav": {"format": "RF64", "subtype": "PCM_16"},
+    "y.wav": {"endian": "BIG", "subtype": "PCM_16"},
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_joined_recordings_come_out_whole_or_are_named(tmp_path: Path, name: str) -> None:
+    """The first part of two that were joined byte by byte never passes for both."""
+    path = tmp_path / name
+    soundfile.write(path, noise(), RATE_HZ, **RELATIVES[name])
+    path.write_bytes(path.read_bytes() * 2)
+    try:
+        assert read_sound(path).seconds == pytest.approx(4.0, abs=0.1)
+    except AudioError as error:
+        assert error.reason == "longer than its header says"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+@pytest.mark.parametrize("name", [name for name in RELATIVES if name not in FORMATS])
+def test_cut_relatives_are_refused(tmp_path: Path, name: str, share: float) -> None:
+    path = tmp_path / name
+    soundfile.write(path, noise(), RATE_HZ, **RELATIVES[name])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(AudioError) as caught:
+        read_sound(path)
+    assert caught.value.reason in ("truncated", "undecodable")
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.opus", "a.mp3"])
+def test_damage_in_the_middle_is_named_with_its_second(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    soundfile.write(path, noise(4.0), RATE_HZ, **FORMATS[name])
+    whole = path.read_bytes()
+    at = len(whole) // 2
+    path.write_bytes(whole[:at] + bytes(2000) + whole[at + 2000 :])
+    with pytest.raises(AudioError, match=r"decoded at \d\.\d\d s") as caught:
+        read_sound(path)
+    assert caught.value.reason == "damaged"
+    said_s = float(caught.value.detail.split(" at ")[1].split(" s")[0])
+    assert 0.9 < said_s < 2.3  # the damage begins at 2 s; an Ogg page holds up to a second
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFDB])
+def test_a_size_that_a_pipe_left_is_not_believed(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, noise(), RATE_HZ, subtype="PCM_16")
+    whole = bytearray(path.read_bytes())
+    at = whole.index(b"data") + 4
+    whole[at : at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(whole)
+    assert read_sound(path).seconds == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "b.wav"])
+def test_lossless_files_are_read_to_the_last_digit(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, noise(), RATE_HZ, **FORMATS[name])
+    expected, _ = soundfile.read(tmp_path / name, dtype="float32", always_2d=True)
+    np.testing.assert_array_equal(read_sound(tmp_path / name).samples, expected.T)
+
+
+def test_a_stream_is_the_whole_in_pieces(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(20.0), RATE_HZ, subtype="FLOAT")
+    streamed = list(stream_sound(tmp_path / "a.wav", RATE_HZ, 1))
+    assert len(streamed) > 1
+    whole = read_sound(tmp_path / "a.wav").converted(RATE_HZ, 1).samples
+    np.testing.assert_array_equal(np.concatenate(streamed, axis=1), whole)
+    resampled = np.concatenate(list(stream_sound(tmp_path / "a.wav", 22050, 1)), axis=1)
+    at_once = read_sound(tmp_path / "a.wav").converted(22050, 1).samples
+    assert abs(resampled.shape[1] - at_once.shape[1]) <= 1
+    n = min(resampled.shape[1], at_once.shape[1])
+    np.testing.assert_allclose(resampled[:, :n], at_once[:, :n], atol=1e-4)  # soxr's own rounding at the ends
+
+
+def test_a_part_is_that_part_of_the_whole(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", noise(20.0), RATE_HZ)
+    whole = read_sound(tmp_path / "a.flac").samples
+    part = read_part(tmp_path / "a.flac", 11.5, 3.0).samples
+    np.testing.assert_array_equal(part, whole[:, round(11.5 * RATE_HZ) : round(14.5 * RATE_HZ)])
+
+
+def test_silent_loudspeakers_do_not_make_a_recording_quieter(tmp_path: Path) -> None:
+    six = np.zeros((RATE_HZ, 6), dtype=np.float32)
+    six[:, :2] = noise(1.0)
+    soundfile.write(tmp_path / "six.wav", six, RATE_HZ, format="WAVEX", subtype="FLOAT")
+    np.testing.assert_allclose(read_sound(tmp_path / "six.wav").samples, noise(1.0).T, atol=1e-6)
+
+
+def test_a_pointer_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n")
+    with pytest.raises(AudioError, match="git lfs pull"):
+        read_sound(tmp_path / "a.mp3")
+    with pytest.raises(AudioError, match="is a folder: give a sound file"):
+        read_sound(tmp_path)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, encoder_of, tone, write_model, write_recordings
-from linernotes.catalog.ingest import build_catalogue, cut_sound
+from linernotes.catalog.cutting import cut_blocks
+from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue, Encoder
 from linernotes.errors import LinernotesError
@@ -25,18 +26,25 @@ CUTTING = Encoder("none", "", "", RATE_HZ, 1, 6, 8, FRAME_SAMPLES, 12, 32)
 
 
 @settings(deadline=None)  # machines are shared
-@given(st.integers(FRAME_SAMPLES, 5 * SEGMENT_SAMPLES))
-def test_segments_put_together_are_the_track(samples: int) -> None:
-    """Nothing of a track is lost but a remainder shorter than one frame, and padding is silence that is marked."""
+@given(st.integers(FRAME_SAMPLES, 5 * SEGMENT_SAMPLES), st.integers(1, 3), st.integers(500, 9000))
+def test_segments_put_together_are_the_track(samples: int, at_once: int, block: int) -> None:
+    """Nothing of a track is lost but a remainder shorter than one frame, and padding is silence that is marked, however many
+    samples come at a time.
+    """
     track = np.random.default_rng(0).standard_normal((1, samples)).astype(np.float32)
-    cut = cut_sound(track, CUTTING)
-    joined = cut.samples_ncs.transpose(1, 0, 2).reshape(1, -1)
-    kept = round(cut.seconds_n.sum() * RATE_HZ)
+    blocks = [track[:, start : start + block] for start in range(0, samples, block)]
+    cuts = list(cut_blocks(blocks, CUTTING, at_once))
+    joined = np.concatenate([cut.samples_ncs for cut in cuts]).transpose(1, 0, 2).reshape(1, -1)
+    seconds_n = np.concatenate([cut.seconds_n for cut in cuts])
+    loudness_nt = np.concatenate([cut.loudness_nt for cut in cuts])
+    starts_n = np.concatenate([cut.start_s_n for cut in cuts])
+    kept = round(seconds_n.sum() * RATE_HZ)
     assert samples - kept < FRAME_SAMPLES
     np.testing.assert_array_equal(joined[:, :kept], track[:, :kept])
     assert not joined[:, kept:].any()
-    content_frames = int(np.isfinite(cut.loudness_nt).sum())
-    assert content_frames == sum(-(-round(s * RATE_HZ) // FRAME_SAMPLES) for s in cut.seconds_n)
+    np.testing.assert_allclose(starts_n, np.arange(len(starts_n)) * SEGMENT_SAMPLES / RATE_HZ)
+    content_frames = int(np.isfinite(loudness_nt).sum())
+    assert content_frames == sum(-(-round(s * RATE_HZ) // FRAME_SAMPLES) for s in seconds_n)
 
 
 def test_segments_follow_their_tracks(catalogue: Catalogue, recordings: Path) -> None:

@@ -111,7 +111,6 @@ def test_bad_input_to_attribute(tmp_path: Path, clip: Path, model_path: Path, ca
     refused(run("attribute", clip, *with_option("--model", tmp_path / "none")), "there is no model at")
     refused(run("attribute", clip, *with_option("--catalog", tmp_path / "none")), "there is no catalogue at")
     refused(run("attribute", tmp_path / "none.wav", *good), "none.wav is missing")
-    refused(run("attribute", clip, *good[:-2]), "say with --prompt", code=2)
     refused(run("attribute", clip, *good, "--damping", "-1"), "setting damping = -1.0 for readout is refused", code=2)
     refused(run("attribute", clip, *good, "--settings", tmp_path / "none.toml"), "none.toml cannot be read")
     (tmp_path / "mine.toml").write_text("tempo = 3\n")

@@ -8,7 +8,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from linernotes.settings.places import settle_libraries
 from linernotes.version import __version__
+
+settle_libraries()  # before any of them is imported
 
 if TYPE_CHECKING:
     from linernotes.api import (

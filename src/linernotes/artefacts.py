@@ -1,4 +1,5 @@
-"""What every file linernotes writes has in common: it appears whole or not at all, and it says what it belongs to.
+"""What every file linernotes writes has in common: it appears whole or not at all, one process at a time writes it, and it
+says what it belongs to.
 
 Tensors are safetensors with a header (kind, schema version, hashes of what they were made from); records are JSON. A
 file whose header does not fit what it is asked to be combined with is refused.
@@ -9,15 +10,22 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
+import secrets
+import shlex
 import shutil
-import tempfile
+import socket
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,32 +39,143 @@ from linernotes.version import SCHEMA_VERSION, __version__
 
 HASH_DIGITS = 16
 LONGEST_VALUE = 60  # characters of a value that a sentence repeats
+LONGEST_COMMAND = 160  # and of a command
+LONGEST_NAME = 255  # bytes of a file name
+LONGEST_SUFFIX = 16
+TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR} | ({errno.EACCES} if os.name == "nt" else set())
+ATTEMPTS = 20  # at putting a folder in a place that other processes put theirs in
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write a file to; renamed to ``path`` on success, removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
+    temporary = _beside(path, f".{secrets.token_hex(4)}{suffix}")
+    # made here and not by mkstemp, so that the umask (and no chmod, which some file systems refuse) gives the mode
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+    mode = temporary.stat().st_mode
     try:
         yield temporary
-        temporary.chmod(0o644)
+        if temporary.stat().st_mode != mode:  # safetensors puts a file of its own in the place of ours
+            with suppress(OSError):
+                temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def replace_folder(built: Path, path: Path) -> None:
-    """Puts the finished folder ``built`` in the place of ``path``; the old one is removed only when the new one stands."""
-    if path.exists():
-        old = path.with_name(f".{path.name}.old-{os.getpid()}")
-        path.replace(old)
-        built.replace(path)
-        shutil.rmtree(old)
+    """Puts the finished folder ``built`` in the place of ``path``; the old one is removed only when the new one stands.
+
+    Of several processes that do so at once, each finds its way and the last one's folder stays.
+    """
+    old = _beside(path, f".old-{secrets.token_hex(4)}")
+    try:
+        for _ in range(ATTEMPTS):
+            try:
+                built.replace(path)
+                return
+            except OSError as error:
+                if error.errno not in TAKEN or not built.exists():
+                    raise
+            _remove(old)
+            with suppress(FileNotFoundError):  # another process has just moved it away
+                path.replace(old)
+        raise LinernotesError(f"{path} is replaced by another process again and again: give another name")
+    finally:
+        if os.path.lexists(path):
+            _remove(old)
+        elif os.path.lexists(old):
+            old.replace(path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a folder, a file or a link, if it is there; what cannot be removed is left."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
     else:
-        built.replace(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _beside(path: Path, end: str) -> Path:
+    """A hidden name beside ``path`` that ends in ``end`` and that no file system finds too long."""
+    room = LONGEST_NAME - len(os.fsencode(end)) - 1
+    return path.with_name(f".{os.fsencode(path.name)[:room].decode('utf-8', 'ignore')}{end}")
+
+
+@contextmanager
+def held(
+    path: Path, what: str = "written", wait_s: float = 0.0, on_wait: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Keeps other processes from writing ``path``, a file or folder (which need not exist), until the block ends.
+
+    The lock is the operating system's, on a file beside ``path``: it goes with the process that holds it, however that ends.
+    Within a thread it may be taken again. Where files cannot be locked, nothing is.
+
+    Args:
+        what: what is done to ``path``, for the sentence: "written", "computed".
+        wait_s: how long to wait for another process (``math.inf``: for ever); 0 refuses at once.
+        on_wait: called once with a sentence that says who is waited for; a line of the log if None.
+
+    Raises:
+        LinernotesError: another process holds it, still after ``wait_s``.
+    """
+    real = Path(os.path.realpath(path))
+    real.parent.mkdir(parents=True, exist_ok=True)
+    lock_path, holder_path = _beside(real, ".lock"), _beside(real, ".holder")
+    lock = filelock.FileLock(lock_path, is_singleton=True)
+    if lock.is_locked or not _acquire(lock, lambda: f"{path} is being {what} by {_holder(holder_path)}", wait_s, on_wait):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            holder_path.write_text(json.dumps(_self()), encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):  # removed while it is held: who waits for a removed file looks for a new one
+            holder_path.unlink(missing_ok=True)
+            lock_path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(
+    lock: filelock.BaseFileLock, told: Callable[[], str], wait_s: float, on_wait: Callable[[str], None] | None
+) -> bool:
+    """Whether ``lock`` is ours now; no where files cannot be locked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # filelock warns where a file system has no locks
+        try:
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                if not wait_s:
+                    raise
+                (on_wait or logging.getLogger("linernotes").warning)(f"{told()}: waiting for it")
+                lock.acquire(timeout=-1 if math.isinf(wait_s) else wait_s, poll_interval=0.2)
+        except filelock.Timeout:
+            raise LinernotesError(f"{told()}: wait until it ends, or give another --out") from None
+        except OSError:
+            return False
+    return True
+
+
+def _self() -> dict[str, Any]:
+    """Who holds a lock: this process."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {
+        "pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now():%H:%M}",
+        "command": command if len(command) <= LONGEST_COMMAND else command[:LONGEST_COMMAND] + " ...",
+    }  # fmt: skip
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, for a sentence."""
+    try:
+        h = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {h['pid']} on {h['host']} since {h['since']} ({h['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -135,10 +254,26 @@ def in_chunks(
     """Tensors whose first axis is ``count`` rows, computed ``chunk`` rows at a time and put together in ``path``.
 
     Finished chunks lie beside ``path`` while it is made; a finished file is read back, a killed run goes on at the first
-    missing chunk and ends in the same bytes. ``on_done(rows)`` is called after each chunk.
+    missing chunk and ends in the same bytes. A second process waits for the first and reads its file. ``on_done(rows)`` is
+    called after each chunk.
     """
     if path.exists():
         return load_tensors(path, kind, header)[0]
+    with held(path, "computed", wait_s=math.inf):
+        if path.exists():  # by the process that was waited for
+            return load_tensors(path, kind, header)[0]
+        return _computed_in_chunks(path, kind, header, count, chunk, compute, on_done)
+
+
+def _computed_in_chunks(
+    path: Path,
+    kind: str,
+    header: Mapping[str, Any],
+    count: int,
+    chunk: int,
+    compute: Callable[[slice], dict[str, Tensor]],
+    on_done: Callable[[int], None] | None,
+) -> dict[str, Tensor]:
     stem = f"{path.stem}-{hash_json([kind, dict(header), chunk])[:HASH_DIGITS]}"
     parts: list[dict[str, Tensor]] = []
     for start in range(0, count, chunk):

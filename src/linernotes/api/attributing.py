@@ -17,9 +17,10 @@ from linernotes.api.building import (
     prepared_for,
     track_sound,
 )
+from linernotes.artefacts import held
 from linernotes.attribution.query import load_clip, save_generated
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import FIRST_TRACKS, Attributed, attribute_clips
+from linernotes.attribution.run import FIRST_TRACKS, Attributed, attribute_clips, finished, refuse_others
 from linernotes.audio import check_writable
 from linernotes.demo.bundle import BENCHMARK, BUILTIN
 from linernotes.errors import LinernotesError, UsageError
@@ -73,9 +74,13 @@ def attribute(
     """Attributes clips and writes, for each, ``attribution.json``, ``scores.parquet`` and ``report.html``.
 
     Args:
-        clips: generated clips with their sidecars, or any sound files together with ``prompt``.
+        clips: generated clips with their sidecars, or any sound files, of any length;
+            ``prompt`` is theirs, if anyone knows it.
         method: one of ``list_methods()``.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
+
+    Raises:
+        LinernotesError: the model was trained on another catalogue, or ``out`` holds something else, or is being written.
     """
     paths = [Path(clip) for clip in ([clips] if isinstance(clips, str | Path) else clips)]
     if not paths:
@@ -83,9 +88,14 @@ def attribute(
     chosen = checked(settings_of(method), settings, f" for {method}")
     prepared = prepared_for(model, catalogue, cache, on_progress)
     loaded_clips = [load_clip(path, prepared.model, prompt) for path in paths]
-    done = attribute_clips(loaded_clips, prepared, method, chosen, Path(out))
-    for item in done:
-        _report(item, [str(path) for path in paths], prepared, model, catalogue, prompt)
+    folder = Path(out)
+    with held(folder):
+        if found := finished(loaded_clips, prepared, method, chosen, folder):
+            return found
+        refuse_others(loaded_clips, chosen, folder)
+        done = attribute_clips(loaded_clips, prepared, method, chosen, folder)
+        for item in done:
+            _report(item, [str(path) for path in paths], prepared, model, catalogue, prompt)
     return [item.attribution for item in done]
 
 

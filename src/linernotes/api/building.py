@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from linernotes.artefacts import read_json, write_json
 from linernotes.attribution.prepare import prepare
-from linernotes.audio import AudioError, Sound, read_sound
+from linernotes.attribution.vouching import require_trained_on
+from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.ingest import build_catalogue as build
 from linernotes.catalog.source import Track, read_source
 from linernotes.catalog.store import Catalogue, Encoder
@@ -138,9 +140,15 @@ def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None
 
 
 def prepared_for(model: str | Path, catalogue: str | Path, cache: str | Path | None, on_progress: Progress | None) -> Prepared:
-    """A model and a catalogue, ready for any method."""
-    opened = open_catalogue(catalogue)
-    return prepare(load_model(model), opened, Path(cache) if cache else None, on_progress, model_folder(model))
+    """A model and a catalogue, ready for any method.
+
+    Raises:
+        LinernotesError: the model says that it was trained on another catalogue.
+    """
+    loaded, opened = load_model(model), open_catalogue(catalogue)
+    vouched = require_trained_on(model_folder(model), loaded, opened)
+    prepared = prepare(loaded, opened, Path(cache) if cache else None, on_progress, model_folder(model))
+    return replace(prepared, vouched=vouched)
 
 
 def track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shape) -> Sound | None:
@@ -149,13 +157,11 @@ def track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shape
     if source == BUILTIN:
         return builtin_sound(track, start_s, shape)
     try:
-        sound = read_sound(Path(source) / track.file_name)
+        sound = read_part(Path(source) / track.file_name, start_s, shape.segment_s)
     except (AudioError, OSError):
         return None
-    first = round(start_s * sound.rate_hz)
-    samples = sound.samples[:, first : first + round(shape.segment_s * sound.rate_hz)]
     least = shape.frame_samples / shape.rate_hz  # one latent frame: what is shorter is not what was scored
-    return Sound(samples, sound.rate_hz) if samples.shape[1] >= least * sound.rate_hz else None
+    return sound if sound.seconds >= least else None
 
 
 def train_on(catalogue: Catalogue, template: Path, out: Path, settings: TrainingSettings, on_progress: Progress | None) -> None:
@@ -164,6 +170,7 @@ def train_on(catalogue: Catalogue, template: Path, out: Path, settings: Training
     train(
         template, out, data.latents_nct, data.text_nld, data.seconds_n, settings,
         (lambda done, total, loss: on_progress(f"training (loss {loss:.3f})", done, total)) if on_progress else None,
+        catalogue.hash,
     )  # fmt: skip
 
 

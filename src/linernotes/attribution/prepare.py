@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-import platformdirs
 
 from linernotes.artefacts import hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import GenerativeModel
+from linernotes.settings.places import cache_folder
 from linernotes.version import __version__
 
-
-def cache_folder() -> Path:
-    """Where prepared artefacts are kept: ``LINERNOTES_CACHE``, or the user's cache folder."""
-    return Path(os.environ.get("LINERNOTES_CACHE") or platformdirs.user_cache_dir("linernotes"))
+__all__ = ["cache_folder", "prepare"]
 
 
 def prepare(

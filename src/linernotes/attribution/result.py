@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,8 @@ class QueryRecord(BaseModel):
     seconds: float
     generated: dict[str, Any] | None  # the sidecar's seed and model, for a generated clip
     content_hash: str = ""  # of latents, text embedding and heard frames: what the scores were made from
+    prompt_known: bool = True
+    windows: int = 1  # a clip longer than the model hears is cut, and its score is the mean over its windows by seconds
 
 
 class TrackScore(BaseModel):
@@ -57,6 +60,7 @@ class Attribution(BaseModel):
     catalogue: str
     catalogue_hash: str
     noise_hash: str
+    cautions: list[str] = []  # what a reader must know before the ranking; shown wherever it is
     decoys: int
     tracks: list[TrackScore]
 
@@ -124,10 +128,10 @@ def rank_tracks(
 
 
 def save_scores(
-    path: Path, scores_n: np.ndarray, track_n: np.ndarray, start_s_n: np.ndarray, seconds_n: np.ndarray,
-    tracks: list[Track], header: dict[str, str],
+    path: Path, scores_n: np.ndarray, windows_wn: Sequence[np.ndarray] | np.ndarray, track_n: np.ndarray,
+    start_s_n: np.ndarray, seconds_n: np.ndarray, tracks: list[Track], header: dict[str, str],
 ) -> None:  # fmt: skip
-    """The scores of all segments as Parquet, one row a segment in the catalogue's order."""
+    """The scores of all segments as Parquet, one row a segment in the catalogue's order; each window's own beside them."""
     table = pa.table(
         {
             "track_id": [tracks[t].track_id for t in track_n],
@@ -135,6 +139,7 @@ def save_scores(
             "start_s": start_s_n,
             "seconds": seconds_n,
             "score": scores_n,
+            **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
         }
     )
     table = table.replace_schema_metadata({"kind": "scores", "schema": str(SCHEMA_VERSION), **header})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Attribution, QueryRecord, rank_tracks, save_scores
+from linernotes.attribution.vouching import cautions
 from linernotes.audio import Sound
-from linernotes.errors import UsageError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.losses import frame_losses
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query, Scores
@@ -53,14 +55,20 @@ def attribute_clips(
         raise UsageError(f"two clips are named {max(names, key=names.count)!r}: rename one, since results are filed by name")
     model, catalogue = prepared.model, prepared.catalogue
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
-    scores = score(method, prepared, [clip.query for clip in clips], settings, work)
-    contents = [_content_hash(clip.query) for clip in clips]
-    if getattr(settings, "together", False) and len(clips) > 1:
-        clips, contents = [_as_set(clips)], [hash_json(contents)]
+    scores = score(method, prepared, [window for clip in clips for window in clip.windows], settings, work)
+    contents = [content_hash(clip) for clip in clips]
+    weights_cq = _shares(clips)
+    said = [cautions([clip], model, catalogue, prepared.vouched) for clip in clips]
+    if getattr(settings, "together", False) and sum(len(clip.windows) for clip in clips) > 1:
+        weights_cq = np.ones((1, 1))
+        said = [cautions(clips, model, catalogue, prepared.vouched)]
+        if len(clips) > 1:
+            clips, contents = [_as_set(clips)], [hash_json(contents)]
     done = []
-    for i, (clip, content, scores_n) in enumerate(zip(clips, contents, scores.scores_qn, strict=True)):
+    for clip, content, weights_q, warned in zip(clips, contents, weights_cq, said, strict=True):
         folder = out if len(clips) == 1 else out / clip.query.name
-        attribution = _attribution(clip, content, prepared, method, settings, scores, scores_n)
+        scores_n = weights_q @ scores.scores_qn
+        attribution = _attribution(clip, content, prepared, method, settings, scores, scores_n, warned)
         header = {
             "axes": "segments in catalogue order",
             "orientation": ORIENTATION,
@@ -71,13 +79,16 @@ def attribute_clips(
             "linernotes": __version__,
             "settings": json.dumps(settings.model_dump()),
         }
+        windows_wn = scores.scores_qn[weights_q > 0]
         save_scores(
-            folder / "scores.parquet", scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.seconds_n,
-            catalogue.tracks, header,
+            folder / "scores.parquet", scores_n, windows_wn if len(windows_wn) > 1 else [], catalogue.track_n,
+            catalogue.start_s_n, catalogue.seconds_n, catalogue.tracks, header,
         )  # fmt: skip
         attribution.save(folder / "attribution.json")
-        done.append(Attributed(clip, attribution, _evidence(attribution, prepared, scores, i), folder))
-    shutil.rmtree(out / ".sweep", ignore_errors=True)
+        done.append(Attributed(clip, attribution, _evidence(attribution, prepared, scores, scores_n, weights_q), folder))
+    shutil.rmtree(work, ignore_errors=True)
+    with suppress(OSError):  # another interrupted run may wait in there
+        work.parent.rmdir()
     return done
 
 
@@ -91,17 +102,41 @@ def finished(
     if METHODS[method].reads(prepared, settings):
         return None
     found = []
-    for clip in clips:
-        path = (out if len(clips) == 1 else out / clip.query.name) / "attribution.json"
+    for folder, content in _filed(clips, settings, out):
+        path = folder / "attribution.json"
         if not path.exists():
             return None
         read = Attribution.load(path)
         made_from = (read.method, read.settings, read.model_hash, read.catalogue_hash, read.query.content_hash)
         wanted = (method, settings.model_dump(), prepared.model.weights_hash, prepared.catalogue.hash)
-        if made_from != (*wanted, _content_hash(clip.query)):
+        if made_from != (*wanted, content):
             return None
         found.append(read)
     return found
+
+
+def refuse_others(clips: list[Clip], settings: MethodSettings, out: Path) -> None:
+    """Refuses to write over an attribution of another clip, method or catalogue.
+
+    Raises:
+        LinernotesError: there is one.
+    """
+    for folder, _ in _filed(clips, settings, out):
+        if (folder / "attribution.json").exists():
+            raise LinernotesError(
+                f"{folder} holds another attribution already (of another clip, or made otherwise), and it is kept: give "
+                "another folder with --out, or remove it"
+            )
+
+
+def _filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
+    """Where each attribution goes, and the hash of what it is made from."""
+    contents = [content_hash(clip) for clip in clips]
+    if len(clips) == 1:
+        return [(out, contents[0])]
+    if getattr(settings, "together", False):
+        return [(out, hash_json(contents))]
+    return [(out / clip.query.name, content) for clip, content in zip(clips, contents, strict=True)]
 
 
 def _as_set(clips: list[Clip]) -> Clip:
@@ -111,7 +146,19 @@ def _as_set(clips: list[Clip]) -> Clip:
     prompts = " | ".join(dict.fromkeys(clip.query.prompt for clip in clips))
     seconds = sum(clip.query.seconds for clip in clips)
     query = replace(first.query, name="+".join(clip.query.name for clip in clips), prompt=prompts, seconds=seconds)
-    return Clip(query, Sound(np.concatenate(sounds, axis=1), first.sound.rate_hz), first.path, None)
+    known = all(clip.prompt_known for clip in clips)
+    return Clip([query], Sound(np.concatenate(sounds, axis=1), first.sound.rate_hz), first.path, None, known)
+
+
+def _shares(clips: list[Clip]) -> np.ndarray:
+    """How much each window counts in its clip's score ``[clips, windows of all]``: its share of the clip's seconds, since a
+    clip's loss is the mean over its frames.
+    """
+    rows = []
+    for clip in clips:
+        seconds = np.array([w.seconds if other is clip else 0.0 for other in clips for w in other.windows])
+        rows.append(seconds / seconds.sum())
+    return np.stack(rows)
 
 
 def _run_name(clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings) -> str:
@@ -119,19 +166,26 @@ def _run_name(clips: list[Clip], prepared: Prepared, method: str, settings: Meth
     made_from = [
         prepared.folder.name,
         METHODS[method].reads(prepared, settings),
-        *(_content_hash(clip.query) for clip in clips),
+        *(content_hash(clip) for clip in clips),
     ]
     return hash_json([method, settings.model_dump(), made_from])
 
 
-def _content_hash(query: Query) -> str:
+def content_hash(clip: Clip) -> str:
+    """Hash of all that scores are made from: of every window the latents, text, duration and heard frames."""
+    hashes = [_window_hash(window) for window in clip.windows]
+    return hashes[0] if len(hashes) == 1 else hash_json(hashes)
+
+
+def _window_hash(query: Query) -> str:
     tensors = {name: getattr(query, name).numpy() for name in ("latents_ct", "text_ld", "heard_t")}
     return hash_json([query.prompt, query.seconds, hash_arrays(tensors)])
 
 
 def _attribution(
-    clip: Clip, content: str, prepared: Prepared, method: str, settings: MethodSettings, scores: Scores, scores_n: np.ndarray
-) -> Attribution:
+    clip: Clip, content: str, prepared: Prepared, method: str, settings: MethodSettings, scores: Scores, scores_n: np.ndarray,
+    warned: list[str],
+) -> Attribution:  # fmt: skip
     model, catalogue = prepared.model, prepared.catalogue
     query = clip.query
     return Attribution(
@@ -142,6 +196,8 @@ def _attribution(
             seconds=query.seconds,
             generated=clip.generated,
             content_hash=content,
+            prompt_known=clip.prompt_known,
+            windows=len(clip.windows),
         ),
         method=method,
         orientation=ORIENTATION,
@@ -152,13 +208,18 @@ def _attribution(
         catalogue=catalogue.path.name,
         catalogue_hash=catalogue.hash,
         noise_hash=scores.bank.hash if scores.bank else "",
+        cautions=warned,
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
         tracks=rank_tracks(scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather),
     )
 
 
-def _evidence(attribution: Attribution, prepared: Prepared, scores: Scores, i: int) -> Evidence:
-    """Of the method's own kind: only those that compare losses under two sets of weights have any."""
+def _evidence(
+    attribution: Attribution, prepared: Prepared, scores: Scores, scores_n: np.ndarray, weights_q: np.ndarray
+) -> Evidence:
+    """Of the method's own kind: only those that compare losses under two sets of weights have any. The windows of a clip are
+    added up by their shares ``weights_q``.
+    """
     if not scores.changed or scores.bank is None:
         return Evidence({})
     catalogue = prepared.catalogue
@@ -167,12 +228,13 @@ def _evidence(attribution: Attribution, prepared: Prepared, scores: Scores, i: i
     rows = []
     for identifier in identifiers:
         own = np.flatnonzero(catalogue.track_n == row_of[identifier])
-        rows.append(int(own[np.argmax(scores.scores_qn[i][own])]))
+        rows.append(int(own[np.argmax(scores_n[own])]))
     change_nt = np.zeros((len(rows), catalogue.encoder.frames))
-    for part, weights in scores.changed[i]:
-        sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
-        losses = frame_losses(prepared.model, catalogue, part, sets, rows)
-        change_nt += (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
+    for q in np.flatnonzero(weights_q):
+        for part, weights in scores.changed[q]:
+            sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
+            losses = frame_losses(prepared.model, catalogue, part, sets, rows)
+            change_nt += weights_q[q] * (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
     change_nt *= scores.sign / len(scores.bank)
     frame_s = catalogue.encoder.frame_samples / catalogue.encoder.rate_hz
     content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)

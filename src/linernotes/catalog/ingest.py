@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,15 +19,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_arrays, hash_json, replace_folder, replacing, write_json
-from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, read_sound
+from linernotes.artefacts import hash_json, held, replace_folder, replacing, write_json
+from linernotes.catalog.cutting import CutSound, Decoding
 from linernotes.catalog.source import Reject, Source, Track
 from linernotes.catalog.store import Catalogue, Encoder, segment_schema, write_catalogue
 from linernotes.errors import LinernotesError
 from linernotes.version import SCHEMA_VERSION
 
 TRACKS_IN_PIECE = 16
-SAMPLES_AT_ONCE = 1 << 21  # in one call of the encoder
 CAPTIONS_AT_ONCE = 16
 DECODERS = 2
 
@@ -39,17 +37,6 @@ class SegmentEncoder(Protocol):
     def encode(self, sound_bcs: Tensor) -> Tensor: ...
 
     def embed_text(self, prompts: Sequence[str]) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class CutSound:
-    """A track cut into segments: sound ``[n, channels, S]``, padded at the end, and how much of each is content."""
-
-    samples_ncs: np.ndarray
-    seconds_n: np.ndarray
-    start_s_n: np.ndarray
-    loudness_nt: np.ndarray  # -inf where there is only padding
-    content_hash: str
 
 
 def build_catalogue(
@@ -68,13 +55,20 @@ def build_catalogue(
         source_name: what the record says the sound comes from; the folder's path if None.
 
     Raises:
-        LinernotesError: something is there already, nothing usable in the source, or rejects under ``strict``.
+        LinernotesError: something is there already, nothing usable in the source, rejects under ``strict``, or another process
+            is building it.
     """
     path = path.resolve()
+    with held(path, "built"):
+        return _build(source, path, model, encoder, strict, source_name, on_track)
+
+
+def _build(
+    source: Source, path: Path, model: SegmentEncoder, encoder: Encoder, strict: bool, source_name: str | None,
+    on_track: Callable[[int, int], None] | None,
+) -> Catalogue:  # fmt: skip
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise LinernotesError(f"{path} exists already: choose another name or remove it")
-    if strict and source.rejects:
-        raise _strict_error(source.rejects)
     work = path.with_name(path.name + ".partial")
     plan: dict[str, Any] = {
         "source": source.hash,
@@ -88,77 +82,47 @@ def build_catalogue(
         write_json(work / "plan.json", plan)
 
     pieces = [source.tracks[i : i + TRACKS_IN_PIECE] for i in range(0, len(source.tracks), TRACKS_IN_PIECE)]
-    with ThreadPoolExecutor(DECODERS) as pool:
-        waiting: list[Future[CutSound | Reject]] = []
-        todo = [i for i in range(len(pieces)) if not (work / f"{i:06d}.json").exists()]
-        upcoming = iter([track for i in todo for track in pieces[i]])
-        done = len(source.tracks) - sum(len(pieces[i]) for i in todo)
+    todo = [i for i in range(len(pieces)) if not (work / f"{i:06d}.json").exists()]
+    upcoming = iter([track for i in todo for track in pieces[i]])
+    done = len(source.tracks) - sum(len(pieces[i]) for i in todo)
+    waiting: list[Decoding] = []
+    stop = threading.Event()
+    try:
         for i in todo:
             entries: list[dict[str, Any]] = []
             batches: list[pa.RecordBatch] = []
             for _ in pieces[i]:
-                while len(waiting) <= DECODERS and (ahead := next(upcoming, None)) is not None:
-                    waiting.append(pool.submit(_decode, source.folder, ahead, encoder))
-                cut = waiting.pop(0).result()
-                if isinstance(cut, Reject):
-                    if strict:
-                        raise _strict_error([cut])
-                    entries.append({"reject": cut.__dict__})
-                else:
-                    entries.append({"hash": cut.content_hash, "segments": len(cut.seconds_n)})
-                    batches.append(_encode(cut, model, encoder))
+                while len(waiting) < DECODERS and (ahead := next(upcoming, None)) is not None:
+                    waiting.append(Decoding(source.folder, ahead, encoder, stop))
+                entry, batch = _encode_track(waiting.pop(0), model, encoder)
+                entries.append(entry)
+                batches += [batch] if batch is not None else []
                 done += 1
                 if on_track:
                     on_track(done, len(source.tracks))
             _write_piece(work, i, entries, batches, encoder)
+    finally:
+        stop.set()
     return _assemble(source, path, work, pieces, model, encoder, strict, source_name)
 
 
-def cut_sound(samples_cs: np.ndarray, encoder: Encoder) -> CutSound:
-    """Cuts all of a track, ``[channels, n]`` at the encoder's rate, into segments; what remains is padded with zeros.
-
-    A remainder shorter than one latent frame is dropped, unless it is all there is.
-    """
-    size = encoder.frames * encoder.frame_samples
-    n = samples_cs.shape[1]
-    starts = np.arange(0, n, size)
-    if len(starts) > 1 and n - starts[-1] < encoder.frame_samples:
-        starts = starts[:-1]
-    padded = np.zeros((samples_cs.shape[0], len(starts) * size), dtype=np.float32)
-    kept = samples_cs[:, : padded.shape[1]]
-    padded[:, : kept.shape[1]] = kept
-    lengths = np.minimum(size, n - starts)
-    loudness_nt = loudness_db(padded, encoder.frame_samples).reshape(len(starts), encoder.frames)
-    content_frames = np.ceil(lengths / encoder.frame_samples)
-    loudness_nt[np.arange(encoder.frames)[None] >= content_frames[:, None]] = -np.inf
-    return CutSound(
-        samples_ncs=padded.reshape(samples_cs.shape[0], len(starts), size).transpose(1, 0, 2),
-        seconds_n=lengths / encoder.rate_hz,
-        start_s_n=starts / encoder.rate_hz,
-        loudness_nt=loudness_nt,
-        content_hash=hash_arrays({"samples": kept}),
-    )
-
-
-def _decode(folder: Path, track: Track, encoder: Encoder) -> CutSound | Reject:
-    try:
-        sound = read_sound(folder / track.file_name).converted(encoder.rate_hz, encoder.channels)
-    except AudioError as error:
-        return Reject(track.file_name, error.reason, error.detail)
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        return Reject(track.file_name, "unreadable", f"{type(error).__name__}: {error}; check the file")
-    if float(np.abs(sound.samples).max(initial=0.0)) < SILENCE_PEAK:
-        return Reject(track.file_name, "silent", "its channels cancel out when they are mixed; check the recording")
-    if sound.samples.shape[1] < encoder.frame_samples:
-        least = encoder.frame_samples / encoder.rate_hz
-        return Reject(track.file_name, "too short", f"{sound.seconds:.3f} s is less than one latent frame of {least:.3f} s")
-    return cut_sound(sound.samples, encoder)
+def _encode_track(decoding: Decoding, model: SegmentEncoder, encoder: Encoder) -> tuple[dict[str, Any], pa.RecordBatch | None]:
+    """What a piece keeps of a track: its hash and its segments, or why it is rejected."""
+    batches: list[pa.RecordBatch] = []
+    entry: dict[str, Any] = {}
+    for part in decoding:
+        if isinstance(part, CutSound):
+            batches.append(_encode(part, model, encoder))
+        elif isinstance(part, Reject):
+            return {"reject": part.__dict__}, None
+        else:
+            entry = {"hash": part.content_hash, "segments": sum(map(len, batches))}
+    return entry, pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def _encode(cut: CutSound, model: SegmentEncoder, encoder: Encoder) -> pa.RecordBatch:
     sound = torch.from_numpy(np.ascontiguousarray(cut.samples_ncs))
-    at_once = max(1, SAMPLES_AT_ONCE // sound.shape[-1])
-    latents = [model.encode(sound[i : i + at_once]).cpu() for i in range(0, len(sound), at_once)]
+    latents = model.encode(sound).cpu()
     n = len(sound)
     size = encoder.latent_channels * encoder.frames
     return pa.RecordBatch.from_arrays(
@@ -167,7 +131,7 @@ def _encode(cut: CutSound, model: SegmentEncoder, encoder: Encoder) -> pa.Record
             pa.array(cut.start_s_n.astype(np.float64)),
             pa.array(cut.seconds_n.astype(np.float64)),
             pa.array(np.zeros(n, dtype=np.int32)),
-            pa.FixedSizeListArray.from_arrays(pa.array(torch.cat(latents).half().numpy().ravel()), size),
+            pa.FixedSizeListArray.from_arrays(pa.array(latents.half().numpy().ravel()), size),
             pa.FixedSizeListArray.from_arrays(pa.array(cut.loudness_nt.ravel()), encoder.frames),
         ],
         schema=segment_schema(encoder),
@@ -232,7 +196,7 @@ def _assemble(
     built.mkdir()
     write_catalogue(
         built, encoder, tracks, _numbered(work, kept, tracks, captions), _embed(list(captions), model), rejects,
-        {"source": source_name or str(source.folder.resolve())},
+        {"source": source_name or str(source.folder.resolve()), **({"notes": source.notes} if source.notes else {})},
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
@@ -276,8 +240,5 @@ def _same_plan(work: Path, plan: dict[str, Any]) -> bool:
 
 
 def _strict_error(rejects: Sequence[Reject]) -> LinernotesError:
-    first = rejects[0]
-    return LinernotesError(
-        f"{first.file_name} is rejected ({first.reason}: {first.detail}), and --strict allows none of "
-        f"{len(rejects)}: mend the source or leave out --strict"
-    )
+    named = "".join(f"\n  {reject.file_name}: {reject.reason}: {reject.detail}" for reject in rejects)
+    return LinernotesError(f"--strict allows no rejects, and there are {len(rejects)}; mend them, or leave it out:{named}")

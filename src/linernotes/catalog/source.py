@@ -1,61 +1,40 @@
-"""Reads a folder in the audiofolder convention (audio files and ``metadata.csv`` or ``metadata.jsonl``) -> rows and rejects.
+"""Reads a folder of recordings and what is said of them (tables, sidecars, tags) -> tracks and rejects.
 
-Every row and every file is accounted for: it becomes a ``Row``, or a ``Reject`` that says why not.
+Every row and every file is accounted for: it becomes a ``Track``, or a ``Reject`` that says why not.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from linernotes.artefacts import hash_json
-from linernotes.audio import SUFFIXES
+from linernotes.audio import NAMED_SUFFIXES, SUFFIXES
+from linernotes.catalog.columns import DECOY_WORDS, TRAIN_WORDS, split_of
+from linernotes.catalog.conventions import Sidecars, held_out_folders, lies_in
+from linernotes.catalog.listing import head_flaw, list_folder
+from linernotes.catalog.paths import Places
+from linernotes.catalog.tables import Row, Table, read_tables
+from linernotes.catalog.tags import read_tags
+from linernotes.catalog.track import Flaw, Reject, Track, sayable, told
 from linernotes.errors import LinernotesError
 
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
-OTHER_SOUND = {".m4a", ".aac", ".aif", ".aiff", ".wma", ".ape", ".wv", ".caf", ".au", ".mp4", ".m4b", ".alac"}
-SPLITS = ("train", "decoy")
+__all__ = ["Reject", "Source", "Track", "read_source"]
 
-
-@dataclass(frozen=True)
-class Track:
-    """One recording of the catalogue. ``extra`` holds the metadata columns linernotes has no use for itself."""
-
-    track_id: str
-    file_name: str
-    title: str
-    artist: str = ""
-    album: str = ""
-    isrc: str = ""
-    iswc: str = ""
-    licence: str = ""
-    source: str = ""
-    work_id: str = ""
-    caption: str = ""
-    split: str = "train"
-    extra: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A file or row that is not in the catalogue, and why: ``reason`` in a word or two, ``detail`` in a sentence."""
-
-    file_name: str
-    reason: str
-    detail: str
+OWN_FIELDS = set(Track.__dataclass_fields__) - {"file_name", "extra"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of recordings as it was listed: tracks whose file exists, in the order of their rows, and rejects."""
+    """A folder of recordings as it was listed: tracks whose file exists, in the order of their rows, and rejects.
+
+    ``notes`` are sentences to be shown once: what was taken for what.
+    """
 
     folder: Path
     tracks: list[Track]
     rejects: list[Reject]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def hash(self) -> str:
@@ -66,124 +45,179 @@ class Source:
 
 
 def read_source(folder: Path) -> Source:
-    """Lists ``folder``. Without a metadata file every audio file is a track, titled by its name.
+    """Lists ``folder``. Without a table every recording is a track, described by its sidecars or tags.
 
     Raises:
-        LinernotesError: no such folder, unreadable metadata, no ``file_name`` column, or no audio at all.
+        LinernotesError: no such folder, a table that is not understood, or no track at all.
     """
     if not folder.is_dir():
         raise LinernotesError(f"{folder} is not a folder: give the folder that holds the recordings and their metadata.csv")
-    present = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    listed = [p.relative_to(folder).as_posix() for p in present if p.suffix.lower() in SUFFIXES]
-    files = {name for name in listed if _sayable(name)}
-    file_in_form = {unicodedata.normalize("NFC", name): name for name in files}  # a name can be spelled in two ways
-    rows = _metadata(folder)
-    if rows is None:
-        rows = [{"file_name": name} for name in sorted(files)]
-    tracks: list[Track] = []
-    rejects: list[Reject] = []
-    named: set[str] = set()
-    identifiers: set[str] = set()
-    for number, row in enumerate(rows, start=1):
-        given = row.get("file_name") or ""
-        given = given if given in files else given.strip()
-        name = PurePosixPath(given).as_posix() if given else ""
-        name = file_in_form.get(unicodedata.normalize("NFC", name), name)
-        problem = _problem(name, row, named, files, folder)
-        named.add(name)
-        if problem:
-            rejects.append(Reject(_told(name) or f"(row {number})", *problem))
-            continue
-        track = _track(name, row)
-        if track.track_id in identifiers:
-            rejects.append(
-                Reject(name, "duplicate id", f"track_id {track.track_id!r} stands in an earlier row; give each its own")
-            )
-            continue
-        identifiers.add(track.track_id)
-        tracks.append(track)
-    for name in listed:
-        if not _sayable(name):
-            rejects.append(Reject(_told(name), "unreadable name", "its name is not UTF-8; rename it"))
-    for name in sorted(files - named):
-        rejects.append(Reject(name, "no row", "the metadata has no row for this file; add one or remove the file"))
-    for path in present:
-        name = path.relative_to(folder).as_posix()
-        if path.suffix.lower() in OTHER_SOUND and name not in named:
-            rejects.append(Reject(_told(name), "unsupported", f"use one of {', '.join(SUFFIXES)}"))
+    listing = list_folder(folder)
+    tables, notes = read_tables(listing)
+    reading = _Reading(Places(listing), list(listing.rejects), notes)
+    for table in tables:
+        reading.take_table(table)
+    named = {name for name, _, _ in reading.rows} | reading.rejected
+    for name in listing.names:
+        reading.take_file(name, named, bool(tables))
+    for name in sorted(listing.broken - reading.rejected):
+        detail = "it is a link to nothing; restore what it leads to, or remove it"
+        reading.rejects.append(Reject(told(name), "broken link", detail))
+    tracks = reading.tracks()
+    rejects = reading.rejects
     if not tracks:
         raise LinernotesError(
             f"{folder} yields no track ({len(rejects)} rejected{': ' + rejects[0].detail if rejects else ''}): "
             f"put {', '.join(SUFFIXES)} files there, named in metadata.csv"
         )
-    return Source(folder, tracks, rejects)
+    return Source(folder, tracks, rejects, reading.notes + reading.split_notes())
 
 
-def _metadata(folder: Path) -> list[dict[str, str]] | None:
-    found = [folder / name for name in METADATA_NAMES if (folder / name).exists()]
-    if not found:
-        return None
-    if len(found) > 1:
-        raise LinernotesError(f"{folder} has both {' and '.join(METADATA_NAMES)}: remove one")
-    path = found[0]
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".csv":
-            rows = [
-                {k: v for k, v in row.items() if k and v is not None} for row in csv.DictReader(io.StringIO(text, newline=""))
-            ]
-        else:
-            rows = [_flat(json.loads(line)) for line in text.split("\n") if line.strip()]
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error, AttributeError) as error:
-        raise LinernotesError(f"{path} cannot be read ({error}): save it as UTF-8 {path.suffix[1:].upper()}") from None
-    if not rows or not any("file_name" in row for row in rows):
-        raise LinernotesError(f"{path} has no rows with a file_name: add that column, with paths relative to {folder}")
-    return rows
+class _Reading:
+    """Rows by the file they describe, as they are gathered from tables and files, and what is rejected on the way."""
 
+    def __init__(self, places: Places, rejects: list[Reject], notes: list[str]) -> None:
+        self.places = places
+        self.folder = places.listing.folder
+        self.rejects = rejects
+        self.notes = notes
+        self.rows: list[tuple[str, dict[str, str], str]] = []  # file, values, folder of the table
+        self.rejected: set[str] = set()
+        self.held_out = held_out_folders(places.names)
+        self.held_out_used: set[str] = set()
+        self.words: set[str] = set()
+        self.taken: set[str] = set()
+        self.unsaid = 0
 
-def _flat(row: dict[str, object]) -> dict[str, str]:
-    return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in row.items() if v is not None}
+    def take_table(self, table: Table) -> None:
+        """Every row goes to the file it means; the first row of a file counts."""
+        for number, row in enumerate(table.rows, start=1):
+            flaw = self._take_row(row, table)
+            if flaw:
+                reason, detail = flaw
+                given = row.values.get("file_name", "").strip()
+                found = self.places.find(given, table.folder) if sayable(given) else given
+                name = found if isinstance(found, str) else PurePosixPath(given).as_posix() if given else ""
+                self.rejected.add(name)
+                if row.where not in detail:
+                    detail = f"{detail} ({row.where})"
+                self.rejects.append(Reject(told(name) or f"(row {number})", reason, detail))
+        if table.unknown:
+            self.notes.append(f"{table.name}: columns kept without being used: {', '.join(map(told, table.unknown))}")
 
-
-def _problem(name: str, row: dict[str, str], named: set[str], files: set[str], folder: Path) -> tuple[str, str] | None:
-    if not all(map(_sayable, [*row, *row.values()])):
-        return "unreadable text", "the row holds characters that are no text; write it anew"
-    if not name:
-        return "no file name", "the row names no file; fill in file_name"
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return "outside", "file_name leads out of the folder; move the file inside"
-    if name in named:
-        return "duplicate row", "an earlier row names the same file; remove one"
-    if name not in files:
-        try:
-            there = (folder / name).is_file()
-        except (OSError, ValueError):  # no file can have this name
-            there = False
-        if there and PurePosixPath(name).suffix.lower() not in SUFFIXES:
+    def _take_row(self, row: Row, table: Table) -> Flaw | None:
+        if not all(map(sayable, [*row.values, *row.values.values()])):
+            return "unreadable text", "the row holds characters that are no text; write it anew"
+        found = self.places.find(row.values.get("file_name", ""), table.folder)
+        if row.flaw or not isinstance(found, str):
+            return row.flaw or (found if not isinstance(found, str) else None)
+        if found in self.taken:
+            return "duplicate row", "an earlier row names the same file; remove one"
+        self.taken.add(found)
+        if PurePosixPath(found).suffix.lower() not in SUFFIXES:
             return "unsupported", f"use one of {', '.join(SUFFIXES)}"
-        if not there:
-            return "missing", "the row names a file that is not there; add the file or remove the row"
-    split = (row.get("split") or "train").strip()
-    if split not in SPLITS:
-        return "unknown split", f"split is {split!r}; use {' or '.join(SPLITS)}"
-    return None
+        flaw = head_flaw(self.folder / found) or _split_flaw(row.values.get("split", ""))
+        if not flaw:
+            self.rows.append((found, row.values, table.name))
+        return flaw
+
+    def take_file(self, name: str, named: set[str], has_tables: bool) -> None:
+        """A file that no table names: a track of its own where there is no table, else a reject."""
+        suffix = PurePosixPath(name).suffix.lower()
+        if name in named or (suffix not in SUFFIXES and suffix not in NAMED_SUFFIXES):
+            return
+        flaw: Flaw | None = None
+        if not sayable(name):
+            flaw = "unreadable name", "its name is not UTF-8; rename it"
+        elif suffix in NAMED_SUFFIXES:
+            flaw = "unsupported", f"use one of {', '.join(SUFFIXES)}"
+        else:
+            flaw = head_flaw(self.folder / name)
+            if not flaw and has_tables:
+                flaw = "no row", "the metadata has no row for this file; add one or remove the file"
+        if flaw:
+            self.rejects.append(Reject(told(name), *flaw))
+        else:
+            self.rows.append((name, {}, name))
+
+    def _split(self, name: str, word: str | None, near: str) -> str:
+        """``train`` or ``decoy``: what its own word says, else the folder in which it or its table lies."""
+        if word is None:
+            inside = lies_in(name, self.held_out) or lies_in(near, self.held_out)
+            self.held_out_used |= {inside} if inside else set()
+            return "decoy" if inside else "train"
+        self.unsaid += not word
+        if word and word.casefold() not in TRAIN_WORDS | DECOY_WORDS:
+            self.words.add(word)
+        return split_of(word) or "train"
+
+    def tracks(self) -> list[Track]:
+        """The tracks of all rows, completed from sidecars and tags, each with an identifier of its own."""
+        sidecars = Sidecars(self.folder, self.places.names)
+        stems = {str(PurePosixPath(n).with_suffix("")) for n in self.places.names if _is_sound(n)}
+        complete: list[tuple[str, dict[str, str]]] = []
+        for name, row, near in self.rows:
+            values = {key: value for key, value in row.items() if value and key != "file_name"}
+            beside = sidecars.of(name, set(values), stems)
+            flaw = beside if isinstance(beside, tuple) else _split_flaw(beside.get("split", ""))
+            if flaw or isinstance(beside, tuple):
+                self.rejects.append(Reject(name, *(flaw or ("", ""))))
+                continue
+            values = beside | values | {"split": self._split(name, row.get("split", beside.get("split")), near)}
+            if "title" not in values and "artist" not in values:
+                values = read_tags(self.folder / name) | values
+            complete.append((name, values))
+        return self._identified(complete)
+
+    def _identified(self, rows: list[tuple[str, dict[str, str]]]) -> list[Track]:
+        """Identifiers that a table gives must differ; those we make up give way (``take``, then ``take.flac``)."""
+        given = {values["track_id"] for _, values in rows if "track_id" in values}
+        used: set[str] = set()
+        tracks = []
+        for name, values in rows:
+            track_id = values.get("track_id") or _own_id(name, given | used)
+            if track_id in used:
+                detail = f"track_id {track_id!r} stands in an earlier row; give each its own"
+                self.rejects.append(Reject(name, "duplicate id", detail))
+                continue
+            used.add(track_id)
+            tracks.append(_track(name, track_id, values))
+        return tracks
+
+    def split_notes(self) -> list[str]:
+        """What split words and folders were taken for."""
+        notes = []
+        if self.words:
+            words = ", ".join(sorted(map(repr, self.words)))
+            notes.append(f"recordings whose split is {words} are decoys: the model was not trained on them")
+        if self.held_out_used:
+            folders = ", ".join(sorted(map(told, self.held_out_used)))
+            notes.append(f"recordings in {folders} are decoys, since a folder of training tracks lies beside")
+        if self.unsaid:
+            notes.append(f"rows whose split is empty ({self.unsaid}) are training tracks")
+        return notes
 
 
-def _sayable(text: str) -> bool:
-    """Whether a text is one: file names may be any bytes, and JSON may hold halves of characters."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+def _split_flaw(word: str) -> Flaw | None:
+    known = not word or split_of(word)
+    return None if known else ("unknown split", f"split is {word!r}; use train or decoy")
 
 
-def _told(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
+def _is_sound(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _track(name: str, row: dict[str, str]) -> Track:
-    values = {k: v.strip() for k, v in row.items() if v and v.strip()}
-    if "license" in values:
-        values.setdefault("licence", values.pop("license"))
-    known = {k: values.pop(k) for k in list(values) if k in Track.__dataclass_fields__ and k != "extra"}
-    known["file_name"] = name
-    known.setdefault("track_id", str(PurePosixPath(name).with_suffix("")))
+def _own_id(name: str, used: set[str]) -> str:
+    identifier = str(PurePosixPath(name).with_suffix(""))
+    if identifier in used:
+        identifier = name
+    while identifier in used:
+        identifier += "'"
+    return identifier
+
+
+def _track(name: str, track_id: str, values: dict[str, str]) -> Track:
+    known = {key: value for key, value in values.items() if key in OWN_FIELDS and key != "track_id"}
+    extra = {key: value for key, value in sorted(values.items()) if key not in OWN_FIELDS}
     known.setdefault("title", PurePosixPath(name).stem)
-    return Track(**known, extra=dict(sorted(values.items())))  # type: ignore[arg-type]
+    return Track(track_id=track_id, file_name=name, extra=extra, **known)  # type: ignore[arg-type]

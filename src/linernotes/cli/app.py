@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -11,6 +12,16 @@ from rich.table import Table
 
 from linernotes.cli.bank import bank_app
 from linernotes.cli.catalog import catalog_app
+from linernotes.cli.checks import (
+    check_attribution,
+    check_catalogue,
+    check_clips,
+    check_model,
+    check_new,
+    check_out,
+    check_places,
+    check_written_clip,
+)
 from linernotes.cli.evaluate import evaluate_app
 from linernotes.cli.options import (
     BenchmarkCatalogueOption,
@@ -24,9 +35,9 @@ from linernotes.cli.options import (
     method_flags,
     settings_flags,
 )
-from linernotes.cli.output import Bars, debug, plainly, print_json, stderr, stdout
+from linernotes.cli.output import Bars, command, debug, plainly, print_json, settle_streams, stderr, stdout
 from linernotes.cli.research import research_app
-from linernotes.settings.reading import read_settings
+from linernotes.settings.reading import checked, read_settings
 from linernotes.settings.training import TrainingSettings
 from linernotes.version import __version__
 
@@ -42,16 +53,23 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(research_app)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     debug_on: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of a failure.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Which training tracks shaped a piece of generated music, measured from inside the model."""
     debug.on = debug_on
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
+    settle_streams()
+    os.umask(os.umask(0o077) & ~0o700)  # whatever the mask, the owner can read and enter what is made
 
 
 @app.command()
@@ -63,6 +81,8 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Generate a clip, attribute it and open-ready the report, all on the built-in model and catalogue."""
+    check_out(out)
+    check_places("builtin", "builtin")
     from linernotes import api
 
     with Bars() as bars:
@@ -82,6 +102,9 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Generate a clip from a prompt, with the sidecar that lets 'attribute' use exactly what was generated."""
+    check_written_clip(out)
+    check_out(out.parent)
+    check_model(model)
     from linernotes import api
 
     with Bars() as bars:
@@ -89,10 +112,9 @@ def generate(
     if as_json:
         print_json({"clip": str(path), "sidecar": f"{path}.safetensors", "prompt": prompt, "seed": seed})
     else:
-        with_model = (
-            "" if model == "builtin" else f" --model {model} --catalog {'benchmark' if model == 'benchmark' else 'CATALOGUE'}"
-        )
-        hint = f"attribute it with: linernotes attribute {path}{with_model} -o OUT"
+        catalogue = "benchmark" if model == "benchmark" else "CATALOGUE"
+        which = [] if model == "builtin" else ["--model", model, "--catalog", catalogue]
+        hint = f"attribute it with: {command('linernotes', 'attribute', path, *which, '-o', 'OUT')}"
         stdout.print(f"{escape(str(path))}  [dim]({escape(hint)})[/]")
 
 
@@ -100,11 +122,11 @@ def generate(
 @plainly
 @method_flags
 def attribute(
-    clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files with --prompt.")],
+    clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files, of any length.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for attribution.json, scores.parquet, report.html.")],
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",
-    prompt: Annotated[Optional[str], typer.Option(help="The prompt, for clips without a sidecar.")] = None,  # noqa: UP045
+    prompt: Annotated[Optional[str], typer.Option(help="The prompt, if anyone knows it, of clips without a sidecar.")] = None,  # noqa: UP045
     method: MethodOption = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
@@ -113,9 +135,12 @@ def attribute(
     """Say which training tracks shaped CLIPS, by default by unlearning: make a copy of the model forget each clip and measure
     what it gets worse at.
     """
+    chosen, values = read_settings(method, settings, flags)
+    check_clips(clips)
+    check_out(out)
+    check_places(model, catalog)
     from linernotes import api
 
-    chosen, values = read_settings(method, settings, flags)
     with Bars() as bars:
         done = api.attribute(clips, out, model, catalog, prompt, chosen, on_progress=bars, **values.model_dump())
     _show(done, as_json)
@@ -138,6 +163,9 @@ def verify(
 
     Three to five minutes on two cores for a clip of the benchmark's model. A stopped run goes on.
     """
+    check_attribution(attribution)
+    check_out(out)
+    check_places(model, catalog)
     from linernotes import api
 
     with Bars() as bars:
@@ -167,6 +195,11 @@ def train(
     **flags: Any,
 ) -> None:
     """Train a new small model on a catalogue's training tracks; a stopped training goes on where it was."""
+    checked(TrainingSettings, given(flags))
+    check_catalogue(catalog)
+    check_model(init)
+    check_new(out)
+    check_out(out.parent)
     from linernotes import api
 
     with Bars() as bars:
@@ -187,6 +220,8 @@ def rebuild(
     **flags: Any,
 ) -> None:
     """Make the built-in catalogue and model anew from nothing: render, fit the codec, encode, train."""
+    checked(TrainingSettings, given(flags))
+    check_out(out)
     from linernotes import api
 
     with Bars() as bars:
@@ -206,6 +241,8 @@ def _show(attributions: list[Attribution], as_json: bool) -> None:
         return
     for a in attributions:
         stdout.print(f"\n[bold]{escape(a.query.name)}[/]  [dim]{escape(a.query.prompt)}[/]")
+        for caution in a.cautions:
+            stdout.print(f"[bold red]{escape(caution)}[/]")
         table = Table("#", "title", "artist", "score", box=None, header_style="dim")
         table.columns[0].justify = table.columns[3].justify = "right"
         if a.decoys:

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from linernotes.cli.checks import check_bank, check_file, check_out, check_places
 from linernotes.cli.options import BankOption, BenchmarkCatalogueOption, BenchmarkModelOption, JsonOption
 from linernotes.cli.output import Bars, plainly, print_json, stdout
 
@@ -38,6 +39,10 @@ def bank_build(
 
     The benchmark's takes an hour and a half on two cores. The model must be one that 'linernotes train' made.
     """
+    if prompts:
+        check_file(prompts, "a CSV file of prompts")
+    check_out(out)
+    check_places(model, catalog)
     from linernotes import api
 
     with Bars() as bars:
@@ -57,6 +62,8 @@ def bank_show(
     as_json: JsonOption = False,
 ) -> None:
     """Print whether a bank can be trusted: what every retrained model learned, and that it still generates."""
+    check_bank(bank)
+    check_places(model, catalog)
     from linernotes import api
 
     opened = api.open_bank(bank, model, catalog, even_if_wrong=True)
@@ -86,7 +93,7 @@ def bank_show(
     stdout.print(f"[dim]{told}[/]")
     wrong = [line for line in lines if line.wrong]
     for line in wrong:
-        stdout.print(f"[bold red]{line.name}[/] {line.wrong}")
+        stdout.print(f"[bold red]{escape(line.name)}[/] {escape(line.wrong)}")
     if not wrong:
         generates = ", and generates" if any(query.heard for query in b.queries) else "; none made a clip again"
         stdout.print(f"[dim]Every model learned its tracks as well as one of all tracks does{generates}.[/]")

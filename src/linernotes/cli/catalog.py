@@ -9,10 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from linernotes.cli.options import (
-    JsonOption,
-    ModelOption,
-)
+from linernotes.cli.checks import check_catalogue, check_model, check_new, check_out, check_source
+from linernotes.cli.options import JsonOption, ModelOption
 from linernotes.cli.output import Bars, plainly, print_json, stdout
 
 SHOWN = 20  # tracks and no more on a screen
@@ -30,6 +28,10 @@ def catalog_build(
     as_json: JsonOption = False,
 ) -> None:
     """Build a catalogue from a folder of recordings; what cannot be used is listed with its reason."""
+    check_source(source)
+    check_model(model)
+    check_new(out, empty_will_do=True)
+    check_out(out.parent)
     from linernotes import api
 
     with Bars() as bars:
@@ -40,6 +42,8 @@ def catalog_build(
         return
     r = catalogue.record
     stdout.print(f"{escape(str(out))}: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, hash {r['hash']}")
+    for note in r.get("notes", ()):
+        stdout.print(f"[dim]{escape(note)}[/]")
     _show_rejects(rejects)
 
 
@@ -50,6 +54,7 @@ def catalog_show(
     as_json: JsonOption = False,
 ) -> None:
     """Print what is in a catalogue: sizes, what it was encoded with, its tracks and its rejects."""
+    check_catalogue(catalogue)
     from linernotes import api
 
     opened = api.open_catalogue(catalogue)
@@ -80,6 +85,7 @@ def catalog_render(
     as_json: JsonOption = False,
 ) -> None:
     """Write the tracks of the built-in catalogue as sound, in a folder that 'catalog build' reads."""
+    check_out(out)
     from linernotes import api
 
     with Bars() as bars:

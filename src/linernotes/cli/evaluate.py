@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from linernotes.cli.checks import check_places
 from linernotes.cli.options import (
     CatalogueOption,
     JsonOption,
@@ -17,7 +18,7 @@ from linernotes.cli.options import (
     method_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, stdout
-from linernotes.cli.truth import OUT, OutOption, told, truth_app
+from linernotes.cli.truth import OutOption, told, truth_app
 from linernotes.settings.reading import read_settings
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure whether attributions, and the model, are any good.")
@@ -35,14 +36,15 @@ def evaluate_self_influence(
     ] = 20,
     method: MethodOption = None,
     settings: SettingsOption = None,
-    out: OutOption = OUT,
+    out: OutOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """Take training segments themselves as queries: each one's own track must come first."""
+    chosen, values = read_settings(method, settings, flags)
+    check_places(model, catalog)
     from linernotes import api
 
-    chosen, values = read_settings(method, settings, flags)
     with Bars() as bars:
         ranks = api.self_influence(model, catalog, segments, chosen, on_progress=bars, **values.model_dump())
     found = api.tell_self_influence(chosen, ranks)

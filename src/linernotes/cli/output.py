@@ -1,15 +1,25 @@
-"""What a person sees: progress, tables, one plain sentence when something fails. Results go to stdout, all else to stderr."""
+"""What a person sees: progress, tables, one plain sentence when something fails. Results go to stdout, all else to stderr.
+
+What goes into a file or a pipe is neither cut nor wrapped, holds no control characters, and a reader that stops early is no
+failure.
+"""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import functools
 import inspect
 import json
+import os
+import shlex
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,39 +36,127 @@ from rich.progress import (
 
 from linernotes.errors import LinernotesError, UsageError
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+UNCUT = 1 << 16  # columns of what is no terminal
+EVERY_S = 30.0  # between two lines about the same job
+
+
+class Output:
+    """Where sentences and tables go; a sentence is never wrapped, so that a path in it stays whole."""
+
+    def __init__(self, to_stderr: bool = False) -> None:
+        self._to_stderr = to_stderr
+
+    def console(self) -> Console:
+        """A console as wide as the terminal, or as wide as anything if there is none."""
+        stream = sys.stderr if self._to_stderr else sys.stdout
+        return Console(
+            stderr=self._to_stderr, highlight=False, emoji=False, width=None if stream.isatty() else UNCUT,
+        )  # fmt: skip
+
+    def print(self, *what: Any) -> None:
+        self.console().print(*what, soft_wrap=all(isinstance(each, str) for each in what))
+
+
+stdout = Output()
+stderr = Output(to_stderr=True)
 
 
 class Bars:
-    """Progress bars that appear as jobs begin; call it with ``(what, done, total)``."""
+    """Progress as jobs begin and go on; call it with ``(what, done, total)``. Bars on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn(),
-        )  # fmt: skip
-        self._progress = Progress(*columns, console=stderr, refresh_per_second=4)
-        self._tasks: dict[str, TaskID] = {}
+        self._shown = _TerminalBars() if sys.stderr.isatty() else _Lines()
 
     def __enter__(self) -> Bars:
-        self._progress.start()
+        self._shown.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
+        self._shown.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        key = what.split(" (")[0]  # what follows in brackets may change from call to call
-        if key not in self._tasks:
-            self._tasks[key] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[key], description=what, completed=done, total=total)
+        self._shown.show(what.split(" (")[0], what, done, total)  # what follows in brackets may change from call to call
+
+
+class _TerminalBars:
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self._progress = Progress(*columns, console=stderr.console(), refresh_per_second=4)
+        self._tasks: dict[str, TaskID] = {}
+
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def show(self, job: str, what: str, done: int, total: int) -> None:
+        if job not in self._tasks:
+            self._tasks[job] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[job], description=what, completed=done, total=total)
+
+
+class _Lines:
+    """A plain line when a job begins, and one every half minute as long as it goes on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begun: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def show(self, job: str, what: str, done: int, total: int) -> None:
+        now = self._clock()
+        first = job not in self._begun
+        if not first and now - self._told[job] < EVERY_S:
+            return
+        begun = self._begun.setdefault(job, now)
+        self._told[job] = now
+        line = f"{what}: {done} of {total}" + ("" if first else f" ({_span(now - begun)})")
+        with suppress(OSError):  # nobody reads it: that is no reason to stop the work
+            print(line, file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def settle_streams() -> None:
+    """Lets text through that the terminal's encoding does not have, as escapes; a stream that was closed swallows all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (stays open)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_json(content: Any) -> None:
-    from linernotes.artefacts import without_nan  # brings torch, which takes seconds
+    unicode = codecs.lookup(sys.stdout.encoding or "ascii").name.startswith("utf")
+    sys.stdout.write(_json(content, unicode) + "\n")
 
-    sys.stdout.write(json.dumps(without_nan(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+def _json(content: Any, unicode: bool) -> str:
+    try:
+        return json.dumps(content, indent=2, ensure_ascii=not unicode, allow_nan=False)
+    except ValueError:
+        from linernotes.artefacts import without_nan  # brings torch, which takes seconds
+
+        return _json(without_nan(content), unicode)
+
+
+def command(*words: object) -> str:
+    """A command that can be pasted into a shell."""
+    return shlex.join(str(word) for word in words)
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
@@ -67,11 +165,15 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            settle_streams()
             command(*args, **kwargs)
+            sys.stdout.flush()  # a reader that has gone is met here and not when the interpreter ends
         except LinernotesError as error:
             _fail(str(error), 2 if isinstance(error, UsageError) else 1, error)
         except KeyboardInterrupt as error:
             _fail("stopped; what was finished is kept, and the same command goes on from there", 1, error)
+        except BrokenPipeError:
+            _nobody_reads()
         except OSError as error:
             where = f" at {error.filename}" if error.filename else ""
             if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
@@ -91,11 +193,18 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _fail(sentence: str, code: int, error: BaseException) -> None:
+def _fail(sentence: str, code: int, error: BaseException) -> NoReturn:
     if debug.on:
         raise error
-    stderr.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)
+    stderr.print(f"[bold red]error:[/] {escape(sentence)}")
     raise typer.Exit(code)
+
+
+def _nobody_reads() -> NoReturn:
+    """Ends quietly: what is still unwritten goes nowhere, so that the interpreter does not complain of it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(1)
 
 
 class _Debug:

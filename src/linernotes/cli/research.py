@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from linernotes.cli.checks import check_bank, check_clips, check_methods, check_out, check_places
 from linernotes.cli.options import (
     BankOption,
     CatalogueOption,
@@ -59,6 +60,10 @@ def compare(
     **flags: Any,
 ) -> None:
     """Attribute CLIPS by several methods and show how far they agree, side by side."""
+    check_methods(listed(methods), given(flags))
+    check_clips(clips)
+    check_out(out)
+    check_places(model, catalog)
     from linernotes import api
 
     with Bars() as bars:
@@ -95,6 +100,7 @@ def plan(
     **flags: Any,
 ) -> None:
     """Say what methods will cost before anything runs: time, memory, disk, from a few seconds of measurement."""
+    check_places(model, catalog)
     from linernotes import api
 
     with Bars() as bars:
@@ -136,6 +142,10 @@ def sweep(
     **flags: Any,
 ) -> None:
     """Search a method's settings; a stopped search goes on where it was."""
+    check_out(out)
+    check_places(model or "builtin", catalog or "builtin")
+    if metric == "lds":
+        check_bank(bank)
     from linernotes import api
 
     with Bars() as bars:
@@ -165,7 +175,7 @@ def sweep(
     stdout.print(table)
     failed = [trial.failed for trial in found.trials if trial.failed]
     stdout.print(
-        f"[dim]The first {min(FIRST, len(found.trials))} of {len(found.trials)} trials. {found.unit}[/]"
+        f"[dim]The first {min(FIRST, len(found.trials))} of {len(found.trials)} trials. {escape(found.unit)}[/]"
         + (f"[dim]\n{len(failed)} failed, the first because {escape(failed[0])}[/]" if failed else "")
     )
     stderr.print(f"\nBest settings: [bold]{escape(str(out / 'best.toml'))}[/] (attribute --settings)")

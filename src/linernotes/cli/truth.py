@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from linernotes.cli.checks import check_bank, check_file, check_places, check_truth
 from linernotes.cli.options import (
     BankOption,
     BenchmarkCatalogueOption,
@@ -25,7 +26,10 @@ from linernotes.errors import UsageError
 
 truth_app = typer.Typer()
 
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the table (Parquet) and the picture (SVG).")]
+OutOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", "-o", help="Folder for the table (Parquet) and the picture (SVG); nothing is saved if left out."),
+]
 ScoresOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(help="NAME=FILE: scores from elsewhere, Parquet with columns query, track_id, score. May be repeated."),
@@ -34,7 +38,6 @@ WithinOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Metadata column: leave out what the mere number of tracks of each of its values explains."),
 ]
-OUT = Path("evaluation")
 
 
 @truth_app.command("lds")
@@ -49,17 +52,19 @@ def evaluate_lds(
     output: Annotated[str, typer.Option(help="What retrains are asked: their loss or their prediction.")] = "loss",
     within: WithinOption = None,
     scores: ScoresOption = None,
-    out: OutOption = OUT,
+    out: OutOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """The linear datamodelling score: do scores predict what training on known subsets does to a clip?"""
-    from linernotes import api
-
     _one_of("--split", split, ("reporting", "tuning"))
     _one_of("--output", output, ("loss", "prediction"))
+    files = _files(scores)
+    check_truth(bank, model, catalog, listed(methods), given(flags))
+    from linernotes import api
+
     with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
+        opened = api.open_bank(bank, model, catalog, files, on_progress=bars)
         t = api.evaluate_lds(opened, listed(methods), split, output, within, **given(flags))  # type: ignore[arg-type]
     if told(api.tell_lds(t), out, as_json):
         return
@@ -90,21 +95,29 @@ def evaluate_counterfactual(
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
     scores: ScoresOption = None,
-    out: OutOption = OUT,
+    out: OutOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """Leave-k-out: train again without a method's first tracks, and see what becomes of the clips.
 
     Without --methods it shows what has been trained, in --out or with the bank; with them it trains, about a minute a clip and
-    method, and adds to what is in --out.
+    method, into --out, and adds to what is there.
     """
-    from linernotes import api
-
     if scores and not methods:
         raise UsageError("--scores needs --methods here: without, only what has been trained is shown; name 'random', say")
+    if methods and out is None:
+        raise UsageError("--methods trains models, which need a folder: give one with --out, or leave out --methods")
+    files = _files(scores)
+    if methods:
+        check_truth(bank, model, catalog, listed(methods), given(flags))
+    else:
+        check_bank(bank)
+        check_places(model, catalog)
+    from linernotes import api
+
     with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, _files(scores), on_progress=bars)
+        opened = api.open_bank(bank, model, catalog, files, on_progress=bars)
         names = [*(listed(methods) or ()), *(opened.files if methods else ())]
         outcomes = api.evaluate_counterfactual(opened, names, percent, pooled, out, on_progress=bars, **given(flags))
     if told(api.tell_counterfactual(outcomes), out, as_json):
@@ -131,11 +144,12 @@ def evaluate_planted(
     bank: BankOption = "benchmark",
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
-    out: OutOption = OUT,
+    out: OutOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """Which relations (duplicate, transposed, other instrument, ...) the model learns from, and which each method sees."""
+    check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
 
     with Bars() as bars:
@@ -171,7 +185,7 @@ def evaluate_groups(
     bank: BankOption = "benchmark",
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
-    out: OutOption = OUT,
+    out: OutOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -179,6 +193,7 @@ def evaluate_groups(
 
     The benchmark's bank holds album and instrument; for any other column one model is trained for every value, into --out.
     """
+    check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
 
     with Bars() as bars:
@@ -202,11 +217,12 @@ def evaluate_hubs(
     bank: BankOption = "benchmark",
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
-    out: OutOption = OUT,
+    out: OutOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """How often the same tracks come first for different clips."""
+    check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
 
     with Bars() as bars:
@@ -231,11 +247,12 @@ def evaluate_repeatability(
     bank: BankOption = "benchmark",
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
-    out: OutOption = OUT,
+    out: OutOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """How far a method agrees with itself when all of its noise is drawn anew; scores every clip once a seed."""
+    check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
 
     with Bars() as bars:
@@ -263,6 +280,7 @@ def evaluate_leaderboard(
     **flags: Any,
 ) -> None:
     """Write the leaderboard: every method by every measure, from a bank and the scores kept with it."""
+    check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
 
     with Bars() as bars:
@@ -274,9 +292,10 @@ def evaluate_leaderboard(
     stdout.print(escape(str(out)))
 
 
-def told(found: Any, out: Path, as_json: bool) -> bool:
-    """Saves an evaluation, and prints it if JSON is wanted."""
-    found.save(out)
+def told(found: Any, out: Path | None, as_json: bool) -> bool:
+    """Saves an evaluation where a folder is given, and prints it if JSON is wanted."""
+    if out is not None:
+        found.save(out)
     if as_json:
         print_json(found.json())
     return as_json
@@ -287,6 +306,7 @@ def _files(scores: Sequence[str] | None) -> Mapping[str, str]:
     for name, equals, path in named:
         if not (name and equals and path):
             raise UsageError(f"--scores {name!r} names no file: write --scores NAME=FILE")
+        check_file(Path(path), "a Parquet file of scores")
     return {name: path for name, _, path in named}
 
 

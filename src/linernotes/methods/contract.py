@@ -40,6 +40,7 @@ class Prepared:
     folder: Path
     on_progress: Progress | None = None
     model_folder: Path | None = None  # where the model lies: some methods look for what its training kept
+    vouched: bool = False  # whether the model says that it was trained on the catalogue
     only: tuple[int, ...] | None = None  # which segments are scored; all if None
 
     @property

@@ -26,11 +26,10 @@ from linernotes.artefacts import hash_files, read_json
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.contract import Conditioning, Readout, Shape, best_device, diffusion_loss_bt
+from linernotes.models.folder import check_folder, variant_of
 from linernotes.settings.methods import LayerKind
 
 CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
-WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 LAYER_PATTERNS: dict[LayerKind, tuple[str, ...]] = {
     "all": ("",),
     "self-attention": ("attn1.",),
@@ -53,6 +52,7 @@ class StableAudio:
         diffusers_logging.set_verbosity_error()
         diffusers_logging.disable_progress_bar()
         torch.backends.cudnn.allow_tf32 = False  # rounds at 1e-3, and unlearning moves a loss by less
+        torch.backends.cuda.matmul.allow_tf32 = False
         self.device = device or best_device()
         self.name = folder.resolve().name
         try:
@@ -97,8 +97,9 @@ class StableAudio:
     def _part(self, kind: Any, folder: Path) -> Any:
         dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
         part, told = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **{dtype: torch.float32}
-        )
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True,
+            variant=variant_of(folder), **{dtype: torch.float32},
+        )  # fmt: skip
         wrong = [f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(told[f"{how}_keys"])]
         if wrong:  # what is missing would be random numbers, in silence
             raise ValueError(f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}")
@@ -203,35 +204,6 @@ def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> Condi
     text = out.text_hidden_states.masked_fill(silent, 0)
     start, end = out.seconds_start_hidden_states, out.seconds_end_hidden_states
     return Conditioning({"tokens": torch.cat([text, start, end], dim=1), "summary": torch.cat([start, end], dim=2)})
-
-
-def check_folder(folder: Path) -> None:
-    """Refuses, before anything is read, what is not a Stable Audio pipeline in safetensors.
-
-    Raises:
-        LinernotesError: no such folder, another pipeline, a part is missing or is there only in pickle form.
-    """
-    if folder.is_file():
-        if any(folder.match(pattern) for pattern in PICKLES):
-            raise LinernotesError(
-                f"{folder} is a pickle, which can run code and is never loaded: convert it to a folder of safetensors"
-            )
-        raise LinernotesError(f"{folder} is a file, not a model: give the folder that holds model_index.json")
-    if not folder.exists():
-        raise LinernotesError(f"there is no model at {folder}: check the path")
-    kind = read_json(folder / "model_index.json", "a diffusers pipeline").get("_class_name")
-    if kind != "StableAudioPipeline":
-        raise LinernotesError(f"{folder} holds a {kind}, and only StableAudioPipeline is supported: give another model")
-    for name in WEIGHT_FOLDERS:
-        part = folder / name
-        if any(part.glob("*.safetensors")):
-            continue
-        pickles = sorted(path.name for pattern in PICKLES for path in part.glob(pattern))
-        if pickles:
-            raise LinernotesError(
-                f"{part / pickles[0]} is a pickle, which can run code and is never loaded: convert it to safetensors"
-            )
-        raise LinernotesError(f"{part} holds no safetensors weights: copy the model anew")
 
 
 def _hash_parts(folder: Path, *parts: str) -> str:

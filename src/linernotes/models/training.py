@@ -40,11 +40,13 @@ def train(
     seconds_n: Tensor,
     settings: TrainingSettings,
     on_step: Callable[[int, int, float], None] | None = None,
+    catalogue: str = "",
 ) -> None:
     """Trains the pipeline in ``template`` on segments and writes the trained pipeline to ``folder``.
 
     A run in progress lives in ``folder`` + ``.partial``; calling again with the same arguments goes on from its last
-    checkpoint. ``on_step(done, total, loss)`` reports progress.
+    checkpoint. ``on_step(done, total, loss)`` reports progress. ``catalogue``: hash of what the segments come from, for the
+    model's record.
 
     Raises:
         LinernotesError: nothing to train on, another run's partial state is there, or the loss is no longer finite.
@@ -99,9 +101,9 @@ def train(
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(average[name])
-    _write_trained(
-        template, work / "model", model, losses, {**run, "segments": len(latents_nct), "settings": settings.model_dump()}
-    )
+    record = {**run, "segments": len(latents_nct), "settings": settings.model_dump()}
+    record |= {"catalogue": catalogue} if catalogue else {}
+    _write_trained(template, work / "model", model, losses, record)
     replace_folder(work / "model", folder)
     shutil.rmtree(work)
 

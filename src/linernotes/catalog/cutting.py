@@ -1,0 +1,148 @@
+"""Cuts a recording into segments as it is decoded: blocks of sound -> a few whole segments at a time, whatever its length."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, stream_sound
+from linernotes.catalog.source import Reject, Track
+from linernotes.catalog.store import Encoder
+
+SAMPLES_AT_ONCE = 1 << 19  # handed on, and encoded, together
+WAITING = 3  # such handfuls of one recording that may wait to be encoded
+
+
+@dataclass(frozen=True)
+class CutSound:
+    """Segments ``[n, channels, S]``, padded with zeros at the end of the track, and how much of each is content."""
+
+    samples_ncs: np.ndarray
+    seconds_n: np.ndarray
+    start_s_n: np.ndarray
+    loudness_nt: np.ndarray  # -inf where there is only padding
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A recording came to its end, whole: the hash of its sound."""
+
+    content_hash: str
+
+
+Cut = CutSound | Finished | Reject | BaseException
+
+
+def cut_blocks(blocks: Iterable[np.ndarray], encoder: Encoder, at_once: int | None = None) -> Iterator[CutSound]:
+    """Cuts sound that comes in blocks ``[channels, n]`` at the encoder's rate into segments; what remains is padded.
+
+    A remainder shorter than one latent frame is dropped, unless it is all there is.
+
+    Args:
+        at_once: segments in one ``CutSound``.
+    """
+    size = encoder.frames * encoder.frame_samples
+    at_once = at_once or max(1, SAMPLES_AT_ONCE // size)
+    waiting: list[np.ndarray] = []
+    held = cut = 0
+    for block in blocks:
+        waiting.append(block)
+        held += block.shape[1]
+        while held >= at_once * size:
+            joined = np.concatenate(waiting, axis=1)
+            yield _segments(joined[:, : at_once * size], cut, encoder)
+            cut, held = cut + at_once, held - at_once * size
+            waiting = [joined[:, at_once * size :]]
+    rest = np.concatenate(waiting, axis=1) if waiting else np.zeros((encoder.channels, 0), dtype=np.float32)
+    whole, over = divmod(held, size)
+    if over < encoder.frame_samples and cut + whole:
+        rest = rest[:, : whole * size]
+    if rest.shape[1]:
+        yield _segments(rest, cut, encoder)
+
+
+def _segments(samples_cs: np.ndarray, before: int, encoder: Encoder) -> CutSound:
+    size = encoder.frames * encoder.frame_samples
+    n = samples_cs.shape[1]
+    starts = np.arange(0, n, size)
+    padded = np.zeros((samples_cs.shape[0], len(starts) * size), dtype=np.float32)
+    padded[:, :n] = samples_cs
+    lengths = np.minimum(size, n - starts)
+    loudness_nt = loudness_db(padded, encoder.frame_samples).reshape(len(starts), encoder.frames)
+    content_frames = np.ceil(lengths / encoder.frame_samples)
+    loudness_nt[np.arange(encoder.frames)[None] >= content_frames[:, None]] = -np.inf
+    return CutSound(
+        samples_ncs=padded.reshape(samples_cs.shape[0], len(starts), size).transpose(1, 0, 2),
+        seconds_n=lengths / encoder.rate_hz,
+        start_s_n=(starts + before * size) / encoder.rate_hz,
+        loudness_nt=loudness_nt,
+    )
+
+
+def decode_track(folder: Path, track: Track, encoder: Encoder) -> Iterator[CutSound | Finished | Reject]:
+    """The segments of one recording, then ``Finished``; or, whenever something is wrong with it, a ``Reject`` at the end."""
+    digest, n, peak = hashlib.sha256(), 0, 0.0
+    try:
+        for cut in cut_blocks(stream_sound(folder / track.file_name, encoder.rate_hz, encoder.channels), encoder):
+            digest.update(cut.samples_ncs.tobytes())
+            n += round(float(cut.seconds_n.sum()) * encoder.rate_hz)
+            peak = max(peak, float(np.abs(cut.samples_ncs).max(initial=0.0)))
+            yield cut
+    except AudioError as error:
+        yield Reject(track.file_name, error.reason, error.detail)
+        return
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        yield Reject(track.file_name, "unreadable", f"{type(error).__name__}: {error}; check the file")
+        return
+    if peak < SILENCE_PEAK:
+        detail = "its channels cancel out when they are mixed; check the recording"
+        yield Reject(track.file_name, "silent", detail)
+    elif n < encoder.frame_samples:
+        least = encoder.frame_samples / encoder.rate_hz
+        detail = f"{n / encoder.rate_hz:.3f} s is less than one latent frame of {least:.3f} s"
+        yield Reject(track.file_name, "too short", detail)
+    else:
+        digest.update(str(n).encode())  # padding is no content
+        yield Finished(digest.hexdigest())
+
+
+class Decoding:
+    """One recording being decoded in a thread of its own, which waits while too much of it lies unused."""
+
+    def __init__(self, folder: Path, track: Track, encoder: Encoder, stop: threading.Event) -> None:
+        self._parts: queue.Queue[Cut] = queue.Queue(WAITING)
+        self._stop = stop
+        threading.Thread(target=self._run, args=(folder, track, encoder), daemon=True).start()
+
+    def _run(self, folder: Path, track: Track, encoder: Encoder) -> None:
+        try:
+            for part in decode_track(folder, track, encoder):
+                if not self._put(part):
+                    return
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, part: Cut) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._parts.put(part, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __iter__(self) -> Iterator[CutSound | Finished | Reject]:
+        """Its parts, up to and with the last."""
+        while True:
+            part = self._parts.get()
+            if isinstance(part, BaseException):
+                raise part
+            yield part
+            if not isinstance(part, CutSound):
+                return

@@ -1,0 +1,45 @@
+"""What a folder's listing comes to: a ``Track`` for each recording that is taken, a ``Reject`` for each that is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Flaw = tuple[str, str]  # why something is not taken: in a word or two, and in a sentence with the remedy
+
+
+@dataclass(frozen=True)
+class Track:
+    """One recording of the catalogue. ``extra`` holds the metadata columns linernotes has no use for itself."""
+
+    track_id: str
+    file_name: str
+    title: str
+    artist: str = ""
+    album: str = ""
+    isrc: str = ""
+    iswc: str = ""
+    licence: str = ""
+    source: str = ""
+    work_id: str = ""
+    caption: str = ""
+    split: str = "train"
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A file or row that is not in the catalogue, and why: ``reason`` in a word or two, ``detail`` in a sentence."""
+
+    file_name: str
+    reason: str
+    detail: str
+
+
+def sayable(text: str) -> bool:
+    """Whether a text is one: file names may be any bytes, and JSON may hold halves of characters."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def told(name: str) -> str:
+    """A file name that may hold bytes that are no text, so that it can be printed."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,96 @@
+"""What a folder must hold to be loaded as a model, looked at without torch, so that a wrong path is refused at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from linernotes.errors import LinernotesError
+
+PIPELINE = "StableAudioPipeline"
+WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
+PARTS = (*WEIGHT_FOLDERS, "tokenizer", "scheduler")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+POINTER = b"version https://git-lfs"
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses, before anything is read, what is not a Stable Audio pipeline in safetensors.
+
+    Raises:
+        LinernotesError: no such folder, another pipeline, a part is missing, is there only in pickle form, or is the text that
+            Git LFS leaves in a file's place.
+    """
+    if folder.is_file():
+        if any(folder.match(pattern) for pattern in PICKLES):
+            raise LinernotesError(
+                f"{folder} is a pickle, which can run code and is never loaded: convert it to a folder of safetensors"
+            )
+        raise LinernotesError(f"{folder} is a file, not a model: give the folder that holds model_index.json")
+    if not folder.exists():
+        if HUB_NAME.fullmatch(str(folder)):
+            raise LinernotesError(
+                f"{folder} is no folder: models are folders; check the path, or get one with "
+                f"'hf download {folder} --local-dir DIR'"
+            )
+        raise LinernotesError(f"there is no model at {folder}: check the path")
+    refuse_pointers(folder)
+    kind = _index(folder).get("_class_name")
+    if kind != PIPELINE:
+        raise LinernotesError(f"{folder} holds a {kind}, and only {PIPELINE} is supported: give another model")
+    for name in WEIGHT_FOLDERS:
+        _check_weights(folder / name)
+
+
+def refuse_pointers(folder: Path) -> None:
+    """Refuses a model some of whose files are Git LFS pointers: it was cloned without git-lfs.
+
+    Raises:
+        LinernotesError: names the first of them.
+    """
+    for path in sorted([*folder.glob("*.json"), *(path for part in PARTS for path in (folder / part).glob("*"))]):
+        if is_pointer(path):
+            what = "the weights" if path.suffix == ".safetensors" else "the file itself"
+            raise LinernotesError(f"{path} is a Git LFS pointer, not {what}: run 'git lfs pull' in {folder}")
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file is the few lines that Git LFS keeps in the place of a large one."""
+    if not path.is_file() or path.stat().st_size > 1024:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def variant_of(part: Path) -> str | None:
+    """The variant whose weights are loaded: None for the plain ones, ``"fp16"`` if only those are there."""
+    names = [path.name for path in part.glob("*.safetensors")]
+    halves = [name for name in names if re.search(r"\.fp16(-\d+-of-\d+)?\.safetensors$|-\d+-of-\d+\.fp16\.safetensors$", name)]
+    return "fp16" if names and len(halves) == len(names) else None
+
+
+def _check_weights(part: Path) -> None:
+    if any(part.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in PICKLES for path in part.glob(pattern))
+    if pickles:
+        raise LinernotesError(
+            f"{part / pickles[0]} is a pickle, which can run code and is never loaded: convert it to safetensors"
+        )
+    raise LinernotesError(f"{part} holds no safetensors weights: copy the model anew")
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    path = folder / "model_index.json"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LinernotesError(f"{path} is missing, so {folder} is not a diffusers pipeline: check the path") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise LinernotesError(f"{path} is damaged ({error}): copy the model anew") from None
+    if not isinstance(index, dict):
+        raise LinernotesError(f"{path} does not describe a diffusers pipeline: check the path")
+    return index

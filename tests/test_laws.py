@@ -1,0 +1,138 @@
+"""Laws of what all else rests on: where noise levels lie, what an interval holds, what padding may say."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableAudioPipeline, StableAudioProjectionModel
+from scipy.stats import binom, norm, t
+from torch import Tensor
+
+from conftest import query_of
+from linernotes.catalog.store import Catalogue
+from linernotes.evaluation.intervals import LEVEL, Interval, bootstrap_mean, interval
+from linernotes.methods import readout
+from linernotes.methods.contract import Prepared
+from linernotes.methods.gradients import gradient_of_query
+from linernotes.models.stable_audio import StableAudio
+from linernotes.noise import draw_bank, random_for, stratified_times
+from linernotes.settings.methods import METHOD_SETTINGS
+
+BANDS, DRAWS = 4, 12  # draws in a band
+CHANCE = 1e-4  # of a right interval to be called wrong, on either side
+ROUNDING = {"rtol": 1e-5, "atol": 1e-6}  # float32, sums in another order
+
+
+def parts_of(times: Tensor, count: int) -> list[int]:
+    """In which of ``count`` equal parts of (0, 1) each time lies."""
+    return (times.double() * count).floor().long().tolist()
+
+
+@pytest.mark.parametrize("bands", [1, 2, 8])
+def test_the_bands_of_the_noise_levels_are_their_equal_parts(bands: int) -> None:
+    """Band b of n has one time in each equal part of [b/n, (b+1)/n): one after the other, bands are all levels, each once."""
+    generator = random_for("a law", 0)
+    times = torch.cat([stratified_times(DRAWS, generator, (b, bands)) for b in range(bands)])
+    assert parts_of(times, bands * DRAWS) == list(range(bands * DRAWS))
+
+
+def test_a_bank_has_one_draw_in_each_part_and_its_bands_are_neighbours() -> None:
+    bank = draw_bank(BANDS * DRAWS, 2, 3, seed=0)
+    assert parts_of(bank.t_k, len(bank)) == list(range(len(bank)))
+    assert [parts_of(part.t_k, BANDS) for part in bank.bands(BANDS)] == [[b] * DRAWS for b in range(BANDS)]
+    assert torch.equal(torch.cat([part.eps_kct for part in bank.bands(BANDS)]), bank.eps_kct)
+
+
+def test_the_noisiest_share_of_a_bank_is_its_upper_end() -> None:
+    """Among the noisiest quarter of (0, 1), one draw in each equal part of it."""
+    bank = draw_bank(DRAWS, 2, 3, seed=0, noisiest=0.25)
+    assert parts_of((bank.t_k - 0.75) * 4, DRAWS) == list(range(DRAWS))
+
+
+@pytest.mark.parametrize("method", ["readout", "grad-dot"])
+def test_a_query_is_heard_at_every_noise_level_once(
+    model: StableAudio, catalogue: Catalogue, tmp_path: Path, method: str
+) -> None:
+    """The query's draws of all bands, taken together, are one in each equal part of (0, 1), and each in the band it is for."""
+    heard: list[Tensor] = []
+
+    def path(t_b: Tensor) -> tuple[Tensor, Tensor]:
+        heard.append(t_b)
+        return model.path(t_b)
+
+    listening = copy.copy(model)
+    listening.path = path  # type: ignore[method-assign]
+    prepared, query = Prepared(listening, catalogue, tmp_path), query_of(catalogue, 2)
+    settings = METHOD_SETTINGS[method](draws=BANDS, gradient_draws=BANDS * DRAWS, noise_bands=BANDS)
+    if method == "readout":
+        features = model.denoiser.get_submodule(model.readout().layer).in_features + 1
+        curvature_bff = torch.eye(features).expand(BANDS, -1, -1)
+        readout.unlearning_steps(prepared, [query], curvature_bff, settings)
+    else:
+        for b in range(BANDS):
+            gradient_of_query(prepared, query, settings, None, (b, BANDS))
+    times = torch.cat(heard)
+    assert parts_of(times, BANDS) == [b for b in range(BANDS) for _ in range(DRAWS)]
+    assert sorted(parts_of(times, BANDS * DRAWS)) == list(range(BANDS * DRAWS))
+
+
+def test_an_interval_leaves_out_a_fortieth_on_either_side() -> None:
+    """Of resamples 0, 1, ..., 1000, whose quantiles are known; those without a value do not count."""
+    found = interval(7, np.concatenate([[np.nan], np.arange(1001.0), [np.inf]]))
+    assert (found.value, found.low, found.high) == (7, pytest.approx(25), pytest.approx(975))
+    assert math.isnan(interval(7, np.full(3, np.nan)).low)
+
+
+def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
+    """The bootstrap's 95 % interval of the mean of n normal values is mean -+ 1.96 s sqrt((n - 1) / n) / sqrt(n): it misses as
+    often as Student's t exceeds 1.96 sqrt((n - 1) / n), give or take what chance does to so many trials.
+    """
+    n, trials, truth = 50, 400, 0.3
+    random = np.random.default_rng(0)
+    found = [bootstrap_mean(truth + random.standard_normal(n), seed) for seed in range(trials)]
+    reach = norm.ppf((1 + 0.95) / 2) * math.sqrt((n - 1) / n)
+    expected = 1 - 2 * t.sf(reach, n - 1)
+    least, most = binom.ppf([CHANCE, 1 - CHANCE], trials, expected)
+    assert LEVEL == 0.95
+    assert least <= sum(i.low <= truth <= i.high for i in found) <= most
+    missed = binom.ppf([CHANCE, 1 - CHANCE], trials, (1 - expected) / 2)
+    for side in (sum(i.low > truth for i in found), sum(i.high < truth for i in found)):
+        assert missed[0] <= side <= missed[1]
+
+
+def test_an_interval_is_said_without_leading_noughts() -> None:
+    assert str(Interval(0.5, -0.25, 1.0)) == "0.50 [-.25,1.00]"
+
+
+def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> None:
+    """A projection with a bias gives padding a value; in the pipeline and here it is exactly zero, and the words are kept."""
+    prompts = ["tone 1", "a low tone", ""]
+    torch.manual_seed(0)
+    size = model.embed_text([""]).shape[2]
+    projection = StableAudioProjectionModel(
+        text_encoder_dim=size, conditioning_dim=size // 2, min_value=0, max_value=512
+    ).requires_grad_(False)
+    projection.text_projection.bias.fill_(1.0)
+    other = copy.copy(model)
+    other.projection = projection
+    text_nld = other.embed_text(prompts)
+    ours_nld = other.condition(text_nld, torch.full((3,), 0.5)).tensors["tokens"][:, : text_nld.shape[1]]
+    padding_nl = (
+        torch.tensor(
+            model.tokenizer(prompts, padding="max_length", max_length=text_nld.shape[1], truncation=True)["attention_mask"]
+        )
+        == 0
+    )
+    assert padding_nl.any() and not padding_nl.all(dim=1).any()
+    assert (ours_nld[padding_nl] == 0).all()
+    assert (ours_nld[~padding_nl] != 0).any(dim=1).all()
+    pipeline = StableAudioPipeline(
+        other.codec, other.text_encoder, projection, other.tokenizer, other.denoiser, other.scheduler
+    )
+    with torch.inference_mode():
+        torch.testing.assert_close(ours_nld, pipeline.encode_prompt(prompts, "cpu", False), **ROUNDING)
