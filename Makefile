@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check examples peers clean
+.PHONY: demo test check examples claims peers clean
 
 demo: .venv/ready
 	$(BIN)/linernotes demo -o demo-out
@@ -20,11 +20,19 @@ check: .venv/ready
 examples: .venv/ready
 	$(BIN)/pytest -m examples
 
-# Scores, time and memory beside kronfluence, dattri and captum. kronfluence names torchvision and never imports it.
-peers: .venv/ready
+# A small form of every command in README's table of figures, so that none rots.
+claims: .venv/peers
+	dev/claims.sh
+
+# Scores, time and memory beside kronfluence, dattri and captum.
+peers: .venv/peers
+	OMP_NUM_THREADS=1 $(BIN)/python dev/peers
+
+# kronfluence names torchvision and never imports it.
+.venv/peers: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps kronfluence
-	OMP_NUM_THREADS=1 $(BIN)/python dev/peers
+	touch $@
 
 # Torch goes first and by itself: with it in place nothing pulls another build.
 .venv/ready: pyproject.toml constraints.txt

@@ -1,6 +1,9 @@
-"""Step sizes against decoys, on one generated clip: python dev/step_size_trial.py demo-out/clip.flac (see dev/LOG.md)."""
+"""Step sizes against decoys, on one generated clip: python dev/step_size_trial.py demo-out/clip.flac (see dev/LOG.md).
 
-import sys
+With ``--quick`` it takes so few draws and tracks that its figures only show that it still runs.
+"""
+
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -15,16 +18,19 @@ from linernotes.methods.rescoring import base_losses
 from linernotes.methods.unlearning import fisher_of, take_steps
 from linernotes.settings.methods import AbuSettings
 
-TRAINING_TRACKS = 640
-
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("clip", type=Path)
+parser.add_argument("--quick", action="store_true", help="few draws and tracks: does it still run?")
+given = parser.parse_args()
+training_tracks = 16 if given.quick else 640
+settings = AbuSettings(draws=1, gradient_draws=8, fisher_draws=1) if given.quick else AbuSettings()
 model, catalogue = linernotes.load_model(), linernotes.open_catalogue()
 prepared = prepare(model, catalogue)
-settings = AbuSettings()
 bank = prepared.bank(settings.draws, settings.seed)
 fisher = fisher_of(prepared, settings.fisher_draws, settings.seed, settings.batch_size)
-query = load_clip(Path(sys.argv[1]), model, None).query
+query = load_clip(given.clip, model, None).query
 decoy = np.array([track.split == "decoy" for track in catalogue.tracks])
-chosen = np.random.default_rng(0).choice(catalogue.training_rows, TRAINING_TRACKS, replace=False)
+chosen = np.random.default_rng(0).choice(catalogue.training_rows, training_tracks, replace=False)
 rows = np.sort(np.concatenate([np.flatnonzero(decoy), chosen]))
 is_decoy, base_nk = decoy[rows], base_losses(prepared, bank, settings.batch_size)[rows]
 print(f"base loss: training {float(base_nk[~is_decoy].mean()):.3f}, decoys {float(base_nk[is_decoy].mean()):.3f}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from linernotes.artefacts import held, in_chunks, load_tensors, replace_folder, replacing, save_tensors
+from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.cli.output import EVERY_S, Output, _Lines, command
 from linernotes.errors import LinernotesError
@@ -362,9 +362,15 @@ def test_the_version_is_told_without_a_verb() -> None:
     assert (told.exit_code, told.stdout) == (0, f"{__version__}\n")
 
 
-def test_no_evaluation_leaves_a_folder_that_nobody_asked_for() -> None:
-    helped = CliRunner().invoke(app, ["evaluate", "lds", "--help"], env={"COLUMNS": "300"}).output
-    assert "nothing is saved if left out" in re.sub(r"\s+", " ", helped)
+def test_no_evaluation_leaves_a_folder_that_nobody_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_path: Path, catalogue: Catalogue
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = ["--model", str(model_path), "--catalog", str(catalogue.path), "--segments", "2", "--method", "latent"]
+    assert CliRunner().invoke(app, ["evaluate", "self-influence", *where]).exit_code == 0
+    assert tree(tmp_path) == []
+    assert CliRunner().invoke(app, ["evaluate", "self-influence", *where, "-o", "asked"]).exit_code == 0
+    assert tree(tmp_path)[0] == "asked"
 
 
 # ----------------------------------------------------------------------------------------------------------------- models

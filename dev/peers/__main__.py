@@ -28,24 +28,24 @@ from pathlib import Path
 import torch
 from measure import Row, compare
 from sides import COMPARISONS
-from world import ITEMS, QUERIES, build
+from world import FULL, QUICK, build
 
 LEAST_CORRELATION = 0.98
 LARGEST_DIFFERENCE = 1e-3  # twice the damping still correlates at 0.998 and differs by 0.2; rounding, by 3e-5
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown; pairs are linernotes / peer."""
+    """Markdown; pairs and ratios are linernotes / peer, of one and the same run."""
     lines = [
-        "| method | peer | Spearman: mean, least | largest difference | seconds | peer's time | extra MiB | scores / s |"
+        "| method | peer | Spearman: mean, least | largest difference | seconds | ratio | extra MiB | ratio | scores / s |"
         " made equal | left |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        own, peer = row.seconds
+        (own, peer), (own_mib, peer_mib) = row.seconds, row.extra_mib
         cells = [
             row.method, row.peer, f"{row.spearman_mean:.4f}, {row.spearman_least:.4f}", f"{row.largest_difference:.1e}",
-            f"{own:.2f} / {peer:.2f}", f"{peer / own:.2f} x", "{:.0f} / {:.0f}".format(*row.extra_mib),
+            f"{own:.2f} / {peer:.2f}", f"{own / peer:.2f}", f"{own_mib:.0f} / {peer_mib:.0f}", f"{own_mib / peer_mib:.2f}",
             "{:.0f} / {:.0f}".format(*row.scores_per_s), row.aligned, row.differs,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
@@ -58,19 +58,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each side, in turns")
     parser.add_argument("--threads", type=int, default=1, help="threads of each side")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the comparisons to run")
+    parser.add_argument(
+        "--quick", action="store_true", help="a quarter of the items, in one process, once: do the sides agree?"
+    )
     given = parser.parse_args()
+    extent, repeats = (QUICK, 0) if given.quick else (FULL, given.repeats)
     os.environ["TQDM_DISABLE"] = "1"  # for the processes of the sides
     torch.set_num_threads(given.threads)
     chosen = range(len(COMPARISONS)) if given.only is None else given.only
     with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder))
-        rows = [compare(number, Path(folder), given.repeats, given.threads) for number in chosen]
+        build(Path(folder), extent)
+        rows = [compare(number, Path(folder), extent, repeats, given.threads) for number in chosen]
     packages = {name: version(name) for name in ("linernotes", "torch", "kronfluence", "dattri", "captum")}
-    print(f"{ITEMS} items, {QUERIES} queries, {given.threads} thread(s), {platform.machine()}; ", end="")
+    print(f"{extent.items} items, {extent.queries} queries, {given.threads} thread(s), {platform.machine()}; ", end="")
     print(", ".join(f"{name} {number}" for name, number in packages.items()), end="\n\n")
     print(table(rows))
     if given.json:
-        record = {"items": ITEMS, "queries": QUERIES, "threads": given.threads, "packages": packages}
+        record = {"items": extent.items, "queries": extent.queries, "threads": given.threads, "packages": packages}
         given.json.write_text(json.dumps({**record, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
     missed = [
         f"{row.method} / {row.peer}"

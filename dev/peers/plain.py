@@ -92,12 +92,10 @@ def loader(data: TensorDataset, size: int) -> DataLoader:
 
 
 def checkpoints_of(world: World, losses: ItemLosses) -> list[tuple[dict[str, Tensor], float]]:
-    """What TracIn adds up: the kept checkpoints with their learning rates, and the final weights at the last rate."""
-    kept = read_checkpoints(world.model_folder)
-    final = {name: p.detach().clone() for name, p in world.model.denoiser.named_parameters()}
+    """What TracIn adds up: the kept checkpoints with their learning rates."""
     own = losses.state_dict()
     plain = {name: name.removeprefix("denoiser.").replace(".linear.", ".") for name in own}
     return [
         ({name: weights.get(plain[name], own[name].clone()) for name in own}, rate)
-        for weights, rate in [*kept, (final, kept[-1][1])]
+        for weights, rate in read_checkpoints(world.model_folder)
     ]

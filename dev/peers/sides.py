@@ -43,11 +43,12 @@ def own_side(world: World, method: str, settings: MethodSettings) -> Score:
     return run
 
 
-DRAWS = {"draws": 8, "gradient_draws": 32, "mask_silence": False}
+DRAWS = {"draws": 8, "gradient_draws": 32}
+WHOLE = {**DRAWS, "mask_silence": False}  # projected gradients are always of the whole query
 AT_ONCE = f"dattri holds the passes of {DATTRI_ITEMS} items at once"
 COMPARISONS = [
     Comparison(
-        "ekfac", EkfacSettings(**DRAWS, fisher="empirical"), "kronfluence", kronfluence_ekfac,
+        "ekfac", EkfacSettings(**WHOLE, fisher="empirical"), "kronfluence", kronfluence_ekfac,
         "empirical Fisher on both sides; damping_factor=None (0.1 x mean eigenvalue); the same draws",
         "rounding",
     ),
@@ -63,11 +64,11 @@ COMPARISONS = [
         barred=False, reference=trak_unprojected,
     ),
     Comparison(
-        "tracin", TracinSettings(**DRAWS, layers="mlp"), "captum", captum_tracin,
+        "tracin", TracinSettings(**WHOLE, layers="mlp"), "captum", captum_tracin,
         "layers=mlp: captum's gradients of a batch at once know no LayerNorm; the same checkpoints and draws", "rounding",
     ),
     Comparison(
-        "tracin", TracinSettings(**DRAWS), "dattri", dattri_tracin,
+        "tracin", TracinSettings(**WHOLE), "dattri", dattri_tracin,
         "dattri's projector off; the same checkpoints and draws", f"rounding; {AT_ONCE}",
     ),
 ]  # fmt: skip

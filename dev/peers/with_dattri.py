@@ -13,7 +13,7 @@ import torch
 from plain import Adapted, ItemLosses, Score, as_items, checkpoints_of, loader
 from torch import Tensor
 from torch.func import functional_call
-from world import ITEMS, QUERIES, World
+from world import World
 
 from linernotes.curvature.per_item import item_loss_b, linear_layers
 from linernotes.curvature.projection import Projection, draw_projection, projected_gradients
@@ -51,7 +51,7 @@ def dattri_trak(losses: ItemLosses, world: World, settings: TrakSettings, projec
         )
         attributor.cache(loader(items, DATTRI_ITEMS))
         with torch.no_grad():
-            return attributor.attribute(loader(queries, QUERIES)).T.double().numpy()
+            return attributor.attribute(loader(queries, world.extent.queries)).T.double().numpy()
 
     return run
 
@@ -88,7 +88,7 @@ def ridge_of(world: World, settings: TrakSettings, projection: Projection) -> fl
 
 def features(world: World, settings: TrakSettings, projection: Projection) -> Tensor:
     bank = world.prepared(Path()).bank(settings.draws, settings.seed)
-    pairs = whole_items(world.model, world.catalogue.batch(np.arange(ITEMS)), bank, settings.batch_size)
+    pairs = whole_items(world.model, world.catalogue.batch(np.arange(world.extent.items)), bank, settings.batch_size)
     parts = [projected_gradients(world.model, projection, item_loss_b, settings.draws, *some)[0] for some in pairs]
     return torch.cat(parts).double()
 
@@ -127,6 +127,6 @@ def dattri_tracin(world: World, settings: TracinSettings) -> Score:
             projector_kwargs={"proj_type": "identity"},  # given none, it projects to 512 dimensions
         )
         # dattri differentiates all queries anew for every batch of items
-        return attributor.attribute(loader(items, DATTRI_ITEMS), loader(queries, QUERIES)).T.double().numpy()
+        return attributor.attribute(loader(items, DATTRI_ITEMS), loader(queries, world.extent.queries)).T.double().numpy()
 
     return run

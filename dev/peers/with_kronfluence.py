@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from plain import Folded, Score, as_items, folded_names
 from torch import Tensor, nn
-from world import QUERIES, World
+from world import World
 
 from linernotes.settings.methods import EkfacSettings
 
@@ -37,7 +37,7 @@ def kronfluence_ekfac(world: World, settings: EkfacSettings) -> Score:
     fit, items, queries = world.fitting_items(settings), world.items(settings), world.gradient_queries(settings)
     factor_arguments = FactorArguments(strategy="ekfac", use_empirical_fisher=True)
     # no damping factor means 0.1 times a layer's mean eigenvalue
-    score_arguments = ScoreArguments(damping_factor=None, query_gradient_accumulation_steps=QUERIES)
+    score_arguments = ScoreArguments(damping_factor=None, query_gradient_accumulation_steps=world.extent.queries)
 
     def run() -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:

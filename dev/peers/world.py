@@ -6,6 +6,8 @@ Nothing here is a peer's; the draws of noise are those that linernotes makes for
 from __future__ import annotations
 
 import csv
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,18 @@ from linernotes.settings.training import TrainingSettings
 RATE_HZ, FRAME_SAMPLES = 8000, 512
 SIZE = SmallModel(frames=32, layers=2, heads=2, head_dim=32, text_dim=32, text_layers=1, prompt_tokens=12, vocabulary=300)
 SEGMENT_SAMPLES = SIZE.frames * FRAME_SAMPLES
-ITEMS, QUERIES = 96, 8
-TRAINING = TrainingSettings(steps=300, batch_size=32, ema=0.95, checkpoints=2)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much there is to train on and to ask about."""
+
+    items: int
+    queries: int
+    steps: int
+
+
+FULL, QUICK = Extent(96, 8, 300), Extent(24, 3, 60)  # quick: enough to see that the sides still run, and agree
 
 
 def chord(seed: int) -> np.ndarray:
@@ -49,7 +61,7 @@ def caption(seed: int) -> str:
     return f"chord {seed % 3}"
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, extent: Extent) -> None:
     """A trained model in ``folder/model`` and its training items, ``folder/catalogue``."""
     transformers_logging.disable_progress_bar()
     codec = SpectrogramCodec(RATE_HZ, n_fft=256, spectrogram_hop=128, mels=24, patch=4, latent_channels=6)
@@ -60,23 +72,25 @@ def build(folder: Path) -> None:
     with (sounds / "metadata.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file_name", "title", "artist", "caption", "split"])
-        for seed in range(ITEMS):
+        for seed in range(extent.items):
             soundfile.write(sounds / f"{seed:03}.wav", chord(seed), RATE_HZ, subtype="FLOAT")
             writer.writerow([f"{seed:03}.wav", f"Chord {seed}", "The Oscillators", caption(seed), "train"])
     model = StableAudio(folder / "untrained")
     catalogue = build_catalogue(read_source(sounds), folder / "catalogue", model, Encoder(**model.encoder()))
     batch = catalogue.batch(catalogue.training_rows)
-    train(folder / "untrained", folder / "model", batch.latents_nct, batch.text_nld, batch.seconds_n, TRAINING)
+    settings = TrainingSettings(steps=extent.steps, batch_size=min(32, extent.items), ema=0.95, checkpoints=2)
+    train(folder / "untrained", folder / "model", batch.latents_nct, batch.text_nld, batch.seconds_n, settings)
 
 
 class World:
     """What both sides are given: the model, the items and the queries, with all their draws."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, extent: Extent) -> None:
+        self.extent = extent
         self.model_folder = folder / "model"
         self.model = StableAudio(self.model_folder)
         self.catalogue = Catalogue(folder / "catalogue")
-        seeds = range(ITEMS, ITEMS + QUERIES)  # never trained on
+        seeds = range(extent.items, extent.items + extent.queries)  # never trained on
         sounds = torch.from_numpy(np.stack([chord(seed) for seed in seeds]))[:, None]
         latents_qct = self.model.encode(sounds)
         text_qld = self.model.embed_text([caption(seed) for seed in seeds])
@@ -92,7 +106,7 @@ class World:
     def items(self, settings: Any) -> TensorDataset:
         """The training items with the noise bank, one row an item."""
         bank = self.prepared(Path()).bank(settings.draws, settings.seed)
-        batch = self.catalogue.batch(np.arange(ITEMS))
+        batch = self.catalogue.batch(np.arange(self.extent.items))
         return dataset(batch.latents_nct, self.model.condition(batch.text_nld, batch.seconds_n), bank.t_k, bank.eps_kct)
 
     def queries_with(self, t_k: Tensor, eps_kct: Tensor) -> TensorDataset:
@@ -106,18 +120,15 @@ class World:
         generator = random_for("unlearning", settings.seed, 0)
         t_k = stratified_times(settings.gradient_draws, generator)
         shape = self.queries[0].latents_ct.shape
-        noise = [torch.randn(len(t_b), *shape, generator=generator) for t_b in torch.split(t_k, settings.batch_size)]
+        size = min(settings.batch_size, math.ceil(len(t_k) / torch.get_num_threads()))
+        noise = [torch.randn(len(t_b), *shape, generator=generator) for t_b in torch.split(t_k, size)]
         return self.queries_with(t_k, torch.cat(noise))
 
     def fitting_items(self, settings: Any) -> TensorDataset:
         """What ``curvature.fitting.fit_sums`` fits on: one row for each draw of each item."""
-        device = self.model.device
-        rows = self.catalogue.training_rows
-        passes = list(
-            fitting._passes(
-                self.model, self.catalogue, rows, settings.fisher_draws, settings.seed, 0, settings.batch_size, device
-            )
-        )
+        batch = self.catalogue.batch(self.catalogue.training_rows)
+        noise = fitting._own_noise(batch.latents_nct.shape, settings.fisher_draws, settings.seed, 0)
+        passes = list(fitting._passes(self.model, batch, noise, settings.batch_size, self.model.device))
         told = [torch.cat([p.condition.tensors[name] for p in passes]) for name in ("tokens", "summary")]
         latents_bct, t_b, eps_bct = (
             torch.cat([getattr(p, name) for p in passes]) for name in ("latents_bct", "t_b", "eps_bct")

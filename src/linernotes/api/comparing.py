@@ -17,6 +17,7 @@ from linernotes.artefacts import write_json
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import attribute_clips, finished
+from linernotes.audio import write_sound
 from linernotes.demo.bundle import BENCHMARK, BUILTIN, builtin_sound, render_catalogue
 from linernotes.errors import UsageError
 from linernotes.evaluation.agreement import Agreement, measure_agreement
@@ -204,10 +205,12 @@ def model_fidelity(clips: int = 96, on_progress: Progress | None = None) -> Mode
 
 
 def bench(
-    only: Sequence[str] = benches.BENCHES[1:], methods: Sequence[str] | None = None, on_progress: Progress | None = None
-) -> dict[str, Any]:
+    only: Sequence[str] = benches.BENCHES[1:], methods: Sequence[str] | None = None, on_progress: Progress | None = None,
+    quick: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo, methods; ``methods``
-    those that the last of them measures, all that can run if None.
+    those that the last of them measures, all that can run if None; ``quick`` measures so little that its figures only show that
+    everything still runs.
 
     Raises:
         UsageError: an unknown part or method, or methods where they are not measured.
@@ -219,18 +222,18 @@ def bench(
     if unknown := set(only) - set(benches.BENCHES):
         raise UsageError(f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(benches.BENCHES)}")
     report = on_progress or (lambda what, done, total: None)
+    extent = benches.QUICK if quick else benches.FULL
     figures: dict[str, Any] = {}
     for i, part in enumerate(only):
         report("benches", i, len(only))
         with tempfile.TemporaryDirectory() as folder:
             if part == "sweep":
-                figures |= benches.sweep_overhead(
-                    load_model(), open_catalogue(), METHOD_SETTINGS[DEFAULT_METHOD]().model_dump()["draws"]
-                )
+                draws = METHOD_SETTINGS[DEFAULT_METHOD]().model_dump()["draws"]
+                figures |= benches.sweep_overhead(load_model(), open_catalogue(), draws, extent=extent)
             elif part in ("query", "queries"):
-                figures |= benches.query_costs(Path(folder), part == "queries", on_progress)
+                figures |= benches.query_costs(Path(folder), part == "queries", on_progress, extent)
             elif part == "ingest":
-                render_catalogue(Path(folder, "sounds"), load_model().shape, on_progress)
+                _write_sounds(Path(folder, "sounds"), extent.ingest_tracks, on_progress)
                 figures |= benches.ingest_speed(Path(folder, "sounds"), Path(folder, "cache"))
             elif part == "methods":
 
@@ -242,3 +245,14 @@ def bench(
                 figures |= benches.demo_cost()
     report("benches", len(only), len(only))
     return figures
+
+
+def _write_sounds(folder: Path, tracks: int | None, on_progress: Progress | None) -> None:
+    """The built-in catalogue as sound files, or its first few tracks."""
+    shape = load_model().shape
+    if tracks is None:
+        render_catalogue(folder, shape, on_progress)
+        return
+    folder.mkdir()
+    for track in open_catalogue().tracks[:tracks]:
+        write_sound(folder / f"{track.track_id}.flac", builtin_sound(track, 0.0, shape))

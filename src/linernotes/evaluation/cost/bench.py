@@ -34,10 +34,23 @@ PROMPTS = [
         ("a march in D major", "trumpet", "steady", "2/4"), ("a slip jig in E minor", "clarinet", "fast", "9/8"),
     ]
 ]  # fmt: skip
-REPEATS = 5
-SWEEP_SEGMENTS = 128
-SINGLES = 3  # single runs that stand for eight
 METHOD_DRAWS = 2  # of every method that has draws: cost goes with them
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured."""
+
+    repeats: int
+    sweep_segments: int
+    singles: int  # single runs that stand for all
+    prompts: int  # clips that are attributed at once
+    flags: tuple[str, ...]  # of every attribution
+    ingest_tracks: int | None  # all if None
+
+
+FULL = Extent(5, 128, 3, len(PROMPTS), (), None)
+QUICK = Extent(1, 32, 1, 2, ("--draws", "1", "--gradient-draws", "8"), 16)  # does it still run? its figures mean nothing
 
 
 def seconds_of(job: Callable[[], object]) -> float:
@@ -48,13 +61,13 @@ def seconds_of(job: Callable[[], object]) -> float:
 
 
 def sweep_overhead(
-    model: DiffusionModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH
+    model: DiffusionModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH, extent: Extent = FULL
 ) -> dict[str, float]:
     """Time of a sweep over that of the bare forward passes it needs, on the same segments, taken in turns.
 
     The bare passes get tensors that lie ready: no data is read, nothing is mixed, no loss is formed or written.
     """
-    rows = catalogue.training_rows[:SWEEP_SEGMENTS]
+    rows = catalogue.training_rows[: extent.sweep_segments]
     bank = draw_bank(draws, model.shape.latent_channels, model.shape.frames, seed=0)
     batch = catalogue.batch(rows)
     device = next(model.denoiser.parameters()).device
@@ -75,7 +88,7 @@ def sweep_overhead(
             item_losses(model, catalogue, bank, {"base": {}}, Path(folder), rows, batch_size)
 
     bare()
-    pairs = [(seconds_of(sweep), seconds_of(bare)) for _ in range(REPEATS)]
+    pairs = [(seconds_of(sweep), seconds_of(bare)) for _ in range(extent.repeats)]
     forwards = passes * batch_size
     return {
         "sweep_over_bare_forwards": statistics.median(s / b for s, b in pairs),
@@ -104,7 +117,7 @@ def command_seconds(*arguments: str, cache: Path) -> tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def query_costs(cache: Path, together: bool, on_progress: Progress | None = None) -> dict[str, float]:
+def query_costs(cache: Path, together: bool, on_progress: Progress | None = None, extent: Extent = FULL) -> dict[str, float]:
     """Seconds of attributing one query over the whole built-in catalogue, by the command line with its defaults, when what is
     computed once per model is there; and, if ``together``, of eight queries at once, against eight times the median
     of three single runs.
@@ -112,22 +125,22 @@ def query_costs(cache: Path, together: bool, on_progress: Progress | None = None
     report = on_progress or (lambda what, done, total: None)
     with tempfile.TemporaryDirectory() as folder:
         clips = []
-        for i, prompt in enumerate(PROMPTS if together else PROMPTS[:1]):
+        for i, prompt in enumerate(PROMPTS[: extent.prompts if together else 1]):
             clips.append(str(Path(folder, f"clip{i}.flac")))
             command_seconds("generate", "--prompt", prompt, "--seed", str(i), "-o", clips[-1], cache=cache)
-        first_s, _ = command_seconds("attribute", clips[0], "-o", f"{folder}/first", cache=cache)
+        first_s, _ = command_seconds("attribute", clips[0], *extent.flags, "-o", f"{folder}/first", cache=cache)
         singles = []
-        for i, clip in enumerate(clips[:SINGLES]):
-            seconds, memory = command_seconds("attribute", clip, "-o", f"{folder}/single{i}", cache=cache)
+        for i, clip in enumerate(clips[: extent.singles]):
+            seconds, memory = command_seconds("attribute", clip, *extent.flags, "-o", f"{folder}/single{i}", cache=cache)
             singles.append(seconds)
-            report("single queries", i + 1, SINGLES)
+            report("single queries", i + 1, extent.singles)
         figures = {
             "first_query_s": first_s,  # if the cache was empty: with what is computed once per model
             "query_s": statistics.median(singles),
             "query_peak_mib": memory,
         }
         if together:
-            all_s, all_memory = command_seconds("attribute", *clips, "-o", f"{folder}/together", cache=cache)
+            all_s, all_memory = command_seconds("attribute", *clips, *extent.flags, "-o", f"{folder}/together", cache=cache)
             figures |= {
                 "eight_queries_s": all_s,
                 "eight_queries_over_eight_single": all_s / (len(clips) * statistics.median(singles)),

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# A small form of every command in README's table of figures, and of the scripts here: that they run, not what they find.
+# `linernotes demo` is not among them: CI runs it whole. Takes some minutes.
+#   dev/claims.sh [FOLDER]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TQDM_DISABLE=1
+out=$(realpath -m "${1:-$(mktemp -d)}")
+export LINERNOTES_CACHE="${LINERNOTES_CACHE:-$out/cache}"
+mkdir -p "$out"
+
+claim() {
+  local start=$SECONDS
+  echo "== $*"
+  "$@" > "$out/said.txt" 2>&1 || { status=$?; tail -n 40 "$out/said.txt"; echo "failed: $*" >&2; exit "$status"; }
+  tail -n 3 "$out/said.txt"
+  echo "   $((SECONDS - start)) s"
+}
+
+bench() {
+  python -c 'import json, sys, linernotes
+methods = ["latent"] if sys.argv[1] == "methods" else None
+print(json.dumps(linernotes.bench([sys.argv[1]], methods=methods, quick=True), default=vars))' "$1"
+}
+
+python - "$out/recordings" <<'PYTHON'
+import sys
+from pathlib import Path
+import numpy as np, soundfile
+folder = Path(sys.argv[1])
+folder.mkdir(exist_ok=True)
+t = np.arange(6 * 22050) / 22050
+for i in range(6):
+    soundfile.write(folder / f"tone{i}.flac", 0.4 * np.sin(2 * np.pi * (220 + 60 * i) * t) * np.exp(-t / 3), 22050)
+PYTHON
+
+claim linernotes evaluate model --clips 8 --json
+claim dev/own-recordings.sh "$out/recordings" "$out/own" "a tone" 20 4 0
+claim linernotes generate --prompt "a reel in D major for violin" --seed 1 -o "$out/clip.flac"
+claim python dev/step_size_trial.py --quick "$out/clip.flac"
+for part in sweep ingest queries methods; do claim bench "$part"; done
+claim linernotes evaluate lds --json
+claim linernotes evaluate counterfactual --json
+claim python dev/peers --quick
