@@ -118,7 +118,12 @@ class Decoding:
     def __init__(self, folder: Path, track: Track, encoder: Encoder, stop: threading.Event) -> None:
         self._parts: queue.Queue[Cut] = queue.Queue(WAITING)
         self._stop = stop
-        threading.Thread(target=self._run, args=(folder, track, encoder), daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(folder, track, encoder), daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Waits until nothing is decoded any more, once ``stop`` is set."""
+        self._thread.join()
 
     def _run(self, folder: Path, track: Track, encoder: Encoder) -> None:
         try:

@@ -94,7 +94,8 @@ def _build(
             for _ in pieces[i]:
                 while len(waiting) < DECODERS and (ahead := next(upcoming, None)) is not None:
                     waiting.append(Decoding(source.folder, ahead, encoder, stop))
-                entry, batch = _encode_track(waiting.pop(0), model, encoder)
+                entry, batch = _encode_track(waiting[0], model, encoder)
+                waiting.pop(0)
                 entries.append(entry)
                 batches += [batch] if batch is not None else []
                 done += 1
@@ -103,6 +104,8 @@ def _build(
             _write_piece(work, i, entries, batches, encoder)
     finally:
         stop.set()
+        for decoding in waiting:
+            decoding.join()
     return _assemble(source, path, work, pieces, model, encoder, strict, source_name)
 
 
@@ -125,7 +128,7 @@ def _encode(cut: CutSound, model: SegmentEncoder, encoder: Encoder) -> pa.Record
     latents = model.encode(sound).cpu()
     n = len(sound)
     size = encoder.latent_channels * encoder.frames
-    return pa.RecordBatch.from_arrays(
+    batch = pa.RecordBatch.from_arrays(
         [
             pa.array(np.zeros(n, dtype=np.int32)),
             pa.array(cut.start_s_n.astype(np.float64)),
@@ -136,6 +139,9 @@ def _encode(cut: CutSound, model: SegmentEncoder, encoder: Encoder) -> pa.Record
         ],
         schema=segment_schema(encoder),
     )
+    # into Arrow's own memory: kept among the encoder's large and short-lived arrays, small ones leave holes too small for the
+    # next, 8 MB for every handful of segments
+    return pa.ipc.read_record_batch(batch.serialize(), batch.schema)
 
 
 def _write_piece(
