@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # A small form of every command in README's table of figures, and of the scripts here: that they run, not what they find.
-# Those that know no small form on the command line (evaluate model, bench) are asked for it from Python.
 # `linernotes demo` is not among them: CI runs it whole. Takes some minutes.
 #   dev/claims.sh [FOLDER]
 set -euo pipefail
@@ -18,12 +17,6 @@ claim() {
   echo "   $((SECONDS - start)) s"
 }
 
-bench() {
-  python -c 'import json, sys, linernotes
-methods = ["latent"] if sys.argv[1] == "methods" else None
-print(json.dumps(linernotes.bench([sys.argv[1]], methods=methods, quick=True), default=vars))' "$1"
-}
-
 python - "$out/recordings" <<'PYTHON'
 import sys
 from pathlib import Path
@@ -35,11 +28,12 @@ for i in range(6):
     soundfile.write(folder / f"tone{i}.flac", 0.4 * np.sin(2 * np.pi * (220 + 60 * i) * t) * np.exp(-t / 3), 22050)
 PYTHON
 
-claim python -c 'import linernotes; print(linernotes.model_fidelity(clips=2, every=16))'
+claim linernotes evaluate model --clips 2 --every 16 --json
 claim dev/own-recordings.sh "$out/recordings" "$out/own" "a tone" 20 4 0
 claim linernotes generate --prompt "a reel in D major for violin" --seed 1 -o "$out/clip.flac"
 claim python dev/step_size_trial.py --quick "$out/clip.flac"
-for part in sweep ingest queries methods; do claim bench "$part"; done
+for part in sweep ingest queries; do claim linernotes bench --only "$part" --quick --json; done
+claim linernotes bench --only methods --methods latent --quick --json
 claim linernotes evaluate lds --json
 claim linernotes evaluate counterfactual --json
 claim python dev/peers --quick

@@ -65,13 +65,14 @@ def evaluate_self_influence(
 @plainly
 def evaluate_model(
     clips: Annotated[int, typer.Option(min=1, help="Clips to generate.")] = 96,
+    every: Annotated[int, typer.Option(min=1, help="Hear every n-th track only, to see that it runs.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the built-in model: what its codec keeps, and whether clips have the instrument their prompt names."""
     from linernotes import api
 
     with Bars() as bars:
-        f = api.model_fidelity(clips, on_progress=bars)
+        f = api.model_fidelity(clips, on_progress=bars, every=every)
     if as_json:
         print_json(f.__dict__)
         return

@@ -189,13 +189,15 @@ def bench(
         typer.Option(help="Only this part: sweep, query, ingest, demo, queries or methods. May be repeated."),
     ] = None,
     methods: MethodsOption = None,
+    quick: Annotated[bool, typer.Option("--quick", help="So little that the figures only show that it runs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same run."""
     from linernotes import api
 
     with Bars() as bars:
-        figures = api.bench(**({"only": only} if only else {}), methods=listed(methods), on_progress=bars)
+        parts = {"only": tuple(only)} if only else {}
+        figures = api.bench(methods=listed(methods), on_progress=bars, quick=quick, **parts)
     costs = figures.pop("methods", [])
     if as_json:
         print_json({**figures, **({"methods": [cost.__dict__ for cost in costs]} if costs else {})})
