@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check examples claims peers clean
+.PHONY: demo test check examples cases claims peers clean
 
 demo: .venv/ready
 	$(BIN)/linernotes demo -o demo-out
@@ -19,6 +19,10 @@ check: .venv/ready
 
 examples: .venv/ready
 	$(BIN)/pytest -m examples
+
+# Every small awkward input of ../shared/cases (or of MAKER), and whether it comes out right.
+cases: .venv/ready
+	$(BIN)/python dev/cases $(MAKER)
 
 # A small form of every command in README's table of figures, so that none rots.
 claims: .venv/peers

@@ -92,7 +92,7 @@ def attribute(
     with held(folder):
         if found := finished(loaded_clips, prepared, method, chosen, folder):
             return found
-        refuse_others(loaded_clips, chosen, folder)
+        refuse_others(loaded_clips, prepared, method, chosen, folder)
         done = attribute_clips(loaded_clips, prepared, method, chosen, folder)
         for item in done:
             _report(item, [str(path) for path in paths], prepared, model, catalogue, prompt)

@@ -13,10 +13,10 @@ import numpy as np
 
 from linernotes.api.banking import open_bank
 from linernotes.api.building import Progress, load_model, open_catalogue, prepared_for, track_sound
-from linernotes.artefacts import write_json
+from linernotes.artefacts import held, write_json
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import attribute_clips, finished
+from linernotes.attribution.run import attribute_clips, finished, refuse_others
 from linernotes.audio import write_sound
 from linernotes.demo.bundle import BENCHMARK, BUILTIN, builtin_sound, render_catalogue
 from linernotes.errors import UsageError
@@ -82,8 +82,11 @@ def compare(
         if on_progress:
             on_progress(f"methods ({method})", i, len(names))
         folder = Path(out) / method
-        found = finished(loaded, prepared, method, chosen[method], folder)
-        done[method] = found or [a.attribution for a in attribute_clips(loaded, prepared, method, chosen[method], folder)]
+        with held(folder):
+            found = finished(loaded, prepared, method, chosen[method], folder)
+            if not found:
+                refuse_others(loaded, prepared, method, chosen[method], folder)
+            done[method] = found or [a.attribution for a in attribute_clips(loaded, prepared, method, chosen[method], folder)]
     if on_progress:
         on_progress("methods", len(names), len(names))
     tracks = prepared.catalogue.tracks
@@ -97,7 +100,13 @@ def compare(
     agreement = measure_agreement(scores, [clip.query.name for clip in loaded], decoys)
     write_json(Path(out) / "agreement.json", agreement.record())
     shown = [
-        ComparedClip(c.query.name, c.query.prompt, c.sound, {m: done[m][q].first_trained(SIDE_BY_SIDE) for m in names})
+        ComparedClip(
+            c.query.name,
+            c.query.prompt,
+            c.sound,
+            {m: done[m][q].first_trained(SIDE_BY_SIDE) for m in names},
+            done[names[0]][q].cautions,
+        )
         for q, c in enumerate(loaded)
     ]
     named = {t.track_id: t.best_segment_start_s for clip in shown for first in clip.first.values() for t in first}

@@ -104,29 +104,32 @@ def finished(
     found = []
     for folder, content in _filed(clips, settings, out):
         path = folder / "attribution.json"
-        if not path.exists():
-            return None
-        read = Attribution.load(path)
-        made_from = (read.method, read.settings, read.model_hash, read.catalogue_hash, read.query.content_hash)
-        wanted = (method, settings.model_dump(), prepared.model.weights_hash, prepared.catalogue.hash)
-        if made_from != (*wanted, content):
+        if not path.exists() or not _same(read := Attribution.load(path), content, prepared, method, settings):
             return None
         found.append(read)
     return found
 
 
-def refuse_others(clips: list[Clip], settings: MethodSettings, out: Path) -> None:
-    """Refuses to write over an attribution of another clip, method or catalogue.
+def refuse_others(clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path) -> None:
+    """Refuses to write over an attribution of another clip, method, model or catalogue.
 
     Raises:
         LinernotesError: there is one.
     """
-    for folder, _ in _filed(clips, settings, out):
-        if (folder / "attribution.json").exists():
+    for folder, content in _filed(clips, settings, out):
+        path = folder / "attribution.json"
+        if path.exists() and not _same(Attribution.load(path), content, prepared, method, settings):
             raise LinernotesError(
                 f"{folder} holds another attribution already (of another clip, or made otherwise), and it is kept: give "
                 "another folder with --out, or remove it"
             )
+
+
+def _same(read: Attribution, content: str, prepared: Prepared, method: str, settings: MethodSettings) -> bool:
+    """Whether an attribution was made from the very same."""
+    made_from = (read.method, read.settings, read.model_hash, read.catalogue_hash, read.query.content_hash)
+    wanted = (method, settings.model_dump(), prepared.model.weights_hash, prepared.catalogue.hash, content)
+    return made_from == wanted
 
 
 def _filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:

@@ -50,12 +50,12 @@ def methods(as_json: JsonOption = False) -> None:
 @plainly
 @method_flags
 def compare(
-    clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files with --prompt.")],
+    clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files, of any length.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for compare.html and each method's attributions.")],
     methods: MethodsOption = None,
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",
-    prompt: Annotated[Optional[str], typer.Option(help="The prompt, for clips without a sidecar.")] = None,  # noqa: UP045
+    prompt: Annotated[Optional[str], typer.Option(help="The prompt, if anyone knows it, of clips without a sidecar.")] = None,  # noqa: UP045
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -72,6 +72,8 @@ def compare(
     if as_json:
         print_json(a.record())
         return
+    for caution in dict.fromkeys(c for each in next(iter(done.attributions.values())) for c in each.cautions):
+        stdout.print(f"[bold red]{escape(caution)}[/]")
     table = Table(
         "method", f"held by the first {a.first}", "first shared between clips", "decoys first", box=None, header_style="dim"
     )

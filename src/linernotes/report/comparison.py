@@ -35,6 +35,7 @@ class ComparedClip:
     prompt: str
     sound: Sound
     first: Mapping[str, Sequence[TrackScore]]  # by method
+    cautions: Sequence[str]  # what a reader must know first
 
 
 def write_comparison(
@@ -53,7 +54,10 @@ def write_comparison(
         agreement=agreement,
         families=families,
         matrices=[(title, matrix_svg(getattr(agreement, name), agreement.methods)) for name, title in MATRICES.items()],
-        clips=[{"name": c.name, "prompt": c.prompt, "audio": player_source(c.sound), "first": c.first} for c in clips],
+        clips=[
+            {"name": c.name, "prompt": c.prompt, "audio": player_source(c.sound), "first": c.first, "cautions": c.cautions}
+            for c in clips
+        ],
         players=json.dumps(players).replace("<", "\\u003c"),
         playable=set(players),
         has_decoys=not np.isnan(agreement.decoys_first).all(),
