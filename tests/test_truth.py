@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from conftest import query_of
 from linernotes import api
+from linernotes.attribution.prepare import prepare
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import RELATIONS, TRAINING_TRACKS, plan_benchmark, plan_queries
@@ -21,7 +23,7 @@ from linernotes.demo.bundle import CATALOGUE, open_benchmark
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery, query_pass, run_retrains
 from linernotes.evaluation.bank.sanity import check_bank
-from linernotes.evaluation.bank.scores import Source, read_scores, related_sources
+from linernotes.evaluation.bank.scores import Source, read_scores, related_sources, scores_of
 from linernotes.evaluation.bank.store import (
     BANK_FILE,
     Bank,
@@ -46,7 +48,9 @@ from linernotes.evaluation.hubs import measure_hubs, measure_repeatability
 from linernotes.evaluation.intervals import Resamples, bootstrap_correlations, bootstrap_mean
 from linernotes.evaluation.lds import measure_lds, truncated
 from linernotes.evaluation.planted import measure_planted
+from linernotes.methods.contract import Query
 from linernotes.models.stable_audio import StableAudio
+from linernotes.settings.methods import METHOD_SETTINGS
 
 
 def bank_of(present_mn: np.ndarray, loss_mq: np.ndarray, kinds: list[str], names: list[str] | None = None) -> Bank:
@@ -472,3 +476,23 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
     loaded = StableAudio(model_folder)
     benchmark.require(loaded.codec_hash, loaded.text_hash, loaded.shape.frames, "benchmark")
     assert len(related_sources(benchmark)) == sum(RELATIONS.values())
+
+
+def test_scores_that_were_kept_are_read_and_not_computed_again(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue
+) -> None:
+    """Found by a planted fault: stored scores that were never looked for would have cost every evaluation its hours anew."""
+    bank, _ = linear_world(noise=1.0, queries=2)
+    bank = replace(bank, header={**bank.header, "clips": "c"})
+    prepared, asked = prepare(model, catalogue), 0
+
+    def queries() -> list[Query]:
+        nonlocal asked
+        asked += 1
+        return [query_of(catalogue, row) for row in (0, 1)]
+
+    kept = [tmp_path / "shipped", tmp_path / "own"]
+    settings = METHOD_SETTINGS["random"]()
+    first, second = (scores_of(["a", "b"], queries, prepared, bank, "random", settings, kept) for _ in range(2))
+    assert asked == 1
+    np.testing.assert_array_equal(first.scores_qt, second.scores_qt)
