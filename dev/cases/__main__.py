@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from checks import JUDGES, Ran
+from checks import JUDGES
+from ran import Ran
 
 MAKER = Path(__file__).resolve().parents[2].parent / "shared/cases/make_cases.py"
 TIMEOUT_S = 1200.0
