@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -230,3 +232,85 @@ def test_a_pointer_is_named_as_such(tmp_path: Path) -> None:
         read_sound(tmp_path / "a.mp3")
     with pytest.raises(AudioError, match="is a folder: give a sound file"):
         read_sound(tmp_path)
+
+
+def encoded(name: str, rate_hz: int = RATE_HZ, channels: int = 2) -> bytes:
+    buffer = io.BytesIO()
+    how = {"a.mp3": {"format": "MP3"}, "a.ogg": {"format": "OGG"}, "a.flac": {"format": "FLAC"}, "a.wav": {"format": "WAV"}}
+    opus = {"format": "OGG", "subtype": "OPUS"}
+    soundfile.write(buffer, noise(2.0 * rate_hz / RATE_HZ)[:, :channels], rate_hz, **how.get(name, opus))
+    return buffer.getvalue()
+
+
+def id3(size: int = 100) -> bytes:
+    return b"ID3\x04\x00\x00" + bytes((0, 0, size >> 7, size & 127)) + bytes(size)
+
+
+TAG = b"TAG" + b"Title".ljust(125, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "seconds"),
+    [
+        ("a.mp3", id3() + id3() + encoded("a.mp3"), 2.0),
+        ("a.mp3", encoded("a.mp3") + bytes(5000), 2.0),
+        ("a.mp3", encoded("a.mp3") + TAG, 2.0),
+        ("a.mp3", encoded("a.mp3") + encoded("a.mp3", 44100, 1), 4.0),
+        ("a.flac", encoded("a.flac") + TAG, 2.0),
+        ("a.ogg", id3() + encoded("a.ogg"), 2.0),
+        ("a.ogg", encoded("a.ogg") + encoded("a.ogg", 44100, 1), 4.0),
+        ("a.opus", encoded("a.opus", channels=1) + encoded("a.opus"), 4.0),
+        ("a.wav", encoded("a.wav") + id3(), 2.0),
+        ("a.wav", encoded("a.wav") + bytes(10000), 2.0),
+    ],
+)
+def test_what_stands_around_a_recording_is_no_damage(tmp_path: Path, name: str, content: bytes, seconds: float) -> None:
+    """Tags before and behind, padding, and a second part at another rate or with other channels."""
+    (tmp_path / name).write_bytes(content)
+    assert read_sound(tmp_path / name).seconds == pytest.approx(seconds, abs=0.08)  # MP3 pads each part to whole frames
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.opus", "a.flac"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_joined_recording_with_half_of_a_part_is_refused(tmp_path: Path, name: str, first: bool) -> None:
+    """That the other part is whole does not make up for it."""
+    whole = encoded(name)
+    half = whole[: len(whole) // 2]
+    (tmp_path / name).write_bytes(half + whole if first else whole + half)
+    with pytest.raises(AudioError) as caught:
+        read_sound(tmp_path / name)
+    assert caught.value.reason in ("truncated", "damaged", "undecodable")
+
+
+def write_with_av(path: Path, codec: str) -> None:
+    """Two seconds of noise in a container that soundfile does not write."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=RATE_HZ)
+        stream.layout = "stereo"
+        stream.codec_context.open()
+        size = stream.codec_context.frame_size or 1024
+        kind = stream.codec_context.format.name
+        samples = noise().T
+        for start in range(0, samples.shape[1], size):
+            part = samples[:, start : start + size]
+            part = part if kind.startswith("flt") else (part * 32767).astype(np.int16).T.reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format=kind, layout="stereo")
+            frame.sample_rate, frame.pts = RATE_HZ, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.aac", "aac"), ("a.mka", "flac"), ("a.mkv", "aac")])
+def test_what_phones_and_web_pages_record_is_read_whole_or_refused(tmp_path: Path, name: str, codec: str) -> None:
+    path = tmp_path / name
+    write_with_av(path, codec)
+    assert read_sound(path).seconds == pytest.approx(2.0, abs=0.05)  # AAC pads to whole frames of 21 ms
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError) as caught:
+        read_sound(path)
+    assert caught.value.reason in ("truncated", "undecodable")
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(3000) + whole[middle + 3000 :])
+    with pytest.raises(AudioError, match=r"(decoded at|truncated:) [01]\.\d\d s"):
+        read_sound(path)

@@ -73,7 +73,7 @@ def build_catalogue(
     strict: bool = False,
     on_progress: Progress | None = None,
 ) -> Catalogue:
-    """Builds a catalogue from an audiofolder (audio files and ``metadata.csv`` or ``.jsonl``), encoded by ``model``.
+    """Builds a catalogue from a folder of recordings as people have them (docs/own-recordings.md), encoded by ``model``.
 
     What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an error.
     """

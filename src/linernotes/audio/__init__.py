@@ -1,7 +1,8 @@
 """Reads, checks, resamples and writes sound. Sound is ``[channels, samples]`` float32 in -1..1 with a rate in Hz."""
 
 from linernotes.audio.formats import NAMED_SUFFIXES, SUFFIXES
-from linernotes.audio.reading import Block, read_part, read_sound, stream_sound
+from linernotes.audio.mixing import Block
+from linernotes.audio.reading import read_part, read_sound, stream_sound
 from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, loudness_db
 from linernotes.audio.writing import check_writable, write_sound
 

@@ -18,6 +18,7 @@ from linernotes.audio.sound import AudioError
 LFS = b"version https://git-lfs"
 JOINED_BYTES = 4096  # what may stand uncounted behind the sound of a WAV: some writers leave a little rubbish
 RESYNC_BYTES = 1 << 17  # two of the longest pages
+XING_BYTES = 200  # of the first frame, in which such a header lies
 OGG_BOS, OGG_EOS = 2, 4
 OGG_SOUND = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 
@@ -29,6 +30,8 @@ class Container:
     kind: str
     offset: int
     samples: int
+    links: tuple[tuple[int, int], ...] = ()  # first byte and end of each logical stream of a chained OGG
+    hole: int = 0  # from which byte on something between an OGG's pages is no page; 0 = nowhere
 
 
 def look_at(path: Path) -> Container:
@@ -61,9 +64,11 @@ def look_at(path: Path) -> Container:
         if found == "WAV":
             _check_wav(path, file, offset, size)
         elif found == "OGG":
-            _check_ogg(path, file, offset)
+            return Container(found, offset, 0, *_ogg_links(path, file, offset))
         elif found in ("AIFF", "W64", "CAF"):
             _check_chunks(path, file, offset, size, found)
+        elif found == "Matroska":
+            _check_matroska(path, file, offset, size)
         elif found == "FLAC":
             samples = _flac_samples(file, offset)
         elif found == "MP3":
@@ -162,36 +167,79 @@ def _check_chunks(path: Path, file: BinaryIO, offset: int, size: int, kind: str)
         at = follows
 
 
-def _ogg_pages(file: BinaryIO, at: int) -> Iterator[tuple[int, int, bytes, bool]]:
-    """Flags, serial number, first bytes and wholeness of every page (RFC 3533, section 6)."""
+def _check_matroska(path: Path, file: BinaryIO, offset: int, size: int) -> None:
+    """Whether the segment of a Matroska or WebM file lies inside the file (RFC 8794, section 4); streamed ones do not say."""
+    at = offset + 4
+    for name_bytes in (0, 4):  # the EBML header, then the segment
+        at += name_bytes
+        first = _at(file, at, 8).ljust(8, b"\0")
+        width = 9 - first[0].bit_length()
+        if width > 8:
+            return
+        length = int.from_bytes(first[:width], "big") & ((1 << 7 * width) - 1)
+        unknown = length == (1 << 7 * width) - 1
+        at += width + length
+    if not unknown and at > size:
+        raise AudioError(path, "truncated", "it is shorter than its header says; copy it again")
+
+
+@dataclass(frozen=True)
+class _Page:
+    """One page of an OGG."""
+
+    at: int
+    size: int
+    flags: int
+    serial: int
+    first: bytes
+    whole: bool
+
+
+def _ogg_pages(file: BinaryIO, at: int) -> Iterator[_Page]:
+    """All pages (RFC 3533, section 6); what lies between them is skipped."""
     end = file.seek(0, 2)
     while len(head := _at(file, at, 27)) == 27 and head[:4] == b"OggS":
         lacing = file.read(head[26])
         first = file.read(8)
-        following = at + 27 + head[26] + sum(lacing)
-        yield head[5], struct.unpack("<I", head[14:18])[0], first, len(lacing) == head[26] and following <= end
-        if following < end and _at(file, following, 4) != b"OggS":  # damaged: the decoder will say where
-            ahead = _at(file, following, RESYNC_BYTES).find(b"OggS")
-            following += ahead if ahead >= 0 else RESYNC_BYTES
-        at = following
+        size = 27 + head[26] + sum(lacing)
+        serial = struct.unpack("<I", head[14:18])[0]
+        yield _Page(at, size, head[5], serial, first, len(lacing) == head[26] and at + size <= end)
+        at += size
+        if at < end and _at(file, at, 4) != b"OggS":  # damaged, or the end of what is OGG
+            ahead = _at(file, at, RESYNC_BYTES).find(b"OggS")
+            at += ahead if ahead >= 0 else RESYNC_BYTES
     if len(head) > 4 and head[:4] == b"OggS":
-        yield 0, -1, b"", False
+        yield _Page(at, len(head), 0, -1, b"", False)
 
 
-def _check_ogg(path: Path, file: BinaryIO, offset: int) -> None:
-    """Whether every logical stream of sound, joined ones too, is brought to its end."""
+def _ogg_links(path: Path, file: BinaryIO, offset: int) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Where the streams of sound lie that follow each other in one file (RFC 3533, section 4), each brought to its end; and
+    where something between their pages is none.
+
+    Raises:
+        AudioError: one has no end.
+    """
     open_streams: set[int] = set()
-    last_whole = True
-    for flags, serial, first, whole in _ogg_pages(file, offset):
-        last_whole = whole
-        if flags & OGG_BOS and first.startswith(tuple(magic[:8] for magic in OGG_SOUND)):
-            if serial in open_streams:
+    starts: list[int] = []
+    last_whole = begun = False
+    hole, expected = 0, offset
+    for page in _ogg_pages(file, offset):
+        hole, expected = hole or (expected if page.at != expected else 0), page.at + page.size
+        last_whole = page.whole
+        if page.flags & OGG_BOS and page.first.startswith(tuple(magic[:8] for magic in OGG_SOUND)):
+            if page.serial in open_streams:
                 break
-            open_streams.add(serial)
-        if flags & OGG_EOS:
-            open_streams.discard(serial)
+            if not begun:
+                starts.append(page.at if starts else offset)
+            open_streams.add(page.serial)
+            begun = True
+        if page.flags & OGG_EOS:
+            open_streams.discard(page.serial)
+            begun = bool(open_streams)
     if open_streams or not last_whole:
         raise AudioError(path, "truncated", "the stream has no end; copy it again")
+    end = file.seek(0, 2)
+    return tuple(zip(starts, [*starts[1:], end], strict=True)) or ((offset, end),), hole
 
 
 def _flac_samples(file: BinaryIO, offset: int) -> int:
@@ -200,16 +248,22 @@ def _flac_samples(file: BinaryIO, offset: int) -> int:
 
 
 def _mp3_samples(file: BinaryIO, offset: int) -> int:
-    """Samples announced in a Xing, Info or VBRI header; 0 without one: an estimate from the size is not believed."""
-    frame = _at(file, offset, 200)
-    if len(frame) < 60 or frame[0] != 0xFF:
-        return 0
-    per_frame = 1152 if frame[1] >> 3 & 3 == 3 else 576
+    """Samples announced in the first frame; 0 without a header: an estimate from the size is not believed."""
+    return xing_samples(_at(file, offset, XING_BYTES)) or 0
+
+
+def xing_samples(frames: bytes) -> int | None:
+    """Samples that a Xing, Info or VBRI header among these bytes announces (0 = it does not say); None if there is none."""
     for mark in (b"Xing", b"Info"):
-        at = frame.find(mark)
-        if at > 0 and len(frame) >= at + 12:
-            flags, frames = struct.unpack(">II", frame[at + 4 : at + 12])
-            return int(frames) * per_frame if flags & 1 else 0
-    if frame[36:40] == b"VBRI":
-        return int(struct.unpack(">I", frame[50:54])[0]) * per_frame
-    return 0
+        at = frames.find(mark)
+        for begin in (at - 36, at - 21, at - 13):  # MPEG-1 stereo; mono, or MPEG-2 stereo; MPEG-2 mono
+            if begin >= 0 and frames[begin] == 0xFF and frames[begin + 1] & 0xE0 == 0xE0 and len(frames) >= at + 12:
+                flags, count = struct.unpack(">II", frames[at + 4 : at + 12])
+                return int(count) * _frame_samples(frames[begin + 1]) if flags & 1 else 0
+    if frames[36:40] == b"VBRI" and len(frames) >= 54:
+        return int(struct.unpack(">I", frames[50:54])[0]) * _frame_samples(frames[1])
+    return None
+
+
+def _frame_samples(second_byte: int) -> int:
+    return 1152 if second_byte >> 3 & 3 == 3 else 576

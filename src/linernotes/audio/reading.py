@@ -14,25 +14,17 @@ import av
 import numpy as np
 import soxr
 
-from linernotes.audio.container import Container, look_at
+from linernotes.audio.container import Container, look_at, xing_samples
+from linernotes.audio.mixing import Block, Blocks
 from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, with_channels
 
-Block = np.ndarray  # [channels, n] float32
-
 RATES_HZ = (4000, 768000)
-BLOCK_SAMPLES = 1 << 18
 LOUDEST_PEAK = 16.0  # +24 dB of full scale: beyond, a float file holds other units
 GAP_S = 0.01  # a hole in the time stamps that says that frames were skipped; rounding of time stamps is far below
 SLACK_SAMPLES = {"MP3": 4 * 1152, "MP4": 3 * 2048}  # what encoders' delay and padding may take away
+PADDING_BYTES = 64
+VORBIS_WINDOW = 2048  # samples: a quarter of the longest window, by which time stamps may be off between windows
 STAMPED = ("OGG", "FLAC", "MP4", "Matroska", "ASF")  # containers whose time stamps show lost frames
-SCALE = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0, "s64": 9223372036854775808.0}
-# how loud each loudspeaker's channel is in the left and the right of two (ITU-R BS.775)
-PLACES = {
-    "FL": (1.0, 0.0), "FR": (0.0, 1.0), "FC": (0.7071, 0.7071), "LFE": (0.0, 0.0), "BL": (0.7071, 0.0),
-    "BR": (0.0, 0.7071), "SL": (0.7071, 0.0), "SR": (0.0, 0.7071), "BC": (0.5, 0.5), "FLC": (1.0, 0.0),
-    "FRC": (0.0, 1.0), "DL": (1.0, 0.0), "DR": (0.0, 1.0),
-}  # fmt: skip
-
 av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is said here, in one sentence
 
 
@@ -110,20 +102,27 @@ def _decoded(path: Path) -> tuple[int, Iterator[Block]]:
 
 
 def _rate_of(path: Path, container: Container) -> int:
-    with _Opened(path, container.offset) as opened:
+    with _Opened(path, *_links(container)[0]) as opened:
         return int(opened.streams.audio[0].rate)
 
 
-class _Opened:
-    """A recording opened by PyAV, from where its content begins."""
+def _links(container: Container) -> tuple[tuple[int, int | None], ...]:
+    """The parts of a file that are decoded one after the other; FFmpeg stumbles where chained streams differ."""
+    return container.links or ((container.offset, None),)
 
-    def __init__(self, path: Path, offset: int) -> None:
-        self.path, self.offset = path, offset
+
+class _Opened:
+    """A recording opened by PyAV, from where its content begins to ``end``, or to its end."""
+
+    def __init__(self, path: Path, start: int, end: int | None) -> None:
+        self.path, self.start, self.end = path, start, end
 
     def __enter__(self) -> Any:
         self.file: BinaryIO = self.path.open("rb")
         try:
-            self.opened = av.open(_Behind(self.file, self.offset) if self.offset else self.file, metadata_errors="replace")
+            part = self.start or (self.end is not None and self.end < self.path.stat().st_size)
+            source = _Part(self.file, self.start, self.end) if part else self.file
+            self.opened = av.open(source, metadata_errors="replace")
             if not self.opened.streams.audio:
                 raise ValueError("it holds no sound")
         except BaseException:
@@ -136,65 +135,129 @@ class _Opened:
         self.file.close()
 
 
-class _Behind:
-    """A file without its first bytes: tags that a decoder stumbles over, or pictures of many megabytes."""
+class _Part:
+    """A part of a file: without tags that a decoder stumbles over, or one of several recordings in it."""
 
-    def __init__(self, file: BinaryIO, offset: int) -> None:
-        self._file, self._offset = file, offset
-        file.seek(offset)
+    def __init__(self, file: BinaryIO, start: int, end: int | None) -> None:
+        self._file, self._start = file, start
+        self._end = file.seek(0, 2) if end is None else end
+        file.seek(start)
 
     def read(self, n: int = -1) -> bytes:
-        return self._file.read(n)
+        left = max(0, self._end - self._file.tell())
+        return self._file.read(left if n < 0 else min(n, left))
 
     def seek(self, to: int, whence: int = 0) -> int:
-        return self._file.seek(to + self._offset if whence == 0 else to, whence) - self._offset
+        base = (self._start, self._file.tell(), self._end)[whence]
+        return self._file.seek(base + to) - self._start
 
     def tell(self) -> int:
-        return self._file.tell() - self._offset
+        return self._file.tell() - self._start
 
 
 def _blocks(path: Path, container: Container, rate_hz: int) -> Iterator[Block]:
-    """Decodes; parts of a joined stream that have another rate are resampled to the first one's."""
-    parts, n, cut, refused_s, expected_s = _Parts(rate_hz), 0, False, -1.0, None
-    seen_s = 0.0  # decoded so far, whether handed on or still gathered
-    with _Opened(path, container.offset) as opened:
-        stream = opened.streams.audio[0]
-        announced = container.samples or _announced(stream, container, rate_hz)
-        for packet in opened.demux(stream):
-            tagged = container.kind == "MP3" and any(mark in bytes(packet) for mark in (b"ID3", b"TAG", b"APETAGEX"))
-            if packet.size:
-                cut = container.kind == "MP3" and not tagged and _mp3_cut(bytes(packet))
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                refused_s = refused_s if refused_s >= 0 or tagged else seen_s
-                continue
-            for frame in frames:
-                if refused_s >= 0:  # more follows, so it is not merely the end that is missing
-                    raise _damaged(path, refused_s)
-                if container.kind in STAMPED and frame.pts is not None:
-                    if expected_s is not None and _lost(container, frame.time - expected_s):
-                        raise _damaged(path, seen_s)
-                    expected_s = frame.time + frame.samples / frame.sample_rate
-                seen_s += frame.samples / frame.sample_rate
-                block = parts.add(frame)
-                n += block.shape[1]
-                if block.shape[1]:
-                    yield block
-        block = parts.end()
-        n += block.shape[1]
-        if block.shape[1]:
-            yield block
-    if refused_s >= 0 or cut or n < announced - SLACK_SAMPLES.get(container.kind, 0):
-        whole = f" of {announced / rate_hz:.2f} s" if announced > n else ""
-        raise AudioError(path, "truncated", f"{n / rate_hz:.2f} s{whole} can be read; copy it again, or export it anew")
+    """Decodes; parts of a joined recording that have another rate are resampled to the first one's."""
+    parts, n, seen_s, announced = Blocks(rate_hz), 0, 0.0, 0
+    for start, end in _links(container):
+        link = _Link(path, container, seen_s)
+        try:
+            with _Opened(path, start, end) as opened:
+                stream = opened.streams.audio[0]
+                announced = _announced(stream, container, rate_hz)
+                for packet in opened.demux(stream):
+                    for frame in link.decoded(packet):
+                        block = parts.add(frame)
+                        n += block.shape[1]
+                        if block.shape[1]:
+                            yield block
+        except av.error.FFmpegError:
+            raise _damaged(path, link.seen_s) from None
+        except (OSError, ValueError) as error:
+            raise AudioError(path, "undecodable", f"{_brief(error)}; export it again") from None
+        link.close()
+        seen_s = link.seen_s
+    block = parts.end()
+    n += block.shape[1]
+    if block.shape[1]:
+        yield block
+    if container.hole:
+        detail = f"something that is no part of it begins at byte {container.hole}; copy it again, or export it anew"
+        raise AudioError(path, "damaged", detail)
+    if n < announced - SLACK_SAMPLES.get(container.kind, 0):
+        raise _truncated(path, n / rate_hz, announced / rate_hz)
 
 
-def _lost(container: Container, step_s: float) -> bool:
-    """Whether a step in the time stamps says that frames were lost. Where streams were joined, time begins again, or goes on
-    a hair late.
-    """
-    return step_s > (3 * GAP_S if container.kind == "OGG" else GAP_S)
+class _Link:
+    """One logical stream being decoded: refused packets, steps in time and frames that are missing are seen here."""
+
+    def __init__(self, path: Path, container: Container, seen_s: float) -> None:
+        self.path, self.kind = path, container.kind
+        self.announced, self.samples, self.rate_hz = container.samples, 0, 0
+        self.seen_s = seen_s  # decoded so far of the whole file
+        self.refused_s = -1.0
+        self.zero_s: float | None = None  # the first frame's time stamp
+        self.off_since_s = -1.0  # since when time stamps and samples disagree
+        self.cut = False
+
+    def decoded(self, packet: Any) -> Iterator[Any]:
+        """The frames of a packet.
+
+        Raises:
+            AudioError: frames were lost or refused before these.
+        """
+        content = bytes(packet) if self.kind == "MP3" else b""
+        if content:
+            self._look(content)
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            if self.refused_s < 0 and not _no_frame(content):
+                self.refused_s = self.seen_s
+            return
+        for frame in frames:
+            if self.refused_s >= 0:  # more follows, so it is not merely the end that is missing
+                raise _damaged(self.path, self.refused_s)
+            if self.kind in STAMPED and frame.pts is not None:
+                self._check_time(frame)
+            self.seen_s += frame.samples / frame.sample_rate
+            self.samples, self.rate_hz = self.samples + frame.samples, frame.sample_rate
+            yield frame
+
+    def _check_time(self, frame: Any) -> None:
+        """Compares a frame's time stamp with what was decoded before it. Vorbis is off by up to half a window, for a while:
+        what stays off has lost frames.
+        """
+        self.zero_s = frame.time if self.zero_s is None else self.zero_s
+        off_s = frame.time - self.zero_s - self.samples / frame.sample_rate
+        if self.kind == "FLAC" and off_s < -GAP_S:  # joined: time begins again
+            self.close()
+            self.announced, self.samples, self.zero_s = 0, 0, frame.time
+        elif abs(off_s) < GAP_S / 10:
+            self.off_since_s = -1.0
+        elif abs(off_s) > (VORBIS_WINDOW / frame.sample_rate if self.kind == "OGG" else GAP_S):
+            raise _damaged(self.path, self.seen_s if self.off_since_s < 0 else self.off_since_s)
+        elif self.off_since_s < 0:
+            self.off_since_s = self.seen_s
+
+    def _look(self, content: bytes) -> None:
+        """An MP3's packet: is it cut, and does another recording begin with it?"""
+        self.cut = not _no_frame(content) and _mp3_cut(content)
+        announced = xing_samples(content)
+        if announced is not None and self.samples:
+            self.close()
+            self.announced, self.samples = announced, 0
+
+    def close(self) -> None:
+        """Refuses a stream that did not come to its end.
+
+        Raises:
+            AudioError: it is truncated, or some of its frames are lost.
+        """
+        if self.kind == "OGG" and self.off_since_s >= 0:
+            raise _damaged(self.path, self.off_since_s)
+        short = self.samples < self.announced - SLACK_SAMPLES.get(self.kind, 0)
+        if self.refused_s >= 0 or self.cut or short:
+            raise _truncated(self.path, self.seen_s, self.announced / (self.rate_hz or 1) if short else 0.0)
 
 
 def _announced(stream: Any, container: Container, rate_hz: int) -> int:
@@ -203,66 +266,6 @@ def _announced(stream: Any, container: Container, rate_hz: int) -> int:
         return 0
     seconds = float(stream.duration * stream.time_base)
     return 0 if seconds > 1e6 else round(seconds * rate_hz * (0.98 if container.kind in ("ASF", "Matroska") else 1))
-
-
-class _Parts:
-    """Turns decoded frames into blocks ``[1 or 2, n]`` float32 at one rate; small frames are gathered."""
-
-    def __init__(self, rate_hz: int) -> None:
-        self.rate_hz, self.channels, self.own_hz = rate_hz, 0, rate_hz
-        self.resample: Any = None
-        self.waiting: list[np.ndarray] = []
-
-    def add(self, frame: Any) -> Block:
-        samples = _two(_floats(frame), [channel.name for channel in frame.layout.channels])
-        self.channels = self.channels or samples.shape[0]
-        samples = with_channels(samples, self.channels)
-        if frame.sample_rate != self.own_hz:
-            self._flush()
-            self.own_hz = frame.sample_rate
-            if self.own_hz != self.rate_hz:
-                self.resample = soxr.ResampleStream(self.own_hz, self.rate_hz, self.channels, quality="VHQ")
-        self.waiting.append(self.resample.resample_chunk(np.ascontiguousarray(samples.T)).T if self.resample else samples)
-        return self._taken() if sum(b.shape[1] for b in self.waiting) >= BLOCK_SAMPLES else self._nothing()
-
-    def end(self) -> Block:
-        self._flush()
-        return self._taken()
-
-    def _flush(self) -> None:
-        if self.resample:
-            self.waiting.append(self.resample.resample_chunk(np.zeros((0, self.channels), np.float32), last=True).T)
-            self.resample = None
-
-    def _taken(self) -> Block:
-        block = np.concatenate(self.waiting, axis=1) if self.waiting else self._nothing()
-        self.waiting = []
-        return block
-
-    def _nothing(self) -> Block:
-        return np.zeros((max(1, self.channels), 0), dtype=np.float32)
-
-
-def _floats(frame: Any) -> np.ndarray:
-    """``[channels, n]`` float32; integers scaled to -1..1."""
-    name = frame.format.name.removesuffix("p") if frame.format.is_planar else frame.format.name
-    values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(-1, frame.layout.nb_channels).T
-    if name in SCALE:
-        shifted = values.astype(np.float64) - (128.0 if name == "u8" else 0.0)
-        return (shifted / SCALE[name]).astype(np.float32)
-    return values.astype(np.float32)
-
-
-def _two(samples_cn: np.ndarray, names: list[str]) -> np.ndarray:
-    """At most two channels: those of loudspeakers are placed, channels that nobody named are averaged."""
-    if len(samples_cn) <= 2:
-        return samples_cn
-    if not all(name in PLACES for name in names):
-        return samples_cn.mean(axis=0, keepdims=True)
-    places = np.array([PLACES[name] for name in names], dtype=np.float32)
-    return places.T @ samples_cn
 
 
 def _mp3_cut(packet: bytes) -> bool:
@@ -277,6 +280,17 @@ def _mp3_cut(packet: bytes) -> bool:
     kbps = ((32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320) if first else low)[bitrate - 1]
     rate_hz = (44100, 48000, 32000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
     return len(packet) < (144 if first else 72) * kbps * 1000 // rate_hz + (packet[2] >> 1 & 1)
+
+
+def _no_frame(content: bytes) -> bool:
+    """Whether what an MP3's parser took for a frame is a tag, or the zeros that some writers leave at the end."""
+    padded = len(content) - len(content.rstrip(b"\0")) >= PADDING_BYTES
+    return padded or any(mark in content for mark in (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN"))
+
+
+def _truncated(path: Path, seconds: float, announced_s: float) -> AudioError:
+    whole = f" of {announced_s:.2f} s" if announced_s > seconds else ""
+    return AudioError(path, "truncated", f"{seconds:.2f} s{whole} can be read; copy it again, or export it anew")
 
 
 def _damaged(path: Path, at_s: float) -> AudioError:

@@ -21,7 +21,7 @@ catalog_app = typer.Typer(no_args_is_help=True, help="Build and look at catalogu
 @catalog_app.command("build")
 @plainly
 def catalog_build(
-    source: Annotated[Path, typer.Argument(help="Folder of recordings with metadata.csv or metadata.jsonl.")],
+    source: Annotated[Path, typer.Argument(help="Folder of recordings, with or without a table of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The catalogue to make.")],
     model: ModelOption = "builtin",
     strict: Annotated[bool, typer.Option("--strict", help="Fail if anything in the source cannot be used.")] = False,
