@@ -102,6 +102,7 @@ def plan(
     **flags: Any,
 ) -> None:
     """Say what methods will cost before anything runs: time, memory, disk, from a few seconds of measurement."""
+    check_methods(listed(methods), given(flags))
     check_places(model, catalog)
     from linernotes import api
 
@@ -195,6 +196,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same run."""
+    check_methods(listed(methods), {})
     from linernotes import api
 
     with Bars() as bars:
