@@ -72,22 +72,28 @@ def replace_folder(built: Path, path: Path) -> None:
     """
     old = _beside(path, f".old-{secrets.token_hex(4)}")
     try:
-        for _ in range(ATTEMPTS):
-            try:
-                built.replace(path)
-                return
-            except OSError as error:
-                if error.errno not in TAKEN or not built.exists():
-                    raise
-            _remove(old)
-            with suppress(FileNotFoundError):  # another process has just moved it away
-                path.replace(old)
-        raise LinernotesError(f"{path} is replaced by another process again and again: give another name")
-    finally:
-        if os.path.lexists(path):
-            _remove(old)
-        elif os.path.lexists(old):
+        _put(built, path, old)
+    except BaseException:
+        with suppress(OSError):  # another process's folder may stand there by now
             old.replace(path)
+        raise
+    finally:
+        _remove(old)
+
+
+def _put(built: Path, path: Path, old: Path) -> None:
+    """Moves ``built`` to ``path``, and what is there to ``old``."""
+    for _ in range(ATTEMPTS):
+        try:
+            built.replace(path)
+            return
+        except OSError as error:
+            if error.errno not in TAKEN or not built.exists():
+                raise
+        _remove(old)
+        with suppress(FileNotFoundError):  # another process has just moved it away
+            path.replace(old)
+    raise LinernotesError(f"{path} is replaced by another process again and again: give another name")
 
 
 def _remove(path: Path) -> None:
