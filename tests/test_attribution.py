@@ -13,8 +13,10 @@ import soundfile
 
 import linernotes
 from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, tone, write_model, write_recordings
+from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution, gather_tracks, rank_tracks
+from linernotes.attribution.run import attribute_clips
 from linernotes.audio import AudioError
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
@@ -248,3 +250,20 @@ def test_settings_for_another_method_are_refused(tmp_path: Path) -> None:
         read_settings("tonal", None, {"steps": 3})
     with pytest.raises(UsageError, match="there is no method 'tuba': choose one of readout, abu"):
         read_settings("tuba", None, {})
+
+
+def test_evidence_is_the_score_frame_by_frame(
+    tmp_path: Path, clip: Path, model_path: Path, model: StableAudio, catalogue: Catalogue
+) -> None:
+    """The mean over frames of what a segment's loss changed by is its score."""
+    prepared = prepare(model, catalogue)
+    settings = AbuSettings(draws=3, gradient_draws=8, fisher_draws=1, step_size=2e-5)
+    (done,) = attribute_clips([load_clip(clip, model, None)], prepared, "abu", settings, tmp_path)
+    table = pq.read_table(tmp_path / "scores.parquet")
+    scores: dict[str, float] = {}
+    for name, score in zip(table["track_id"].to_pylist(), table["score"].to_pylist(), strict=True):
+        scores[name] = max(score, scores.get(name, score))
+    whole = {name: change_t for name, change_t in done.evidence.change_t.items() if len(change_t) == catalogue.encoder.frames}
+    assert whole
+    for name, change_t in whole.items():
+        assert change_t.mean() == pytest.approx(scores[name], rel=1e-3, abs=1e-9)

@@ -15,11 +15,15 @@ from torch import Tensor
 
 from conftest import query_of
 from linernotes.catalog.store import Catalogue
+from linernotes.demo.bundle import BENCHMARK_PARTS
+from linernotes.evaluation.bank.store import read_bank
 from linernotes.evaluation.intervals import LEVEL, Interval, bootstrap_mean, interval
 from linernotes.methods import readout
 from linernotes.methods.contract import Prepared
 from linernotes.methods.gradients import gradient_of_query
+from linernotes.models.codec import LOWEST_HZ, SpectrogramCodec, mel_bands
 from linernotes.models.stable_audio import StableAudio
+from linernotes.models.workers import twin
 from linernotes.noise import draw_bank, random_for, stratified_times
 from linernotes.settings.methods import METHOD_SETTINGS
 
@@ -136,3 +140,35 @@ def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> N
     )
     with torch.inference_mode():
         torch.testing.assert_close(ours_nld, pipeline.encode_prompt(prompts, "cpu", False), **ROUNDING)
+
+
+def test_a_twin_shares_every_weight_and_no_parameter(model: StableAudio) -> None:
+    """Weights of one worker can be exchanged unseen by the others, and none is held twice."""
+    other = twin(model)
+    pairs = list(zip(model.denoiser.parameters(), other.denoiser.parameters(), strict=True))
+    assert pairs
+    assert all(mine is not theirs and mine.data_ptr() == theirs.data_ptr() for mine, theirs in pairs)
+
+
+def test_mel_bands_are_equally_wide_in_mel() -> None:
+    """mel = 1127 ln(1 + hz / 700): the bands' peaks lie at equal steps from the lowest frequency to half the rate."""
+    bands, rate_hz, n_fft = 12, 16000, 1 << 14  # bins of 1 Hz
+    peaks_hz = mel_bands(bands, n_fft, rate_hz).argmax(dim=1).double().numpy() * rate_hz / n_fft
+    mel = 1127 * np.log1p(peaks_hz / 700)
+    ends = 1127 * np.log1p(np.array([LOWEST_HZ, rate_hz / 2]) / 700)
+    np.testing.assert_allclose(np.diff([ends[0], *mel, ends[1]]), (ends[1] - ends[0]) / (bands + 1), rtol=0.02)  # a bin
+
+
+def test_a_louder_sound_is_decoded_louder_by_as_much() -> None:
+    """With all components kept, coding is homogeneous: compression by a power and its inverse leave a gain as it is."""
+    codec = SpectrogramCodec(8000, n_fft=256, spectrogram_hop=128, mels=8, patch=2, latent_channels=16)
+    sound = torch.randn(1, 1, 2048, generator=torch.Generator().manual_seed(0)) * 0.1
+    one, loud = (codec.decode(codec.encode(gain * sound).latents).sample[..., 256:-256] for gain in (1.0, 4.0))
+    assert float((loud - 4 * one).norm() / (4 * one).norm()) < 0.01  # the floors that keep divisions finite do not scale
+
+
+def test_noise_is_still_what_the_shipped_bank_was_made_with() -> None:
+    """A seed means the same draws for ever: stored losses would be compared with others under the same name."""
+    shipped = read_bank(BENCHMARK_PARTS / "bank.safetensors")
+    channels, frames = shipped.latents_qct.shape[1:]
+    assert draw_bank(shipped.header["draws"], channels, frames, shipped.header["noise_seed"]).hash == shipped.header["noise"]
