@@ -14,7 +14,7 @@ import torch
 
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
-from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.catalog.store import Catalogue
 from linernotes.methods.contract import Query
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.small import SmallModel, write_small_model
@@ -68,12 +68,8 @@ def write_model(folder: Path, seed: int = 0) -> Path:
 def query_of(catalogue: Catalogue, row: int) -> Query:
     """A segment as a query, all of it heard."""
     batch = catalogue.batch([row])
-    heard = torch.ones(catalogue.encoder.frames, dtype=torch.bool)
+    heard = torch.ones(catalogue.encoding.frames, dtype=torch.bool)
     return Query(f"segment-{row}", batch.latents_nct[0], "", batch.text_nld[0], float(batch.seconds_n[0]), heard)
-
-
-def encoder_of(model: StableAudio) -> Encoder:
-    return Encoder(**model.encoder())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -103,7 +99,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory: pytest.TempPathFactory, recordings: Path, model: StableAudio) -> Catalogue:
     path = tmp_path_factory.mktemp("catalogues") / "tones"
-    return build_catalogue(read_source(recordings), path, model, encoder_of(model))
+    return build_catalogue(read_source(recordings), path, model)
 
 
 @pytest.fixture(scope="session")

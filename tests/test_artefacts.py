@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from linernotes.artefacts import load_tensors, replacing, save_tensors
+from linernotes.draws import Draws, draw_bank
 from linernotes.errors import LinernotesError
-from linernotes.noise import NoiseBank, draw_bank
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_truncated_artefact_is_refused(tmp_path: Path) -> None:
 def test_a_noise_bank_is_its_seed(tmp_path: Path) -> None:
     bank = draw_bank(8, 2, 3, seed=5)
     bank.save(tmp_path / "bank.safetensors")
-    assert NoiseBank.load(tmp_path / "bank.safetensors").hash == bank.hash == draw_bank(8, 2, 3, seed=5).hash
+    assert Draws.load(tmp_path / "bank.safetensors").hash == bank.hash == draw_bank(8, 2, 3, seed=5).hash
     assert bank.hash != draw_bank(8, 2, 3, seed=6).hash
 
 

@@ -111,7 +111,7 @@ def test_ranks_count_the_decoys_above() -> None:
 
 def test_generated_latents_are_what_is_attributed(clip: Path, model: StableAudio) -> None:
     loaded = load_clip(clip, model, None)
-    latents = model.sample("tone 1", model.shape.segment_s, 5)[0]
+    latents = model.sample("tone 1", model.encoding.segment_s, 5)[0]
     assert bool((loaded.query.latents_ct == latents).all())
     assert loaded.query.prompt == "tone 1"
 
@@ -263,7 +263,7 @@ def test_evidence_is_the_score_frame_by_frame(
     scores: dict[str, float] = {}
     for name, score in zip(table["track_id"].to_pylist(), table["score"].to_pylist(), strict=True):
         scores[name] = max(score, scores.get(name, score))
-    whole = {name: change_t for name, change_t in done.evidence.change_t.items() if len(change_t) == catalogue.encoder.frames}
+    whole = {name: change_t for name, change_t in done.evidence.change_t.items() if len(change_t) == catalogue.encoding.frames}
     assert whole
     for name, change_t in whole.items():
         assert change_t.mean() == pytest.approx(scores[name], rel=1e-3, abs=1e-9)

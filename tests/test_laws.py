@@ -16,6 +16,7 @@ from torch import Tensor
 from conftest import query_of
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.bundle import BENCHMARK_PARTS
+from linernotes.draws import draw_bank, random_for, stratified_times
 from linernotes.evaluation.bank.store import read_bank
 from linernotes.evaluation.intervals import LEVEL, Interval, bootstrap_mean, interval
 from linernotes.methods import readout
@@ -24,7 +25,6 @@ from linernotes.methods.gradients import gradient_of_query
 from linernotes.models.codec import LOWEST_HZ, SpectrogramCodec, mel_bands
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.workers import twin
-from linernotes.noise import draw_bank, random_for, stratified_times
 from linernotes.settings.methods import METHOD_SETTINGS
 
 BANDS, DRAWS = 4, 12  # draws in a band
@@ -74,7 +74,7 @@ def test_a_query_is_heard_at_every_noise_level_once(
     prepared, query = Prepared(listening, catalogue, tmp_path), query_of(catalogue, 2)
     settings = METHOD_SETTINGS[method](draws=BANDS, gradient_draws=BANDS * DRAWS, noise_bands=BANDS)
     if method == "readout":
-        features = model.denoiser.get_submodule(model.readout().layer).in_features + 1
+        features = model.network.get_submodule(model.readout().layer).in_features + 1
         curvature_bff = torch.eye(features).expand(BANDS, -1, -1)
         readout.unlearning_steps(prepared, [query], curvature_bff, settings)
     else:
@@ -135,9 +135,7 @@ def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> N
     assert padding_nl.any() and not padding_nl.all(dim=1).any()
     assert (ours_nld[padding_nl] == 0).all()
     assert (ours_nld[~padding_nl] != 0).any(dim=1).all()
-    pipeline = StableAudioPipeline(
-        other.codec, other.text_encoder, projection, other.tokenizer, other.denoiser, other.scheduler
-    )
+    pipeline = StableAudioPipeline(other.codec, other.text_encoder, projection, other.tokenizer, other.network, other.scheduler)
     with torch.inference_mode():
         torch.testing.assert_close(ours_nld, pipeline.encode_prompt(prompts, "cpu", False), **ROUNDING)
 
@@ -145,7 +143,7 @@ def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> N
 def test_a_twin_shares_every_weight_and_no_parameter(model: StableAudio) -> None:
     """Weights of one worker can be exchanged unseen by the others, and none is held twice."""
     other = twin(model)
-    pairs = list(zip(model.denoiser.parameters(), other.denoiser.parameters(), strict=True))
+    pairs = list(zip(model.network.parameters(), other.network.parameters(), strict=True))
     assert pairs
     assert all(mine is not theirs and mine.data_ptr() == theirs.data_ptr() for mine, theirs in pairs)
 

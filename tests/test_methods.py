@@ -83,7 +83,7 @@ def test_a_training_segment_finds_itself(prepared: Prepared, tmp_path: Path, met
 
 def plain_gradient(model: StableAudio, measured: Callable[..., Tensor], pairs: tuple, names: list[str]) -> dict[str, Tensor]:
     """The gradient of the mean of ``measured`` over a batch, by one plain backward pass."""
-    parameters = {n: p for n, p in model.denoiser.named_parameters() if n in names}
+    parameters = {n: p for n, p in model.network.named_parameters() if n in names}
     with with_gradients(list(parameters.values())):
         gradients = torch.autograd.grad(measured(model, *pairs).mean(), list(parameters.values()))
     return dict(zip(parameters, gradients, strict=True))
@@ -147,7 +147,7 @@ def test_bands_hold_each_noise_level_against_itself_only(prepared: Prepared, tmp
 
 def test_tracin_adds_up_its_checkpoints(prepared: Prepared, tmp_path: Path) -> None:
     """Two checkpoints with the base weights and learning rates 0.5 and 0.25; the final weights do not count beside them."""
-    kept = {name: p.detach() for name, p in prepared.model.denoiser.named_parameters()}
+    kept = {name: p.detach() for name, p in prepared.model.network.named_parameters()}
     for step, rate in ((1, 0.5), (2, 0.25)):
         path = tmp_path / "model" / KEPT / f"step-{step:08d}.safetensors"
         save_tensors(path, kept, CHECKPOINT, {"learning_rate": rate, "step": step})
@@ -162,7 +162,7 @@ def test_projected_gradients_are_projections_of_the_gradients(prepared: Prepared
     """The full gradient is never formed, and the numbers are the same; squared outputs too."""
     model, catalogue = prepared.model, prepared.catalogue
     names = list(model.layers("all"))
-    projection = draw_projection(model.denoiser, names, 4, seed=1)
+    projection = draw_projection(model.network, names, 4, seed=1)
     assert projection.dimensions == 16 * len(projection.in_ir)
     bank = prepared.bank(3, 0)
     for measured in (item_loss_b, squared_output_b):
@@ -170,7 +170,7 @@ def test_projected_gradients_are_projections_of_the_gradients(prepared: Prepared
         found_ip, _ = projected_gradients(model, projection, measured, 3, *pairs)
         for i in range(2):
             (own,) = whole_items(model, catalogue.batch([i]), bank, 3)
-            expected = project_gradient(model.denoiser, projection, plain_gradient(model, measured, own, names))
+            expected = project_gradient(model.network, projection, plain_gradient(model, measured, own, names))
             torch.testing.assert_close(found_ip[i], expected, rtol=2e-3, atol=1e-4 * float(expected.abs().max()))
 
 
@@ -203,7 +203,7 @@ def test_trak_is_the_papers_formula(prepared: Prepared, tmp_path: Path) -> None:
 
     def phi(row: int, draws: object) -> np.ndarray:
         (pairs,) = whole_items(model, catalogue.batch([row]), draws, 1000)
-        return project_gradient(model.denoiser, projection, plain_gradient(model, item_loss_b, pairs, names)).double().numpy()
+        return project_gradient(model.network, projection, plain_gradient(model, item_loss_b, pairs, names)).double().numpy()
 
     features = np.stack([phi(row, bank) for row in range(len(catalogue))])
     trained = features[catalogue.training_rows]
@@ -253,7 +253,7 @@ def linear(model: StableAudio, catalogue: Catalogue, tmp_path: Path) -> Prepared
     """A linear-Gaussian denoiser at the optimum of its ridge-regularised loss over the training segments on one bank."""
     other = copy.copy(model)
     torch.manual_seed(0)
-    other.denoiser = LinearDenoiser(model.shape.latent_channels).requires_grad_(False)
+    other.network = LinearDenoiser(model.encoding.latent_channels).requires_grad_(False)
     return Prepared(other, catalogue, tmp_path / "prepared")
 
 
@@ -286,7 +286,7 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
     def moments(some: list[int]) -> tuple[Tensor, Tensor]:
         """E[phi phi'] and E[r phi'], both over all items."""
         pairs = [read_out[i] for i in some]
-        n = len(rows) * len(bank) * model.shape.frames
+        n = len(rows) * len(bank) * model.encoding.frames
         return tuple(sum(torch.einsum("btx,bty->xy", x, y) for x, y in p) / n for p in (
             [(phi, phi) for _, phi in pairs], [(r, phi) for r, phi in pairs],
         ))  # fmt: skip
@@ -300,7 +300,7 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
     others = list(range(1, len(rows)))
     curvature, _ = moments(others)
     own_r, own_phi = read_out[0]
-    moment = torch.einsum("btc,btf->cf", own_r + own_phi @ whole.T, own_phi) / len(bank) / model.shape.frames
+    moment = torch.einsum("btc,btf->cf", own_r + own_phi @ whole.T, own_phi) / len(bank) / model.encoding.frames
     damping = float(ridge / curvature.diagonal().mean())
     step = readout_method.solve_damped(curvature, moment, damping) / len(rows)
     exact = best(others) - whole
@@ -355,7 +355,7 @@ def test_influence_and_unlearning_are_exact_leave_one_out_on_a_linear_denoiser(l
     rows, model = linear.catalogue.training_rows, linear.model
     n_all = len(rows)
     whole = optimum(linear, rows, n_all)
-    model.denoiser.get_parameter(f"{NAME}.weight").copy_(whole)
+    model.network.get_parameter(f"{NAME}.weight").copy_(whole)
     for n in (0, 4):
         left = np.delete(rows, n)
         (pairs,) = whole_items(model, linear.catalogue.batch([rows[n]]), linear.bank(3, 0), 1000)
@@ -367,10 +367,10 @@ def test_influence_and_unlearning_are_exact_leave_one_out_on_a_linear_denoiser(l
             {NAME: vectors.float()}, {NAME: torch.eye(len(s_left))},
             {NAME: (values + RIDGE).float().expand(len(s_left), -1).contiguous()},
         )  # fmt: skip
-        step = precondition_ekfac(model.denoiser, gradient, factors, 0.0)[f"{NAME}.weight"] / n_all
+        step = precondition_ekfac(model.network, gradient, factors, 0.0)[f"{NAME}.weight"] / n_all
         exact = optimum(linear, left, n_all) - whole
         torch.testing.assert_close(step.double(), exact, rtol=1e-3, atol=1e-3 * float(exact.abs().max()))
-        with_all = precondition_ekfac(model.denoiser, gradient, exact_curvature(linear, rows), 0.0)[f"{NAME}.weight"] / n_all
+        with_all = precondition_ekfac(model.network, gradient, exact_curvature(linear, rows), 0.0)[f"{NAME}.weight"] / n_all
         cosine = torch.nn.functional.cosine_similarity(with_all.double().flatten(), exact.flatten(), dim=0)
         assert cosine > 1 - 2 / n_all  # off by the item's own share of the curvature
 
@@ -406,7 +406,7 @@ def test_a_sampled_ekfac_is_the_gauss_newton_matrix_of_a_linear_denoiser(linear:
     """White output gradients of variance 2 / (C T) in the mean over many draws."""
     draws = 400
     fitted = fit_ekfac(linear.model, linear.catalogue, "all", "sampled", draws, 0, linear.folder)
-    c, t = linear.model.shape.latent_channels, linear.model.shape.frames
+    c, t = linear.model.encoding.latent_channels, linear.model.encoding.frames
     value = fitted.value_oi[NAME]
     n = draws * len(linear.catalogue.training_rows)
     variance = 2 / (c * t)  # of each output gradient; inputs have second moment E[z z'] over frames
@@ -446,7 +446,7 @@ def test_an_ekfac_of_other_layers_or_another_model_is_refused(tmp_path: Path, pr
     factors = fit_ekfac(prepared.model, prepared.catalogue, "mlp", "sampled", 1, 0, tmp_path)
     gradient = {name: torch.zeros_like(p) for name, p in prepared.model.layers("self-attention").items()}
     with pytest.raises(LinernotesError, match="was not fitted for the layer"):
-        precondition_ekfac(prepared.model.denoiser, gradient, factors, 0.1)
+        precondition_ekfac(prepared.model.network, gradient, factors, 0.1)
 
 
 def test_the_skew_and_the_stopping_rule_by_hand() -> None:
@@ -463,7 +463,7 @@ def test_mucs_stops_at_its_bound_and_leaves_the_model_alone(prepared: Prepared) 
     the whole of a bound it cannot reach, it climbs for as long as it may.
     """
     settings = MucsSettings(learning_rate=0.001, retain_batch=4, max_steps=20, gradient_draws=16)
-    before = {name: p.clone() for name, p in prepared.model.denoiser.named_parameters()}
+    before = {name: p.clone() for name, p in prepared.model.network.named_parameters()}
     query = query_of(prepared.catalogue, 0)
     reached, none = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 0.5}))
     assert none == 0
@@ -471,7 +471,7 @@ def test_mucs_stops_at_its_bound_and_leaves_the_model_alone(prepared: Prepared) 
     assert all(torch.equal(before[name], w) for name, w in reached.items())
     climbed, _ = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 1.0, "forget_weight": 50.0}))
     assert not any(torch.equal(before[name], w) for name, w in climbed.items() if name.endswith("weight"))
-    assert all(torch.equal(before[name], p) for name, p in prepared.model.denoiser.named_parameters())
+    assert all(torch.equal(before[name], p) for name, p in prepared.model.network.named_parameters())
 
 
 def test_tonal_likeness_does_not_hear_the_key() -> None:

@@ -26,7 +26,7 @@ SAME = {"rtol": 1e-5, "atol": 1e-5}  # float32 sums in another order
 
 def draw(model: StableAudio, n: int, seed: int = 0) -> tuple[torch.Tensor, Conditioning, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(n, model.shape.latent_channels, model.shape.frames, generator=generator)
+    latents = torch.randn(n, model.encoding.latent_channels, model.encoding.frames, generator=generator)
     condition = model.condition(model.embed_text([f"tone {i % 3}" for i in range(n)]), torch.full((n,), 0.5))
     return latents, condition, torch.rand(n, generator=generator), torch.randn(latents.shape, generator=generator)
 
@@ -38,7 +38,7 @@ def test_the_adapter_is_a_diffusion_model(model: StableAudio) -> None:
 def test_conditioning_is_the_pipelines_own(model: StableAudio) -> None:
     """Against StableAudioPipeline's own encode_prompt and encode_duration."""
     pipeline = StableAudioPipeline(
-        model.codec, model.text_encoder, model.projection, model.tokenizer, model.denoiser, model.scheduler
+        model.codec, model.text_encoder, model.projection, model.tokenizer, model.network, model.scheduler
     )
     ours = model.condition(model.embed_text(PROMPTS), torch.tensor([0.3, 0.4, 0.5]))
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def test_the_codec_keeps_a_tone(model: StableAudio) -> None:
 
 def test_a_refitted_codec_gives_the_same_latents(tmp_path: Path, model: StableAudio) -> None:
     again = StableAudio(write_model(tmp_path / "again"))
-    assert again.codec_hash == model.codec_hash
+    assert again.encoding.codec_hash == model.encoding.codec_hash
 
 
 def test_stable_audio_opens_own_layout_loads(tmp_path: Path, model_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_stable_audio_opens_own_layout_loads(tmp_path: Path, model_path: Path) -
     ).save_pretrained(folder / "vae")  # fmt: skip
     write_denoiser(folder, 4, SIZE)
     loaded = StableAudio(folder)
-    assert (loaded.shape.channels, loaded.shape.frame_samples, loaded.shape.latent_channels) == (2, 8, 4)
-    sound = torch.randn(1, 2, loaded.shape.segment_samples)
+    assert (loaded.encoding.channels, loaded.encoding.frame_samples, loaded.encoding.latent_channels) == (2, 8, 4)
+    sound = torch.randn(1, 2, loaded.encoding.segment_samples)
     assert loaded.encode(sound).shape == (1, 4, SIZE.frames)
     assert torch.equal(loaded.encode(sound), loaded.encode(sound))  # the posterior's mode, not a sample
     assert loaded.decode(loaded.sample("tone 1", 0.005, 0)).shape == sound.shape
@@ -154,7 +154,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, model_path: Path) -
 
 
 def test_a_clip_without_sound_is_not_kept(tmp_path: Path, model: StableAudio) -> None:
-    broken = torch.full((1, model.shape.latent_channels, model.shape.frames), float("nan"))
+    broken = torch.full((1, model.encoding.latent_channels, model.encoding.frames), float("nan"))
     with pytest.raises(LinernotesError, match="no sound"):
         save_generated(tmp_path / "clip.flac", model, broken, "tone 0", 0.3, 7)
     assert list(tmp_path.iterdir()) == []

@@ -474,7 +474,7 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
     one, other = benchmark.batch(rows), builtin.batch(origins)
     assert torch.equal(one.latents_nct, other.latents_nct) and torch.equal(one.text_nld, other.text_nld)
     loaded = StableAudio(model_folder)
-    benchmark.require(loaded.codec_hash, loaded.text_hash, loaded.shape.frames, "benchmark")
+    benchmark.require(loaded.encoding.codec_hash, loaded.encoding.text_hash, loaded.encoding.frames, "benchmark")
     assert len(related_sources(benchmark)) == sum(RELATIONS.values())
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from conftest import encoder_of, query_of
+from conftest import query_of
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition, squared_gradients
@@ -222,11 +222,11 @@ def test_a_step_that_breaks_the_weights_is_refused(prepared: Prepared) -> None:
 
 def rearranged(catalogue: Catalogue, model: StableAudio, path: Path, order: list[int]) -> Catalogue:
     """A catalogue of these segments, in this order, each a track of its own; repeats are exact duplicates."""
-    encoder = encoder_of(model)
+    encoding = model.encoding
     batch = catalogue.batch(order)
     captions = [catalogue.tracks[catalogue.track_n[row]].caption for row in order]
     distinct = list(dict.fromkeys(captions))
-    size = encoder.latent_channels * encoder.frames
+    size = encoding.latent_channels * encoding.frames
     table = pa.RecordBatch.from_arrays(
         [
             pa.array(np.arange(len(order), dtype=np.int32)),
@@ -234,14 +234,14 @@ def rearranged(catalogue: Catalogue, model: StableAudio, path: Path, order: list
             pa.array(batch.seconds_n.double().numpy()),
             pa.array(np.array([distinct.index(c) for c in captions], dtype=np.int32)),
             pa.FixedSizeListArray.from_arrays(pa.array(batch.latents_nct.half().numpy().ravel()), size),
-            pa.FixedSizeListArray.from_arrays(pa.array(catalogue.loudness_db(order).ravel()), encoder.frames),
+            pa.FixedSizeListArray.from_arrays(pa.array(catalogue.loudness_db(order).ravel()), encoding.frames),
         ],
-        schema=segment_schema(encoder),
+        schema=segment_schema(encoding),
     )
     tracks = [Track(f"{i}", f"{i}.wav", f"{i}", caption=caption) for i, caption in enumerate(captions)]
     path.mkdir()
     embedded = [(caption, model.embed_text([caption])[0].numpy()) for caption in distinct]
-    write_catalogue(path, encoder, tracks, iter([table]), embedded, [], {"source": "test"})
+    write_catalogue(path, encoding, tracks, iter([table]), embedded, [], {"source": "test"})
     return Catalogue(path)
 
 

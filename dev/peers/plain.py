@@ -28,9 +28,9 @@ class ItemLosses(nn.Module):
 
     def __init__(self, model: StableAudio) -> None:
         super().__init__()
-        self.denoiser = copy.deepcopy(model.denoiser)
+        self.network = copy.deepcopy(model.network)
         self.around = copy.copy(model)
-        self.around.denoiser = self.denoiser
+        self.around.network = self.network
         self.items = 0
 
     def forward(self, latents_nct: Tensor, tokens_nld: Tensor, summary_nld: Tensor, t_nk: Tensor, eps_nkct: Tensor) -> Tensor:
@@ -78,8 +78,8 @@ def as_items(
     """The model as a plain module, its chosen linear layers replaced."""
     losses = ItemLosses(world.model)
     if replace:
-        for name, layer in linear_layers(losses.denoiser, world.model.layers(settings.layers).keys()).items():
-            losses.denoiser.set_submodule(name, replace(name, layer, losses))
+        for name, layer in linear_layers(losses.network, world.model.layers(settings.layers).keys()).items():
+            losses.network.set_submodule(name, replace(name, layer, losses))
     return losses
 
 

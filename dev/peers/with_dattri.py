@@ -68,7 +68,7 @@ def dattri_trak_same(world: World, settings: TrakSettings) -> Score:
 def dattri_trak_own(world: World, settings: TrakSettings) -> Score:
     """With dattri's own dense projection of the same layers' gradients, to as many dimensions."""
     losses = as_items(world, settings)
-    names = {f"denoiser.{n}" for n in linear_layers(losses.denoiser, world.model.layers(settings.layers).keys())}
+    names = {f"denoiser.{n}" for n in linear_layers(losses.network, world.model.layers(settings.layers).keys())}
     for name, parameter in losses.named_parameters():
         parameter.requires_grad_(name.rpartition(".")[0] in names)
     projection = own_projection(world, settings)
@@ -77,7 +77,7 @@ def dattri_trak_own(world: World, settings: TrakSettings) -> Score:
 
 
 def own_projection(world: World, settings: TrakSettings) -> Projection:
-    return draw_projection(world.model.denoiser, world.model.layers(settings.layers), settings.projection, settings.seed)
+    return draw_projection(world.model.network, world.model.layers(settings.layers), settings.projection, settings.seed)
 
 
 def ridge_of(world: World, settings: TrakSettings, projection: Projection) -> float:
@@ -95,7 +95,7 @@ def features(world: World, settings: TrakSettings, projection: Projection) -> Te
 
 def trak_unprojected(world: World, settings: TrakSettings) -> np.ndarray:
     """TRAK on whole gradients with the same ridge: phi(q)' Phi' (Phi Phi' + lambda)^-1, of the items' size."""
-    layers = linear_layers(world.model.denoiser, world.model.layers(settings.layers).keys())
+    layers = linear_layers(world.model.network, world.model.layers(settings.layers).keys())
     whole = Projection(
         {name: torch.eye(layer.in_features + (layer.bias is not None)) for name, layer in layers.items()},
         {name: torch.eye(layer.out_features) for name, layer in layers.items()},

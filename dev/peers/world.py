@@ -20,15 +20,15 @@ from transformers.utils import logging as transformers_logging
 
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
-from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.catalog.store import Catalogue
 from linernotes.curvature import fitting
+from linernotes.draws import random_for, stratified_times
 from linernotes.methods.contract import Prepared, Query
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.contract import Conditioning
 from linernotes.models.small import SmallModel, write_small_model
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import train
-from linernotes.noise import random_for, stratified_times
 from linernotes.settings.training import TrainingSettings
 
 RATE_HZ, FRAME_SAMPLES = 8000, 512
@@ -76,7 +76,7 @@ def build(folder: Path, extent: Extent) -> None:
             soundfile.write(sounds / f"{seed:03}.wav", chord(seed), RATE_HZ, subtype="FLOAT")
             writer.writerow([f"{seed:03}.wav", f"Chord {seed}", "The Oscillators", caption(seed), "train"])
     model = StableAudio(folder / "untrained")
-    catalogue = build_catalogue(read_source(sounds), folder / "catalogue", model, Encoder(**model.encoder()))
+    catalogue = build_catalogue(read_source(sounds), folder / "catalogue", model)
     batch = catalogue.batch(catalogue.training_rows)
     settings = TrainingSettings(steps=extent.steps, batch_size=min(32, extent.items), ema=0.95, checkpoints=2)
     train(folder / "untrained", folder / "model", batch.latents_nct, batch.text_nld, batch.seconds_n, settings)

@@ -27,7 +27,7 @@ from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.verification import Verification, verify_clip
 from linernotes.methods.contract import Prepared
-from linernotes.models.stable_audio import StableAudio
+from linernotes.models.contract import POWERS, GeneratingModel, GenerativeModel
 from linernotes.report.page import ShownTrack, write_page
 from linernotes.report.verification import write_verification
 from linernotes.settings.methods import DEFAULT_METHOD
@@ -43,13 +43,15 @@ def generate(
     out: str | Path,
     seed: int = 0,
     seconds: float | None = None,
-    model: str | Path | StableAudio = BUILTIN,
+    model: str | Path | GenerativeModel = BUILTIN,
     on_progress: Progress | None = None,
 ) -> Path:
     """Generates a clip, and beside it the sidecar ``attribute`` reads. ``seconds`` is the model's length if None."""
-    loaded = model if isinstance(model, StableAudio) else load_model(model)
+    loaded = load_model(model) if isinstance(model, str | Path) else model
+    if not isinstance(loaded, GeneratingModel):
+        raise UsageError(f"{loaded.name} lacks {POWERS[GeneratingModel]}: generate where it was made, and attribute here")
     check_writable(Path(out))
-    longest, least = loaded.shape.segment_s, loaded.shape.frame_samples / loaded.shape.rate_hz
+    longest, least = loaded.encoding.segment_s, loaded.encoding.frame_samples / loaded.encoding.rate_hz
     seconds = longest if seconds is None else seconds
     if not least <= seconds <= longest + 1e-6:
         raise UsageError(f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s")
@@ -126,7 +128,7 @@ def _report(
         track = tracks[place.track_id]
         details = [(label, getattr(track, name)) for name, label in SHOWN_DETAILS.items() if getattr(track, name)]
         details += [(name, track.extra[name]) for name in ("transcriber",) if name in track.extra]
-        sound = track_sound(catalogue, track, place.best_segment_start_s, prepared.model.shape)
+        sound = track_sound(catalogue, track, place.best_segment_start_s, prepared.model.encoding)
         shown.append(ShownTrack(place, details, sound, item.evidence.change_t.get(place.track_id)))
     together = item.attribution.settings.get("together")
     words = ["linernotes", "attribute", *(clips if together else [str(item.clip.path)])]
@@ -172,7 +174,7 @@ def verify(
         model_folder(model), catalogue_folder(catalogue), query, names, repeats, folder / "retrains", on_progress
     )
     tracks = {track.track_id: track for track in opened.tracks}
-    sounds = {t.track_id: track_sound(opened, tracks[t.track_id], t.best_segment_start_s, loaded.shape) for t in first}
+    sounds = {t.track_id: track_sound(opened, tracks[t.track_id], t.best_segment_start_s, loaded.encoding) for t in first}
     words = ["linernotes", "verify", str(attribution), "--k", str(k), "--repeats", str(repeats), "--model", str(model)]
     words += ["--catalog", str(catalogue), "-o", str(out)]
     titles = {name: track.title for name, track in tracks.items()}

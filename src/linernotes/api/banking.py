@@ -41,7 +41,7 @@ from linernotes.evaluation.bank.store import (
 )
 from linernotes.evaluation.bank.store import build_bank as build
 from linernotes.methods.contract import Prepared, Query
-from linernotes.models.stable_audio import StableAudio
+from linernotes.models.opening import open_model
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
 
 
@@ -66,7 +66,7 @@ def build_bank(
         draws: draws of the noise bank each clip's loss is measured on.
     """
     model_path, catalogue_path = model_folder(model), catalogue_folder(catalogue)
-    seconds = StableAudio(model_path).shape.segment_s
+    seconds = open_model(model_path).encoding.segment_s
     opened = Catalogue(catalogue_path)
     if prompts is not None:
         queries = read_prompts(Path(prompts), seconds, seed)

@@ -14,7 +14,7 @@ from linernotes.attribution.vouching import require_trained_on
 from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.ingest import build_catalogue as build
 from linernotes.catalog.source import Track, read_source
-from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
 from linernotes.demo.bundle import (
     BENCHMARK,
@@ -29,23 +29,23 @@ from linernotes.demo.bundle import (
 )
 from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared
-from linernotes.models.contract import Shape
-from linernotes.models.small import write_untrained_copy
-from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import train
+from linernotes.models.contract import GenerativeModel
+from linernotes.models.encoding import Encoding
+from linernotes.models.opening import open_model
+from linernotes.models.training import open_trainable, train, write_untrained_copy
 from linernotes.settings.reading import checked
 from linernotes.settings.training import TrainingSettings
 
 Progress = Callable[[str, int, int], None]
 
 
-def load_model(model: str | Path = BUILTIN) -> StableAudio:
+def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
     """A model by the path of its folder, the built-in one, or the benchmark's.
 
     Raises:
         LinernotesError: no such model, another pipeline, weights missing or in pickle form.
     """
-    loaded = StableAudio(model_folder(model))
+    loaded = open_model(model_folder(model))
     if str(model) in (BUILTIN, BENCHMARK):
         loaded.name = str(model)
     return loaded
@@ -79,7 +79,7 @@ def build_catalogue(
     """
     loaded = load_model(model)
     return build(
-        read_source(Path(source)), Path(out), loaded, Encoder(**loaded.encoder()), strict,
+        read_source(Path(source)), Path(out), loaded, strict,
         on_track=(lambda done, total: on_progress("reading recordings", done, total)) if on_progress else None,
     )  # fmt: skip
 
@@ -90,15 +90,15 @@ def train_model(
     init: str | Path = BUILTIN,
     on_progress: Progress | None = None,
     **settings: Any,
-) -> StableAudio:
+) -> GenerativeModel:
     """Trains a new small model on a catalogue's training tracks, with the codec and the text encoder of ``init``.
 
     Args:
         settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...
     """
     opened = catalogue if isinstance(catalogue, Catalogue) else open_catalogue(catalogue)
-    start = load_model(init)
-    opened.require(start.codec_hash, start.text_hash, start.shape.frames, start.name)
+    start = open_trainable(model_folder(init))
+    opened.require(start.encoding, start.name)
     out = Path(out)
     require_new(out)
     template = out.with_name(out.name + ".untrained")
@@ -136,7 +136,7 @@ def rebuild(out: str | Path, benchmark: bool = False, on_progress: Progress | No
 
 def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None:
     """Writes the built-in catalogue's tracks as an audiofolder of FLAC files."""
-    render_catalogue(Path(out), load_model().shape, on_progress)
+    render_catalogue(Path(out), load_model().encoding, on_progress)
 
 
 def prepared_for(model: str | Path, catalogue: str | Path, cache: str | Path | None, on_progress: Progress | None) -> Prepared:
@@ -151,7 +151,7 @@ def prepared_for(model: str | Path, catalogue: str | Path, cache: str | Path | N
     return replace(prepared, vouched=vouched)
 
 
-def track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shape) -> Sound | None:
+def track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Encoding) -> Sound | None:
     """One segment of a track's sound from ``start_s`` on; None when the recording cannot be read any more."""
     source = catalogue.record["source"]
     if source == BUILTIN:

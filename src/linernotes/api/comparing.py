@@ -28,6 +28,7 @@ from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
 from linernotes.evaluation.search import METRICS, Search, lds_metric, read_grid, search, self_influence_metric
 from linernotes.evaluation.self_influence import SelfRank, segment_query
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
+from linernotes.models.contract import GeneratingModel
 from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.search import write_search
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods, runnable
@@ -110,7 +111,7 @@ def compare(
         for q, c in enumerate(loaded)
     ]
     named = {t.track_id: t.best_segment_start_s for clip in shown for first in clip.first.values() for t in first}
-    shape = prepared.model.shape
+    shape = prepared.model.encoding
     sounds = {n: track_sound(prepared.catalogue, tracks[place[n]], start_s, shape) for n, start_s in named.items()}
     words = ["linernotes", "compare", *map(str, clips), "--methods", ",".join(names), "--model", str(model)]
     words += ["--catalog", str(catalogue), *(["--prompt", prompt] if prompt else [])]
@@ -214,8 +215,9 @@ def model_fidelity(clips: int = 96, on_progress: Progress | None = None, every: 
         every: hear every n-th track only, to see that the measurement still runs.
     """
     model, catalogue = load_model(), open_catalogue()
+    assert isinstance(model, GeneratingModel)
     tracks = catalogue.tracks[::every]
-    return measure_fidelity(model, tracks, lambda track: builtin_sound(track, 0.0, model.shape), clips, on_progress)
+    return measure_fidelity(model, tracks, lambda track: builtin_sound(track, 0.0, model.encoding), clips, on_progress)
 
 
 def bench(
@@ -263,7 +265,7 @@ def bench(
 
 def _write_sounds(folder: Path, tracks: int | None, on_progress: Progress | None) -> None:
     """The built-in catalogue as sound files, or its first few tracks."""
-    shape = load_model().shape
+    shape = load_model().encoding
     if tracks is None:
         render_catalogue(folder, shape, on_progress)
         return

@@ -8,7 +8,7 @@ from linernotes.artefacts import hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared, Progress
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.settings.places import cache_folder
 from linernotes.version import __version__
 
@@ -27,10 +27,10 @@ def prepare(
     Raises:
         LinernotesError: the catalogue was encoded by another model, or holds nothing that was trained on.
     """
-    catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
+    catalogue.require(model.encoding, model.name)
     if not len(catalogue.training_rows):
         raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
-    device = next(model.denoiser.parameters()).device.type  # losses of a CPU and of a GPU differ in the last digits
+    device = device_of(model).type  # losses of a CPU and of a GPU differ in the last digits
     made_by = hash_json([__version__, device])[:8]
     folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}"
     return Prepared(model, catalogue, folder, on_progress, model_folder)

@@ -210,7 +210,7 @@ def _attribution(
         model_hash=model.weights_hash,
         catalogue=catalogue.path.name,
         catalogue_hash=catalogue.hash,
-        noise_hash=scores.bank.hash if scores.bank else "",
+        noise_hash=scores.draws.hash if scores.draws else "",
         cautions=warned,
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
         tracks=rank_tracks(scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather),
@@ -223,7 +223,7 @@ def _evidence(
     """Of the method's own kind: only those that compare losses under two sets of weights have any. The windows of a clip are
     added up by their shares ``weights_q``.
     """
-    if not scores.changed or scores.bank is None:
+    if not scores.changed or scores.draws is None:
         return Evidence({})
     catalogue = prepared.catalogue
     row_of = {track.track_id: n for n, track in enumerate(catalogue.tracks)}
@@ -232,13 +232,13 @@ def _evidence(
     for identifier in identifiers:
         own = np.flatnonzero(catalogue.track_n == row_of[identifier])
         rows.append(int(own[np.argmax(scores_n[own])]))
-    change_nt = np.zeros((len(rows), catalogue.encoder.frames))
+    change_nt = np.zeros((len(rows), catalogue.encoding.frames))
     for q in np.flatnonzero(weights_q):
         for part, weights in scores.changed[q]:
             sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
             losses = frame_losses(prepared.model, catalogue, part, sets, rows)
             change_nt += weights_q[q] * (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
-    change_nt *= scores.sign / len(scores.bank)
-    frame_s = catalogue.encoder.frame_samples / catalogue.encoder.rate_hz
+    change_nt *= scores.sign / len(scores.draws)
+    frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
     content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)
     return Evidence({name: change_t[:n] for name, change_t, n in zip(identifiers, change_nt, content, strict=True)})

@@ -7,7 +7,6 @@ denoiser trains: it only has to keep different words apart, and the denoiser's c
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,15 +112,3 @@ def train_tokenizer(corpus: Iterable[str], size: SmallModel) -> PreTrainedTokeni
         model_max_length=size.prompt_tokens,
         model_input_names=["input_ids", "attention_mask"],
     )
-
-
-def write_untrained_copy(source: Path, folder: Path, seed: int) -> None:
-    """A copy of the pipeline in ``source`` whose denoiser and conditioning projection are new and untrained."""
-    shutil.copytree(
-        source, folder, ignore=shutil.ignore_patterns("transformer", "projection_model", "training*", "checkpoints")
-    )
-    torch.manual_seed(seed)
-    denoiser = StableAudioDiTModel.from_config(StableAudioDiTModel.load_config(source / "transformer"))
-    denoiser.save_pretrained(folder / "transformer")
-    projection = StableAudioProjectionModel.from_config(StableAudioProjectionModel.load_config(source / "projection_model"))
-    projection.save_pretrained(folder / "projection_model")

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GenerativeModel, device_of
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -26,10 +26,10 @@ Model = TypeVar("Model", bound=GenerativeModel)
 
 def twin(model: Model) -> Model:
     """The same model with parameter objects of its own; no weight is copied."""
-    tensors = [*model.denoiser.parameters(), *model.denoiser.buffers()]
+    tensors = [*model.network.parameters(), *model.network.buffers()]
     same_memory = {id(t): nn.Parameter(t.data, t.requires_grad) if isinstance(t, nn.Parameter) else t for t in tensors}
     other = copy.copy(model)
-    other.denoiser = copy.deepcopy(model.denoiser, same_memory)
+    other.network = copy.deepcopy(model.network, same_memory)
     return other
 
 
@@ -39,7 +39,7 @@ def in_order(model: Model, jobs: Iterable[Job], work: Callable[[Model, Job], Res
     ``jobs`` is taken from as workers come free, in the calling thread: it may draw random numbers.
     """
     cores = torch.get_num_threads()
-    if cores == 1 or next(model.denoiser.parameters()).is_cuda:
+    if cores == 1 or device_of(model).type == "cuda":
         yield from (work(model, job) for job in jobs)
         return
     free: queue.SimpleQueue[Model] = queue.SimpleQueue()
