@@ -15,8 +15,10 @@ import torch
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
+from linernotes.draws import Draws, random_for
 from linernotes.methods.contract import Query
 from linernotes.models.codec import SpectrogramCodec
+from linernotes.models.contract import GenerativeModel
 from linernotes.models.small import SmallModel, write_small_model
 from linernotes.models.stable_audio import StableAudio
 
@@ -63,6 +65,11 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     codec.fit([torch.from_numpy(sounds)[:, None]])
     write_small_model(folder, codec, ["tone 0", "tone 1", "tone 2", "a low tone"], seed, SIZE)
     return folder
+
+
+def draws_of(model: GenerativeModel, count: int, seed: int = 0) -> Draws:
+    """Draws as items are scored on."""
+    return model.draw(count, random_for("noise bank", seed))
 
 
 def query_of(catalogue: Catalogue, row: int) -> Query:

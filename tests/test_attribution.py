@@ -234,8 +234,8 @@ def test_settings_come_from_flags_then_file_then_defaults(tmp_path: Path) -> Non
         read_settings("abu", tmp_path / "mine.toml", {"draws": 0})
     with pytest.raises(UsageError, match=r"setting drawz = 4 for abu is refused.*the settings are seed"):
         read_settings("abu", None, {"drawz": 4})
-    with pytest.raises(UsageError, match="setting layers = 'tuba' for abu is refused"):
-        read_settings("abu", None, {"layers": "tuba"})
+    with pytest.raises(UsageError, match="setting draws = '-1' for abu is refused"):
+        read_settings("abu", None, {"draws": "-1"})
     assert read_settings(None, None, {}) == (DEFAULT_METHOD, METHOD_SETTINGS[DEFAULT_METHOD]())
 
 

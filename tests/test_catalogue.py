@@ -188,4 +188,4 @@ def test_an_empty_folder_is_one_sentence(tmp_path: Path) -> None:
 def test_a_catalogue_of_another_model_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
     other = StableAudio(write_model(tmp_path / "other", seed=1))
     with pytest.raises(LinernotesError, match=r"was encoded by another model \(tiny\) than other: build it anew"):
-        catalogue.require(other.encoding.codec_hash, other.encoding.text_hash, other.shape.frames, other.name)
+        catalogue.require(other.encoding, other.name)

@@ -243,7 +243,7 @@ def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue
         (["layers="], "names no values"),
         (["layers=mlp", "layers=all"], "names layers a second time"),
         (["together=true"], "one by one"),
-        (["layers=tuba"], "setting layers = 'tuba' for abu is refused"),
+        (["draws=0"], "setting draws = '0' for abu is refused"),
         (["projection=3"], "setting projection = '3' for abu is refused"),
     ],
 )

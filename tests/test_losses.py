@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import draws_of
 from linernotes.catalog.store import Catalogue
-from linernotes.draws import Draws, draw_bank
+from linernotes.draws import Draws
 from linernotes.errors import LinernotesError
 from linernotes.losses import frame_losses, item_losses
 from linernotes.models.stable_audio import StableAudio
@@ -25,7 +26,7 @@ ROUNDING = {"rtol": 1e-5, "atol": 1e-6}  # float32, sums in another order
 
 @pytest.fixture(scope="module")
 def bank(model: StableAudio) -> Draws:
-    return draw_bank(5, model.encoding.latent_channels, model.encoding.frames, seed=1)
+    return draws_of(model, 5, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,9 @@ def test_losses_are_those_of_a_plain_loop(tmp_path: Path, model: StableAudio, ca
     batch = catalogue.batch(range(len(catalogue)))
     with torch.inference_mode():
         for n in range(len(catalogue)):
-            condition = model.condition(batch.text_nld[n : n + 1], batch.seconds_n[n : n + 1])
+            item = model.items(batch.latents_nct[n : n + 1], batch.text_nld[n : n + 1], batch.seconds_n[n : n + 1])
             for k in range(len(bank)):
-                loss = model.loss_bt(batch.latents_nct[n : n + 1], condition, bank.t_k[k : k + 1], bank.eps_kct[k : k + 1])
+                loss = model.loss_bt(item, bank[k : k + 1])
                 torch.testing.assert_close(loss.mean(), loss_nk[n, k], **ROUNDING)
 
 
@@ -94,7 +95,7 @@ def test_a_finished_sweep_of_something_else_is_refused(
     tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws
 ) -> None:
     item_losses(model, catalogue, bank, {"base": {}}, tmp_path)
-    other = draw_bank(5, model.encoding.latent_channels, model.encoding.frames, seed=2)
+    other = draws_of(model, 5, seed=2)
     with pytest.raises(LinernotesError, match="was made with noise"):
         item_losses(model, catalogue, other, {"base": {}}, tmp_path)
 
@@ -109,11 +110,11 @@ def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
         import linernotes.losses as losses
         from linernotes.catalog.store import Catalogue
         from linernotes.models.stable_audio import StableAudio
-        from linernotes.draws import draw_bank
+        from linernotes.draws import random_for
         losses.SEGMENTS_IN_CHUNK = 4
         model, catalogue = StableAudio(Path(sys.argv[1])), Catalogue(Path(sys.argv[2]))
         folder, kill = Path(sys.argv[3]), sys.argv[4]
-        bank = draw_bank(5, model.encoding.latent_channels, model.encoding.frames, seed=1)
+        bank = model.draw(5, random_for("noise bank", 1))
         def on_progress(done, total):
             if kill == "kill" and done > 30: os.kill(os.getpid(), signal.SIGKILL)
         losses.item_losses(model, catalogue, bank, {"base": {}}, folder, batch_size=5, on_progress=on_progress)

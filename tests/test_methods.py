@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from linernotes.curvature.ekfac import Ekfac, add_covariances, add_values, fit_e
 from linernotes.curvature.per_item import item_loss_b, observed, squared_output_b
 from linernotes.curvature.projection import draw_projection, project_gradient, projected_gradients
 from linernotes.descriptors import timbre, tonal
+from linernotes.draws import random_for
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.losses import frame_losses
+from linernotes.losses import frame_losses, items_of
 from linernotes.methods import mucs, projected
 from linernotes.methods import readout as readout_method
 from linernotes.methods.all import METHODS, score
@@ -92,10 +94,10 @@ def plain_gradient(model: StableAudio, measured: Callable[..., Tensor], pairs: t
 def test_gradient_products_are_those_of_a_plain_loop(prepared: Prepared, tmp_path: Path) -> None:
     model, catalogue, settings = prepared.model, prepared.catalogue, GradDotSettings(**{"draws": 3, "gradient_draws": 16})
     directions = [gradient_of_query(prepared, query_of(catalogue, row), settings) for row in (1, 5)]
-    bank = prepared.bank(3, settings.seed)
+    bank = prepared.draws(3, settings.seed)
     dots_qn, squares_n = gradient_products(prepared, bank, 32, directions, {}, tmp_path)
     for n in range(len(catalogue)):
-        (pairs,) = whole_items(model, catalogue.batch([n]), bank, 3)
+        (pairs,) = whole_items(model, items_of(model, catalogue, [n]), bank, 3)
         gradient = plain_gradient(model, item_loss_b, pairs, list(directions[0]))
         for q, direction in enumerate(directions):
             expected = sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
@@ -130,7 +132,7 @@ def test_bands_hold_each_noise_level_against_itself_only(prepared: Prepared, tmp
     for band, draws in enumerate(([0, 1, 2], [3, 4, 5])):
         direction = gradient_of_query(prepared, query, settings, None, (band, 2))
         for n in range(len(catalogue)):
-            (pairs,) = whole_items(model, catalogue.batch([n]), prepared.bank(6, settings.seed), 6)
+            (pairs,) = whole_items(model, items_of(model, catalogue, [n]), prepared.draws(6, settings.seed), 6)
             some = tuple(part[torch.tensor(draws)] for part in pairs)
             gradient = plain_gradient(model, item_loss_b, some, list(direction))
             expected[n] += len(draws) / 6 * sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
@@ -164,12 +166,12 @@ def test_projected_gradients_are_projections_of_the_gradients(prepared: Prepared
     names = list(model.layers("all"))
     projection = draw_projection(model.network, names, 4, seed=1)
     assert projection.dimensions == 16 * len(projection.in_ir)
-    bank = prepared.bank(3, 0)
+    bank = prepared.draws(3, 0)
     for measured in (item_loss_b, squared_output_b):
-        (pairs,) = whole_items(model, catalogue.batch([0, 1]), bank, 6)
+        (pairs,) = whole_items(model, items_of(model, catalogue, [0, 1]), bank, 6)
         found_ip, _ = projected_gradients(model, projection, measured, 3, *pairs)
         for i in range(2):
-            (own,) = whole_items(model, catalogue.batch([i]), bank, 3)
+            (own,) = whole_items(model, items_of(model, catalogue, [i]), bank, 3)
             expected = project_gradient(model.network, projection, plain_gradient(model, measured, own, names))
             torch.testing.assert_close(found_ip[i], expected, rtol=2e-3, atol=1e-4 * float(expected.abs().max()))
 
@@ -198,11 +200,11 @@ def test_trak_is_the_papers_formula(prepared: Prepared, tmp_path: Path) -> None:
     found = score("trak", prepared, [query], settings, tmp_path).scores_qn[0]
     model, catalogue = prepared.model, prepared.catalogue
     projection = projected._projection(prepared, settings)
-    bank, many = prepared.bank(3, 0), projected._query_bank(prepared, settings)
+    bank, many = prepared.draws(3, 0), model.draw(settings.gradient_draws, random_for("projected query", settings.seed))
     names = list(model.layers("all"))
 
     def phi(row: int, draws: object) -> np.ndarray:
-        (pairs,) = whole_items(model, catalogue.batch([row]), draws, 1000)
+        (pairs,) = whole_items(model, items_of(model, catalogue, [row]), draws, 1000)
         return project_gradient(model.network, projection, plain_gradient(model, item_loss_b, pairs, names)).double().numpy()
 
     features = np.stack([phi(row, bank) for row in range(len(catalogue))])
@@ -275,12 +277,12 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
     """With features held fast, the read-out that fits all items but one best is the one that fits all of them best, moved by
     the step that unlearns the item under the others' curvature.
     """
-    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.bank(4, 1)
+    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.draws(4, 1)
     rows, readout, ridge = catalogue.training_rows, model.readout(), 0.05
     read_out = [
         [x.double() for x in readout_method.read(model, readout, pairs)]
         for n in rows
-        for pairs in whole_items(model, catalogue.batch([n]), bank, 4)
+        for pairs in whole_items(model, items_of(model, catalogue, [n]), bank, 4)
     ]
 
     def moments(some: list[int]) -> tuple[Tensor, Tensor]:
@@ -309,10 +311,10 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
 
 def test_a_readouts_curvature_is_that_of_its_bands(prepared: Prepared) -> None:
     """Against a plain loop over the training segments and the band's own draws."""
-    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.bank(6, 2)
+    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.draws(6, 2)
     fitted = readout_method.fit_curvature(prepared, bank, 3, 4)
     for found, part in zip(fitted, bank.bands(3), strict=True):
-        (pairs,) = whole_items(model, catalogue.batch(catalogue.training_rows), part, 1000)
+        (pairs,) = whole_items(model, items_of(model, catalogue, catalogue.training_rows), part, 1000)
         phi_pf = readout_method.read(model, model.readout(), pairs)[1].flatten(0, 1)
         torch.testing.assert_close(found, phi_pf.T @ phi_pf / len(phi_pf), rtol=1e-4, atol=1e-4)
 
@@ -325,11 +327,12 @@ def quadratic(prepared: Prepared, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean over ``rows`` and the bank of the second moments of what the linear layer is given and is to predict, scaled so
     that the loss is tr(W S W') - 2 tr(W X) + const.
     """
-    model, bank = prepared.model, prepared.bank(3, 0)
-    ((latents_bct, _, t_b, eps_bct),) = whole_items(model, prepared.catalogue.batch(rows), bank, 1000)
-    alpha_b, sigma_b = model.path(t_b)
-    noisy = (alpha_b[:, None, None] * latents_bct + sigma_b[:, None, None] * eps_bct).double()
-    target = model.target(latents_bct, eps_bct, alpha_b, sigma_b).double()
+    model, bank = prepared.model, prepared.draws(3, 0)
+    (pairs,) = whole_items(model, items_of(model, prepared.catalogue, rows), bank, 1000)
+    latents_bct, noise = pairs[0].tensors["latents"], pairs[1].tensors
+    angle = noise["t"][:, None, None] * math.pi / 2
+    noisy = (angle.cos() * latents_bct + angle.sin() * noise["eps"]).double()
+    target = model.target(*pairs).double()
     scale = 1 / (noisy.shape[1] * noisy.shape[2] * len(noisy))
     return torch.einsum("bit,bjt->ij", noisy, noisy) * scale, torch.einsum("bit,bjt->ij", noisy, target) * scale
 
@@ -358,7 +361,7 @@ def test_influence_and_unlearning_are_exact_leave_one_out_on_a_linear_denoiser(l
     model.network.get_parameter(f"{NAME}.weight").copy_(whole)
     for n in (0, 4):
         left = np.delete(rows, n)
-        (pairs,) = whole_items(model, linear.catalogue.batch([rows[n]]), linear.bank(3, 0), 1000)
+        (pairs,) = whole_items(model, items_of(model, linear.catalogue, [rows[n]]), linear.draws(3, 0), 1000)
         gradient = plain_gradient(model, item_loss_b, pairs, [f"{NAME}.weight"])
         # curvature of the others' losses: what an unlearning step needs to be exact
         s_left = quadratic(linear, left)[0] * len(left) / n_all

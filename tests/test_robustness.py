@@ -387,7 +387,7 @@ def test_half_precision_weights_alone_are_loaded_as_float32(tmp_path: Path, mode
         save_file(halved, path.with_name(path.stem + ".fp16.safetensors"), metadata={"format": "pt"})
         path.unlink()
     whole, half = StableAudio(model_path), StableAudio(folder)
-    for name in ("codec", "text_encoder", "projection", "denoiser"):
+    for name in ("codec", "text_encoder", "projection", "network"):
         ours = dict(getattr(half, name).named_parameters())
         for parameter, value in getattr(whole, name).named_parameters():
             assert ours[parameter].dtype == torch.float32

@@ -54,6 +54,8 @@ class Draws(Batch):
         Raises:
             UsageError: they would not be equal.
         """
+        if len(self) == 1 < count:
+            raise UsageError("one draw cannot be divided into noise bands: leave out --noise-bands")
         if len(self) % count:
             raise UsageError(f"{count} noise bands do not divide {len(self)} draws: give a multiple of {count} as --draws")
         size = len(self) // count

@@ -68,6 +68,17 @@ def require_runs_on(method: str, model: GenerativeModel) -> None:
         raise UsageError(f"{model.name} lacks {power}, and the method {method} needs that: choose one of {others}")
 
 
+def require_layers(model: GenerativeModel, settings: MethodSettings) -> None:
+    """Refuses settings that ask for layers of a kind the model does not have.
+
+    Raises:
+        UsageError: names the kinds it has.
+    """
+    kind = settings.model_dump().get("layers")
+    if kind is not None and kind not in model.layer_kinds:
+        raise UsageError(f"{model.name} has no layers {kind!r}: choose --layers from {', '.join(model.layer_kinds)}")
+
+
 def score(method: str, prepared: Prepared, queries: list[Query], settings: MethodSettings, folder: Path) -> Scores:
     """Scores of all segments for the queries, by the method of that name.
 
@@ -76,6 +87,7 @@ def score(method: str, prepared: Prepared, queries: list[Query], settings: Metho
         LinernotesError: scores are not finite; such are never ranked.
     """
     require_runs_on(method, prepared.model)
+    require_layers(prepared.model, settings)
     scores = METHODS[method].score(prepared, queries, settings, folder)
     if not np.isfinite(scores.scores_qn).all():
         raise LinernotesError(f"scores of {method} are not finite: use a smaller --step-size, or more --damping")
