@@ -170,7 +170,8 @@ def sweep(
         grid: for each setting a line such as ``"layers=mlp,all"``.
         metric: ``self-influence``: the mean rank of ``segments`` training segments' own among ``candidates``; ``lds``: how well
             scores of a bank's tuning clips predict retraining.
-        model, catalogue: ``builtin`` for self-influence, ``benchmark`` for lds if None.
+        model: ``builtin`` for self-influence, ``benchmark`` for lds if None.
+        catalogue: the same.
         sampler: ``grid`` for all choices (or ``trials`` of them), ``tpe`` to look where it is promising.
         settings: those that stay the same.
     """
