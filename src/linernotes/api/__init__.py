@@ -2,7 +2,7 @@
 
 from linernotes.api.attributing import DEMO_PROMPT, Demo, attribute, generate, run_demo, verify
 from linernotes.api.banking import OpenedBank, build_bank, check, open_bank
-from linernotes.api.building import build_catalogue, load_model, open_catalogue, rebuild, render_builtin, train_model
+from linernotes.api.building import build_catalogue, rebuild, render_builtin, train_model
 from linernotes.api.comparing import (
     Comparison,
     bench,
@@ -22,6 +22,9 @@ from linernotes.api.evaluating import (
     evaluate_repeatability,
     write_leaderboard,
 )
+from linernotes.api.reporting import draw_page
+from linernotes.api.workspace import Workspace
+from linernotes.demo.provider import load_model, open_catalogue
 from linernotes.report.truth import (
     tell_counterfactual,
     tell_groups,
@@ -32,17 +35,21 @@ from linernotes.report.truth import (
     tell_self_influence,
 )
 
+open = Workspace
+
 __all__ = [
     "DEMO_PROMPT",
     "Comparison",
     "Demo",
     "OpenedBank",
+    "Workspace",
     "attribute",
     "bench",
     "build_bank",
     "build_catalogue",
     "check",
     "compare",
+    "draw_page",
     "evaluate_counterfactual",
     "evaluate_groups",
     "evaluate_hubs",
@@ -53,6 +60,7 @@ __all__ = [
     "list_methods",
     "load_model",
     "model_fidelity",
+    "open",
     "open_bank",
     "open_catalogue",
     "plan",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from linernotes.artefacts import hash_json
+from linernotes.artefacts import hash_files, hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared, Progress
@@ -21,6 +22,7 @@ def prepare(
     cache: Path | None = None,
     on_progress: Progress | None = None,
     model_folder: Path | None = None,
+    vouched: bool = False,
 ) -> Prepared:
     """A model and a catalogue that fit together, ready for any method.
 
@@ -31,6 +33,15 @@ def prepare(
     if not len(catalogue.training_rows):
         raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
     device = device_of(model).type  # losses of a CPU and of a GPU differ in the last digits
-    made_by = hash_json([__version__, device])[:8]
+    made_by = hash_json([__version__, code_hash(), device])[:8]
     folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}"
-    return Prepared(model, catalogue, folder, on_progress, model_folder)
+    return Prepared(model, catalogue, folder, on_progress, model_folder, vouched)
+
+
+@functools.cache
+def code_hash() -> str:
+    """Hash of the code that fills the cache: what other code computed is never taken for its own."""
+    root = Path(__file__).parent.parent
+    rooms = ("models", "curvature", "methods")
+    files = [*(path for room in rooms for path in root.glob(f"{room}/**/*.py")), root / "draws.py", root / "losses.py"]
+    return hash_files(sorted(files), root)

@@ -7,7 +7,8 @@ duration, the model's hash and a hash of the clip's samples, so that an edited c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
+from linernotes.attribution.result import ClipFile
 from linernotes.audio import SILENCE_PEAK, Sound, loudness_db, read_sound, write_sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods.contract import SILENCE_DB, Query
@@ -33,6 +35,7 @@ class Clip:
     path: Path
     generated: dict[str, Any] | None  # seed, model, ... of the sidecar; None for other sound
     prompt_known: bool = True
+    files: list[ClipFile] = field(default_factory=list)
 
     @property
     def query(self) -> Query:
@@ -105,7 +108,8 @@ def load_clip(path: Path, model: GenerativeModel, prompt: str | None) -> Clip:
         raise UsageError(f"{path} was generated from {header['prompt']!r}: leave out --prompt")
     samples = sound.converted(model.encoding.rate_hz, model.encoding.channels).samples
     query = _query(path.stem, tensors["latents_ct"], header["prompt"], header["seconds"], samples, model)
-    return Clip([query], sound, path, {name: header[name] for name in ("seed", "model", "model_hash")})
+    generated = {name: header[name] for name in ("seed", "model", "model_hash")}
+    return Clip([query], sound, path, generated, files=[_clip_file(path, sound)])
 
 
 def query_from_latents(
@@ -140,7 +144,7 @@ def _from_sound(path: Path, sound: Sound, model: GenerativeModel, prompt: str | 
         latents = model.encode(torch.from_numpy(padded)[None])[0].cpu()
         name = path.stem if len(starts) == 1 else f"{path.stem}@{start / shape.rate_hz:.2f}s"
         windows.append(_query(name, latents, prompt or "", part.shape[1] / shape.rate_hz, part, model))
-    return Clip(windows, sound, path, None, prompt is not None)
+    return Clip(windows, sound, path, None, prompt is not None, [_clip_file(path, sound)])
 
 
 def _query(name: str, latents_ct: Tensor, prompt: str, seconds: float, samples: np.ndarray, model: GenerativeModel) -> Query:
@@ -154,5 +158,26 @@ def _query(name: str, latents_ct: Tensor, prompt: str, seconds: float, samples: 
     return Query(name, latents_ct, prompt, model.embed_text([prompt])[0].cpu(), seconds, heard)
 
 
+def _clip_file(path: Path, sound: Sound) -> ClipFile:
+    return ClipFile(path=str(path.resolve()), sound_hash=_sound_hash(sound))
+
+
 def _sound_hash(sound: Sound) -> str:
     return hash_arrays({"samples": sound.samples})
+
+
+def clip_sound(files: Sequence[ClipFile]) -> Sound:
+    """What was attributed, as sound, one file after the other.
+
+    Raises:
+        LinernotesError: a file has gone or has changed.
+    """
+    sounds = []
+    for file in files:
+        sound = read_sound(Path(file.path))
+        if _sound_hash(sound) != file.sound_hash:
+            raise LinernotesError(f"{file.path} is no longer the clip that was attributed")
+        sounds.append(sound)
+    first = sounds[0]
+    samples = [sound.converted(first.rate_hz, len(first.samples)).samples for sound in sounds]
+    return Sound(np.concatenate(samples, axis=1), first.rate_hz)

@@ -15,7 +15,7 @@ import numpy as np
 
 from linernotes.artefacts import hash_files
 from linernotes.curvature.ekfac import precondition_ekfac
-from linernotes.draws import WHOLE, Band
+from linernotes.draws import WHOLE, Band, Draws
 from linernotes.methods.contract import Prepared, Query, Scores, Work, weight_bytes
 from linernotes.methods.fitted import ekfac_of, ekfac_units, factor_bytes
 from linernotes.methods.items import gradient_products
@@ -34,12 +34,12 @@ from linernotes.settings.methods import (
 
 def score_grad_dot(prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path) -> Scores:
     """<grad L(q), grad L(z_n)>."""
-    return Scores(_products(prepared, queries, settings, folder))
+    return Scores(*_products(prepared, queries, settings, folder))
 
 
 def score_grad_cos(prepared: Prepared, queries: list[Query], settings: GradCosSettings, folder: Path) -> Scores:
     """The same, divided by both lengths."""
-    return Scores(_products(prepared, queries, settings, folder, cosine=True))
+    return Scores(*_products(prepared, queries, settings, folder, cosine=True))
 
 
 def score_representer(prepared: Prepared, queries: list[Query], settings: RepresenterSettings, folder: Path) -> Scores:
@@ -58,8 +58,9 @@ def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSetti
     for i, (weights, rate) in enumerate(kept or [({}, 1.0)]):
         device = device_of(prepared.model)
         at = {name: tensor.to(device) for name, tensor in weights.items()}
-        total = total + rate * _products(prepared, queries, settings, folder / f"checkpoint-{i}", at=at)
-    return Scores(np.asarray(total))
+        scores_qn, draws = _products(prepared, queries, settings, folder / f"checkpoint-{i}", at=at)
+        total = total + rate * scores_qn
+    return Scores(np.asarray(total), draws)
 
 
 def checkpoints_hash(prepared: Prepared, _settings: TracinSettings) -> str:
@@ -76,15 +77,15 @@ def score_ekfac(prepared: Prepared, queries: list[Query], settings: EkfacSetting
     def turned(gradient: Gradient) -> Gradient:
         return precondition_ekfac(module, gradient, factors, settings.damping)
 
-    return Scores(_products(prepared, queries, settings, folder, turned))
+    return Scores(*_products(prepared, queries, settings, folder, turned))
 
 
 def _products(
     prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path,
     turned: Callable[[Gradient], Gradient] = lambda gradient: gradient, at: ChangedWeights | None = None, cosine: bool = False,
-) -> np.ndarray:  # fmt: skip
-    """``scores_qn``: in each band of noise levels the products of the queries' gradients, ``turned``, with the segments', their
-    mean over bands weighted by draws; or cosines.
+) -> tuple[np.ndarray, Draws]:  # fmt: skip
+    """``scores_qn`` and the draws of the items: in each band of noise levels the products of the queries' gradients,
+    ``turned``, with the segments', their mean over bands weighted by draws; or cosines.
     """
     draws = prepared.draws(settings.draws, settings.seed)
     total = np.zeros((len(queries), len(prepared.rows)))
@@ -97,7 +98,7 @@ def _products(
             lengths_q = np.array([sum(float(g.double().square().sum()) for g in d.values()) ** 0.5 for d in directions])
             dots_qn = dots_qn / np.maximum(lengths_q[:, None] * np.sqrt(squares_n), 1e-30)
         total += len(part) / len(draws) * dots_qn
-    return total
+    return total, draws
 
 
 def gradient_of_query(

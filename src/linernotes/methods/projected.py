@@ -56,7 +56,7 @@ def score_das(prepared: Prepared, queries: list[Query], settings: DasSettings, f
         total += newton_change(
             kept["gradients_np"].double(), kept["residuals_n"].double(), phi_qp.double(), trained, settings.damping
         ).square()
-    return Scores((total / len(draws)).numpy()[:, prepared.rows])
+    return Scores((total / len(draws)).numpy()[:, prepared.rows], draws)
 
 
 def newton_change(phi_np: Tensor, residual_n: Tensor, phi_qp: Tensor, trained: Tensor, damping: float) -> Tensor:
@@ -93,7 +93,7 @@ def _score_gram(prepared: Prepared, queries: list[Query], settings: GramSettings
         [_query_features(prepared, q, projection, measured, many, settings.batch_size) for q in queries]
     ).double()
     solved_qp = solve_gram(phi_np[torch.from_numpy(prepared.catalogue.training_rows)], phi_qp, settings.damping)
-    return Scores((solved_qp @ phi_np.T).numpy()[:, prepared.rows])
+    return Scores((solved_qp @ phi_np.T).numpy()[:, prepared.rows], draws)
 
 
 def _projection(prepared: Prepared, settings: ProjectedSettings) -> Projection:

@@ -144,7 +144,7 @@ def score_activations(prepared: Prepared, queries: list[Query], settings: Activa
     cosine_nq = sweep_items(prepared, draws, settings.batch_size, look, folder, "activations", header, prepared.rows)[
         "nearness_nq"
     ]
-    return Scores((2 * cosine_nq.double() - 2).T.numpy())
+    return Scores((2 * cosine_nq.double() - 2).T.numpy(), draws)
 
 
 def block_outputs(model: GenerativeModel, pairs: Pairs) -> Tensor:
