@@ -18,7 +18,8 @@ from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import attribute_clips, finished, refuse_others
 from linernotes.audio import write_sound
-from linernotes.demo.bundle import BENCHMARK, BUILTIN, builtin_sound, render_catalogue
+from linernotes.demo.bundle import builtin_sound, render_catalogue
+from linernotes.demo.places import BENCHMARK, BUILTIN
 from linernotes.errors import UsageError
 from linernotes.evaluation.agreement import Agreement, measure_agreement
 from linernotes.evaluation.cost import bench as benches
