@@ -23,19 +23,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from linernotes.errors import LinernotesError
 from linernotes.version import SCHEMA_VERSION, __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HASH_DIGITS = 16
 LONGEST_VALUE = 60  # characters of a value that a sentence repeats
@@ -221,6 +221,8 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, header: Mapping[str, Any]) -> None:
     """Tensors with a header saying what they are (``kind``), what they were made from and by which version."""
+    from safetensors.torch import save_file  # brings torch, which takes seconds
+
     record = {"kind": kind, "schema": SCHEMA_VERSION, "linernotes": __version__, **header}
     contiguous = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
@@ -280,6 +282,8 @@ def _computed_in_chunks(
     compute: Callable[[slice], dict[str, Tensor]],
     on_done: Callable[[int], None] | None,
 ) -> dict[str, Tensor]:
+    import torch
+
     stem = f"{path.stem}-{hash_json([kind, dict(header), chunk])[:HASH_DIGITS]}"
     parts: list[dict[str, Tensor]] = []
     for start in range(0, count, chunk):

@@ -10,7 +10,7 @@ from typing import Any
 
 from linernotes.api.workspace import Progress, Workspace, generate_with
 from linernotes.attribution.result import Attribution
-from linernotes.demo.bundle import BENCHMARK, BUILTIN
+from linernotes.demo.places import BENCHMARK, BUILTIN
 from linernotes.demo.provider import catalogue_folder, load_model, model_folder, open_catalogue, track_sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery

@@ -14,7 +14,7 @@ from linernotes.api.workspace import Progress, prepared_for
 from linernotes.attribution.prepare import cache_folder
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import plan_benchmark, plan_queries
-from linernotes.demo.bundle import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
+from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
 from linernotes.demo.provider import catalogue_folder, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery, Setting

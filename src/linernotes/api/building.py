@@ -12,12 +12,8 @@ from linernotes.catalog.ingest import build_catalogue as build
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
-from linernotes.demo.bundle import (
-    BUILTIN,
-    rebuild_benchmark,
-    rebuild_bundle,
-    render_catalogue,
-)
+from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
+from linernotes.demo.places import BUILTIN
 from linernotes.demo.provider import load_model, model_folder, open_catalogue
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import GenerativeModel

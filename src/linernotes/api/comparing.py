@@ -17,7 +17,8 @@ from linernotes.artefacts import write_json
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.tables import read_track_scores
 from linernotes.audio import write_sound
-from linernotes.demo.bundle import BENCHMARK, BUILTIN, builtin_sound, render_catalogue
+from linernotes.demo.bundle import builtin_sound, render_catalogue
+from linernotes.demo.places import BENCHMARK, BUILTIN
 from linernotes.demo.provider import load_model, open_catalogue, track_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.agreement import Agreement, measure_agreement

@@ -9,7 +9,7 @@ from typing import Any
 
 from linernotes.api.banking import OpenedBank, check, trusted
 from linernotes.api.workspace import Progress
-from linernotes.demo.bundle import BENCHMARK_PARTS
+from linernotes.demo.places import BENCHMARK_PARTS
 from linernotes.errors import MissingError, UsageError
 from linernotes.evaluation.bank.retraining import Retrain, run_retrains
 from linernotes.evaluation.bank.store import (

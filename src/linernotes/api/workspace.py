@@ -17,7 +17,7 @@ from linernotes.attribution.run import RECORD, Attributed, attribute_clips, fini
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.audio import check_writable
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.bundle import BUILTIN
+from linernotes.demo.places import BUILTIN
 from linernotes.demo.provider import load_model, model_folder, open_catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods.all import require_layers, require_runs_on

@@ -18,19 +18,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lance
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from linernotes.artefacts import check_header, hash_bytes, read_json, write_json
-from linernotes.catalog.source import Reject, Track
+from linernotes.catalog.track import Reject, Track
 from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
 from linernotes.version import SCHEMA_VERSION, __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KIND = "catalogue"
 TRACK_SCHEMA = pa.schema(
@@ -91,24 +92,23 @@ class Catalogue:
         return SegmentBatch(
             latents_nct=self.latents(rows),
             text_nld=self._text(self._caption_n[rows]),
-            seconds_n=torch.from_numpy(self.seconds_n[rows].astype(np.float32)),
+            seconds_n=_tensor(self.seconds_n[rows].astype(np.float32)),
         )
 
     def latents(self, rows: Sequence[int] | np.ndarray) -> Tensor:
         """The latents alone of these rows: ``[n, C, T]``, float32."""
         table = self._segments.take(np.asarray(rows).tolist(), columns=["latents"])
         latents = _floats(table["latents"]).reshape(len(table), self.encoding.latent_channels, self.encoding.frames)
-        return torch.from_numpy(latents.astype(np.float32))
+        return _tensor(latents.astype(np.float32))
 
     def _text(self, captions_n: np.ndarray) -> Tensor:
         """Text embeddings of captions, padded with zeros to the text encoder's length: ``[n, L, D]``."""
         distinct, place_n = np.unique(captions_n, return_inverse=True)
-        text_dld = torch.zeros(len(distinct), self.encoding.text_tokens, self.encoding.text_dim)
+        text_dld = np.zeros((len(distinct), self.encoding.text_tokens, self.encoding.text_dim), dtype=np.float32)
         for text_ld, row in zip(text_dld, self._captions.take(distinct.tolist())["embedding"], strict=True):
-            used_ld = torch.from_numpy(row.values.to_numpy(zero_copy_only=False).copy())
-            used_ld = used_ld.reshape(-1, self.encoding.text_dim)
+            used_ld = row.values.to_numpy(zero_copy_only=False).reshape(-1, self.encoding.text_dim)
             text_ld[: len(used_ld)] = used_ld
-        return text_dld[torch.from_numpy(place_n)]
+        return _tensor(text_dld[place_n])
 
     def loudness_db(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Loudness of each frame of these segments in dB of full scale, ``[n, T]``; frames of padding are ``-inf``."""
@@ -239,6 +239,12 @@ def _write(path: Path, table: pa.Table | pa.RecordBatchReader) -> None:
 
 def _tracks(table: pa.Table) -> list[Track]:
     return [Track(**{**row, "extra": json.loads(row["extra"])}) for row in table.to_pylist()]
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    import torch  # takes seconds, and whoever only looks at a catalogue needs none
+
+    return torch.from_numpy(values)
 
 
 def _floats(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

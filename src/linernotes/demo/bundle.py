@@ -19,6 +19,7 @@ from linernotes.catalog.source import Source, Track, read_source
 from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.demo import benchmark
 from linernotes.demo.benchmark import plan_benchmark, playing_of
+from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, BUILTIN, CATALOGUE, MODEL
 from linernotes.demo.recipe import plan_catalogue
 from linernotes.demo.render import render_track
 from linernotes.errors import LinernotesError
@@ -29,12 +30,8 @@ from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
 from linernotes.version import __version__
 
-BUILTIN = "builtin"
-BUNDLE = Path(__file__).parent / "bundle"
-MODEL = BUNDLE / "model"
-CATALOGUE = BUNDLE / "catalogue"
-BENCHMARK = "benchmark"
-BENCHMARK_PARTS = BUNDLE / "benchmark"  # the trained parts of the small model, the planted tracks, the retrain bank
+__all__ = ["BENCHMARK", "BENCHMARK_PARTS", "BUILTIN", "CATALOGUE", "MODEL"]  # what importers of this module know them by
+
 TRAINED_PARTS = ("transformer", "projection_model")
 SOUNDS_AT_ONCE = 32
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.bundle import BENCHMARK, BUILTIN, CATALOGUE, MODEL, builtin_sound, open_benchmark
+from linernotes.demo.bundle import builtin_sound, open_benchmark
+from linernotes.demo.places import BENCHMARK, BUILTIN, CATALOGUE, MODEL
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
 

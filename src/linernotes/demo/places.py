@@ -1,0 +1,12 @@
+"""Where the built-in model and catalogue, and the benchmark's parts, lie. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+BUILTIN = "builtin"
+BUNDLE = Path(__file__).parent / "bundle"
+MODEL = BUNDLE / "model"
+CATALOGUE = BUNDLE / "catalogue"
+BENCHMARK = "benchmark"
+BENCHMARK_PARTS = BUNDLE / "benchmark"  # the trained parts of the small model, the planted tracks, the retrain bank
