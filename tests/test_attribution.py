@@ -321,14 +321,13 @@ def test_a_page_that_cannot_be_drawn_costs_no_scores(
     tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue
 ) -> None:
     """A folder stands where the page should be: the record is there, the sentence names the way, and the next run draws it."""
-    (tmp_path / "out" / "report.html.x").mkdir(parents=True)
-    (tmp_path / "out" / "report.html.x").rename(tmp_path / "out" / "report.html")
-    where = (model_path, catalogue.path)
-    with linernotes.open(*where) as work:
-        (found,) = work.attribute(clip, tmp_path / "out", method="random")
-        assert Attribution.load(tmp_path / "out/attribution.json") == found
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    with linernotes.open(model_path, catalogue.path) as work:
+        with pytest.raises(LinernotesError, match=r"stands in .*out, but not its page .* draw it with 'linernotes report "):
+            work.attribute(clip, tmp_path / "out", method="random")
+        kept = Attribution.load(tmp_path / "out/attribution.json")
         (tmp_path / "out/report.html").rmdir()
-        assert work.attribute(clip, tmp_path / "out", method="random") == [found]
+        assert work.attribute(clip, tmp_path / "out", method="random") == [kept]
     assert (tmp_path / "out/report.html").is_file()
 
 
@@ -349,7 +348,7 @@ def test_a_workspace_loads_and_hashes_once(
         assert not any(name.endswith("model.safetensors") for name in read)
         monkeypatch.undo()
     work.close()
-    with pytest.raises(UsageError, match="was closed: open it again with linernotes.open"):
+    with pytest.raises(UsageError, match=r"was closed: open it again with linernotes\.open"):
         work.attribute(clip, tmp_path / "three", method="random")
 
 

@@ -123,7 +123,7 @@ class Workspace:
         words = ["linernotes", "attribute", *(str(clip.path) for clip in loaded)]
         done = self.attributions(loaded, method, chosen, Path(out), words, prompt)
         for item in done:
-            if not (item.folder / "report.html").exists():
+            if not (item.folder / "report.html").is_file():
                 _draw(item)
         return [item.attribution for item in done]
 
