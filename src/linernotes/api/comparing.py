@@ -220,9 +220,11 @@ def model_fidelity(clips: int = 96, on_progress: Progress | None = None, every: 
 
 
 def bench(
-    only: Sequence[str] = benches.BENCHES[1:], methods: Sequence[str] | None = None, on_progress: Progress | None = None,
+    only: Sequence[str] = benches.BENCHES[1:],
+    methods: Sequence[str] | None = None,
+    on_progress: Progress | None = None,
     quick: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo, methods; ``methods``
     those that the last of them measures, all that can run if None; ``quick`` measures so little that its figures only show that
     everything still runs.

@@ -25,7 +25,7 @@ def check_clips(clips: Sequence[Path]) -> None:
 
 
 def check_model(model: str) -> None:
-    """Refuses a model that is no folder of a Stable Audio pipeline; Hub names are told what to do."""
+    """Refuses a model that is no folder of a Stable Audio pipeline; a name of the Hub is answered with what to do."""
     if model not in SHIPPED:
         check_folder(Path(model))
 
