@@ -129,6 +129,30 @@ def test_groups_hubs_and_repeatability(bank: Path, where: list[str], tmp_path: P
     assert {p.name for p in tmp_path.glob("*.svg")} >= {"groups-caption.svg", "hubs.svg", "repeatability.svg"}
 
 
+def test_an_evaluation_says_the_same_on_a_terminal_in_markdown_and_in_json(
+    bank: Path, where: list[str], tmp_path: Path
+) -> None:
+    for verb in (("lds",), ("hubs",), ("groups", "--by", "caption")):
+        words = ("evaluate", *verb, "--bank", bank, *where, "--methods", METHODS)
+        printed = run(*words, "-o", tmp_path).stdout
+        (page,) = tmp_path.glob("*.md")
+        rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines() if line.startswith("| `")]
+        assert [row[0].strip("`") for row in rows] == [m["method"] for m in told(*words, "-o", tmp_path)["methods"]]
+        assert all(cell.strip("`") in printed for row in rows for cell in row)
+        page.unlink()
+
+
+def test_a_leaderboard_has_every_method_and_the_lds_that_is_told_alone(bank: Path, where: list[str], tmp_path: Path) -> None:
+    words = ("--bank", bank, *where, "--methods", METHODS)
+    board = told("evaluate", "leaderboard", "-o", tmp_path / "board.md", *words)
+    assert board == told("evaluate", "lds", *words)
+    page = (tmp_path / "board.md").read_text()
+    assert (tmp_path / "board-lds.svg").exists() and "Not trained yet" in page
+    for method in board["methods"]:
+        written = f"{method['lds']:.2f} [{method['low']:.2f}, {method['high']:.2f}]"
+        assert f"| `{method['method']}` | {written} |" in page
+
+
 def test_a_search_by_lds_uses_the_tuning_clips(bank: Path, where: list[str], tmp_path: Path) -> None:
     words = ("sweep", "--method", "random", "--metric", "lds", "--grid", "seed=1,2,3", "--bank", bank, *where, "-o", tmp_path)
     trials = told(*words)["trials"]

@@ -84,7 +84,9 @@ def test_self_influence_on_ones_own_recordings(tmp_path: Path, catalogue: Catalo
     ranks = json.loads(result.stdout)
     assert ranks["first"] == ranks["segments"] == 4
     assert (ranks["first_share_low"], ranks["mean_rank"]) == (1, 1)
-    assert {path.name for path in tmp_path.glob("self*")} == {"self-influence.parquet", "self-influence.svg"}
+    assert {path.name for path in tmp_path.glob("self*")} == {f"self-influence.{kind}" for kind in ("md", "parquet", "svg")}
+    page = (tmp_path / "self-influence.md").read_text()
+    assert len(ranks["ranks"]) == 4 and "4 of 4 segments have their own track first" in page
 
 
 def test_catalog_show_prints_what_is_in_it(catalogue: Catalogue) -> None:
@@ -167,7 +169,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, model_path: Path, monkeypatch
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")  # what safetensors raises
 
-    monkeypatch.setattr("linernotes.artefacts.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     result = run("generate", "--prompt", "tone 1", "-o", tmp_path / "clip.flac", "--model", model_path)
     refused(result, "the disk is full")
     assert list(tmp_path.iterdir()) == []

@@ -1,41 +1,68 @@
-"""The Python API: every verb of the command line as a function. ``import linernotes`` offers these names."""
+"""The Python API: every verb of the command line as a function. ``import linernotes`` offers these names.
 
-from linernotes.api.attributing import DEMO_PROMPT, Demo, attribute, generate, run_demo, verify
-from linernotes.api.banking import OpenedBank, build_bank, check, open_bank
-from linernotes.api.building import build_catalogue, rebuild, render_builtin, train_model
-from linernotes.api.comparing import (
-    Comparison,
-    bench,
-    compare,
-    list_methods,
-    model_fidelity,
-    plan,
-    self_influence,
-    sweep,
-)
-from linernotes.api.evaluating import (
-    evaluate_counterfactual,
-    evaluate_groups,
-    evaluate_hubs,
-    evaluate_lds,
-    evaluate_planted,
-    evaluate_repeatability,
-    write_leaderboard,
-)
-from linernotes.api.reporting import draw_page
-from linernotes.api.workspace import Workspace
-from linernotes.demo.provider import load_model, open_catalogue
-from linernotes.report.truth import (
-    tell_counterfactual,
-    tell_groups,
-    tell_hubs,
-    tell_lds,
-    tell_planted,
-    tell_repeatability,
-    tell_self_influence,
-)
+A name's module is imported when the name is first used: most of them bring torch and diffusers, which take seconds.
+"""
 
-open = Workspace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from linernotes.api.attributing import DEMO_PROMPT, Demo, attribute, generate, run_demo, verify
+    from linernotes.api.banking import OpenedBank, build_bank, check, open_bank
+    from linernotes.api.building import build_catalogue, rebuild, render_builtin, train_model
+    from linernotes.api.comparing import (
+        Comparison,
+        bench,
+        compare,
+        list_methods,
+        model_fidelity,
+        plan,
+        self_influence,
+        sweep,
+    )
+    from linernotes.api.evaluating import (
+        evaluate_counterfactual,
+        evaluate_groups,
+        evaluate_hubs,
+        evaluate_lds,
+        evaluate_planted,
+        evaluate_repeatability,
+        write_leaderboard,
+    )
+    from linernotes.api.reporting import draw_page
+    from linernotes.api.workspace import Workspace, open
+    from linernotes.demo.opening import open_catalogue
+    from linernotes.demo.provider import load_model
+
+NAMES = {
+    "api.attributing": ("DEMO_PROMPT", "Demo", "attribute", "generate", "run_demo", "verify"),
+    "api.banking": ("OpenedBank", "build_bank", "check", "open_bank"),
+    "api.building": ("build_catalogue", "rebuild", "render_builtin", "train_model"),
+    "api.comparing": (
+        "Comparison",
+        "bench",
+        "compare",
+        "list_methods",
+        "model_fidelity",
+        "plan",
+        "self_influence",
+        "sweep",
+    ),
+    "api.evaluating": (
+        "evaluate_counterfactual",
+        "evaluate_groups",
+        "evaluate_hubs",
+        "evaluate_lds",
+        "evaluate_planted",
+        "evaluate_repeatability",
+        "write_leaderboard",
+    ),
+    "demo.opening": ("open_catalogue",),
+    "demo.provider": ("load_model",),
+    "api.reporting": ("draw_page",),
+    "api.workspace": ("Workspace", "open"),
+}
+MODULE_OF = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
     "DEMO_PROMPT",
@@ -69,14 +96,14 @@ __all__ = [
     "run_demo",
     "self_influence",
     "sweep",
-    "tell_counterfactual",
-    "tell_groups",
-    "tell_hubs",
-    "tell_lds",
-    "tell_planted",
-    "tell_repeatability",
-    "tell_self_influence",
     "train_model",
     "verify",
     "write_leaderboard",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A name of ``__all__`` out of its module."""
+    if name not in MODULE_OF:
+        raise AttributeError(f"module 'linernotes.api' has no attribute {name!r}")
+    return getattr(import_module(f"linernotes.{MODULE_OF[name]}"), name)

@@ -10,8 +10,9 @@ from typing import Any
 
 from linernotes.api.workspace import Progress, Workspace, generate_with
 from linernotes.attribution.result import Attribution
+from linernotes.demo.opening import catalogue_folder, open_catalogue
 from linernotes.demo.places import BENCHMARK, BUILTIN
-from linernotes.demo.provider import catalogue_folder, load_model, model_folder, open_catalogue, track_sound
+from linernotes.demo.provider import load_model, model_folder, track_sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.verification import Verification, verify_clip

@@ -14,8 +14,9 @@ from linernotes.api.workspace import Progress, prepared_for
 from linernotes.attribution.prepare import cache_folder
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import plan_benchmark, plan_queries
+from linernotes.demo.opening import catalogue_folder
 from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
-from linernotes.demo.provider import catalogue_folder, model_folder
+from linernotes.demo.provider import model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery, Setting
 from linernotes.evaluation.bank.sanity import Sanity, check_bank, usual_loss

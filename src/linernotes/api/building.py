@@ -13,8 +13,9 @@ from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
 from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
+from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
-from linernotes.demo.provider import load_model, model_folder, open_catalogue
+from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.training import open_trainable, train, write_untrained_copy

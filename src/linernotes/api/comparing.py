@@ -18,8 +18,9 @@ from linernotes.attribution.result import Attribution
 from linernotes.attribution.tables import read_track_scores
 from linernotes.audio import write_sound
 from linernotes.demo.bundle import builtin_sound, render_catalogue
+from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BENCHMARK, BUILTIN
-from linernotes.demo.provider import load_model, open_catalogue, track_sound
+from linernotes.demo.provider import load_model, track_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.agreement import Agreement, measure_agreement
 from linernotes.evaluation.cost import bench as benches
@@ -223,9 +224,11 @@ def model_fidelity(clips: int = 96, on_progress: Progress | None = None, every: 
 
 
 def bench(
-    only: Sequence[str] = benches.BENCHES[1:], methods: Sequence[str] | None = None, on_progress: Progress | None = None,
+    only: Sequence[str] = benches.BENCHES[1:],
+    methods: Sequence[str] | None = None,
+    on_progress: Progress | None = None,
     quick: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo, methods; ``methods``
     those that the last of them measures, all that can run if None; ``quick`` measures so little that its figures only show that
     everything still runs.

@@ -12,16 +12,12 @@ from linernotes.api.workspace import Progress
 from linernotes.demo.places import BENCHMARK_PARTS
 from linernotes.errors import MissingError, UsageError
 from linernotes.evaluation.bank.retraining import Retrain, run_retrains
-from linernotes.evaluation.bank.store import (
-    Bank,
-    pack_bank,
-    read_bank,
-)
+from linernotes.evaluation.bank.store import Bank, pack_bank, read_bank
+from linernotes.evaluation.board import LIKENESSES, Board, measure_board
 from linernotes.evaluation.counterfactual import (
     COUNTERFACTUAL_FILE,
     Arm,
     Outcome,
-    arms_of_scores,
     measure_outcomes,
     plan_arms,
     plan_pooled,
@@ -29,14 +25,11 @@ from linernotes.evaluation.counterfactual import (
 )
 from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups, plan_groups
 from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, measure_repeatability
-from linernotes.evaluation.lds import LdsTable, Output, measure_lds
-from linernotes.evaluation.planted import PlantedTable, measure_planted
-from linernotes.report.leaderboard import Board
+from linernotes.evaluation.lds import MeasuredLds, Output, measure_lds
+from linernotes.evaluation.planted import MeasuredPlanted, measure_planted
 from linernotes.report.leaderboard import write_leaderboard as write
-from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings, runnable
+from linernotes.settings.methods import DEFAULT_METHOD, MethodSettings, runnable
 from linernotes.settings.reading import as_flags, refuse_together, settings_where_they_fit
-
-LIKENESSES = [name for name, settings in METHOD_SETTINGS.items() if settings.family == "similarity"]
 
 
 def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, MethodSettings]:
@@ -49,9 +42,13 @@ def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> d
 
 
 def evaluate_lds(
-    opened: OpenedBank, methods: Sequence[str] | None = None, split: str = "reporting", output: Output = "loss",
-    within: str | None = None, **settings: Any,
-) -> LdsTable:  # fmt: skip
+    opened: OpenedBank,
+    methods: Sequence[str] | None = None,
+    split: str = "reporting",
+    output: Output = "loss",
+    within: str | None = None,
+    **settings: Any,
+) -> MeasuredLds:
     """How well each method's scores predict what retraining on known subsets does to the bank's clips.
 
     Args:
@@ -62,7 +59,7 @@ def evaluate_lds(
     return measure_lds(opened.bank, scores, split, output, DEFAULT_METHOD, groups)
 
 
-def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> PlantedTable:
+def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> MeasuredPlanted:
     """Which of the catalogue's known relations the model learned from, and which of them each method sees."""
     chosen = chosen_methods(methods, settings)
     if not opened.sources:
@@ -118,8 +115,8 @@ def evaluate_counterfactual(
             planned.setdefault(name, Retrain(name, "without", present_n, seed))
     setting, folder, all_planned = opened.setting(), Path(out), list(planned.values())
     run_retrains(setting, all_planned, folder / "retrains", on_progress)
-    told = {"arms": [arm.__dict__ for arm in arms]}
-    trained = pack_bank(setting, all_planned, folder / COUNTERFACTUAL_FILE, folder / "retrains", told)
+    reasons = {"arms": [arm.__dict__ for arm in arms]}
+    trained = pack_bank(setting, all_planned, folder / COUNTERFACTUAL_FILE, folder / "retrains", reasons)
     trusted(trained, check(opened, trained))
     return measure_outcomes(trained, arms, LIKENESSES)
 
@@ -133,28 +130,44 @@ def _trained_arms(opened: OpenedBank, places: Sequence[Path]) -> tuple[Bank, lis
 
 
 def evaluate_groups(
-    opened: OpenedBank, column: str, methods: Sequence[str] | None = None, out: str | Path | None = None,
-    on_progress: Progress | None = None, **settings: Any,
-) -> tuple[list[GroupScore], dict[str, float]]:  # fmt: skip
+    opened: OpenedBank,
+    column: str,
+    methods: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> tuple[list[GroupScore], dict[str, float]]:
     """Leave one group out, train again, and compare with each method's sums over groups. Trains into ``out`` unless the bank
     has the retrains already. Returns the methods, best first, and the mean rise of the clips' losses without each group.
     """
     bank, name = opened.bank, f"groups-{column}.safetensors"
     groups = groups_of(opened.prepared.catalogue.tracks, column)
     scores = opened.training_scores(chosen_methods(methods, settings))
-    if (bank.path.parent / name).exists():
-        trained = read_bank(bank.path.parent / name)
-        bank.require_same(trained)
+    if column in _grouped_by(bank):
+        trained = _trained_groups(opened, column)
     elif out is None:
         raise UsageError(f"the bank has no retrains without each {column}: give a folder with --out, and they are made")
     else:
         setting, folder, planned = opened.setting(), Path(out), list(plan_groups(groups).values())
         run_retrains(setting, planned, folder / "retrains", on_progress)
         trained = pack_bank(setting, planned, folder / name, folder / "retrains", {"column": column})
-    trusted(trained, check(opened, trained))
+        trusted(trained, check(opened, trained))
     measured, rise_qg = measure_groups(trained, bank, groups, scores)
     rows = bank.rows("reporting")
     return measured, {group: float(rise_qg[rows, g].mean()) for g, group in enumerate(groups)}
+
+
+def _grouped_by(bank: Bank) -> list[str]:
+    """The metadata columns of which retrains without each value lie with a bank."""
+    return sorted(path.stem.removeprefix("groups-") for path in bank.path.parent.glob("groups-*.safetensors"))
+
+
+def _trained_groups(opened: OpenedBank, column: str) -> Bank:
+    """The retrains without each value of a column that lie with the bank."""
+    trained = read_bank(opened.bank.path.parent / f"groups-{column}.safetensors")
+    opened.bank.require_same(trained)
+    trusted(trained, check(opened, trained))
+    return trained
 
 
 def evaluate_hubs(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> list[HubShare]:
@@ -181,40 +194,30 @@ def write_leaderboard(
     """Writes the leaderboard: every method by every measure that bank and catalogue allow.
 
     Args:
-        within: a metadata column; the LDS is told once more without what the mere number of tracks of each of its values
+        within: a metadata column; the LDS is measured once more without what the mere number of tracks of each of its values
             explains. The instrument if left out, where the catalogue says it.
     """
-    bank, chosen = opened.bank, chosen_methods(methods, settings)
-    if within is None and any(track.extra.get("instrument") for track in opened.prepared.catalogue.tracks):
-        within = "instrument"
-    try:
-        trained, arms = _trained_arms(opened, [bank.path.parent / COUNTERFACTUAL_FILE])
-        outcomes = measure_outcomes(trained, arms_of_scores(bank, opened.training_scores(chosen), arms), LIKENESSES)
-    except MissingError:
-        outcomes = []
-    hubs = evaluate_hubs(opened, list(chosen), **settings)
+    bank, catalogue, chosen = opened.bank, opened.prepared.catalogue, chosen_methods(methods, settings)
     words = ["linernotes", "evaluate", "leaderboard", "-o", str(path), *(["--methods", ",".join(methods)] if methods else [])]
     words += ["--within", within] if within not in (None, "instrument") else []
     if bank.path.parent != BENCHMARK_PARTS:
-        words += ["--bank", str(bank.path), "--model", str(opened.prepared.model_folder)]
-        words += ["--catalog", str(opened.prepared.catalogue.path)]
+        words += ["--bank", str(bank.path), "--model", str(opened.prepared.model_folder), "--catalog", str(catalogue.path)]
     words += as_flags(settings)
-    board = Board(
-        lds=evaluate_lds(opened, list(chosen), **settings),
-        prediction=evaluate_lds(opened, list(chosen), output="prediction", **settings),
-        within=evaluate_lds(opened, list(chosen), within=within, **settings) if within else None,
-        planted=evaluate_planted(opened, list(chosen), **settings) if opened.sources else None,
-        hubs={hub.method: hub for hub in hubs},
-        outcomes=outcomes,
-        groups={
-            column: evaluate_groups(opened, column, list(chosen), **settings)[0]
-            for column in sorted(path.stem.removeprefix("groups-") for path in bank.path.parent.glob("groups-*.safetensors"))
-        },
-        seconds={name: opened.clip_scores(name, s).seconds / len(bank.queries) for name, s in chosen.items()},
-        tracks=len(bank.tracks),
-        tuning=len(bank.rows("tuning")),
-        pairs=len(bank.pairs()),
-        command=shlex.join(words),
+    if within is None and any(track.extra.get("instrument") for track in catalogue.tracks):
+        within = "instrument"
+    try:
+        left_out = _trained_arms(opened, [bank.path.parent / COUNTERFACTUAL_FILE])
+    except MissingError:
+        left_out = None
+    board = measure_board(
+        bank,
+        catalogue,
+        opened.training_scores(chosen),
+        within,
+        evaluate_planted(opened, list(chosen), **settings) if opened.sources else None,
+        left_out,
+        {column: _trained_groups(opened, column) for column in _grouped_by(bank)},
+        {name: opened.clip_scores(name, s).seconds / len(bank.queries) for name, s in chosen.items()},
     )
-    write(Path(path), board)
+    write(Path(path), board, shlex.join(words))
     return board

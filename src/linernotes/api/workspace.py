@@ -17,8 +17,9 @@ from linernotes.attribution.run import RECORD, Attributed, attribute_clips, fini
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.audio import check_writable
 from linernotes.catalog.store import Catalogue
+from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
-from linernotes.demo.provider import load_model, model_folder, open_catalogue
+from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods.all import require_layers, require_runs_on
 from linernotes.methods.contract import Prepared
@@ -185,3 +186,6 @@ def generate_with(
 def prepared_for(model: str | Path, catalogue: str | Path, cache: str | Path | None, on_progress: Progress | None) -> Prepared:
     """A model and a catalogue, ready for any method; see ``Workspace``."""
     return Workspace(model, catalogue, cache, on_progress).prepared
+
+
+open = Workspace  # linernotes.open(model, catalogue)

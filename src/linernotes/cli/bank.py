@@ -7,18 +7,17 @@ from typing import Annotated, Optional
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from linernotes.cli.checks import check_bank, check_file, check_out, check_places
 from linernotes.cli.options import BankOption, BenchmarkCatalogueOption, BenchmarkModelOption, JsonOption
-from linernotes.cli.output import Bars, plainly, print_json, stdout
+from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
 
-bank_app = typer.Typer(
+app = typer.Typer(
     no_args_is_help=True, help="Build and look at retrain banks: models trained again on known tracks, the ground truth."
 )
 
 
-@bank_app.command("build")
+@app.command("build")
 @plainly
 def bank_build(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bank; a stopped build in it goes on.")],
@@ -53,7 +52,7 @@ def bank_build(
     stdout.print(f"{escape(str(bank.path))}: {len(bank.names)} models, {len(bank.queries)} clips, {len(bank.tracks)} tracks")
 
 
-@bank_app.command("show")
+@app.command("show")
 @plainly
 def bank_show(
     bank: BankOption = "benchmark",
@@ -65,6 +64,7 @@ def bank_show(
     check_bank(bank)
     check_places(model, catalog)
     from linernotes import api
+    from linernotes.report.truth import bank_table
 
     opened = api.open_bank(bank, model, catalog, even_if_wrong=True)
     lines = api.check(opened)
@@ -77,28 +77,7 @@ def bank_show(
         f"[bold]{escape(str(b.path))}[/]: {len(b.names)} models, {len(b.tracks)} training tracks, "
         f"{tuning} clips for tuning and {reporting} for reporting, {b.header['draws']} draws"
     )
-    columns = ("models", "", "tracks", "own loss", "others'", "clips'", "contrast", "moved, dB")
-    table = Table(*columns, box=None, header_style="dim")
-    for kind in dict.fromkeys(line.kind for line in lines):
-        some = [line for line in lines if line.kind == kind]
-        spans = [
-            _span([getattr(line, name) for line in some], digits)
-            for name, digits in (
-                ("own_loss", 2), ("other_loss", 2), ("query_loss", 2), ("contrast", 2), ("moved_db", 1),
-            )
-        ]  # fmt: skip
-        table.add_row(f"[bold]{kind}[/]", str(len(some)), str(some[0].tracks), *spans)
-    stdout.print(table)
-    told = "Mean losses of the tracks a model saw, of the others, of the clips; contrast and movement of the clips made again."
-    stdout.print(f"[dim]{told}[/]")
-    wrong = [line for line in lines if line.wrong]
-    for line in wrong:
-        stdout.print(f"[bold red]{escape(line.name)}[/] {escape(line.wrong)}")
-    if not wrong:
-        generates = ", and generates" if any(query.heard for query in b.queries) else "; none made a clip again"
-        stdout.print(f"[dim]Every model learned its tracks as well as one of all tracks does{generates}.[/]")
-
-
-def _span(values: list[float], digits: int) -> str:
-    finite = sorted(v for v in values if v == v)
-    return f"{finite[0]:.{digits}f}-{finite[-1]:.{digits}f}" if finite else ""
+    print_table(bank_table(b, lines))
+    for line in lines:
+        if line.wrong:
+            stdout.print(f"[bold red]{escape(line.name)}[/] {escape(line.wrong)}")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from linernotes.cli.checks import check_catalogue, check_model, check_new, check_out, check_source
 from linernotes.cli.options import JsonOption, ModelOption
-from linernotes.cli.output import Bars, plainly, print_json, stdout
+from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
+
+if TYPE_CHECKING:
+    from linernotes.catalog.track import Reject
 
 SHOWN = 20  # tracks and no more on a screen
 
-catalog_app = typer.Typer(no_args_is_help=True, help="Build and look at catalogues of training tracks.")
+app = typer.Typer(no_args_is_help=True, help="Build and look at catalogues of training tracks.")
 
 
-@catalog_app.command("build")
+@app.command("build")
 @plainly
 def catalog_build(
     source: Annotated[Path, typer.Argument(help="Folder of recordings, with or without a table of them.")],
@@ -47,7 +49,7 @@ def catalog_build(
     _show_rejects(rejects)
 
 
-@catalog_app.command("show")
+@app.command("show")
 @plainly
 def catalog_show(
     catalogue: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
@@ -56,6 +58,7 @@ def catalog_show(
     """Print what is in a catalogue: sizes, what it was encoded with, its tracks and its rejects."""
     check_catalogue(catalogue)
     from linernotes import api
+    from linernotes.report.catalogue import tracks_table
 
     opened = api.open_catalogue(catalogue)
     rejects = opened.rejects()
@@ -69,16 +72,11 @@ def catalog_show(
         f"[bold]{escape(str(opened.path))}[/]: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, "
         f"{int(seconds) // 60} min {int(seconds) % 60} s, encoded by {escape(opened.encoding.model)}, hash {r['hash']}"
     )
-    table = Table("track", "title", "artist", "split", box=None, header_style="dim")
-    for track in opened.tracks[:SHOWN]:
-        table.add_row(*(escape(text) for text in (track.track_id, track.title, track.artist, track.split)))
-    stdout.print(table)
-    if len(opened.tracks) > SHOWN:
-        stdout.print(f"[dim]... and {len(opened.tracks) - SHOWN} more (--json lists all)[/]")
+    print_table(tracks_table(opened.tracks, SHOWN))
     _show_rejects(rejects)
 
 
-@catalog_app.command("render")
+@app.command("render")
 @plainly
 def catalog_render(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for FLAC files and metadata.csv.")],
@@ -96,11 +94,10 @@ def catalog_render(
     stdout.print(escape(str(out)))
 
 
-def _show_rejects(rejects: list[Any]) -> None:
+def _show_rejects(rejects: list[Reject]) -> None:
     if not rejects:
         return
+    from linernotes.report.catalogue import rejects_table
+
     stdout.print(f"\n{len(rejects)} not in the catalogue:")
-    table = Table("file", "reason", "what to do", box=None, header_style="dim")
-    for reject in rejects:
-        table.add_row(escape(reject.file_name), escape(reject.reason), escape(reject.detail))
-    stdout.print(table)
+    print_table(rejects_table(rejects))

@@ -30,8 +30,11 @@ SettingsOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="TOML file with settings, or an attribution.json to repeat; flags go on top."),
 ]
+PromptOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--prompt", help="The prompt, if anyone knows it, of clips without a sidecar."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
 
 Command = Callable[..., None]
 
@@ -68,8 +71,8 @@ def _described(kinds: Mapping[str, type[MethodSettings]], name: str) -> str:
 def _flag(name: str, field: FieldInfo, default: str, panel: str, description: str | None = None) -> inspect.Parameter:
     boolean = field.annotation is bool
     shown = default.lower() if boolean else default
-    told = description or field.description
-    text = f"{told} \\[default: {shown}]" if shown else told  # escaped: brackets are markup
+    text = description or str(field.description)
+    text += f" \\[default: {shown}]" if shown else ""  # escaped: brackets are markup
     flag = "--" + name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if boolean else [flag]
     option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)

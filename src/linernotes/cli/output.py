@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -33,8 +33,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table as Grid
 
 from linernotes.errors import LinernotesError, UsageError
+
+if TYPE_CHECKING:
+    from linernotes.report.table import Table
 
 UNCUT = 1 << 16  # columns of what is no terminal
 EVERY_S = 30.0  # between two lines about the same job
@@ -50,8 +54,11 @@ class Output:
         """A console as wide as the terminal, or as wide as anything if there is none."""
         stream = sys.stderr if self._to_stderr else sys.stdout
         return Console(
-            stderr=self._to_stderr, highlight=False, emoji=False, width=None if stream.isatty() else UNCUT,
-        )  # fmt: skip
+            stderr=self._to_stderr,
+            highlight=False,
+            emoji=False,
+            width=None if stream.isatty() else UNCUT,
+        )
 
     def print(self, *what: Any) -> None:
         self.console().print(*what, soft_wrap=all(isinstance(each, str) for each in what))
@@ -81,9 +88,13 @@ class Bars:
 class _TerminalBars:
     def __init__(self) -> None:
         columns = (
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left[/]"),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(*columns, console=stderr.console(), refresh_per_second=4)
         self._tasks: dict[str, TaskID] = {}
 
@@ -105,7 +116,7 @@ class _Lines:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._begun: dict[str, float] = {}
-        self._told: dict[str, float] = {}
+        self._last: dict[str, float] = {}
 
     def start(self) -> None:
         pass
@@ -116,10 +127,10 @@ class _Lines:
     def show(self, job: str, what: str, done: int, total: int) -> None:
         now = self._clock()
         first = job not in self._begun
-        if not first and now - self._told[job] < EVERY_S:
+        if not first and now - self._last[job] < EVERY_S:
             return
         begun = self._begun.setdefault(job, now)
-        self._told[job] = now
+        self._last[job] = now
         line = f"{what}: {done} of {total}" + ("" if first else f" ({_span(now - begun)})")
         with suppress(OSError):  # nobody reads it: that is no reason to stop the work
             print(line, file=sys.stderr, flush=True)
@@ -138,6 +149,42 @@ def settle_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (stays open)
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_table(table: Table) -> None:
+    """A table under those that stand above it, and what is said of it."""
+    for each in (*table.above, table):
+        if each.shown:
+            stdout.print(_grid(each))
+    for note in table.notes:
+        stdout.print(f"[dim]{escape(note)}[/]")
+
+
+def _grid(table: Table) -> Grid:
+    """Headings are folded before values are: those of numbers and names stay whole."""
+    cells = table.cells()
+    grid = Grid(box=None, header_style="dim")
+    for i, column in enumerate(table.shown):
+        grid.add_column(
+            escape(str(column.heading)),
+            style="bold" if column.kind == "name" else None,
+            justify="right" if column.kind == "number" else "left",
+            min_width=None if column.kind == "text" else max((len(row[i]) for row in cells), default=0),
+            overflow="fold",
+        )
+    for row in cells:
+        grid.add_row(*map(escape, row))
+    return grid
+
+
+def publish(table: Table, out: Path | None, as_json: bool) -> None:
+    """An evaluation's table: saved where there is a folder for it, and printed, as JSON if that is wanted."""
+    if out is not None:
+        table.save(out)
+    if as_json:
+        print_json(table.json())
+    else:
+        print_table(table)
 
 
 def print_json(content: Any) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from linernotes.cli.checks import check_bank, check_clips, check_methods, check_out, check_places
 from linernotes.cli.options import (
@@ -17,19 +15,22 @@ from linernotes.cli.options import (
     JsonOption,
     MethodsOption,
     ModelOption,
+    PromptOption,
     given,
     listed,
     method_flags,
 )
-from linernotes.cli.output import Bars, plainly, print_json, stderr, stdout
+from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
+from linernotes.report.costs import costs_table, figures_table, methods_table, plans_table
 from linernotes.settings.methods import DEFAULT_METHOD, describe_methods
 
 FIRST = 10  # trials a terminal shows
+MOST = 8  # methods whose correlations it shows
 
-research_app = typer.Typer()
+app = typer.Typer()
 
 
-@research_app.command()
+@app.command()
 @plainly
 def methods(as_json: JsonOption = False) -> None:
     """List all attribution methods: family, what each costs, where it comes from."""
@@ -37,16 +38,10 @@ def methods(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([method.__dict__ for method in found])
         return
-    table = Table(
-        "method", "family", "what it does", "cost: once; per query", "source", box=None, header_style="dim", pad_edge=False
-    )
-    for m in found:
-        table.add_row(f"[bold]{m.name}[/]", m.family, escape(m.summary), escape(m.cost), escape(m.paper))
-    stdout.print(table)
-    stdout.print("\n[dim]N segments, K draws (--draws). The settings of each: linernotes methods --json[/]")
+    print_table(methods_table(found))
 
 
-@research_app.command()
+@app.command()
 @plainly
 @method_flags
 def compare(
@@ -55,7 +50,7 @@ def compare(
     methods: MethodsOption = None,
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",
-    prompt: Annotated[Optional[str], typer.Option(help="The prompt, if anyone knows it, of clips without a sidecar.")] = None,  # noqa: UP045
+    prompt: PromptOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -65,6 +60,7 @@ def compare(
     check_out(out)
     check_places(model, catalog)
     from linernotes import api
+    from linernotes.report.comparison import agreement_table, correlations_table
 
     with Bars() as bars:
         done = api.compare(clips, out, listed(methods), model, catalog, prompt, on_progress=bars, **given(flags))
@@ -74,23 +70,13 @@ def compare(
         return
     for caution in dict.fromkeys(c for each in next(iter(done.attributions.values())) for c in each.cautions):
         stdout.print(f"[bold red]{escape(caution)}[/]")
-    table = Table(
-        "method", f"held by the first {a.first}", "first shared between clips", "decoys first", box=None, header_style="dim"
-    )
-    for i, name in enumerate(a.methods):
-        shared = f"{100 * a.hub_share[i]:.0f} %" if len(a.queries) > 1 else ""
-        decoys = f"{a.decoys_first[i]:.1f}" if math.isfinite(a.decoys_first[i]) else ""
-        table.add_row(f"[bold]{name}[/]", f"{100 * a.concentration[i]:.0f} %", shared, decoys)
-    stdout.print(table)
-    most = Table("Spearman", *a.methods, box=None, header_style="dim", pad_edge=False)
-    if len(a.methods) <= 8:
-        for name, row in zip(a.methods, a.spearman, strict=True):
-            most.add_row(f"[bold]{name}[/]", *(f"{value:.2f}" for value in row))
-        stdout.print(most)
+    print_table(agreement_table(a))
+    if len(a.methods) <= MOST:
+        print_table(correlations_table(a))
     stderr.print(f"\nOpen [bold]{escape(str(done.page))}[/] in a browser to see and hear it.")
 
 
-@research_app.command()
+@app.command()
 @plainly
 @method_flags
 def plan(
@@ -111,20 +97,10 @@ def plan(
     if as_json:
         print_json([p.__dict__ for p in plans])
         return
-    told = "1 query" if queries == 1 else f"{queries} queries"
-    table = Table(
-        "method", "once per model", told, "forwards: once", f"forwards: {told}", "memory", "disk", box=None, header_style="dim"
-    )
-    for p in plans:
-        table.add_row(
-            f"[bold]{p.method}[/]", f"{p.once_s:.0f} s", f"{p.queries_s:.0f} s", f"{p.once_forwards:,.0f}",
-            f"{p.query_forwards:,.0f}", f"{p.memory_mib / 1024:.1f} GiB", f"{p.disk_mib:.0f} MiB",
-        )  # fmt: skip
-    stdout.print(table)
-    stdout.print("\n[dim]Start-up is not counted. Forwards: what the time would pay for in forward passes of one segment.[/]")
+    print_table(plans_table(plans))
 
 
-@research_app.command()
+@app.command()
 @plainly
 @method_flags
 def sweep(
@@ -150,6 +126,7 @@ def sweep(
     if metric == "lds":
         check_bank(bank)
     from linernotes import api
+    from linernotes.report.search import search_table
 
     with Bars() as bars:
         found = api.sweep(
@@ -170,21 +147,11 @@ def sweep(
     if as_json:
         print_json({**found.__dict__, "trials": [trial.__dict__ for trial in found.trials]})
         return
-    measured = list(found.trials[0].values)
-    table = Table(*found.grid, *(name.replace("_", " ") for name in measured), box=None, header_style="dim")
-    for trial in found.trials[:FIRST]:
-        values = (f"{value:.3g}" for value in trial.values.values())
-        table.add_row(*(f"{value:g}" if isinstance(value, float) else str(value) for value in trial.chosen.values()), *values)
-    stdout.print(table)
-    failed = [trial.failed for trial in found.trials if trial.failed]
-    stdout.print(
-        f"[dim]The first {min(FIRST, len(found.trials))} of {len(found.trials)} trials. {escape(found.unit)}[/]"
-        + (f"[dim]\n{len(failed)} failed, the first because {escape(failed[0])}[/]" if failed else "")
-    )
+    print_table(search_table(found, FIRST))
     stderr.print(f"\nBest settings: [bold]{escape(str(out / 'best.toml'))}[/] (attribute --settings)")
 
 
-@research_app.command()
+@app.command()
 @plainly
 def bench(
     only: Annotated[
@@ -207,15 +174,6 @@ def bench(
         print_json({**figures, **({"methods": [cost.__dict__ for cost in costs]} if costs else {})})
         return
     if costs:
-        by_method = Table("method", "once per model, s", "a query, s", "peak, MiB", "disk, MiB", box=None, header_style="dim")
-        for c in costs:
-            once, query = (c.once_s, c.planned_once_s), (c.query_s, c.planned_query_s)
-            cells = (once, query, (c.peak_mib, c.planned_mib), (c.disk_mib, c.planned_disk_mib))
-            by_method.add_row(f"[bold]{c.method}[/]", *(f"{was:.0f} / {planned:.0f}" for was, planned in cells))
-        stdout.print(by_method)
-        stdout.print("[dim]Each measured / as 'linernotes plan' said just before.[/]")
+        print_table(costs_table(costs))
     if figures:
-        table = Table("what", "measured", box=None, header_style="dim")
-        for name, value in figures.items():
-            table.add_row(name.replace("_", " "), f"{value:.3g}")
-        stdout.print(table)
+        print_table(figures_table(figures))

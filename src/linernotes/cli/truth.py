@@ -8,7 +8,6 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from linernotes.cli.checks import check_bank, check_file, check_places, check_truth
 from linernotes.cli.options import (
@@ -21,14 +20,14 @@ from linernotes.cli.options import (
     listed,
     method_flags,
 )
-from linernotes.cli.output import Bars, plainly, print_json, stdout
+from linernotes.cli.output import Bars, plainly, print_json, publish, stdout
 from linernotes.errors import UsageError
 
-truth_app = typer.Typer()
+app = typer.Typer()
 
 OutOption = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--out", "-o", help="Folder for the table (Parquet) and the picture (SVG); nothing is saved if left out."),
+    typer.Option("--out", "-o", help="Folder for table (Parquet, Markdown) and picture (SVG); nothing is saved if left out."),
 ]
 ScoresOption = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -40,7 +39,7 @@ WithinOption = Annotated[
 ]
 
 
-@truth_app.command("lds")
+@app.command("lds")
 @plainly
 @method_flags
 def evaluate_lds(
@@ -62,26 +61,15 @@ def evaluate_lds(
     files = _files(scores)
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
+    from linernotes.report.truth import lds_table
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, files, on_progress=bars)
-        t = api.evaluate_lds(opened, listed(methods), split, output, within, **given(flags))  # type: ignore[arg-type]
-    if told(api.tell_lds(t), out, as_json):
-        return
-    table = Table("method", "LDS", "ceiling", "truncated", "to", f"behind {t.reference}", box=None, header_style="dim")
-    for m in t.methods:
-        share = f"{100 * m.of_ceiling.value:.0f} %" if t.ceiling.value > 0.05 else ""
-        cells = (str(m.lds), share, str(m.truncated or ""), str(m.kept or ""), str(m.behind or ""))
-        table.add_row(f"[bold]{escape(m.method)}[/]", *cells)
-    stdout.print(table)
-    stdout.print(
-        f"\nNoise ceiling {t.ceiling}: two seeds correlate at {t.seed_correlation}. "
-        f"[dim]{t.queries} clips for {t.split}, {t.models} models; {t.output}; 95 % intervals over clips and models.[/]"
-        + (f"[dim] What the mere number of tracks of each {escape(t.within)} explains is taken out.[/]" if t.within else "")
-    )
+        found = api.evaluate_lds(opened, listed(methods), split, output, within, **given(flags))  # type: ignore[arg-type]
+    publish(lds_table(found), out, as_json)
 
 
-@truth_app.command("counterfactual")
+@app.command("counterfactual")
 @plainly
 @method_flags
 def evaluate_counterfactual(
@@ -115,28 +103,16 @@ def evaluate_counterfactual(
         check_bank(bank)
         check_places(model, catalog)
     from linernotes import api
+    from linernotes.report.truth import counterfactual_table
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, files, on_progress=bars)
         names = [*(listed(methods) or ()), *(opened.files if methods else ())]
         outcomes = api.evaluate_counterfactual(opened, names, percent, pooled, out, on_progress=bars, **given(flags))
-    if told(api.tell_counterfactual(outcomes), out, as_json):
-        return
-    columns = ("method", "left out", "its own rise", "of its loss", "of others'", "over likeness", "dB moved")
-    table = Table(*columns, box=None, header_style="dim")
-    for o in outcomes:
-        left = f"{o.percent:g} %{' pooled' if o.pooled else ''}"
-        ahead = _fine(o.over_likeness) if o.over_likeness else ""
-        values = (_fine(o.specific), f"{o.rise.value:+.4f}", f"{o.control.value:+.4f}" if o.control else "", ahead)
-        table.add_row(f"[bold]{escape(o.method)}[/]", left, *values, f"{next(iter(o.distances.values())).value:+.1f}")
-    stdout.print(table)
-    stdout.print(
-        "[dim]Rise of the clip's loss over what leaving out as many random tracks does; its own: less the other clips' rise "
-        "under the same model. 95 % intervals over models and clips.[/]"
-    )
+    publish(counterfactual_table(outcomes), out, as_json)
 
 
-@truth_app.command("planted")
+@app.command("planted")
 @plainly
 @method_flags
 def evaluate_planted(
@@ -151,30 +127,15 @@ def evaluate_planted(
     """Which relations (duplicate, transposed, other instrument, ...) the model learns from, and which each method sees."""
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
+    from linernotes.report.truth import planted_table
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        t = api.evaluate_planted(opened, listed(methods), **given(flags))
-    if told(api.tell_planted(t), out, as_json):
-        return
-    relations = Table("relation", "pairs", "learned from, as a share of itself", box=None, header_style="dim")
-    for r in t.relations:
-        relations.add_row(f"[bold]{r.relation}[/]", str(r.pairs), str(r.learned or ""))
-    stdout.print(relations)
-    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column("method", no_wrap=True)
-    table.add_column(f"recall@{t.first}", no_wrap=True)
-    for r in t.relations:
-        table.add_column(r.relation, overflow="fold", max_width=5)
-    table.add_column("decoys", no_wrap=True)
-    for m, recall in t.recall.items():
-        seen = (f"{r.recall[m]:.2f}" for r in t.relations)
-        table.add_row(f"[bold]{m}[/]", str(recall), *seen, f"{t.decoys[m].value:.1f}")
-    stdout.print(table)
-    stdout.print(f"[dim]Decoys among the first {t.first} of all tracks; {t.decoys_by_chance:.1f} by chance.[/]")
+        found = api.evaluate_planted(opened, listed(methods), **given(flags))
+    publish(planted_table(found), out, as_json)
 
 
-@truth_app.command("groups")
+@app.command("groups")
 @plainly
 @method_flags
 def evaluate_groups(
@@ -195,21 +156,15 @@ def evaluate_groups(
     """
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
+    from linernotes.report.truth import groups_table
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
         measured, rises = api.evaluate_groups(opened, by, listed(methods), out, on_progress=bars, **given(flags))
-    if told(api.tell_groups(by, measured, rises), out, as_json):
-        return
-    table = Table("method", "first group right", "truncated", "NDCG@3", box=None, header_style="dim")
-    for m in measured:
-        table.add_row(f"[bold]{m.method}[/]", str(m.top1), str(m.truncated or ""), str(m.ndcg))
-    stdout.print(table)
-    listing = ", ".join(f"{escape(name)} {rise:+.4f}" for name, rise in sorted(rises.items(), key=lambda each: -each[1]))
-    stdout.print(f"[dim]Mean rise of the clips' losses without each group: {listing}[/]")
+    publish(groups_table(by, measured, rises), out, as_json)
 
 
-@truth_app.command("hubs")
+@app.command("hubs")
 @plainly
 @method_flags
 def evaluate_hubs(
@@ -224,21 +179,15 @@ def evaluate_hubs(
     """How often the same tracks come first for different clips."""
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
+    from linernotes.report.truth import hubs_table
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
         found = api.evaluate_hubs(opened, listed(methods), **given(flags))
-    if told(api.tell_hubs(found), out, as_json):
-        return
-    table = Table(
-        "method", "first ten shared by two clips", "most common track", "among the first of", box=None, header_style="dim"
-    )
-    for h in found:
-        table.add_row(f"[bold]{h.method}[/]", str(h.share), escape(h.most_common), f"{h.times} of {h.queries} clips")
-    stdout.print(table)
+    publish(hubs_table(found), out, as_json)
 
 
-@truth_app.command("repeatability")
+@app.command("repeatability")
 @plainly
 @method_flags
 def evaluate_repeatability(
@@ -254,19 +203,15 @@ def evaluate_repeatability(
     """How far a method agrees with itself when all of its noise is drawn anew; scores every clip once a seed."""
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
+    from linernotes.report.truth import repeatability_table
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
         found = api.evaluate_repeatability(opened, listed(methods), seeds, **given(flags))
-    if told(api.tell_repeatability(seeds, found), out, as_json):
-        return
-    table = Table("method", "correlation with itself", "first ten in common", box=None, header_style="dim")
-    for r in found:
-        table.add_row(f"[bold]{r.method}[/]", str(r.pearson), str(r.first_shared))
-    stdout.print(table)
+    publish(repeatability_table(seeds, found), out, as_json)
 
 
-@truth_app.command("leaderboard")
+@app.command("leaderboard")
 @plainly
 @method_flags
 def evaluate_leaderboard(
@@ -282,23 +227,15 @@ def evaluate_leaderboard(
     """Write the leaderboard: every method by every measure, from a bank and the scores kept with it."""
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
+    from linernotes.report.truth import lds_table
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
         board = api.write_leaderboard(opened, out, listed(methods), within, **given(flags))
     if as_json:
-        print_json(api.tell_lds(board.lds).json())
+        print_json(lds_table(board.lds).json())
         return
     stdout.print(escape(str(out)))
-
-
-def told(found: Any, out: Path | None, as_json: bool) -> bool:
-    """Saves an evaluation where a folder is given, and prints it if JSON is wanted."""
-    if out is not None:
-        found.save(out)
-    if as_json:
-        print_json(found.json())
-    return as_json
 
 
 def _files(scores: Sequence[str] | None) -> Mapping[str, str]:
@@ -313,7 +250,3 @@ def _files(scores: Sequence[str] | None) -> Mapping[str, str]:
 def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise UsageError(f"{flag} {value!r} is unknown: choose {' or '.join(allowed)}")
-
-
-def _fine(i: Any) -> str:
-    return f"{i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}]"

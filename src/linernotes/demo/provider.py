@@ -11,7 +11,7 @@ from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.bundle import builtin_sound, open_benchmark
-from linernotes.demo.places import BENCHMARK, BUILTIN, CATALOGUE, MODEL
+from linernotes.demo.places import BENCHMARK, BUILTIN, MODEL
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
 
@@ -21,11 +21,6 @@ SHIPPED = (BUILTIN, BENCHMARK)
 def model_folder(model: str | Path) -> Path:
     """Where a model lies: its path, ``builtin`` or ``benchmark``."""
     return MODEL if str(model) == BUILTIN else open_benchmark()[0] if str(model) == BENCHMARK else Path(model)
-
-
-def catalogue_folder(catalogue: str | Path) -> Path:
-    """Where a catalogue lies: its path, ``builtin`` or ``benchmark``."""
-    return CATALOGUE if str(catalogue) == BUILTIN else open_benchmark()[1] if str(catalogue) == BENCHMARK else Path(catalogue)
 
 
 def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
@@ -39,11 +34,6 @@ def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
         loaded.name = str(model)
         loaded.encoding = replace(loaded.encoding, model=str(model))
     return loaded
-
-
-def open_catalogue(catalogue: str | Path = BUILTIN) -> Catalogue:
-    """A catalogue by its path, the built-in one, or the benchmark's."""
-    return Catalogue(catalogue_folder(catalogue))
 
 
 def track_sound(catalogue: Catalogue, track: Track, start_s: float) -> Sound | None:

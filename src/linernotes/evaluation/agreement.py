@@ -32,8 +32,8 @@ class Agreement:
 
     def record(self) -> dict[str, Any]:
         """What JSON can say of it: null for what there is none of."""
-        told = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-        return dict(without_nan(told))
+        listed = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(self).items()}
+        return dict(without_nan(listed))
 
 
 def measure_agreement(scores: Mapping[str, np.ndarray], queries: list[str], decoy_n: np.ndarray, first: int = 10) -> Agreement:

@@ -160,11 +160,20 @@ def measure_outcomes(bank: Bank, arms: Sequence[Arm], likenesses: Sequence[str] 
             left_out = float(np.mean([(~bank.present_mn[m]).sum() for m in case.rows]))
             outcomes.append(
                 Outcome(
-                    method, percent, pooled, len(case.rows), case.clips, left_out, at["rise"],
-                    None if pooled else at["control"], at["specific"],
-                    at["relative"], {name: at[name] for name in DISTANCES}, ahead,
+                    method,
+                    percent,
+                    pooled,
+                    len(case.rows),
+                    case.clips,
+                    left_out,
+                    at["rise"],
+                    None if pooled else at["control"],
+                    at["specific"],
+                    at["relative"],
+                    {name: at[name] for name in DISTANCES},
+                    ahead,
                 )
-            )  # fmt: skip
+            )
     return outcomes
 
 
@@ -255,8 +264,11 @@ class _Cases:
             values["control"].append(control)
             values["specific"].append(rise - control)
             values["relative"].append((rise - control) / float(base_q[mine].mean()))
-            moved = [self.distance_mhd[m, self.heard[q]] - self.distance_mhd[against, self.heard[q]].mean(axis=0)
-                     for q in mine.tolist() if q in self.heard]  # fmt: skip
+            moved = [
+                self.distance_mhd[m, self.heard[q]] - self.distance_mhd[against, self.heard[q]].mean(axis=0)
+                for q in mine.tolist()
+                if q in self.heard
+            ]
             for d, name in enumerate(DISTANCES):
                 values[name].append(float(np.mean([each[d] for each in moved])) if moved else np.nan)
         return {name: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for name, v in values.items()}

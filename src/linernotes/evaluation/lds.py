@@ -34,7 +34,7 @@ class MethodLds:
 
 
 @dataclass(frozen=True)
-class LdsTable:
+class MeasuredLds:
     """The LDS of several methods on one bank."""
 
     output: Output
@@ -54,9 +54,14 @@ def outputs_mq(bank: Bank, output: Output) -> np.ndarray:
 
 
 def measure_lds(
-    bank: Bank, scores: Mapping[str, np.ndarray], split: str = "reporting", output: Output = "loss", reference: str = "",
-    within: tuple[str, Mapping[str, np.ndarray]] | None = None, seed: int = 0,
-) -> LdsTable:  # fmt: skip
+    bank: Bank,
+    scores: Mapping[str, np.ndarray],
+    split: str = "reporting",
+    output: Output = "loss",
+    reference: str = "",
+    within: tuple[str, Mapping[str, np.ndarray]] | None = None,
+    seed: int = 0,
+) -> MeasuredLds:
     """The LDS of methods, best first.
 
     Args:
@@ -130,9 +135,9 @@ def measure_lds(
                 {kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)},
             )
         )
-    return LdsTable(
+    return MeasuredLds(
         output, split, len(rows), len(halves), seed_correlation, ceiling, names[first], within[0] if within else "", methods
-    )  # fmt: skip
+    )
 
 
 def without_counts(values_mx: np.ndarray, counts_mg: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:

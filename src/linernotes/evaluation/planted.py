@@ -26,7 +26,7 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class PlantedTable:
+class MeasuredPlanted:
     """What each method sees."""
 
     first: int
@@ -38,9 +38,12 @@ class PlantedTable:
 
 
 def measure_planted(
-    bank: Bank, catalogue: Catalogue, sources: Sequence[Source], of_sources: Mapping[str, np.ndarray],
+    bank: Bank,
+    catalogue: Catalogue,
+    sources: Sequence[Source],
+    of_sources: Mapping[str, np.ndarray],
     of_clips: Mapping[str, np.ndarray],
-) -> PlantedTable:  # fmt: skip
+) -> MeasuredPlanted:
     """What methods see of the catalogue's known relations.
 
     Args:
@@ -75,11 +78,14 @@ def measure_planted(
         for m, s in of_clips.items()
     }
     doubles = [i for i, source in enumerate(sources) if trained[source.track]]
-    return PlantedTable(
-        FIRST, relations, {m: bootstrap_mean(np.array(h)) for m, h in hits.items()},
+    return MeasuredPlanted(
+        FIRST,
+        relations,
+        {m: bootstrap_mean(np.array(h)) for m, h in hits.items()},
         {m: _tie(s[doubles], trained, [sources[i] for i in doubles]) for m, s in of_sources.items()},
-        decoys, FIRST * float(plain.sum() / candidates.sum()),
-    )  # fmt: skip
+        decoys,
+        FIRST * float(plain.sum() / candidates.sum()),
+    )
 
 
 def _first(scores_t: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from linernotes.models.contract import GenerativeModel
-from linernotes.models.folder import check_model
+from linernotes.models.folder import PLUGINS, check_is_folder
 
 FAMILIES = {"Stable Audio": "linernotes.models.stable_audio:StableAudio"}
-PLUGINS = "linernotes.models"  # entry points of other packages, each naming a class such as StableAudio
 
 
 def open_model(folder: Path, device: torch.device | None = None) -> GenerativeModel:
@@ -23,7 +22,7 @@ def open_model(folder: Path, device: torch.device | None = None) -> GenerativeMo
     Raises:
         LinernotesError: no such folder, of no family that is known here, or damaged.
     """
-    check_model(folder)
+    check_is_folder(folder)
     for family in _families():
         if family.holds(folder):
             return family(folder, device)

@@ -16,6 +16,7 @@ from linernotes.attribution.result import TrackScore
 from linernotes.audio import Sound
 from linernotes.evaluation.agreement import Agreement
 from linernotes.report.pictures import INK, drawn, player_source
+from linernotes.report.table import Table, name, number
 from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.version import __version__
 
@@ -65,6 +66,36 @@ def write_comparison(
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def agreement_table(a: Agreement) -> Table:
+    """One row a method: what its first places hold."""
+    of_all = {"concentration": a.concentration, "hub_share": a.hub_share, "decoys_first": a.decoys_first}
+    return Table(
+        name="agreement",
+        columns=[
+            name("method", "method"),
+            number("concentration", f"held by the first {a.first}", ".0f", "%"),
+            number("hub_share", "first shared between clips", ".0f", "%"),
+            number("decoys_first", "decoys first", ".1f"),
+        ],
+        rows=[
+            {"method": method, **{field: float(values[i]) for field, values in of_all.items()}}
+            for i, method in enumerate(a.methods)
+        ],
+    )
+
+
+def correlations_table(a: Agreement) -> Table:
+    """Spearman's correlation of each two methods' scores."""
+    return Table(
+        name="spearman",
+        columns=[name("method", "Spearman"), *(number(f"with {method}", method, ".2f") for method in a.methods)],
+        rows=[
+            {"method": method, **{f"with {b}": float(value) for b, value in zip(a.methods, row, strict=True)}}
+            for method, row in zip(a.methods, a.spearman, strict=True)
+        ],
+    )
 
 
 def matrix_svg(value: np.ndarray, names: Sequence[str]) -> str:

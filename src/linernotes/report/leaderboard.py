@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from linernotes.artefacts import replacing
+from linernotes.evaluation.board import Board
 from linernotes.evaluation.counterfactual import Outcome
-from linernotes.evaluation.groups import GroupScore
-from linernotes.evaluation.hubs import HubShare
-from linernotes.evaluation.intervals import Interval
-from linernotes.evaluation.lds import LdsTable
-from linernotes.evaluation.planted import PlantedTable
-from linernotes.report.truth import tell_lds, tell_planted
+from linernotes.evaluation.lds import MeasuredLds
+from linernotes.evaluation.planted import MeasuredPlanted
+from linernotes.report.table import Table, interval, number, text
+from linernotes.report.truth import FINE, METHOD, lds_table, planted_table
 from linernotes.settings.methods import METHOD_SETTINGS
 
 RULES = """\
@@ -44,190 +42,183 @@ RULES = """\
 """
 
 
-@dataclass(frozen=True)
-class Board:
-    """All that the page says."""
-
-    lds: LdsTable
-    prediction: LdsTable
-    within: LdsTable | None  # without what the numbers of tracks of each value of a column explain
-    planted: PlantedTable | None  # None for a catalogue without known relations
-    hubs: Mapping[str, HubShare]
-    outcomes: Sequence[Outcome]  # empty while there is no leave-k-out
-    groups: Mapping[str, Sequence[GroupScore]]  # by column, for those that were left out group by group
-    seconds: Mapping[str, float]  # a clip, of all clips in one run
-    tracks: int
-    tuning: int
-    pairs: int
-    command: str
+UNTRAINED = "Not trained yet: `linernotes evaluate counterfactual --methods ... -o OUT`."
+ABOUT_GROUPS = (
+    "One model was trained without each group of tracks. Does a method's sum over a group (of scores less the clip's mean, "
+    "since groups differ in size) name the one whose absence raises the clip's loss most, and how good are its first "
+    "three? Intervals are over clips; the truth is a single retrain a group and noisy itself, so small differences mean "
+    "nothing."
+)
 
 
-def write_leaderboard(path: Path, board: Board) -> None:
-    """Writes the page, and beside it its pictures ``NAME-lds.svg`` and ``NAME-planted.svg``."""
-    pictures = {"lds": tell_lds(board.lds).svg, **({"planted": tell_planted(board.planted).svg} if board.planted else {})}
-    for name, svg in pictures.items():
-        with replacing(path.with_name(f"{path.stem}-{name}.svg")) as temporary:
-            temporary.write_text(svg, encoding="utf-8")
+def write_leaderboard(path: Path, board: Board, command: str) -> None:
+    """Writes the page, and beside it its pictures ``NAME-lds.svg`` and ``NAME-planted.svg``; ``command`` repeats it."""
+    tables = {"lds": lds_table(board.lds), **({"planted": planted_table(board.planted)} if board.planted else {})}
+    for what, table in tables.items():
+        with replacing(path.with_name(f"{path.stem}-{what}.svg")) as temporary:
+            temporary.write_text(table.picture, encoding="utf-8")
     with replacing(path) as temporary:
-        temporary.write_text(_page(board, path.stem), encoding="utf-8")
+        temporary.write_text(leaderboard_page(board, path.stem, command), encoding="utf-8")
 
 
-def _page(board: Board, stem: str) -> str:
+def leaderboard_page(board: Board, stem: str, command: str) -> str:
+    """The page, in Markdown; ``stem`` is what its pictures' names begin with."""
     t = board.lds
-    absent = [f"`{name}`" for name in METHOD_SETTINGS if name not in {m.method for m in t.methods}]
+    absent = [f"`{method}`" for method in METHOD_SETTINGS if method not in {m.method for m in t.methods}]
     rules = RULES.format(
-        models=t.models, tracks=board.tracks, pairs=board.pairs, reporting=t.queries, tuning=board.tuning, ceiling=t.ceiling,
-        seeds=t.seed_correlation, absent=f" Not on this board: {', '.join(absent)}." if absent else "",
-    )  # fmt: skip
+        models=t.models,
+        tracks=board.tracks,
+        pairs=board.pairs,
+        reporting=t.queries,
+        tuning=board.tuning,
+        ceiling=t.ceiling,
+        seeds=t.seed_correlation,
+        absent=f" Not on this board: {', '.join(absent)}." if absent else "",
+    )
     parts = [
         "# Leaderboard: attribution held against retraining",
-        f"Written by `{board.command}`, from a retrain bank and the scores kept with it.",
+        f"Written by `{command}`, from a retrain bank and the scores kept with it.",
         "## Rules",
         rules,
         "## LDS",
         f"![LDS of every method beside the noise ceiling]({stem}-lds.svg)",
-        _lds_table(board),
-        _strata(board),
+        _all_measures(board).markdown(),
+        _about_strata(board.within),
+        _strata(board.lds, board.within).markdown(),
         "## Leave-k-out",
-        _counterfactual_table(board.outcomes),
+        _outcomes(board.outcomes).markdown() if board.outcomes else UNTRAINED,
     ]
     if board.groups:
-        parts += ["## Groups", _groups_table(board)]
+        parts += ["## Groups", ABOUT_GROUPS, _groups(board).markdown()]
     if board.planted:
-        parts.append("## What each method sees")
-        parts.append(f"![Recall of planted relatives, by method and relation]({stem}-planted.svg)")
-        parts.append(_planted_table(board.planted))
+        parts += [
+            "## What each method sees",
+            f"![Recall of planted relatives, by method and relation]({stem}-planted.svg)",
+            _seen(board.planted).markdown(),
+        ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _lds_table(board: Board) -> str:
+def _all_measures(board: Board) -> Table:
     prediction = {m.method: m.lds for m in board.prediction.methods}
-    ceiling = board.lds.ceiling.value
+    columns = [
+        METHOD,
+        interval("lds", "LDS"),
+        interval("of_ceiling", "of the ceiling", ".0f", "%"),
+        text("truncated_to", "truncated (to)"),
+        interval("behind", f"behind `{board.lds.reference}`"),
+        interval("behind_truncated", "truncated, behind it"),
+        interval("prediction", "LDS of predictions"),
+        number("hub_share", "hub share", ".2f"),
+        number("seconds", "s a clip", ".1f"),
+    ]
+    written = interval("truncated").written
     rows = [
-        [
-            f"`{m.method}`", _bounds(m.lds), _percent(m.of_ceiling) if ceiling else "",
-            f"{_bounds(m.truncated)} ({m.kept})" if m.truncated else "", _bounds(m.behind) if m.behind else "",
-            _bounds(m.behind_truncated) if m.behind_truncated else "",
-            _bounds(prediction[m.method]), f"{board.hubs[m.method].share.value:.2f}",
-            f"{board.seconds[m.method]:.1f}" if m.method in board.seconds else "",
-        ]
+        {
+            **vars(m),
+            "truncated_to": f"{written(m.truncated)} ({m.kept})" if m.truncated else "",
+            "prediction": prediction[m.method],
+            "hub_share": board.hubs[m.method].share.value,
+            "seconds": board.seconds.get(m.method),
+        }
         for m in board.lds.methods
-    ]  # fmt: skip
-    head = [
-        "method", "LDS", "of the ceiling", "truncated (to)", f"behind `{board.lds.reference}`", "truncated, behind it",
-        "LDS of predictions", "hub share", "s a clip",
-    ]  # fmt: skip
-    return _table(head, rows)
+    ]
+    return Table("leaderboard", columns, rows)
 
 
-def _strata(board: Board) -> str:
+def _strata(lds: MeasuredLds, within: MeasuredLds | None) -> Table:
     """LDS by kind of prompt, and within the groups of a column."""
-    kinds, within = list(board.lds.methods[0].by_kind), board.within
-    left = {m.method: m for m in within.methods} if within else {}
-    head = ["method", *kinds, *([f"within each {within.within}", "truncated", "behind", "truncated, behind"] if within else [])]
-    rows = [
-        [
-            f"`{m.method}`", *(f"{m.by_kind[kind]:.2f}" for kind in kinds),
-            *(
-                _bounds(i) if i else ""
-                for i in (
-                    (left[m.method].lds, left[m.method].truncated, left[m.method].behind, left[m.method].behind_truncated)
-                    if within else ()
-                )
-            ),
-        ]
-        for m in board.lds.methods
-    ]  # fmt: skip
-    told = "By kind of prompt"
+    kinds = list(lds.methods[0].by_kind)
+    columns = [METHOD, *(number(f"lds_{kind}", kind, ".2f") for kind in kinds)]
     if within:
-        told += (
-            f", and within each {within.within} (what the mere *number* of tracks of each explains is taken out of losses and "
-            f"predictions: what is left is *which* of them a model saw; ceiling {within.ceiling})"
-        )
-    return f"{told}:\n\n{_table(head, rows)}"
-
-
-def _counterfactual_table(outcomes: Sequence[Outcome]) -> str:
-    if not outcomes:
-        return "Not trained yet: `linernotes evaluate counterfactual --methods ... -o OUT`."
-    rows = [
-        [
-            f"`{o.method}`", f"{o.percent:g} %{' pooled' if o.pooled else ''} ({o.tracks:.0f})", f"{o.retrains} / {o.clips}",
-            _fine(o.specific), f"{100 * o.relative.value:.1f} %", _fine(o.rise), _fine(o.control) if o.control else "",
-            _fine(o.over_likeness) if o.over_likeness else "", _bounds(next(iter(o.distances.values()))),
+        columns += [
+            interval("lds", f"within each {within.within}"),
+            interval("truncated", "truncated"),
+            interval("behind", "behind"),
+            interval("behind_truncated", "truncated, behind"),
         ]
+    inside = {m.method: vars(m) for m in within.methods} if within else {}
+    rows = [
+        {**inside.get(m.method, {}), "method": m.method, **{f"lds_{kind}": m.by_kind[kind] for kind in kinds}}
+        for m in lds.methods
+    ]
+    return Table("strata", columns, rows)
+
+
+def _about_strata(within: MeasuredLds | None) -> str:
+    if not within:
+        return "By kind of prompt:"
+    return (
+        f"By kind of prompt, and within each {within.within} (what the mere *number* of tracks of each explains is taken "
+        "out of losses and predictions: what is left is *which* of them a model saw; ceiling "
+        f"{within.ceiling}):"
+    )
+
+
+def _outcomes(outcomes: Sequence[Outcome]) -> Table:
+    columns = [
+        METHOD,
+        text("left_out", "left out (tracks)"),
+        text("counts", "retrains / clips"),
+        interval("specific", "the clip's own rise", FINE),
+        number("share", "as a share", ".1f", "%"),
+        interval("rise", "rise of its loss", FINE),
+        interval("control", "of other clips'", FINE),
+        interval("over_likeness", "over the best likeness", FINE),
+        interval("distance", "spectrum moved, dB"),
+    ]
+    rows = [
+        {
+            **vars(o),
+            "left_out": f"{o.percent:g} %{' pooled' if o.pooled else ''} ({o.tracks:.0f})",
+            "counts": f"{o.retrains} / {o.clips}",
+            "share": o.relative.value,
+            "distance": next(iter(o.distances.values())),
+        }
         for o in sorted(outcomes, key=lambda o: (o.pooled, o.percent, -o.specific.value))
-    ]  # fmt: skip
-    head = [
-        "method", "left out (tracks)", "retrains / clips", "the clip's own rise", "as a share", "rise of its loss",
-        "of other clips'", "over the best likeness", "spectrum moved, dB",
-    ]  # fmt: skip
-    return _table(head, rows)
+    ]
+    return Table("outcomes", columns, rows)
 
 
-def _groups_table(board: Board) -> str:
-    columns = list(board.groups)
+def _groups(board: Board) -> Table:
+    measures = {"top1": "first one right", "truncated": "truncated", "ndcg": "NDCG@3"}
+    columns = [
+        METHOD,
+        *(interval(f"{c}_{field}", f"{c}: {what}") for c in board.groups for field, what in measures.items()),
+    ]
     of = {column: {g.method: g for g in found} for column, found in board.groups.items()}
-    head = ["method", *(f"{c}: {what}" for c in columns for what in ("first one right", "truncated", "NDCG@3"))]
     rows = [
-        [
-            f"`{m.method}`",
-            *(
-                _bounds(i) if i else ""
-                for c in columns
-                for i in (of[c][m.method].top1, of[c][m.method].truncated, of[c][m.method].ndcg)
-            ),
-        ]
+        {
+            "method": m.method,
+            **{f"{c}_{field}": getattr(by_method[m.method], field) for c, by_method in of.items() for field in measures},
+        }
         for m in board.lds.methods
     ]
-    told = (
-        "One model was trained without each group of tracks. Does a method's sum over a group (of scores less the clip's mean, "
-        "since groups differ in size) name the one whose absence raises the clip's loss most, and how good are its first "
-        "three? Intervals are over clips; the truth is a single retrain a group and noisy itself, so small differences mean "
-        "nothing."
-    )
-    return f"{told}\n\n{_table(head, rows)}"
+    return Table("groups", columns, rows)
 
 
-def _planted_table(p: PlantedTable) -> str:
-    learned = _table(
-        ["relation", "pairs", "what the model learns from the relative, as a share of what it learns of itself"],
-        [[r.relation, str(r.pairs), _bounds(r.learned)] for r in p.relations if r.learned],
-    )
-    rows = [
+def _seen(p: MeasuredPlanted) -> Table:
+    """Recall by relation; what the model learns of each stands above."""
+    learned = Table(
+        "relations",
         [
-            f"`{m}`", _bounds(recall), *(f"{r.recall[m]:.2f}" for r in p.relations),
-            f"{p.decoys[m].value:.1f} [{p.decoys[m].low:.1f}, {p.decoys[m].high:.1f}]", f"{p.tie[m]:.3f}",
-        ]
-        for m, recall in p.recall.items()
-    ]  # fmt: skip
-    head = [
-        "method",
-        f"recall@{p.first}",
-        *(r.relation for r in p.relations),
-        f"decoys in the first {p.first}",
-        "duplicates apart",
+            text("relation", "relation"),
+            number("pairs", "pairs"),
+            interval("learned", "what the model learns from the relative, as a share of what it learns of itself"),
+        ],
+        [vars(relation) for relation in p.relations if relation.learned],
+    )
+    columns = [
+        METHOD,
+        interval("recall", f"recall@{p.first}"),
+        *(number(f"recall_{r.relation}", r.relation, ".2f") for r in p.relations),
+        interval("decoys", f"decoys in the first {p.first}", ".1f"),
+        number("tie", "duplicates apart", ".3f"),
     ]
-    told = (
+    rows = planted_table(p).rows
+    note = (
         f"By chance {p.decoys_by_chance:.1f} of the first {p.first} are decoys. Duplicates apart: how far two copies of one "
         "recording score from each other, as a share of how far the first training track stands above the median one. What a "
         "model learns from a duplicate is 1 by construction: it is the same recording."
     )
-    return f"{learned}\n\n{_table(head, rows)}\n\n{told}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _percent(i: Interval) -> str:
-    return f"{100 * i.value:.0f} % [{100 * i.low:.0f}, {100 * i.high:.0f}]"
-
-
-def _bounds(i: Interval) -> str:
-    return f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}]"
-
-
-def _fine(i: Interval) -> str:
-    return f"{i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}]".replace("-0.0000", "+0.0000")
+    return Table("planted", columns, rows, notes=[note], above=[learned])

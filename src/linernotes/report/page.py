@@ -13,6 +13,7 @@ from linernotes.artefacts import replacing
 from linernotes.attribution.result import Attribution, TrackScore
 from linernotes.audio import Sound
 from linernotes.report.pictures import evidence_svg, player_source, scores_svg, spectrogram_png
+from linernotes.report.table import Table, number, text
 from linernotes.settings.methods import METHOD_SETTINGS
 
 MEANINGS = {
@@ -31,6 +32,17 @@ class ShownTrack:
     details: Sequence[tuple[str, str]]  # label and text: album, key, licence, ...
     sound: Sound | None  # None when the recording is no longer where it was
     change_t: np.ndarray | None  # change of loss per frame of its best segment, for methods that have it
+
+
+def ranking_table(attribution: Attribution, first: int) -> Table:
+    """The ``first`` training tracks, with how many decoys stand above each."""
+    shown = attribution.first_trained(first)
+    columns = [number("rank", "#"), text("title", "title"), text("artist", "artist"), number("score", "score", ".3g")]
+    columns += [text("above", "decoys above")] if attribution.decoys else []
+    rows = [{**t.model_dump(), "above": f"{t.decoys_above} of {attribution.decoys}"} for t in shown]
+    skipped = bool(shown) and shown[-1].rank > len(shown)
+    notes = ["Ranks that are missing are decoys: they were never trained on, so they are false alarms."] if skipped else []
+    return Table("ranking", columns, rows, notes=notes)
 
 
 def write_page(

@@ -1,4 +1,6 @@
-"""A search as a picture: each trial a line through its settings to what was measured (parallel coordinates)."""
+"""A search as a table of its first trials, and as a picture: each trial a line through its settings to what was measured
+(parallel coordinates).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,29 @@ from matplotlib.axes import Axes
 from linernotes.artefacts import replacing
 from linernotes.evaluation.search import Search
 from linernotes.report.pictures import drawn
+from linernotes.report.table import Table, number, text
 
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85}
+
+
+def search_table(found: Search, first: int) -> Table:
+    """The ``first`` trials, best first: settings, then what was measured."""
+    measured = list(found.trials[0].values)
+    columns = [
+        *(text(f"setting {setting}", setting) for setting in found.grid),
+        *(number(f"measured {value}", value.replace("_", " "), ".3g") for value in measured),
+    ]
+    rows = [
+        {
+            **{f"setting {k}": f"{v:g}" if isinstance(v, float) else str(v) for k, v in trial.chosen.items()},
+            **{f"measured {k}": v for k, v in trial.values.items()},
+        }
+        for trial in found.trials[:first]
+    ]
+    failed = [trial.failed for trial in found.trials if trial.failed]
+    notes = [f"The first {len(rows)} of {len(found.trials)} trials. {found.unit}"]
+    notes += [f"{len(failed)} failed, the first because {failed[0]}"] if failed else []
+    return Table("trials", columns, rows, notes=notes)
 
 
 def write_search(path: Path, found: Search) -> None:

@@ -1,157 +1,316 @@
-"""What evaluations found, as tables and pictures: intervals beside the ceiling, one line a method; a matrix of what is seen."""
+"""What evaluations found, each as one table with its picture: intervals beside the ceiling, one line a method; a matrix of
+what is seen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from linernotes.artefacts import replacing, write_parquet
+from linernotes.evaluation.bank.sanity import Sanity
+from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.counterfactual import Outcome
+from linernotes.evaluation.fidelity import ModelFidelity
 from linernotes.evaluation.groups import GroupScore
 from linernotes.evaluation.hubs import HubShare, Repeatability
-from linernotes.evaluation.intervals import Interval, bootstrap_mean
-from linernotes.evaluation.lds import LdsTable
-from linernotes.evaluation.planted import PlantedTable
-from linernotes.evaluation.self_influence import SelfRank
+from linernotes.evaluation.intervals import Interval
+from linernotes.evaluation.lds import MeasuredLds
+from linernotes.evaluation.own_first import OwnFirst
+from linernotes.evaluation.planted import MeasuredPlanted
 from linernotes.report.pictures import ACCENT, DECOY, FAINT, INK, drawn
+from linernotes.report.table import Table, bounds, interval, name, number, text
 from linernotes.settings.methods import METHOD_SETTINGS
 
 COLOURS = {"unlearning": ACCENT, "gradient": DECOY, "similarity": "#7a8450", "chance": FAINT}
 LINE_INCHES = 0.26
+METHOD = name("method", "method")
+FINE = "+.4f"  # of a change of loss
 
 
-@dataclass(frozen=True)
-class Told:
-    """An evaluation as JSON and Parquet have it, one row a method (and case), and its picture."""
-
-    name: str
-    about: dict[str, Any]
-    methods: list[dict[str, Any]]
-    svg: str
-
-    def json(self) -> dict[str, Any]:
-        return {**self.about, "methods": self.methods}
-
-    def save(self, folder: Path) -> None:
-        """Writes ``NAME.parquet`` and ``NAME.svg``."""
-        about = {key: str(value) for key, value in self.about.items()}
-        write_parquet(folder / f"{self.name}.parquet", self.methods, about)
-        with replacing(folder / f"{self.name}.svg") as temporary:
-            temporary.write_text(self.svg, encoding="utf-8")
-
-
-def tell_lds(table: LdsTable) -> Told:
-    """``{"ceiling": x, "methods": [{"method", "lds", "low", "high", ...}]}``, best first."""
-    about = {
-        "output": table.output, "split": table.split, "queries": table.queries, "models": table.models,
-        "reference": table.reference, "within": table.within,
-        **_named("ceiling", table.ceiling, "ceiling_"),
-        **_named("seed_correlation", table.seed_correlation, "seed_correlation_"),
-    }  # fmt: skip
-    methods = [
-        {
-            "method": m.method, **_named("lds", m.lds), **_named("of_ceiling", m.of_ceiling, "of_ceiling_"),
-            **_named("truncated", m.truncated, "truncated_"), "kept": m.kept,
-            **_named("behind", m.behind, "behind_"),
-            **_named("behind_truncated", m.behind_truncated, "behind_truncated_"),
-            **{f"lds_{k}": v for k, v in m.by_kind.items()},
-        }
-        for m in table.methods
-    ]  # fmt: skip
-    asked = f"{table.output}, within each {table.within}" if table.within else table.output
-    label = f"LDS ({asked}); hollow: only the first tracks of each clip count"
-    svg = intervals_svg([(m.method, m.lds, m.truncated) for m in table.methods], label, table.ceiling, "noise ceiling")
-    name = "lds" if table.output == "loss" else "lds-prediction"
-    name += f"-within-{table.within}" if table.within else ""
-    return Told(name, about, methods, svg)
-
-
-def tell_counterfactual(outcomes: Sequence[Outcome]) -> Told:
-    """One row for each method, share and form."""
-    methods = [
-        {
-            "method": o.method, "percent": o.percent, "pooled": o.pooled, "retrains": o.retrains, "clips": o.clips,
-            "tracks": o.tracks, **_named("specific", o.specific), **_named("rise", o.rise, "rise_"),
-            **_named("control", o.control, "control_"), **_named("relative", o.relative, "relative_"),
-            **_named("over_likeness", o.over_likeness, "over_likeness_"),
-            **{k: v for name, i in o.distances.items() for k, v in _named(name, i, f"{name} ").items()},
-        }
-        for o in outcomes
-    ]  # fmt: skip
-    lines = [(f"{o.method}, {o.percent:g} %{', pooled' if o.pooled else ''}", o.specific, None) for o in outcomes]
-    return Told(
-        "counterfactual", {}, methods, intervals_svg(lines, "rise of the clip's loss, over random tracks and other clips")
+def lds_table(found: MeasuredLds) -> Table:
+    """One row a method, best first: ``lds`` with ``low`` and ``high``, what stands beside it, and facts of the ceiling."""
+    asked = f"{found.output}, within each {found.within}" if found.within else found.output
+    notes = [
+        f"Noise ceiling {found.ceiling}: two seeds correlate at {found.seed_correlation}. {found.queries} clips for "
+        f"{found.split}, {found.models} models; {found.output}; 95 % intervals over clips and models."
+    ]
+    if found.within:
+        notes.append(f"What the mere number of tracks of each {found.within} explains is taken out.")
+    kinds = dict.fromkeys(kind for m in found.methods for kind in m.by_kind)
+    return Table(
+        name="-".join(
+            [
+                "lds",
+                *(["prediction"] if found.output == "prediction" else []),
+                *([f"within-{found.within}"] if found.within else []),
+            ]
+        ),
+        columns=[
+            METHOD,
+            interval("lds", "LDS", prefix=""),
+            interval("of_ceiling", "of the ceiling", ".0f", "%"),
+            interval("truncated", "truncated"),
+            number("kept", "to"),
+            interval("behind", f"behind {found.reference}"),
+            interval("behind_truncated"),
+            *(number(f"lds_{kind}") for kind in kinds),
+        ],
+        rows=[{**vars(m), **{f"lds_{kind}": lds for kind, lds in m.by_kind.items()}} for m in found.methods],
+        about={
+            "output": found.output,
+            "split": found.split,
+            "queries": found.queries,
+            "models": found.models,
+            "reference": found.reference,
+            "within": found.within,
+            **bounds("ceiling", found.ceiling, "ceiling_"),
+            **bounds("seed_correlation", found.seed_correlation, "seed_correlation_"),
+        },
+        notes=notes,
+        picture=intervals_svg(
+            [(m.method, m.lds, m.truncated) for m in found.methods],
+            f"LDS ({asked}); hollow: only the first tracks of each clip count",
+            found.ceiling,
+            "noise ceiling",
+        ),
     )
 
 
-def tell_planted(table: PlantedTable) -> Told:
+def counterfactual_table(outcomes: Sequence[Outcome]) -> Table:
+    """One row for each method, share and form."""
+    distances = dict.fromkeys(distance for o in outcomes for distance in o.distances)
+    seen = next(iter(distances), "")
+    lines = [(f"{o.method}, {o.percent:g} %{', pooled' if o.pooled else ''}", o.specific, None) for o in outcomes]
+    return Table(
+        name="counterfactual",
+        columns=[
+            METHOD,
+            number("percent", "left out, %", "g"),
+            text("pooled", "pooled"),
+            number("retrains"),
+            number("clips"),
+            number("tracks"),
+            interval("specific", "its own rise", FINE, prefix=""),
+            interval("rise", "of its loss", FINE),
+            interval("control", "of others'", FINE),
+            interval("relative"),
+            interval("over_likeness", "over likeness", FINE),
+            *(interval(d, "dB moved" if d == seen else None, "+.1f", prefix=f"{d} ") for d in distances),
+        ],
+        rows=[{**vars(o), **o.distances} for o in outcomes],
+        notes=[
+            "Rise of the clip's loss over what leaving out as many random tracks does; its own: less the other clips' "
+            "rise under the same model. 95 % intervals over models and clips."
+        ],
+        picture=intervals_svg(lines, "rise of the clip's loss, over random tracks and other clips"),
+    )
+
+
+def planted_table(found: MeasuredPlanted) -> Table:
     """One row a method; what was learned from, by relation, stands above."""
-    learned = [{"relation": r.relation, "pairs": r.pairs, **_named("learned", r.learned)} for r in table.relations]
-    methods = [
-        {
-            "method": m, **_named("recall", recall), **{f"recall_{r.relation}": r.recall[m] for r in table.relations},
-            "tie": table.tie[m], **_named("decoys", table.decoys[m], "decoys_"),
-        }
-        for m, recall in table.recall.items()
-    ]  # fmt: skip
-    share = {relation.relation: relation.recall for relation in table.relations}
-    about = {"first": table.first, "decoys_by_chance": table.decoys_by_chance, "relations": learned}
-    return Told("planted", about, methods, seen_svg(list(share), list(table.recall), share, f"recall@{table.first}"))
+    share = {relation.relation: relation.recall for relation in found.relations}
+    return Table(
+        name="planted",
+        columns=[
+            METHOD,
+            interval("recall", f"recall@{found.first}", prefix=""),
+            *(number(f"recall_{relation}", relation, ".2f") for relation in share),
+            number("tie"),
+            interval("decoys", f"decoys in the first {found.first}", ".1f"),
+        ],
+        rows=[
+            {
+                "method": method,
+                "recall": recall,
+                **{f"recall_{relation}": by_method[method] for relation, by_method in share.items()},
+                "tie": found.tie[method],
+                "decoys": found.decoys[method],
+            }
+            for method, recall in found.recall.items()
+        ],
+        about={"first": found.first, "decoys_by_chance": found.decoys_by_chance},
+        notes=[f"Decoys among the first {found.first} of all tracks; {found.decoys_by_chance:.1f} by chance."],
+        above=[
+            Table(
+                name="relations",
+                columns=[
+                    text("relation", "relation"),
+                    number("pairs", "pairs"),
+                    interval("learned", "learned from, as a share of itself", prefix=""),
+                ],
+                rows=[vars(relation) for relation in found.relations],
+            )
+        ],
+        picture=seen_svg(list(share), list(found.recall), share, f"recall@{found.first}"),
+    )
 
 
-def tell_groups(by: str, measured: Sequence[GroupScore], rises: Mapping[str, float]) -> Told:
-    """One row a method, best first."""
-    methods = [
-        {
-            "method": m.method, **_named("top1", m.top1, "top1_"), **_named("ndcg", m.ndcg),
-            **_named("truncated", m.truncated, "truncated_"), "queries": m.queries,
-        }
-        for m in measured
-    ]  # fmt: skip
-    svg = intervals_svg([(m.method, m.ndcg, None) for m in measured], "NDCG@3 of groups")
-    return Told(f"groups-{by}", {"by": by, "rises": dict(rises)}, methods, svg)
+def groups_table(by: str, measured: Sequence[GroupScore], rises: Mapping[str, float]) -> Table:
+    """One row a method, best first; ``rises``: of the clips' losses without each group, mean."""
+    most_first = sorted(rises.items(), key=lambda each: -each[1])
+    return Table(
+        name=f"groups-{by}",
+        columns=[
+            METHOD,
+            interval("top1", "first group right"),
+            interval("ndcg", "NDCG@3", prefix=""),
+            interval("truncated", "truncated"),
+            number("queries"),
+        ],
+        rows=[vars(m) for m in measured],
+        about={"by": by, "rises": dict(rises)},
+        notes=[
+            "Mean rise of the clips' losses without each group: "
+            + ", ".join(f"{group} {rise:{FINE}}" for group, rise in most_first)
+        ],
+        picture=intervals_svg([(m.method, m.ndcg, None) for m in measured], "NDCG@3 of groups"),
+    )
 
 
-def tell_hubs(found: Sequence[HubShare]) -> Told:
+def hubs_table(found: Sequence[HubShare]) -> Table:
     """One row a method."""
-    methods = [
-        {"method": h.method, **_named("share", h.share), "most_common": h.most_common, "times": h.times, "queries": h.queries}
-        for h in found
-    ]
-    svg = intervals_svg([(h.method, h.share, None) for h in found], "share of the first ten that two clips have in common")
-    return Told("hubs", {}, methods, svg)
+    return Table(
+        name="hubs",
+        columns=[
+            METHOD,
+            interval("share", "first ten shared by two clips", prefix=""),
+            text("most_common", "most common track"),
+            number("times", "times among the first ten"),
+            number("queries", "of clips"),
+        ],
+        rows=[vars(h) for h in found],
+        picture=intervals_svg(
+            [(h.method, h.share, None) for h in found], "share of the first ten that two clips have in common"
+        ),
+    )
 
 
-def tell_repeatability(seeds: int, found: Sequence[Repeatability]) -> Told:
+def repeatability_table(seeds: int, found: Sequence[Repeatability]) -> Table:
     """One row a method."""
-    methods = [
-        {"method": r.method, **_named("pearson", r.pearson), **_named("first_shared", r.first_shared, "first_shared_")}
-        for r in found
+    return Table(
+        name="repeatability",
+        columns=[
+            METHOD,
+            interval("pearson", "correlation with itself", prefix=""),
+            interval("first_shared", "first ten in common"),
+        ],
+        rows=[vars(r) for r in found],
+        about={"seeds": seeds},
+        picture=intervals_svg([(r.method, r.pearson, None) for r in found], "correlation with itself under other noise"),
+    )
+
+
+def self_influence_table(found: OwnFirst) -> Table:
+    """One row for records; readers see where each segment's own track stands, which stands above."""
+    facts = {
+        "method": found.method,
+        "first": found.first,
+        "segments": len(found.ranks),
+        **bounds("first_share", found.first_share, "first_share_"),
+        **bounds("mean_rank", found.mean_rank, "mean_rank_"),
+    }
+    return Table(
+        name="self-influence",
+        columns=[
+            name("method", None),
+            number("first"),
+            number("segments"),
+            interval("first_share"),
+            interval("mean_rank"),
+        ],
+        rows=[{**facts, "first_share": found.first_share, "mean_rank": found.mean_rank}],
+        about=facts,
+        notes=[
+            f"{found.first} of {len(found.ranks)} segments have their own track first ({found.first_share}); "
+            f"mean rank {found.mean_rank.value:.2f}"
+        ],
+        above=[
+            Table(
+                name="ranks",
+                columns=[
+                    text("track_id"),
+                    text("title", "track"),
+                    number("start_s", "from", ".0f", "s"),
+                    number("track_rank", "rank of its track", "g"),
+                    number("segment_rank", "rank of the segment", "g"),
+                ],
+                rows=[vars(rank) for rank in found.ranks],
+            )
+        ],
+        picture=intervals_svg([(found.method, found.first_share, None)], "share whose own track comes first"),
+    )
+
+
+def fidelity_table(found: ModelFidelity) -> Table:
+    """What a model keeps and understands, beside the bar it must pass."""
+    lost = 100 * (found.instrument_before - found.instrument_after)
+    rows = [
+        (
+            f"chroma correlation, original and decoded ({found.tracks} tracks never trained on)",
+            f"{found.chroma_correlation:.3f}",
+            ">= 0.9",
+        ),
+        ("instrument named, original sound", f"{100 * found.instrument_before:.1f} %", ""),
+        (
+            "instrument named, decoded sound",
+            f"{100 * found.instrument_after:.1f} % ({lost:.1f} points lost)",
+            "<= 5 points lost",
+        ),
+        (
+            f"instrument of the prompt found ({found.clips} generated clips)",
+            f"{100 * found.instrument_generated:.1f} %",
+            ">= 95 %",
+        ),
     ]
-    svg = intervals_svg([(r.method, r.pearson, None) for r in found], "correlation with itself under other noise")
-    return Told("repeatability", {"seeds": seeds}, methods, svg)
+    columns = [text("what", "what"), text("measured", "measured"), text("bar", "bar")]
+    return Table("fidelity", columns, [dict(zip(("what", "measured", "bar"), row, strict=True)) for row in rows])
 
 
-def tell_self_influence(method: str, ranks: Sequence[SelfRank]) -> Told:
-    """One row a segment; how many have their own track first stands above."""
-    first = bootstrap_mean(np.array([rank.track_rank == 1 for rank in ranks], dtype=float))
-    mean = bootstrap_mean(np.array([rank.track_rank for rank in ranks], dtype=float))
-    about = {
-        "method": method, "first": sum(rank.track_rank == 1 for rank in ranks), "segments": len(ranks),
-        **_named("first_share", first, "first_share_"), **_named("mean_rank", mean, "mean_rank_"),
-        "ranks": [rank.__dict__ for rank in ranks],
-    }  # fmt: skip
-    row = {name: value for name, value in about.items() if name != "ranks"}
-    return Told("self-influence", about, [row], intervals_svg([(method, first, None)], "share whose own track comes first"))
+SPANS = {  # of a bank's models: what it is called, and to how many digits
+    "own_loss": ("own loss", 2),
+    "other_loss": ("others'", 2),
+    "query_loss": ("clips'", 2),
+    "contrast": ("contrast", 2),
+    "moved_db": ("moved, dB", 1),
+}
 
 
-def _named(name: str, value: Interval | None, prefix: str = "") -> dict[str, float]:
-    return {name: value.value, f"{prefix}low": value.low, f"{prefix}high": value.high} if value else {}
+def bank_table(bank: Bank, lines: Sequence[Sanity]) -> Table:
+    """A row for each kind of model of a bank, with the span of what ``check`` says of them."""
+    kinds = {kind: [line for line in lines if line.kind == kind] for kind in dict.fromkeys(line.kind for line in lines)}
+    notes = [
+        "Mean losses of the tracks a model saw, of the others, of the clips; contrast and movement of the clips made again."
+    ]
+    if not any(line.wrong for line in lines):
+        heard = any(query.heard for query in bank.queries)
+        generates = ", and generates" if heard else "; none made a clip again"
+        notes.append(f"Every model learned its tracks as well as one of all tracks does{generates}.")
+    return Table(
+        name="bank",
+        columns=[
+            name("kind", "models"),
+            number("models", ""),
+            number("tracks", "tracks"),
+            *(text(field, heading) for field, (heading, _) in SPANS.items()),
+        ],
+        rows=[
+            {
+                "kind": kind,
+                "models": len(some),
+                "tracks": some[0].tracks,
+                **{f: _span([getattr(line, f) for line in some], digits) for f, (_, digits) in SPANS.items()},
+            }
+            for kind, some in kinds.items()
+        ],
+        notes=notes,
+    )
+
+
+def _span(values: Sequence[float], digits: int) -> str:
+    finite = sorted(v for v in values if v == v)
+    return f"{finite[0]:.{digits}f}-{finite[-1]:.{digits}f}" if finite else ""
 
 
 def intervals_svg(
@@ -168,8 +327,8 @@ def intervals_svg(
             axes.axvspan(band.low, band.high, color=FAINT, alpha=0.35, linewidth=0)
             axes.axvline(band.value, color=INK, linewidth=0.8, linestyle="--", label=band_label)
         axes.axvline(0, color=INK, linewidth=0.6)
-        for y, (name, first, second) in enumerate(rows):
-            family = METHOD_SETTINGS[name].family if name in METHOD_SETTINGS else ""
+        for y, (method, first, second) in enumerate(rows):
+            family = METHOD_SETTINGS[method].family if method in METHOD_SETTINGS else ""
             colour = COLOURS.get(family, INK)
             axes.plot([first.low, first.high], [y, y], color=colour, linewidth=2)
             axes.plot(first.value, y, "o", color=colour, markersize=5)

@@ -14,7 +14,21 @@ from linernotes.audio import Sound
 from linernotes.evaluation.bank.retraining import DISTANCES
 from linernotes.evaluation.verification import FIRST, RANDOM, Remade, Verification
 from linernotes.report.pictures import player_source, spectrogram_png
+from linernotes.report.table import Table, number, text
 from linernotes.version import __version__
+
+
+def verification_table(found: Verification, k: int) -> Table:
+    """The clip's loss under the model that made it, and under those that never saw ``k`` tracks."""
+    without = {FIRST: f"one without the {k} tracks named first", RANDOM: f"one without {k} random tracks"}
+    rows = [{"model": without[r.arm], "loss": r.loss, "rise": r.loss / found.loss - 1, **r.distances} for r in found.remade]
+    columns = [
+        text("model", "the clip's loss under"),
+        number("loss", "", ".4f"),
+        number("rise", "risen by", "+.1f", "%"),
+        *(number(distance, distance, ".2f") for distance in found.remade[0].distances),
+    ]
+    return Table("verified", columns, [{"model": "the model that made it", "loss": found.loss}, *rows])
 
 
 def write_verification(

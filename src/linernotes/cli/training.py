@@ -1,0 +1,66 @@
+"""Verbs that train models, and make the built-in ones anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from linernotes.cli.checks import check_catalogue, check_model, check_new, check_out
+from linernotes.cli.options import JsonOption, given, settings_flags
+from linernotes.cli.output import Bars, plainly, print_json, stdout
+from linernotes.settings.reading import checked
+from linernotes.settings.training import TrainingSettings
+
+app = typer.Typer()
+
+
+@app.command()
+@plainly
+@settings_flags(TrainingSettings, "How it is trained")
+def train(
+    catalog: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
+    init: Annotated[str, typer.Option(help="The model whose codec, text encoder and sizes are taken over.")] = "builtin",
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Train a new small model on a catalogue's training tracks; a stopped training goes on where it was."""
+    checked(TrainingSettings, given(flags))
+    check_catalogue(catalog)
+    check_model(init)
+    check_new(out)
+    check_out(out.parent)
+    from linernotes import api
+
+    with Bars() as bars:
+        trained = api.train_model(catalog, out, init, on_progress=bars, **given(flags))
+    if as_json:
+        print_json({"model": str(out), "hash": trained.weights_hash})
+        return
+    stdout.print(f"{escape(str(out))}  [dim](loss curve: {escape(str(out / 'training_loss.csv'))})[/]")
+
+
+@app.command()
+@plainly
+@settings_flags(TrainingSettings, "How it is trained")
+def rebuild(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sounds, catalogue and model.")],
+    benchmark: Annotated[bool, typer.Option("--benchmark", help="The benchmark's planted tracks and model instead.")] = False,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Make the built-in catalogue and model anew from nothing: render, fit the codec, encode, train."""
+    checked(TrainingSettings, given(flags))
+    check_out(out)
+    from linernotes import api
+
+    with Bars() as bars:
+        api.rebuild(out, benchmark, on_progress=bars, **given(flags))
+    model = out / ("trained" if benchmark else "model")
+    if as_json:
+        print_json({"model": str(model), "catalogue": str(out / "catalogue")})
+        return
+    stdout.print(f"{escape(str(model))} and {escape(str(out / 'catalogue'))}")
