@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from linernotes.artefacts import held, in_chunks, load_tensors, replace_folder, replacing, save_tensors
+from linernotes.artefacts import held, load_tensors, replace_folder, replacing, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.cli.output import EVERY_S, Output, _Lines, command
 from linernotes.errors import LinernotesError
+from linernotes.jobs.chunks import in_chunks
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.places import OF_LIBRARIES, cache_folder, settle_libraries
 from linernotes.version import __version__

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_arrays, in_chunks
+from linernotes.artefacts import hash_arrays
 from linernotes.catalog.store import Catalogue
 from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
+from linernotes.jobs.chunks import in_chunks
 from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.weights import ChangedWeights, hash_weights, using_weights
 from linernotes.models.workers import in_order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from linernotes.attribution.query import clip_sound
@@ -41,7 +42,8 @@ def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
     shown = [ShownTrack(t, list(t.details.items()), sounds.get(t.track_id), change_t.get(t.track_id)) for t in first]
     page = Path(out) if out else path.parent / "report.html"
     by_split = {split: [s for name, s in scores.items() if splits[name] == split] for split in ("train", "decoy")}
-    write_page(page, read, clip, shown, by_split["train"], by_split["decoy"], [*missing, *why])
+    command = f"{read.sources.command} --settings {shlex.quote(str(path))} -o again"
+    write_page(page, read, clip, shown, by_split["train"], by_split["decoy"], command, [*missing, *why])
     return page
 
 

@@ -57,7 +57,7 @@ class Sources(BaseModel):
 
     clips: list[ClipFile]
     catalogue: str
-    command: str
+    command: str  # that asks for the same on the command line, but for settings and output: those are the record's
 
 
 class Attribution(BaseModel):

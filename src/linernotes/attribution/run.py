@@ -73,7 +73,7 @@ def attribute_clips(
         folder = out if len(clips) == 1 else out / clip.query.name
         scores_n = weights_q @ scores.scores_qn
         attribution = _attribution(clip, content, prepared, method, settings, scores, scores_n, warned)
-        attribution.sources.command = shlex.join([*command, "--settings", str(folder / RECORD), "-o", "again"])
+        attribution.sources.command = shlex.join(command)
         header = {
             "orientation": ORIENTATION,
             "method": method,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.models.folder import check_folder, check_is_folder, may_be_a_plugins
 from linernotes.settings.methods import runnable
 from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import refuse_together, settings_where_they_fit

@@ -179,8 +179,9 @@ def rebuild_benchmark(
         work = template.with_name(template.name + ".partial")
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(MODEL, work, ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
-        torch.manual_seed(settings.seed)
-        write_denoiser(work, shape.latent_channels, benchmark.SIZE)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            write_denoiser(work, shape.latent_channels, benchmark.SIZE)
         replace_folder(work, template)
     if not (out / "trained").exists():
         train(Catalogue(catalogue), template, out / "trained", settings)

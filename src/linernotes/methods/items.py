@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from linernotes.artefacts import hash_arrays, in_chunks
+from linernotes.artefacts import hash_arrays
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
+from linernotes.jobs.chunks import in_chunks
 from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared
 from linernotes.models.contract import GenerativeModel, device_of

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_files, hash_json, in_chunks
+from linernotes.artefacts import hash_files, hash_json
 from linernotes.audio import Sound
 from linernotes.descriptors import BANDS, timbre, tonal
 from linernotes.draws import random_for
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.jobs.chunks import in_chunks
 from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.models.contract import GenerativeModel, HiddenStatesModel, device_of

@@ -44,7 +44,13 @@ def write_small_model(
 ) -> None:
     """Writes an untrained small pipeline to ``folder``, with a tokenizer trained on the texts of ``corpus``."""
     size = size or SmallModel()
-    torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _write_parts(folder, codec, corpus, size)
+    write_index(folder, size)
+
+
+def _write_parts(folder: Path, codec: SpectrogramCodec, corpus: Iterable[str], size: SmallModel) -> None:
     codec.save_pretrained(folder / "vae")
     tokenizer = train_tokenizer(corpus, size)
     tokenizer.save_pretrained(folder / "tokenizer")
@@ -58,7 +64,6 @@ def write_small_model(
     CosineDPMSolverMultistepScheduler(
         sigma_min=0.03, sigma_max=500.0, sigma_data=1.0, solver_order=2, prediction_type="v_prediction"
     ).save_pretrained(folder / "scheduler")
-    write_index(folder, size)
 
 
 def write_denoiser(folder: Path, latent_channels: int, size: SmallModel) -> None:

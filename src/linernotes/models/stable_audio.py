@@ -110,6 +110,8 @@ class StableAudio:
         wrong = [f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(told[f"{how}_keys"])]
         if wrong:  # what is missing would be random numbers, in silence
             raise ValueError(f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}")
+        if hasattr(part, "register_to_config"):
+            part.register_to_config(_name_or_path="")  # or what is saved would say where this was loaded from
         return part.to(self.device).eval().requires_grad_(False)
 
     def _rotary(self, config: Any) -> tuple[Tensor, Tensor]:

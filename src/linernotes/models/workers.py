@@ -7,16 +7,13 @@ parameter objects over the very same memory, so that one worker can run on other
 from __future__ import annotations
 
 import copy
-import queue
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
 from typing import TypeVar
 
 import torch
 from torch import nn
 
+from linernotes.jobs.threads import in_threads
 from linernotes.models.contract import GenerativeModel, device_of
 
 Job = TypeVar("Job")
@@ -42,35 +39,8 @@ def in_order(model: Model, jobs: Iterable[Job], work: Callable[[Model, Job], Res
     if cores == 1 or device_of(model).type == "cuda":
         yield from (work(model, job) for job in jobs)
         return
-    free: queue.SimpleQueue[Model] = queue.SimpleQueue()
-    for _ in range(cores):
-        free.put(twin(model))
-
-    def run(job: Job) -> Result:
-        worker = free.get()
-        try:
-            return work(worker, job)
-        finally:
-            free.put(worker)
-
-    waiting: deque[Future[Result]] = deque()
     torch.set_num_threads(1)
-    pool = _pool(cores)
     try:
-        for job in jobs:
-            waiting.append(pool.submit(run, job))
-            if len(waiting) > cores:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_threads([twin(model) for _ in range(cores)], jobs, work)
     finally:
-        for future in waiting:
-            future.cancel()
-        wait(waiting)
         torch.set_num_threads(cores)
-
-
-@cache
-def _pool(cores: int) -> ThreadPoolExecutor:
-    """The same threads for every sweep: each new thread would get, and keep, memory of its own."""
-    return ThreadPoolExecutor(cores)

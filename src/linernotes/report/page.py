@@ -52,6 +52,7 @@ def write_page(
     shown: Sequence[ShownTrack],
     training: Sequence[float],
     decoys: Sequence[float],
+    command: str,
     missing: Sequence[str] = (),
 ) -> None:
     """Writes the page of an attribution.
@@ -59,6 +60,7 @@ def write_page(
     Args:
         clip: its sound, None if it can no longer be heard.
         training, decoys: the scores of all tracks.
+        command: repeats the attribution.
         missing: what cannot be heard, and why, one sentence each.
     """
     best = max((t.score.score for t in shown), default=1.0)
@@ -90,7 +92,7 @@ def write_page(
         scores=scores_svg(list(training), list(decoys)),
         n_training=len(training),
         n_decoys_between=max((t.score.rank for t in shown), default=0) - len(shown),
-        command=attribution.sources.command,
+        command=command,
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

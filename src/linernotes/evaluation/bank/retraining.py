@@ -6,13 +6,9 @@ depend on how many run beside it. A finished one is a file; a killed run goes on
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -27,6 +23,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.descriptors import chroma_correlation, level_distance_db
 from linernotes.draws import Draws, random_for
 from linernotes.errors import LinernotesError
+from linernotes.jobs.processes import in_processes
 from linernotes.losses import items_of
 from linernotes.methods.contract import Progress
 from linernotes.methods.similarity import latent_statistics
@@ -119,27 +116,9 @@ def run_retrains(setting: Setting, retrains: Sequence[Retrain], folder: Path, on
             report("retraining", done, len(retrains))
         return
     at_once = min(AT_ONCE_ON_GPU if torch.cuda.is_available() else cores, len(todo))
-    kept = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes as they start
-    pool = ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn"), _begin, (setting, header, folder, True))
-    try:
-        for finished in as_completed([pool.submit(_retrain, retrain) for retrain in todo]):
-            finished.result()
-            done += 1
-            report("retraining", done, len(retrains))
-    except BrokenProcessPool:
-        raise LinernotesError(
-            f"a process that was retraining was killed, perhaps for want of memory ({at_once} ran at once); what was finished "
-            "is kept: run the same command again"
-        ) from None
-    finally:
-        whole = done == len(retrains)
-        pool.shutdown(wait=whole, cancel_futures=True)
-        for child in [] if whole else multiprocessing.active_children():
-            child.terminate()
-        os.environ.pop("OMP_NUM_THREADS")
-        if kept is not None:
-            os.environ["OMP_NUM_THREADS"] = kept
+    for _ in in_processes(todo, _retrain, at_once, _begin, (setting, header, folder, True)):
+        done += 1
+        report("retraining", done, len(retrains))
 
 
 @dataclass(frozen=True)
