@@ -19,7 +19,8 @@ from linernotes.attribution.prepare import prepare
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import RELATIONS, TRAINING_TRACKS, plan_benchmark, plan_queries
-from linernotes.demo.bundle import CATALOGUE, open_benchmark
+from linernotes.demo.bundle import open_benchmark
+from linernotes.demo.places import BENCHMARK_PARTS, CATALOGUE
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery, query_pass, run_retrains
 from linernotes.evaluation.bank.sanity import check_bank
@@ -474,6 +475,7 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
     assert torch.equal(one.latents_nct, other.latents_nct) and torch.equal(one.text_nld, other.text_nld)
     loaded = StableAudio(model_folder)
     benchmark.require(loaded.encoding, "benchmark")
+    read_bank(BENCHMARK_PARTS).require(loaded.weights_hash, benchmark.hash)
     assert len(related_sources(benchmark)) == sum(RELATIONS.values())
 
 

@@ -12,7 +12,6 @@ whatever trains or scores on them reads the same numbers.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -152,7 +151,7 @@ def copy_tracks(path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made
     def segments() -> Iterator[pa.RecordBatch]:
         for number, (catalogue, place, track) in enumerate(chosen):
             rows = np.flatnonzero(catalogue.track_n == place)
-            for batch in catalogue._segments.take(rows.tolist()).to_batches():
+            for batch in catalogue._segments.take(rows.tolist()).combine_chunks().to_batches():
                 for name, value in (("track", number), ("caption", captions[track.caption])):
                     i = batch.schema.get_field_index(name)
                     batch = batch.set_column(i, batch.schema.field(i), pa.array(np.full(len(batch), value, dtype=np.int32)))
@@ -189,7 +188,7 @@ def write_catalogue(
     """Writes a whole catalogue into the empty folder ``path``; the record comes last.
 
     Args:
-        segments: batches of ``segment_schema``, in order.
+        segments: batches of ``segment_schema``, in order, one for each track, since the catalogue's hash is made of theirs.
         captions: distinct captions with their embeddings ``[tokens, D]``, in the order ``caption`` counts in.
         made_from: what the record keeps about how the catalogue was made.
     """
@@ -199,7 +198,6 @@ def write_catalogue(
         json.dumps([track_rows, [text for text, _ in captions]], sort_keys=True, ensure_ascii=False).encode()
     ]
     digests += [values.astype(np.float16).tobytes() for _, values in captions]
-    columns = {name: hashlib.sha256() for name in segment_schema(encoding).names}
     count = 0
 
     def counted() -> Iterator[pa.RecordBatch]:
@@ -209,7 +207,7 @@ def write_catalogue(
             for name in batch.schema.names:
                 listed = name in ("latents", "loudness_db")
                 values = _floats(batch[name]) if listed else batch[name].to_numpy()
-                columns[name].update(values.tobytes())  # column by column: where batches are cut does not matter
+                digests.append(hash_bytes([values.tobytes()]).encode())
             yield batch
 
     schema = segment_schema(encoding)
@@ -217,7 +215,6 @@ def write_catalogue(
     _write(path / "tracks.lance", pa.Table.from_pylist(track_rows, TRACK_SCHEMA))
     _write(path / "captions.lance", pa.Table.from_pylist(caption_rows, CAPTION_SCHEMA))
     _write(path / "rejects.lance", pa.Table.from_pylist([r.__dict__ for r in rejects], REJECT_SCHEMA))
-    digests += [column.digest() for column in columns.values()]
     record = {
         "kind": KIND,
         "schema": SCHEMA_VERSION,
