@@ -29,7 +29,7 @@ HEAVY = {"torch", "diffusers", "transformers", "matplotlib", "sklearn", "scipy"}
 WORDS = st.text("ab|[]`\\/* é", max_size=8).map(str.strip)
 NUMBERS = st.floats(-1e6, 1e6) | st.just(math.nan)
 ROWS = st.fixed_dictionaries(
-    {"method": st.text("abc-", min_size=1, max_size=8), "title": WORDS, "share": NUMBERS, "kept": st.none() | st.integers()},
+    {"method": st.text("abc-", min_size=1, max_size=8), "title": WORDS, "share": NUMBERS, "kept": st.none() | st.integers(0, 10**6)},
     optional={"lds": st.none() | st.builds(Interval, NUMBERS, NUMBERS, NUMBERS)},
 )
 COLUMNS = [
@@ -42,8 +42,8 @@ COLUMNS = [
 
 
 def markdown_cells(lines: str) -> list[list[str]]:
-    rows = [line.removeprefix("| ").removesuffix(" |").replace("\\|", "\0").split(" | ") for line in lines.splitlines()]
-    return [[cell.replace("\0", "|") for cell in row] for row in rows]
+    rows = [line.replace("\\|", "\0")[1:-1].split("|") for line in lines.splitlines()]
+    return [[cell.strip().replace("\0", "|") for cell in row] for row in rows]
 
 
 @settings(max_examples=60, deadline=None)
