@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check examples cases claims peers clean
+.PHONY: demo test check docs examples cases claims peers clean
 
 demo: .venv/ready
 	$(BIN)/linernotes demo -o demo-out
@@ -16,6 +16,10 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation as a site in site/; a broken link or anchor fails (with --quiet none would).
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 examples: .venv/ready
 	$(BIN)/pytest -m examples
@@ -38,6 +42,10 @@ peers: .venv/peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps kronfluence
 	touch $@
 
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 # Torch goes first and by itself: with it in place nothing pulls another build.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "linernotes needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -47,4 +55,4 @@ peers: .venv/peers
 	touch $@
 
 clean:
-	rm -rf .venv demo-out
+	rm -rf .venv demo-out site

@@ -14,8 +14,9 @@ from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
 from linernotes.curvature.diagonal import precondition
 from linernotes.losses import item_losses
+from linernotes.methods.fitted import fisher_of
 from linernotes.methods.rescoring import base_losses
-from linernotes.methods.unlearning import fisher_of, take_steps
+from linernotes.methods.unlearning import take_steps
 from linernotes.settings.methods import AbuSettings
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -26,7 +27,7 @@ training_tracks = 16 if given.quick else 640
 settings = AbuSettings(draws=1, gradient_draws=8, fisher_draws=1) if given.quick else AbuSettings()
 model, catalogue = linernotes.load_model(), linernotes.open_catalogue()
 prepared = prepare(model, catalogue)
-bank = prepared.bank(settings.draws, settings.seed)
+bank = prepared.draws(settings.draws, settings.seed)
 fisher = fisher_of(prepared, settings.fisher_draws, settings.seed, settings.batch_size)
 query = load_clip(given.clip, model, None).query
 decoy = np.array([track.split == "decoy" for track in catalogue.tracks])

@@ -14,9 +14,11 @@ import torch
 
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
-from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.catalog.store import Catalogue
+from linernotes.draws import Draws, random_for
 from linernotes.methods.contract import Query
 from linernotes.models.codec import SpectrogramCodec
+from linernotes.models.contract import GenerativeModel
 from linernotes.models.small import SmallModel, write_small_model
 from linernotes.models.stable_audio import StableAudio
 
@@ -65,15 +67,16 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def draws_of(model: GenerativeModel, count: int, seed: int = 0) -> Draws:
+    """Draws as items are scored on."""
+    return model.draw(count, random_for("noise bank", seed))
+
+
 def query_of(catalogue: Catalogue, row: int) -> Query:
     """A segment as a query, all of it heard."""
     batch = catalogue.batch([row])
-    heard = torch.ones(catalogue.encoder.frames, dtype=torch.bool)
+    heard = torch.ones(catalogue.encoding.frames, dtype=torch.bool)
     return Query(f"segment-{row}", batch.latents_nct[0], "", batch.text_nld[0], float(batch.seconds_n[0]), heard)
-
-
-def encoder_of(model: StableAudio) -> Encoder:
-    return Encoder(**model.encoder())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -103,7 +106,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory: pytest.TempPathFactory, recordings: Path, model: StableAudio) -> Catalogue:
     path = tmp_path_factory.mktemp("catalogues") / "tones"
-    return build_catalogue(read_source(recordings), path, model, encoder_of(model))
+    return build_catalogue(read_source(recordings), path, model)
 
 
 @pytest.fixture(scope="session")

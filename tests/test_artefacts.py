@@ -9,7 +9,6 @@ import torch
 
 from linernotes.artefacts import load_tensors, replacing, save_tensors
 from linernotes.errors import LinernotesError
-from linernotes.noise import NoiseBank, draw_bank
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -57,15 +56,3 @@ def test_a_truncated_artefact_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(LinernotesError, match="not a readable safetensors"):
         load_tensors(path, "thing")
-
-
-def test_a_noise_bank_is_its_seed(tmp_path: Path) -> None:
-    bank = draw_bank(8, 2, 3, seed=5)
-    bank.save(tmp_path / "bank.safetensors")
-    assert NoiseBank.load(tmp_path / "bank.safetensors").hash == bank.hash == draw_bank(8, 2, 3, seed=5).hash
-    assert bank.hash != draw_bank(8, 2, 3, seed=6).hash
-
-
-def test_times_are_one_in_each_equal_part() -> None:
-    t_k = draw_bank(10, 1, 1, seed=0).t_k
-    assert torch.equal((t_k * 10).floor(), torch.arange(10.0))

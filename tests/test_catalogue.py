@@ -14,15 +14,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, encoder_of, tone, write_model, write_recordings
+from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, tone, write_model, write_recordings
 from linernotes.catalog.cutting import cut_blocks
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
-from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
+from linernotes.models.encoding import Encoding
 from linernotes.models.stable_audio import StableAudio
 
-CUTTING = Encoder("none", "", "", RATE_HZ, 1, 6, 8, FRAME_SAMPLES, 12, 32)
+CUTTING = Encoding("none", "", "", RATE_HZ, 1, 6, 8, FRAME_SAMPLES, 12, 32)
 
 
 @settings(deadline=None)  # machines are shared
@@ -86,10 +87,10 @@ def test_a_killed_build_resumes_and_ends_the_same(
     killed = Killed.__new__(Killed)
     killed.__dict__ = model.__dict__
     with pytest.raises(KeyboardInterrupt):
-        build_catalogue(source, path, killed, encoder_of(model))
+        build_catalogue(source, path, killed)
     assert not path.exists()
     calls = 7
-    resumed = build_catalogue(source, path, killed, encoder_of(model))
+    resumed = build_catalogue(source, path, killed)
     assert calls - 7 < len(catalogue.tracks)  # the finished pieces were not encoded again
     assert resumed.hash == catalogue.hash
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tones"]
@@ -115,7 +116,7 @@ def flawed(tmp_path: Path) -> Path:
 
 
 def test_every_flaw_is_named_and_the_rest_goes_in(tmp_path: Path, flawed: Path, model: StableAudio) -> None:
-    catalogue = build_catalogue(read_source(flawed), tmp_path / "out", model, encoder_of(model))
+    catalogue = build_catalogue(read_source(flawed), tmp_path / "out", model)
     reasons = {reject.file_name: reject.reason for reject in catalogue.rejects()}
     assert [track.file_name for track in catalogue.tracks] == ["tone0.wav"]
     assert reasons.pop("tone0.wav") == "duplicate row"
@@ -140,7 +141,7 @@ def test_a_decoy_that_was_trained_on_is_none(tmp_path: Path, model: StableAudio)
         (folder / copied).write_bytes((folder / "tone1.wav").read_bytes())
     rows = ["held.wav,decoy", "tone0.wav,train", "tone1.wav,train", "again.wav,decoy", "tone2.wav,decoy"]
     (folder / "metadata.csv").write_text("\n".join(["file_name,split", *rows]))
-    catalogue = build_catalogue(read_source(folder), tmp_path / "out", model, encoder_of(model))
+    catalogue = build_catalogue(read_source(folder), tmp_path / "out", model)
     assert [(t.file_name, t.split) for t in catalogue.tracks] == [
         ("tone0.wav", "train"), ("tone1.wav", "train"), ("tone2.wav", "decoy"),
     ]  # fmt: skip
@@ -160,12 +161,12 @@ def test_odd_names_are_found_or_named(tmp_path: Path, model: StableAudio) -> Non
     source = read_source(folder)
     assert len(source.tracks) == 3 and source.hash
     assert {reject.reason for reject in source.rejects} == {"missing", "unreadable name"}
-    assert len(build_catalogue(source, tmp_path / "out", model, encoder_of(model)).tracks) == 3
+    assert len(build_catalogue(source, tmp_path / "out", model).tracks) == 3
 
 
 def test_strict_makes_any_flaw_a_failure(tmp_path: Path, flawed: Path, model: StableAudio) -> None:
     with pytest.raises(LinernotesError, match="--strict"):
-        build_catalogue(read_source(flawed), tmp_path / "out", model, encoder_of(model), strict=True)
+        build_catalogue(read_source(flawed), tmp_path / "out", model, strict=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -175,7 +176,7 @@ def test_jsonl_metadata_and_further_columns(tmp_path: Path, model: StableAudio) 
     (folder / "metadata.jsonl").write_text(
         '{"file_name": "tone0.wav", "isrc": "DEA123456789", "license": "CC0", "mood": "low"}\n'
     )
-    (track,) = build_catalogue(read_source(folder), tmp_path / "out", model, encoder_of(model)).tracks
+    (track,) = build_catalogue(read_source(folder), tmp_path / "out", model).tracks
     assert (track.isrc, track.licence, track.extra, track.title) == ("DEA123456789", "CC0", {"mood": "low"}, "tone0")
 
 
@@ -187,4 +188,4 @@ def test_an_empty_folder_is_one_sentence(tmp_path: Path) -> None:
 def test_a_catalogue_of_another_model_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
     other = StableAudio(write_model(tmp_path / "other", seed=1))
     with pytest.raises(LinernotesError, match=r"was encoded by another model \(tiny\) than other: build it anew"):
-        catalogue.require(other.codec_hash, other.text_hash, other.shape.frames, other.name)
+        catalogue.require(other.encoding, other.name)

@@ -63,7 +63,7 @@ def test_a_comparison_goes_on_where_it_was(
     def never(*_: object) -> None:
         raise AssertionError("a finished method ran again")
 
-    monkeypatch.setattr("linernotes.api.comparing.attribute_clips", never)
+    monkeypatch.setattr("linernotes.api.workspace.attribute_clips", never)
     assert linernotes.compare(*arguments, **settings).attributions == done.attributions
     with pytest.raises(LinernotesError, match="holds another attribution"):
         linernotes.compare(*arguments, **{**settings, "draws": 3})
@@ -243,7 +243,7 @@ def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue
         (["layers="], "names no values"),
         (["layers=mlp", "layers=all"], "names layers a second time"),
         (["together=true"], "one by one"),
-        (["layers=tuba"], "setting layers = 'tuba' for abu is refused"),
+        (["draws=0"], "setting draws = '0' for abu is refused"),
         (["projection=3"], "setting projection = '3' for abu is refused"),
     ],
 )

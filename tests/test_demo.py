@@ -50,7 +50,9 @@ def test_the_stored_latents_are_those_of_the_rendered_tracks(tmp_path: Path, bui
     model, catalogue = builtin
     for row in (0, 700, 1500, len(catalogue) - 1):
         track = catalogue.tracks[catalogue.track_n[row]]
-        write_sound(tmp_path / "track.flac", builtin_sound(track, 0.0, model.shape))  # as 'catalog render' has it, in 16 bits
+        write_sound(
+            tmp_path / "track.flac", builtin_sound(track, 0.0, model.encoding)
+        )  # as 'catalog render' has it, in 16 bits
         sound = read_sound(tmp_path / "track.flac")
         latents = model.encode(torch.from_numpy(sound.samples)[None])
         assert float((latents - catalogue.batch([row]).latents_nct).abs().max()) < LATENT_ROUNDING

@@ -13,9 +13,10 @@ from diffusers import StableAudioPipeline, StableAudioProjectionModel
 from scipy.stats import binom, norm, t
 from torch import Tensor
 
-from conftest import query_of
+from conftest import draws_of, query_of
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.bundle import BENCHMARK_PARTS
+from linernotes.demo.bundle import BENCHMARK_PARTS, MODEL
+from linernotes.draws import Batch, Draws, levels_of, random_for, stratified_times
 from linernotes.evaluation.bank.store import read_bank
 from linernotes.evaluation.intervals import LEVEL, Interval, bootstrap_mean, interval
 from linernotes.methods import readout
@@ -24,7 +25,6 @@ from linernotes.methods.gradients import gradient_of_query
 from linernotes.models.codec import LOWEST_HZ, SpectrogramCodec, mel_bands
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.workers import twin
-from linernotes.noise import draw_bank, random_for, stratified_times
 from linernotes.settings.methods import METHOD_SETTINGS
 
 BANDS, DRAWS = 4, 12  # draws in a band
@@ -41,21 +41,31 @@ def parts_of(times: Tensor, count: int) -> list[int]:
 def test_the_bands_of_the_noise_levels_are_their_equal_parts(bands: int) -> None:
     """Band b of n has one time in each equal part of [b/n, (b+1)/n): one after the other, bands are all levels, each once."""
     generator = random_for("a law", 0)
-    times = torch.cat([stratified_times(DRAWS, generator, (b, bands)) for b in range(bands)])
+    times = torch.cat([stratified_times(DRAWS, generator, levels_of((b, bands))) for b in range(bands)])
     assert parts_of(times, bands * DRAWS) == list(range(bands * DRAWS))
 
 
-def test_a_bank_has_one_draw_in_each_part_and_its_bands_are_neighbours() -> None:
-    bank = draw_bank(BANDS * DRAWS, 2, 3, seed=0)
-    assert parts_of(bank.t_k, len(bank)) == list(range(len(bank)))
-    assert [parts_of(part.t_k, BANDS) for part in bank.bands(BANDS)] == [[b] * DRAWS for b in range(BANDS)]
-    assert torch.equal(torch.cat([part.eps_kct for part in bank.bands(BANDS)]), bank.eps_kct)
+def test_draws_are_their_seed(model: StableAudio) -> None:
+    assert draws_of(model, 8, seed=5).hash == draws_of(model, 8, seed=5).hash != draws_of(model, 8, seed=6).hash
 
 
-def test_the_noisiest_share_of_a_bank_is_its_upper_end() -> None:
+def test_there_is_one_draw_in_each_part_and_bands_are_neighbours(model: StableAudio) -> None:
+    draws = draws_of(model, BANDS * DRAWS)
+    assert parts_of(draws.tensors["t"], len(draws)) == list(range(len(draws)))
+    assert [parts_of(part.tensors["t"], BANDS) for part in draws.bands(BANDS)] == [[b] * DRAWS for b in range(BANDS)]
+    assert torch.equal(torch.cat([part.tensors["eps"] for part in draws.bands(BANDS)]), draws.tensors["eps"])
+
+
+def test_the_noisiest_quarter_is_the_upper_end(model: StableAudio) -> None:
     """Among the noisiest quarter of (0, 1), one draw in each equal part of it."""
-    bank = draw_bank(DRAWS, 2, 3, seed=0, noisiest=0.25)
-    assert parts_of((bank.t_k - 0.75) * 4, DRAWS) == list(range(DRAWS))
+    draws = model.draw(DRAWS, random_for("a law", 0), (0.75, 1.0))
+    assert parts_of((draws.tensors["t"] - 0.75) * 4, DRAWS) == list(range(DRAWS))
+
+
+def test_an_order_gives_noise_levels_to_draws(model: StableAudio) -> None:
+    order = torch.tensor([2, 0, 3, 1])
+    draws = model.draw(4, random_for("a law", 0), order=order)
+    assert parts_of(draws.tensors["t"], 4) == order.tolist()
 
 
 @pytest.mark.parametrize("method", ["readout", "grad-dot"])
@@ -65,16 +75,16 @@ def test_a_query_is_heard_at_every_noise_level_once(
     """The query's draws of all bands, taken together, are one in each equal part of (0, 1), and each in the band it is for."""
     heard: list[Tensor] = []
 
-    def path(t_b: Tensor) -> tuple[Tensor, Tensor]:
-        heard.append(t_b)
-        return model.path(t_b)
+    def target(items: Batch, draws: Draws) -> Tensor:
+        heard.append(draws.tensors["t"])
+        return model.target(items, draws)
 
     listening = copy.copy(model)
-    listening.path = path  # type: ignore[method-assign]
+    listening.target = target  # type: ignore[method-assign]
     prepared, query = Prepared(listening, catalogue, tmp_path), query_of(catalogue, 2)
     settings = METHOD_SETTINGS[method](draws=BANDS, gradient_draws=BANDS * DRAWS, noise_bands=BANDS)
     if method == "readout":
-        features = model.denoiser.get_submodule(model.readout().layer).in_features + 1
+        features = model.network.get_submodule(model.readout().layer).in_features + 1
         curvature_bff = torch.eye(features).expand(BANDS, -1, -1)
         readout.unlearning_steps(prepared, [query], curvature_bff, settings)
     else:
@@ -125,7 +135,8 @@ def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> N
     other = copy.copy(model)
     other.projection = projection
     text_nld = other.embed_text(prompts)
-    ours_nld = other.condition(text_nld, torch.full((3,), 0.5)).tensors["tokens"][:, : text_nld.shape[1]]
+    latents_nct = torch.zeros(3, other.encoding.latent_channels, other.encoding.frames)
+    ours_nld = other.items(latents_nct, text_nld, torch.full((3,), 0.5)).tensors["tokens"][:, : text_nld.shape[1]]
     padding_nl = (
         torch.tensor(
             model.tokenizer(prompts, padding="max_length", max_length=text_nld.shape[1], truncation=True)["attention_mask"]
@@ -135,9 +146,7 @@ def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> N
     assert padding_nl.any() and not padding_nl.all(dim=1).any()
     assert (ours_nld[padding_nl] == 0).all()
     assert (ours_nld[~padding_nl] != 0).any(dim=1).all()
-    pipeline = StableAudioPipeline(
-        other.codec, other.text_encoder, projection, other.tokenizer, other.denoiser, other.scheduler
-    )
+    pipeline = StableAudioPipeline(other.codec, other.text_encoder, projection, other.tokenizer, other.network, other.scheduler)
     with torch.inference_mode():
         torch.testing.assert_close(ours_nld, pipeline.encode_prompt(prompts, "cpu", False), **ROUNDING)
 
@@ -145,7 +154,7 @@ def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> N
 def test_a_twin_shares_every_weight_and_no_parameter(model: StableAudio) -> None:
     """Weights of one worker can be exchanged unseen by the others, and none is held twice."""
     other = twin(model)
-    pairs = list(zip(model.denoiser.parameters(), other.denoiser.parameters(), strict=True))
+    pairs = list(zip(model.network.parameters(), other.network.parameters(), strict=True))
     assert pairs
     assert all(mine is not theirs and mine.data_ptr() == theirs.data_ptr() for mine, theirs in pairs)
 
@@ -170,5 +179,5 @@ def test_a_louder_sound_is_decoded_louder_by_as_much() -> None:
 def test_noise_is_still_what_the_shipped_bank_was_made_with() -> None:
     """A seed means the same draws for ever: stored losses would be compared with others under the same name."""
     shipped = read_bank(BENCHMARK_PARTS / "bank.safetensors")
-    channels, frames = shipped.latents_qct.shape[1:]
-    assert draw_bank(shipped.header["draws"], channels, frames, shipped.header["noise_seed"]).hash == shipped.header["noise"]
+    model = StableAudio(MODEL)  # its latents are of the shape that the benchmark's model has
+    assert draws_of(model, shipped.header["draws"], shipped.header["noise_seed"]).hash == shipped.header["noise"]

@@ -12,20 +12,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import draws_of
 from linernotes.catalog.store import Catalogue
+from linernotes.draws import Draws
 from linernotes.errors import LinernotesError
 from linernotes.losses import frame_losses, item_losses
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.weights import using_weights
 from linernotes.models.workers import twin
-from linernotes.noise import NoiseBank, draw_bank
 
 ROUNDING = {"rtol": 1e-5, "atol": 1e-6}  # float32, sums in another order
 
 
 @pytest.fixture(scope="module")
-def bank(model: StableAudio) -> NoiseBank:
-    return draw_bank(5, model.shape.latent_channels, model.shape.frames, seed=1)
+def bank(model: StableAudio) -> Draws:
+    return draws_of(model, 5, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +35,20 @@ def other_weights(model: StableAudio) -> dict[str, torch.Tensor]:
     return {name: p + 0.01 * torch.randn(p.shape, generator=generator) for name, p in model.layers("mlp").items()}
 
 
-def test_losses_are_those_of_a_plain_loop(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> None:
+def test_losses_are_those_of_a_plain_loop(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws) -> None:
     loss_nk = item_losses(model, catalogue, bank, {"base": {}}, tmp_path)["base"]
     batch = catalogue.batch(range(len(catalogue)))
     with torch.inference_mode():
         for n in range(len(catalogue)):
-            condition = model.condition(batch.text_nld[n : n + 1], batch.seconds_n[n : n + 1])
+            item = model.items(batch.latents_nct[n : n + 1], batch.text_nld[n : n + 1], batch.seconds_n[n : n + 1])
             for k in range(len(bank)):
-                loss = model.loss_bt(batch.latents_nct[n : n + 1], condition, bank.t_k[k : k + 1], bank.eps_kct[k : k + 1])
+                loss = model.loss_bt(item, bank[k : k + 1])
                 torch.testing.assert_close(loss.mean(), loss_nk[n, k], **ROUNDING)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_batch_size_does_not_matter(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank, batch_size: int
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws, batch_size: int
 ) -> None:
     one = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "a", batch_size=batch_size)["base"]
     two = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "b")["base"]
@@ -55,7 +56,7 @@ def test_batch_size_does_not_matter(
 
 
 def test_several_weight_sets_at_once_are_as_one_by_one(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank, other_weights: dict[str, torch.Tensor]
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws, other_weights: dict[str, torch.Tensor]
 ) -> None:
     sets = {"base": {}, "other": other_weights}
     together = item_losses(model, catalogue, bank, sets, tmp_path / "both")
@@ -65,44 +66,42 @@ def test_several_weight_sets_at_once_are_as_one_by_one(
     assert not torch.equal(together["base"], together["other"])
 
 
-def test_frame_losses_average_to_item_losses(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> None:
+def test_frame_losses_average_to_item_losses(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws) -> None:
     loss_nk = item_losses(model, catalogue, bank, {"base": {}}, tmp_path)["base"]
     loss_nkt = frame_losses(model, catalogue, bank, {"base": {}}, [2, 0])["base"]
     torch.testing.assert_close(loss_nkt.mean(dim=2), loss_nk[[2, 0]], **ROUNDING)
 
 
 def test_changed_weights_are_put_back(model: StableAudio, other_weights: dict[str, torch.Tensor]) -> None:
-    before = {name: p.clone() for name, p in model.denoiser.named_parameters()}
-    with pytest.raises(RuntimeError, match="on purpose"), using_weights(model.denoiser, other_weights):
+    before = {name: p.clone() for name, p in model.network.named_parameters()}
+    with pytest.raises(RuntimeError, match="on purpose"), using_weights(model.network, other_weights):
         raise RuntimeError("on purpose")
-    assert all(torch.equal(before[name], p) for name, p in model.denoiser.named_parameters())
+    assert all(torch.equal(before[name], p) for name, p in model.network.named_parameters())
 
 
-def test_rows_choose_and_order(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> None:
+def test_rows_choose_and_order(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws) -> None:
     whole = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "all")["base"]
     some = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "some", rows=torch.tensor([4, 1]).numpy())["base"]
     torch.testing.assert_close(some, whole[[4, 1]], **ROUNDING)
 
 
-def test_losses_that_are_not_finite_are_refused(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank
-) -> None:
+def test_losses_that_are_not_finite_are_refused(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws) -> None:
     broken = {name: p * float("inf") for name, p in model.layers("mlp").items()}
     with pytest.raises(LinernotesError, match="no longer finite"):
         item_losses(model, catalogue, bank, {"broken": broken}, tmp_path)
 
 
 def test_a_finished_sweep_of_something_else_is_refused(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws
 ) -> None:
     item_losses(model, catalogue, bank, {"base": {}}, tmp_path)
-    other = draw_bank(5, model.shape.latent_channels, model.shape.frames, seed=2)
+    other = draws_of(model, 5, seed=2)
     with pytest.raises(LinernotesError, match="was made with noise"):
         item_losses(model, catalogue, other, {"base": {}}, tmp_path)
 
 
 def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
-    tmp_path: Path, model_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank
+    tmp_path: Path, model_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws
 ) -> None:
     program = textwrap.dedent(
         """
@@ -111,11 +110,11 @@ def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
         import linernotes.losses as losses
         from linernotes.catalog.store import Catalogue
         from linernotes.models.stable_audio import StableAudio
-        from linernotes.noise import draw_bank
+        from linernotes.draws import random_for
         losses.SEGMENTS_IN_CHUNK = 4
         model, catalogue = StableAudio(Path(sys.argv[1])), Catalogue(Path(sys.argv[2]))
         folder, kill = Path(sys.argv[3]), sys.argv[4]
-        bank = draw_bank(5, model.shape.latent_channels, model.shape.frames, seed=1)
+        bank = model.draw(5, random_for("noise bank", 1))
         def on_progress(done, total):
             if kill == "kill" and done > 30: os.kill(os.getpid(), signal.SIGKILL)
         losses.item_losses(model, catalogue, bank, {"base": {}}, folder, batch_size=5, on_progress=on_progress)
@@ -136,10 +135,10 @@ def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
 
 
 def test_the_number_of_cores_does_not_matter(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: NoiseBank, other_weights: dict[str, torch.Tensor]
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws, other_weights: dict[str, torch.Tensor]
 ) -> None:
     """Workers run on twins of the model: each under its own weights, and the model itself keeps its own."""
-    before = {name: p.clone() for name, p in model.denoiser.named_parameters()}
+    before = {name: p.clone() for name, p in model.network.named_parameters()}
     sets, own = {"base": {}, "other": other_weights}, torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -151,10 +150,10 @@ def test_the_number_of_cores_does_not_matter(
         torch.set_num_threads(own)
     for name in sets:
         torch.testing.assert_close(many[name], one[name], **ROUNDING)
-    assert all(torch.equal(before[name], p) for name, p in model.denoiser.named_parameters())
+    assert all(torch.equal(before[name], p) for name, p in model.network.named_parameters())
 
 
 def test_a_twin_shares_the_weights_memory(model: StableAudio, other_weights: dict[str, torch.Tensor]) -> None:
     other = twin(model)
-    pairs = zip(model.denoiser.parameters(), other.denoiser.parameters(), strict=True)
+    pairs = zip(model.network.parameters(), other.network.parameters(), strict=True)
     assert all(a is not b and a.data_ptr() == b.data_ptr() for a, b in pairs)

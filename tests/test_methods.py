@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from linernotes.curvature.ekfac import Ekfac, add_covariances, add_values, fit_e
 from linernotes.curvature.per_item import item_loss_b, observed, squared_output_b
 from linernotes.curvature.projection import draw_projection, project_gradient, projected_gradients
 from linernotes.descriptors import timbre, tonal
+from linernotes.draws import random_for
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.losses import frame_losses
+from linernotes.losses import frame_losses, items_of
 from linernotes.methods import mucs, projected
 from linernotes.methods import readout as readout_method
 from linernotes.methods.all import METHODS, score
@@ -83,7 +85,7 @@ def test_a_training_segment_finds_itself(prepared: Prepared, tmp_path: Path, met
 
 def plain_gradient(model: StableAudio, measured: Callable[..., Tensor], pairs: tuple, names: list[str]) -> dict[str, Tensor]:
     """The gradient of the mean of ``measured`` over a batch, by one plain backward pass."""
-    parameters = {n: p for n, p in model.denoiser.named_parameters() if n in names}
+    parameters = {n: p for n, p in model.network.named_parameters() if n in names}
     with with_gradients(list(parameters.values())):
         gradients = torch.autograd.grad(measured(model, *pairs).mean(), list(parameters.values()))
     return dict(zip(parameters, gradients, strict=True))
@@ -92,10 +94,10 @@ def plain_gradient(model: StableAudio, measured: Callable[..., Tensor], pairs: t
 def test_gradient_products_are_those_of_a_plain_loop(prepared: Prepared, tmp_path: Path) -> None:
     model, catalogue, settings = prepared.model, prepared.catalogue, GradDotSettings(**{"draws": 3, "gradient_draws": 16})
     directions = [gradient_of_query(prepared, query_of(catalogue, row), settings) for row in (1, 5)]
-    bank = prepared.bank(3, settings.seed)
+    bank = prepared.draws(3, settings.seed)
     dots_qn, squares_n = gradient_products(prepared, bank, 32, directions, {}, tmp_path)
     for n in range(len(catalogue)):
-        (pairs,) = whole_items(model, catalogue.batch([n]), bank, 3)
+        (pairs,) = whole_items(model, items_of(model, catalogue, [n]), bank, 3)
         gradient = plain_gradient(model, item_loss_b, pairs, list(directions[0]))
         for q, direction in enumerate(directions):
             expected = sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
@@ -130,7 +132,7 @@ def test_bands_hold_each_noise_level_against_itself_only(prepared: Prepared, tmp
     for band, draws in enumerate(([0, 1, 2], [3, 4, 5])):
         direction = gradient_of_query(prepared, query, settings, None, (band, 2))
         for n in range(len(catalogue)):
-            (pairs,) = whole_items(model, catalogue.batch([n]), prepared.bank(6, settings.seed), 6)
+            (pairs,) = whole_items(model, items_of(model, catalogue, [n]), prepared.draws(6, settings.seed), 6)
             some = tuple(part[torch.tensor(draws)] for part in pairs)
             gradient = plain_gradient(model, item_loss_b, some, list(direction))
             expected[n] += len(draws) / 6 * sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
@@ -147,7 +149,7 @@ def test_bands_hold_each_noise_level_against_itself_only(prepared: Prepared, tmp
 
 def test_tracin_adds_up_its_checkpoints(prepared: Prepared, tmp_path: Path) -> None:
     """Two checkpoints with the base weights and learning rates 0.5 and 0.25; the final weights do not count beside them."""
-    kept = {name: p.detach() for name, p in prepared.model.denoiser.named_parameters()}
+    kept = {name: p.detach() for name, p in prepared.model.network.named_parameters()}
     for step, rate in ((1, 0.5), (2, 0.25)):
         path = tmp_path / "model" / KEPT / f"step-{step:08d}.safetensors"
         save_tensors(path, kept, CHECKPOINT, {"learning_rate": rate, "step": step})
@@ -162,15 +164,15 @@ def test_projected_gradients_are_projections_of_the_gradients(prepared: Prepared
     """The full gradient is never formed, and the numbers are the same; squared outputs too."""
     model, catalogue = prepared.model, prepared.catalogue
     names = list(model.layers("all"))
-    projection = draw_projection(model.denoiser, names, 4, seed=1)
+    projection = draw_projection(model.network, names, 4, seed=1)
     assert projection.dimensions == 16 * len(projection.in_ir)
-    bank = prepared.bank(3, 0)
+    bank = prepared.draws(3, 0)
     for measured in (item_loss_b, squared_output_b):
-        (pairs,) = whole_items(model, catalogue.batch([0, 1]), bank, 6)
+        (pairs,) = whole_items(model, items_of(model, catalogue, [0, 1]), bank, 6)
         found_ip, _ = projected_gradients(model, projection, measured, 3, *pairs)
         for i in range(2):
-            (own,) = whole_items(model, catalogue.batch([i]), bank, 3)
-            expected = project_gradient(model.denoiser, projection, plain_gradient(model, measured, own, names))
+            (own,) = whole_items(model, items_of(model, catalogue, [i]), bank, 3)
+            expected = project_gradient(model.network, projection, plain_gradient(model, measured, own, names))
             torch.testing.assert_close(found_ip[i], expected, rtol=2e-3, atol=1e-4 * float(expected.abs().max()))
 
 
@@ -198,12 +200,12 @@ def test_trak_is_the_papers_formula(prepared: Prepared, tmp_path: Path) -> None:
     found = score("trak", prepared, [query], settings, tmp_path).scores_qn[0]
     model, catalogue = prepared.model, prepared.catalogue
     projection = projected._projection(prepared, settings)
-    bank, many = prepared.bank(3, 0), projected._query_bank(prepared, settings)
+    bank, many = prepared.draws(3, 0), model.draw(settings.gradient_draws, random_for("projected query", settings.seed))
     names = list(model.layers("all"))
 
     def phi(row: int, draws: object) -> np.ndarray:
-        (pairs,) = whole_items(model, catalogue.batch([row]), draws, 1000)
-        return project_gradient(model.denoiser, projection, plain_gradient(model, item_loss_b, pairs, names)).double().numpy()
+        (pairs,) = whole_items(model, items_of(model, catalogue, [row]), draws, 1000)
+        return project_gradient(model.network, projection, plain_gradient(model, item_loss_b, pairs, names)).double().numpy()
 
     features = np.stack([phi(row, bank) for row in range(len(catalogue))])
     trained = features[catalogue.training_rows]
@@ -253,7 +255,7 @@ def linear(model: StableAudio, catalogue: Catalogue, tmp_path: Path) -> Prepared
     """A linear-Gaussian denoiser at the optimum of its ridge-regularised loss over the training segments on one bank."""
     other = copy.copy(model)
     torch.manual_seed(0)
-    other.denoiser = LinearDenoiser(model.shape.latent_channels).requires_grad_(False)
+    other.network = LinearDenoiser(model.encoding.latent_channels).requires_grad_(False)
     return Prepared(other, catalogue, tmp_path / "prepared")
 
 
@@ -275,18 +277,18 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
     """With features held fast, the read-out that fits all items but one best is the one that fits all of them best, moved by
     the step that unlearns the item under the others' curvature.
     """
-    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.bank(4, 1)
+    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.draws(4, 1)
     rows, readout, ridge = catalogue.training_rows, model.readout(), 0.05
     read_out = [
         [x.double() for x in readout_method.read(model, readout, pairs)]
         for n in rows
-        for pairs in whole_items(model, catalogue.batch([n]), bank, 4)
+        for pairs in whole_items(model, items_of(model, catalogue, [n]), bank, 4)
     ]
 
     def moments(some: list[int]) -> tuple[Tensor, Tensor]:
         """E[phi phi'] and E[r phi'], both over all items."""
         pairs = [read_out[i] for i in some]
-        n = len(rows) * len(bank) * model.shape.frames
+        n = len(rows) * len(bank) * model.encoding.frames
         return tuple(sum(torch.einsum("btx,bty->xy", x, y) for x, y in p) / n for p in (
             [(phi, phi) for _, phi in pairs], [(r, phi) for r, phi in pairs],
         ))  # fmt: skip
@@ -300,7 +302,7 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
     others = list(range(1, len(rows)))
     curvature, _ = moments(others)
     own_r, own_phi = read_out[0]
-    moment = torch.einsum("btc,btf->cf", own_r + own_phi @ whole.T, own_phi) / len(bank) / model.shape.frames
+    moment = torch.einsum("btc,btf->cf", own_r + own_phi @ whole.T, own_phi) / len(bank) / model.encoding.frames
     damping = float(ridge / curvature.diagonal().mean())
     step = readout_method.solve_damped(curvature, moment, damping) / len(rows)
     exact = best(others) - whole
@@ -309,10 +311,10 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
 
 def test_a_readouts_curvature_is_that_of_its_bands(prepared: Prepared) -> None:
     """Against a plain loop over the training segments and the band's own draws."""
-    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.bank(6, 2)
+    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.draws(6, 2)
     fitted = readout_method.fit_curvature(prepared, bank, 3, 4)
     for found, part in zip(fitted, bank.bands(3), strict=True):
-        (pairs,) = whole_items(model, catalogue.batch(catalogue.training_rows), part, 1000)
+        (pairs,) = whole_items(model, items_of(model, catalogue, catalogue.training_rows), part, 1000)
         phi_pf = readout_method.read(model, model.readout(), pairs)[1].flatten(0, 1)
         torch.testing.assert_close(found, phi_pf.T @ phi_pf / len(phi_pf), rtol=1e-4, atol=1e-4)
 
@@ -325,11 +327,12 @@ def quadratic(prepared: Prepared, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean over ``rows`` and the bank of the second moments of what the linear layer is given and is to predict, scaled so
     that the loss is tr(W S W') - 2 tr(W X) + const.
     """
-    model, bank = prepared.model, prepared.bank(3, 0)
-    ((latents_bct, _, t_b, eps_bct),) = whole_items(model, prepared.catalogue.batch(rows), bank, 1000)
-    alpha_b, sigma_b = model.path(t_b)
-    noisy = (alpha_b[:, None, None] * latents_bct + sigma_b[:, None, None] * eps_bct).double()
-    target = model.target(latents_bct, eps_bct, alpha_b, sigma_b).double()
+    model, bank = prepared.model, prepared.draws(3, 0)
+    (pairs,) = whole_items(model, items_of(model, prepared.catalogue, rows), bank, 1000)
+    latents_bct, noise = pairs[0].tensors["latents"], pairs[1].tensors
+    angle = noise["t"][:, None, None] * math.pi / 2
+    noisy = (angle.cos() * latents_bct + angle.sin() * noise["eps"]).double()
+    target = model.target(*pairs).double()
     scale = 1 / (noisy.shape[1] * noisy.shape[2] * len(noisy))
     return torch.einsum("bit,bjt->ij", noisy, noisy) * scale, torch.einsum("bit,bjt->ij", noisy, target) * scale
 
@@ -355,10 +358,10 @@ def test_influence_and_unlearning_are_exact_leave_one_out_on_a_linear_denoiser(l
     rows, model = linear.catalogue.training_rows, linear.model
     n_all = len(rows)
     whole = optimum(linear, rows, n_all)
-    model.denoiser.get_parameter(f"{NAME}.weight").copy_(whole)
+    model.network.get_parameter(f"{NAME}.weight").copy_(whole)
     for n in (0, 4):
         left = np.delete(rows, n)
-        (pairs,) = whole_items(model, linear.catalogue.batch([rows[n]]), linear.bank(3, 0), 1000)
+        (pairs,) = whole_items(model, items_of(model, linear.catalogue, [rows[n]]), linear.draws(3, 0), 1000)
         gradient = plain_gradient(model, item_loss_b, pairs, [f"{NAME}.weight"])
         # curvature of the others' losses: what an unlearning step needs to be exact
         s_left = quadratic(linear, left)[0] * len(left) / n_all
@@ -367,10 +370,10 @@ def test_influence_and_unlearning_are_exact_leave_one_out_on_a_linear_denoiser(l
             {NAME: vectors.float()}, {NAME: torch.eye(len(s_left))},
             {NAME: (values + RIDGE).float().expand(len(s_left), -1).contiguous()},
         )  # fmt: skip
-        step = precondition_ekfac(model.denoiser, gradient, factors, 0.0)[f"{NAME}.weight"] / n_all
+        step = precondition_ekfac(model.network, gradient, factors, 0.0)[f"{NAME}.weight"] / n_all
         exact = optimum(linear, left, n_all) - whole
         torch.testing.assert_close(step.double(), exact, rtol=1e-3, atol=1e-3 * float(exact.abs().max()))
-        with_all = precondition_ekfac(model.denoiser, gradient, exact_curvature(linear, rows), 0.0)[f"{NAME}.weight"] / n_all
+        with_all = precondition_ekfac(model.network, gradient, exact_curvature(linear, rows), 0.0)[f"{NAME}.weight"] / n_all
         cosine = torch.nn.functional.cosine_similarity(with_all.double().flatten(), exact.flatten(), dim=0)
         assert cosine > 1 - 2 / n_all  # off by the item's own share of the curvature
 
@@ -406,7 +409,7 @@ def test_a_sampled_ekfac_is_the_gauss_newton_matrix_of_a_linear_denoiser(linear:
     """White output gradients of variance 2 / (C T) in the mean over many draws."""
     draws = 400
     fitted = fit_ekfac(linear.model, linear.catalogue, "all", "sampled", draws, 0, linear.folder)
-    c, t = linear.model.shape.latent_channels, linear.model.shape.frames
+    c, t = linear.model.encoding.latent_channels, linear.model.encoding.frames
     value = fitted.value_oi[NAME]
     n = draws * len(linear.catalogue.training_rows)
     variance = 2 / (c * t)  # of each output gradient; inputs have second moment E[z z'] over frames
@@ -446,7 +449,7 @@ def test_an_ekfac_of_other_layers_or_another_model_is_refused(tmp_path: Path, pr
     factors = fit_ekfac(prepared.model, prepared.catalogue, "mlp", "sampled", 1, 0, tmp_path)
     gradient = {name: torch.zeros_like(p) for name, p in prepared.model.layers("self-attention").items()}
     with pytest.raises(LinernotesError, match="was not fitted for the layer"):
-        precondition_ekfac(prepared.model.denoiser, gradient, factors, 0.1)
+        precondition_ekfac(prepared.model.network, gradient, factors, 0.1)
 
 
 def test_the_skew_and_the_stopping_rule_by_hand() -> None:
@@ -463,7 +466,7 @@ def test_mucs_stops_at_its_bound_and_leaves_the_model_alone(prepared: Prepared) 
     the whole of a bound it cannot reach, it climbs for as long as it may.
     """
     settings = MucsSettings(learning_rate=0.001, retain_batch=4, max_steps=20, gradient_draws=16)
-    before = {name: p.clone() for name, p in prepared.model.denoiser.named_parameters()}
+    before = {name: p.clone() for name, p in prepared.model.network.named_parameters()}
     query = query_of(prepared.catalogue, 0)
     reached, none = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 0.5}))
     assert none == 0
@@ -471,7 +474,7 @@ def test_mucs_stops_at_its_bound_and_leaves_the_model_alone(prepared: Prepared) 
     assert all(torch.equal(before[name], w) for name, w in reached.items())
     climbed, _ = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 1.0, "forget_weight": 50.0}))
     assert not any(torch.equal(before[name], w) for name, w in climbed.items() if name.endswith("weight"))
-    assert all(torch.equal(before[name], p) for name, p in prepared.model.denoiser.named_parameters())
+    assert all(torch.equal(before[name], p) for name, p in prepared.model.network.named_parameters())
 
 
 def test_tonal_likeness_does_not_hear_the_key() -> None:

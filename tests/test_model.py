@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from conftest import RATE_HZ, SEGMENT_SAMPLES, SIZE, write_model
 from linernotes.attribution.query import save_generated
+from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.models.contract import Conditioning, DiffusionModel
+from linernotes.models.contract import POWERS, GenerativeModel
 from linernotes.models.small import write_denoiser
 from linernotes.models.stable_audio import StableAudio
 
@@ -24,23 +25,24 @@ PROMPTS = ["tone 1", "a low tone that goes on for longer than the tokenizer has 
 SAME = {"rtol": 1e-5, "atol": 1e-5}  # float32 sums in another order
 
 
-def draw(model: StableAudio, n: int, seed: int = 0) -> tuple[torch.Tensor, Conditioning, torch.Tensor, torch.Tensor]:
+def drawn(model: StableAudio, n: int, seed: int = 0) -> tuple[Batch, Draws]:
     generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(n, model.shape.latent_channels, model.shape.frames, generator=generator)
-    condition = model.condition(model.embed_text([f"tone {i % 3}" for i in range(n)]), torch.full((n,), 0.5))
-    return latents, condition, torch.rand(n, generator=generator), torch.randn(latents.shape, generator=generator)
+    latents = torch.randn(n, model.encoding.latent_channels, model.encoding.frames, generator=generator)
+    text = model.embed_text([f"tone {i % 3}" for i in range(n)])
+    return model.items(latents, text, torch.full((n,), 0.5)), model.draw(n, generator)
 
 
-def test_the_adapter_is_a_diffusion_model(model: StableAudio) -> None:
-    assert isinstance(model, DiffusionModel)
+def test_the_adapter_has_every_power(model: StableAudio) -> None:
+    assert all(isinstance(model, power) for power in (GenerativeModel, *POWERS))
 
 
 def test_conditioning_is_the_pipelines_own(model: StableAudio) -> None:
     """Against StableAudioPipeline's own encode_prompt and encode_duration."""
     pipeline = StableAudioPipeline(
-        model.codec, model.text_encoder, model.projection, model.tokenizer, model.denoiser, model.scheduler
+        model.codec, model.text_encoder, model.projection, model.tokenizer, model.network, model.scheduler
     )
-    ours = model.condition(model.embed_text(PROMPTS), torch.tensor([0.3, 0.4, 0.5]))
+    latents = torch.zeros(3, model.encoding.latent_channels, model.encoding.frames)
+    ours = model.items(latents, model.embed_text(PROMPTS), torch.tensor([0.3, 0.4, 0.5]))
     with torch.inference_mode():
         text = pipeline.encode_prompt(PROMPTS, "cpu", False)
         start, end = pipeline.encode_duration(0.0, [0.3, 0.4, 0.5], "cpu", False, 3)
@@ -50,19 +52,21 @@ def test_conditioning_is_the_pipelines_own(model: StableAudio) -> None:
 
 def test_the_loss_is_stable_audios(model: StableAudio) -> None:
     """v-prediction on the cosine path, one value a frame."""
-    latents, condition, t, eps = draw(model, 4)
+    items, draws = drawn(model, 4)
+    latents, t, eps = items.tensors["latents"], draws.tensors["t"], draws.tensors["eps"]
     with torch.inference_mode():
         alpha, sigma = torch.cos(t * math.pi / 2)[:, None, None], torch.sin(t * math.pi / 2)[:, None, None]
-        predicted = model.predict(alpha * latents + sigma * eps, t, condition)
+        tokens, summary = items.tensors["tokens"], items.tensors["summary"]
+        predicted = model.network(alpha * latents + sigma * eps, t, tokens, summary, model.rotary, return_dict=False)[0]
         by_hand = (predicted - (alpha * eps - sigma * latents)).square().mean(dim=1)
-        torch.testing.assert_close(model.loss_bt(latents, condition, t, eps), by_hand, **SAME)
+        torch.testing.assert_close(model.loss_bt(items, draws), by_hand, **SAME)
 
 
 def test_an_items_loss_does_not_depend_on_its_batch(model: StableAudio) -> None:
-    latents, condition, t, eps = draw(model, 5)
+    items, draws = drawn(model, 5)
     with torch.inference_mode():
-        together = model.loss_bt(latents, condition, t, eps)
-        alone = [model.loss_bt(latents[i : i + 1], condition[i : i + 1], t[i : i + 1], eps[i : i + 1]) for i in range(5)]
+        together = model.loss_bt(items, draws)
+        alone = [model.loss_bt(items[i : i + 1], draws[i : i + 1]) for i in range(5)]
     torch.testing.assert_close(together, torch.cat(alone), **SAME)
 
 
@@ -98,7 +102,7 @@ def test_the_codec_keeps_a_tone(model: StableAudio) -> None:
 
 def test_a_refitted_codec_gives_the_same_latents(tmp_path: Path, model: StableAudio) -> None:
     again = StableAudio(write_model(tmp_path / "again"))
-    assert again.codec_hash == model.codec_hash
+    assert again.encoding.codec_hash == model.encoding.codec_hash
 
 
 def test_stable_audio_opens_own_layout_loads(tmp_path: Path, model_path: Path) -> None:
@@ -111,8 +115,8 @@ def test_stable_audio_opens_own_layout_loads(tmp_path: Path, model_path: Path) -
     ).save_pretrained(folder / "vae")  # fmt: skip
     write_denoiser(folder, 4, SIZE)
     loaded = StableAudio(folder)
-    assert (loaded.shape.channels, loaded.shape.frame_samples, loaded.shape.latent_channels) == (2, 8, 4)
-    sound = torch.randn(1, 2, loaded.shape.segment_samples)
+    assert (loaded.encoding.channels, loaded.encoding.frame_samples, loaded.encoding.latent_channels) == (2, 8, 4)
+    sound = torch.randn(1, 2, loaded.encoding.segment_samples)
     assert loaded.encode(sound).shape == (1, 4, SIZE.frames)
     assert torch.equal(loaded.encode(sound), loaded.encode(sound))  # the posterior's mode, not a sample
     assert loaded.decode(loaded.sample("tone 1", 0.005, 0)).shape == sound.shape
@@ -154,7 +158,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, model_path: Path) -
 
 
 def test_a_clip_without_sound_is_not_kept(tmp_path: Path, model: StableAudio) -> None:
-    broken = torch.full((1, model.shape.latent_channels, model.shape.frames), float("nan"))
+    broken = torch.full((1, model.encoding.latent_channels, model.encoding.frames), float("nan"))
     with pytest.raises(LinernotesError, match="no sound"):
         save_generated(tmp_path / "clip.flac", model, broken, "tone 0", 0.3, 7)
     assert list(tmp_path.iterdir()) == []

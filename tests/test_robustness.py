@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from linernotes.artefacts import held, in_chunks, load_tensors, replace_folder, replacing, save_tensors
+from linernotes.artefacts import held, load_tensors, replace_folder, replacing, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.cli.output import EVERY_S, Output, _Lines, command
 from linernotes.errors import LinernotesError
+from linernotes.jobs.chunks import in_chunks
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.places import OF_LIBRARIES, cache_folder, settle_libraries
 from linernotes.version import __version__
@@ -387,7 +388,7 @@ def test_half_precision_weights_alone_are_loaded_as_float32(tmp_path: Path, mode
         save_file(halved, path.with_name(path.stem + ".fp16.safetensors"), metadata={"format": "pt"})
         path.unlink()
     whole, half = StableAudio(model_path), StableAudio(folder)
-    for name in ("codec", "text_encoder", "projection", "denoiser"):
+    for name in ("codec", "text_encoder", "projection", "network"):
         ours = dict(getattr(half, name).named_parameters())
         for parameter, value in getattr(whole, name).named_parameters():
             assert ours[parameter].dtype == torch.float32

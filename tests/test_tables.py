@@ -27,13 +27,14 @@ from linernotes.report.table import Column, Table, interval, name, number, text
 
 HEAVY = {"torch", "diffusers", "transformers", "matplotlib", "sklearn", "scipy"}
 WORDS = st.text("ab|[]`\\/* é", max_size=8).map(str.strip)
+COUNTS = st.none() | st.integers(-(2**63), 2**63 - 1)
 NUMBERS = st.floats(-1e6, 1e6) | st.just(math.nan)
 ROWS = st.fixed_dictionaries(
     {
         "method": st.text("abc-", min_size=1, max_size=8),
         "title": WORDS,
         "share": NUMBERS,
-        "kept": st.none() | st.integers(0, 10**6),
+        "kept": st.none() | st.integers(-(2**63), 2**63 - 1),
     },
     optional={"lds": st.none() | st.builds(Interval, NUMBERS, NUMBERS, NUMBERS)},
 )

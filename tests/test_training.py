@@ -50,7 +50,7 @@ def test_training_lowers_the_loss_and_keeps_the_codec(
     train(model_path, tmp_path / "trained", *data(catalogue), settings)
     trained = StableAudio(tmp_path / "trained")
     assert trained.weights_hash != model.weights_hash
-    assert (trained.codec_hash, trained.text_hash) == (model.codec_hash, model.text_hash)
+    assert (trained.encoding.codec_hash, trained.encoding.text_hash) == (model.encoding.codec_hash, model.encoding.text_hash)
     with (tmp_path / "trained" / "training_loss.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 150

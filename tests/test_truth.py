@@ -372,12 +372,11 @@ def test_a_killed_bank_goes_on_and_ends_in_the_same_bytes(
 def test_query_losses_are_the_models_own(trained: Path, catalogue: Catalogue, tmp_path: Path) -> None:
     setting = prepare_setting(trained, catalogue.path, QUERIES, 5, 0, tmp_path)
     loaded = StableAudio(trained)
-    bank = setting.noise()
+    bank = setting.drawn(loaded)
     loss_k, _ = query_pass(loaded, setting, 1, bank)
-    condition = loaded.condition(loaded.embed_text(["tone 1"]), torch.tensor([0.5]))
-    latents = torch.from_numpy(setting.latents_qct[1])[None]
+    item = loaded.items(torch.from_numpy(setting.latents_qct[1])[None], loaded.embed_text(["tone 1"]), torch.tensor([0.5]))
     for k in range(5):
-        alone = loaded.loss_bt(latents, condition, bank.t_k[k : k + 1], bank.eps_kct[k : k + 1]).mean()
+        alone = loaded.loss_bt(item, bank[k : k + 1]).mean()
         assert float(loss_k[k]) == pytest.approx(float(alone), rel=1e-4)
 
 
@@ -474,7 +473,7 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
     one, other = benchmark.batch(rows), builtin.batch(origins)
     assert torch.equal(one.latents_nct, other.latents_nct) and torch.equal(one.text_nld, other.text_nld)
     loaded = StableAudio(model_folder)
-    benchmark.require(loaded.codec_hash, loaded.text_hash, loaded.shape.frames, "benchmark")
+    benchmark.require(loaded.encoding, "benchmark")
     assert len(related_sources(benchmark)) == sum(RELATIONS.values())
 
 

@@ -10,22 +10,25 @@ import pyarrow as pa
 import pytest
 import torch
 
-from conftest import encoder_of, query_of
+from conftest import draws_of, query_of
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition, squared_gradients
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.errors import LinernotesError
+from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.fitted import fisher_of
+from linernotes.methods.query_gradient import Gradient, query_gradient
 from linernotes.methods.rescoring import rescore
-from linernotes.methods.unlearning import Gradient, fisher_of, queries_gradient, query_gradient, score_abu, take_steps
+from linernotes.methods.unlearning import queries_gradient, score_abu, take_steps
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.weights import with_gradients
-from linernotes.settings.methods import AbuSettings, LayerKind
+from linernotes.settings.methods import AbuSettings
 
 SETTINGS = AbuSettings(gradient_draws=32, step_size=2e-5, draws=6)  # the step is a / N, and N is 12 here
 ROUNDING = {"rtol": 1e-3, "atol": 1e-6}  # squares and sums of float32 gradients in another order
-ALL: list[LayerKind] = ["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "last-mlp", "output"]
+ALL = ["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "last-mlp", "output"]
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +52,7 @@ def unlearned(prepared: Prepared, fisher: Gradient, query: Query, n_training: in
 
 def test_item_gradients_are_those_of_a_plain_loop(model: StableAudio, catalogue: Catalogue) -> None:
     """Hooks against one backward pass an item, for every parameter of every layer kind."""
-    batch = catalogue.batch(range(4))
-    condition = model.condition(batch.text_nld, batch.seconds_n)
-    t_b, eps_bct = torch.tensor([0.1, 0.4, 0.6, 0.9]), torch.randn(batch.latents_nct.shape)
+    items, draws = items_of(model, catalogue, range(4)), draws_of(model, 4)
     parameters = model.layers("all") | model.layers("output")
     hooked: dict[str, torch.Tensor] = {}
     paired: dict[str, torch.Tensor] = {}
@@ -60,12 +61,12 @@ def test_item_gradients_are_those_of_a_plain_loop(model: StableAudio, catalogue:
         hooked.update(layer_gradients(prefix, layer, given, gradient))
         paired.update(layer_gradients(prefix, layer, given, gradient, draws=2))
 
-    observe_items(model, parameters.keys(), see, item_loss_b, batch.latents_nct, condition, t_b, eps_bct)
+    observe_items(model, parameters.keys(), see, item_loss_b, items, draws)
     assert hooked.keys() == parameters.keys()
     for i in range(4):
         one = slice(i, i + 1)
         with with_gradients(list(parameters.values())):
-            loss = model.loss_bt(batch.latents_nct[one], condition[one], t_b[one], eps_bct[one]).mean()
+            loss = model.loss_bt(items[one], draws[one]).mean()
             plain = torch.autograd.grad(loss, list(parameters.values()))
         for name, gradient in zip(parameters, plain, strict=True):
             torch.testing.assert_close(hooked[name][i], gradient, **ROUNDING)
@@ -74,16 +75,14 @@ def test_item_gradients_are_those_of_a_plain_loop(model: StableAudio, catalogue:
 
 
 def test_the_fisher_is_the_mean_squared_gradient(model: StableAudio, catalogue: Catalogue) -> None:
-    batch = catalogue.batch(range(3))
-    condition = model.condition(batch.text_nld, batch.seconds_n)
-    t_b, eps_bct = torch.tensor([0.2, 0.5, 0.8]), torch.randn(batch.latents_nct.shape)
+    items, draws = items_of(model, catalogue, range(3)), draws_of(model, 3)
     parameters = model.layers("all")
-    sums = squared_gradients(model, batch.latents_nct, condition, t_b, eps_bct)
+    sums = squared_gradients(model, items, draws)
     plain = {name: torch.zeros_like(p) for name, p in parameters.items()}
     for i in range(3):
         one = slice(i, i + 1)
         with with_gradients(list(parameters.values())):
-            loss = model.loss_bt(batch.latents_nct[one], condition[one], t_b[one], eps_bct[one]).mean()
+            loss = model.loss_bt(items[one], draws[one]).mean()
             for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
                 plain[name] += gradient.square()
     for name in parameters:
@@ -125,7 +124,7 @@ def test_preconditioning_divides_by_the_damped_fisher() -> None:
 
 
 @pytest.mark.parametrize("layers", ALL)
-def test_one_step_is_the_papers_formula(prepared: Prepared, fisher: Gradient, layers: LayerKind) -> None:
+def test_one_step_is_the_papers_formula(prepared: Prepared, fisher: Gradient, layers: str) -> None:
     """theta' - theta = (a / N) g / (F + lambda), on the chosen layers and on no others."""
     settings = SETTINGS.model_copy(update={"layers": layers})
     query = query_of(prepared.catalogue, 0)
@@ -148,7 +147,7 @@ def test_masked_frames_are_not_unlearned(prepared: Prepared) -> None:
     base = dict(prepared.model.layers("mlp"))
 
     def gradient(of: Query, mask: bool) -> torch.Tensor:
-        found = query_gradient(prepared.model, of, base, 32, mask, torch.Generator().manual_seed(0), 32)
+        found = query_gradient(prepared.model, of, base, draws_of(prepared.model, 32), mask, 32)
         return found[next(iter(base))]
 
     torch.testing.assert_close(gradient(partly, mask=False), gradient(query, mask=True))
@@ -170,21 +169,17 @@ def test_a_set_is_unlearned_by_the_mean_of_its_gradients(prepared: Prepared, tmp
 
 def test_a_small_step_scores_as_its_first_order_says(prepared: Prepared, fisher: Gradient, tmp_path: Path) -> None:
     """For a vanishing step, score = <theta' - theta, grad L(z_n)> on the same bank: the influence it stands for."""
-    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.bank(SETTINGS.draws, SETTINGS.seed)
+    model, catalogue, bank = prepared.model, prepared.catalogue, prepared.draws(SETTINGS.draws, SETTINGS.seed)
     settings = SETTINGS.model_copy(update={"step_size": 1e-5})
     query = query_of(catalogue, 1)
     found = score_abu(prepared, [query], settings, tmp_path).scores_qn[0]
     changed = unlearned(prepared, fisher, query, prepared.n_training, settings)
     parameters = model.layers("all")
-    batch = catalogue.batch(range(len(catalogue)))
     expected = []
     for n in range(len(catalogue)):
-        condition = model.condition(batch.text_nld[[n]], batch.seconds_n[[n]]).repeat(len(bank))
+        items = items_of(model, catalogue, [n]).repeat(len(bank))
         with with_gradients(list(parameters.values())):
-            latents = batch.latents_nct[[n]].expand(len(bank), -1, -1)
-            gradients = torch.autograd.grad(
-                model.loss_bt(latents, condition, bank.t_k, bank.eps_kct).mean(), list(parameters.values())
-            )
+            gradients = torch.autograd.grad(model.loss_bt(items, bank).mean(), list(parameters.values()))
         steps = (changed[name] - p for name, p in parameters.items())
         expected.append(sum(float((g.double() * s.double()).sum()) for g, s in zip(gradients, steps, strict=True)))
     assert np.corrcoef(found, expected)[0, 1] > 0.999
@@ -222,11 +217,11 @@ def test_a_step_that_breaks_the_weights_is_refused(prepared: Prepared) -> None:
 
 def rearranged(catalogue: Catalogue, model: StableAudio, path: Path, order: list[int]) -> Catalogue:
     """A catalogue of these segments, in this order, each a track of its own; repeats are exact duplicates."""
-    encoder = encoder_of(model)
+    encoding = model.encoding
     batch = catalogue.batch(order)
     captions = [catalogue.tracks[catalogue.track_n[row]].caption for row in order]
     distinct = list(dict.fromkeys(captions))
-    size = encoder.latent_channels * encoder.frames
+    size = encoding.latent_channels * encoding.frames
     table = pa.RecordBatch.from_arrays(
         [
             pa.array(np.arange(len(order), dtype=np.int32)),
@@ -234,14 +229,14 @@ def rearranged(catalogue: Catalogue, model: StableAudio, path: Path, order: list
             pa.array(batch.seconds_n.double().numpy()),
             pa.array(np.array([distinct.index(c) for c in captions], dtype=np.int32)),
             pa.FixedSizeListArray.from_arrays(pa.array(batch.latents_nct.half().numpy().ravel()), size),
-            pa.FixedSizeListArray.from_arrays(pa.array(catalogue.loudness_db(order).ravel()), encoder.frames),
+            pa.FixedSizeListArray.from_arrays(pa.array(catalogue.loudness_db(order).ravel()), encoding.frames),
         ],
-        schema=segment_schema(encoder),
+        schema=segment_schema(encoding),
     )
     tracks = [Track(f"{i}", f"{i}.wav", f"{i}", caption=caption) for i, caption in enumerate(captions)]
     path.mkdir()
     embedded = [(caption, model.embed_text([caption])[0].numpy()) for caption in distinct]
-    write_catalogue(path, encoder, tracks, iter([table]), embedded, [], {"source": "test"})
+    write_catalogue(path, encoding, tracks, iter([table]), embedded, [], {"source": "test"})
     return Catalogue(path)
 
 
@@ -253,7 +248,7 @@ def test_duplicates_tie_and_a_permuted_catalogue_permutes_the_scores(
     two = rearranged(catalogue, model, tmp_path / "two", order[::-1])
     query = query_of(catalogue, 3)
     changed = unlearned(prepared, fisher, query, prepared.n_training, SETTINGS)
-    bank = prepared.bank(SETTINGS.draws, SETTINGS.seed)
+    bank = prepared.draws(SETTINGS.draws, SETTINGS.seed)
     scores = []
     for chosen in (one, two):
         given = replace(prepared, catalogue=chosen, folder=tmp_path / f"prepared-{chosen.path.name}")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from world import World
 
-from linernotes.curvature.per_item import linear_layers, with_ones
-from linernotes.models.contract import Conditioning
+from linernotes.curvature.per_item import matrix_layers, with_ones
+from linernotes.draws import Batch, Draws
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import read_checkpoints
 
@@ -28,17 +28,16 @@ class ItemLosses(nn.Module):
 
     def __init__(self, model: StableAudio) -> None:
         super().__init__()
-        self.denoiser = copy.deepcopy(model.denoiser)
+        self.network = copy.deepcopy(model.network)
         self.around = copy.copy(model)
-        self.around.denoiser = self.denoiser
+        self.around.network = self.network
         self.items = 0
 
     def forward(self, latents_nct: Tensor, tokens_nld: Tensor, summary_nld: Tensor, t_nk: Tensor, eps_nkct: Tensor) -> Tensor:
         self.items, draws = t_nk.shape
-        told = {"tokens": tokens_nld, "summary": summary_nld}
-        condition = Conditioning({name: x.repeat_interleave(draws, dim=0) for name, x in told.items()})
-        latents_bct = latents_nct.repeat_interleave(draws, dim=0)
-        loss_bt = self.around.loss_bt(latents_bct, condition, t_nk.flatten(), eps_nkct.flatten(0, 1))
+        own = {"latents": latents_nct, "tokens": tokens_nld, "summary": summary_nld}
+        items = Batch({name: x.repeat_interleave(draws, dim=0) for name, x in own.items()})
+        loss_bt = self.around.loss_bt(items, Draws({"t": t_nk.flatten(), "eps": eps_nkct.flatten(0, 1)}))
         return loss_bt.view(self.items, -1).mean(dim=1)
 
 
@@ -78,8 +77,8 @@ def as_items(
     """The model as a plain module, its chosen linear layers replaced."""
     losses = ItemLosses(world.model)
     if replace:
-        for name, layer in linear_layers(losses.denoiser, world.model.layers(settings.layers).keys()).items():
-            losses.denoiser.set_submodule(name, replace(name, layer, losses))
+        for name, layer in matrix_layers(losses.network, world.model.layers(settings.layers).keys()).items():
+            losses.network.set_submodule(name, replace(name, layer, losses))
     return losses
 
 
@@ -94,7 +93,7 @@ def loader(data: TensorDataset, size: int) -> DataLoader:
 def checkpoints_of(world: World, losses: ItemLosses) -> list[tuple[dict[str, Tensor], float]]:
     """What TracIn adds up: the kept checkpoints with their learning rates."""
     own = losses.state_dict()
-    plain = {name: name.removeprefix("denoiser.").replace(".linear.", ".") for name in own}
+    plain = {name: name.removeprefix("network.").replace(".linear.", ".") for name in own}
     return [
         ({name: weights.get(plain[name], own[name].clone()) for name in own}, rate)
         for weights, rate in read_checkpoints(world.model_folder)

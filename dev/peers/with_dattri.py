@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.func import functional_call
 from world import World
 
-from linernotes.curvature.per_item import item_loss_b, linear_layers
+from linernotes.curvature.per_item import item_loss_b, matrix_layers
 from linernotes.curvature.projection import Projection, draw_projection, projected_gradients
+from linernotes.draws import random_for
+from linernotes.losses import items_of
 from linernotes.methods import projected
 from linernotes.methods.items import whole_items
 from linernotes.settings.methods import TracinSettings, TrakSettings
@@ -38,8 +40,7 @@ def dattri_trak(losses: ItemLosses, world: World, settings: TrakSettings, projec
     from dattri.algorithm.trak import TRAKAttributor
 
     items = world.items(settings)
-    many = projected._query_bank(world.prepared(Path()), settings)
-    queries = world.queries_with(many.t_k, many.eps_kct)
+    queries = world.queries_with(world.model.draw(settings.gradient_draws, random_for("projected query", settings.seed)))
     parameters = sum(p.numel() for p in losses.parameters() if p.requires_grad)
 
     def run() -> np.ndarray:
@@ -68,7 +69,7 @@ def dattri_trak_same(world: World, settings: TrakSettings) -> Score:
 def dattri_trak_own(world: World, settings: TrakSettings) -> Score:
     """With dattri's own dense projection of the same layers' gradients, to as many dimensions."""
     losses = as_items(world, settings)
-    names = {f"denoiser.{n}" for n in linear_layers(losses.denoiser, world.model.layers(settings.layers).keys())}
+    names = {f"network.{n}" for n in matrix_layers(losses.network, world.model.layers(settings.layers).keys())}
     for name, parameter in losses.named_parameters():
         parameter.requires_grad_(name.rpartition(".")[0] in names)
     projection = own_projection(world, settings)
@@ -77,7 +78,7 @@ def dattri_trak_own(world: World, settings: TrakSettings) -> Score:
 
 
 def own_projection(world: World, settings: TrakSettings) -> Projection:
-    return draw_projection(world.model.denoiser, world.model.layers(settings.layers), settings.projection, settings.seed)
+    return draw_projection(world.model.network, world.model.layers(settings.layers), settings.projection, settings.seed)
 
 
 def ridge_of(world: World, settings: TrakSettings, projection: Projection) -> float:
@@ -87,15 +88,17 @@ def ridge_of(world: World, settings: TrakSettings, projection: Projection) -> fl
 
 
 def features(world: World, settings: TrakSettings, projection: Projection) -> Tensor:
-    bank = world.prepared(Path()).bank(settings.draws, settings.seed)
-    pairs = whole_items(world.model, world.catalogue.batch(np.arange(world.extent.items)), bank, settings.batch_size)
+    bank = world.prepared(Path()).draws(settings.draws, settings.seed)
+    pairs = whole_items(
+        world.model, items_of(world.model, world.catalogue, np.arange(world.extent.items)), bank, settings.batch_size
+    )
     parts = [projected_gradients(world.model, projection, item_loss_b, settings.draws, *some)[0] for some in pairs]
     return torch.cat(parts).double()
 
 
 def trak_unprojected(world: World, settings: TrakSettings) -> np.ndarray:
     """TRAK on whole gradients with the same ridge: phi(q)' Phi' (Phi Phi' + lambda)^-1, of the items' size."""
-    layers = linear_layers(world.model.denoiser, world.model.layers(settings.layers).keys())
+    layers = matrix_layers(world.model.network, world.model.layers(settings.layers).keys())
     whole = Projection(
         {name: torch.eye(layer.in_features + (layer.bias is not None)) for name, layer in layers.items()},
         {name: torch.eye(layer.out_features) for name, layer in layers.items()},

@@ -6,7 +6,6 @@ Nothing here is a peer's; the draws of noise are those that linernotes makes for
 from __future__ import annotations
 
 import csv
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,20 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from torch import Tensor
 from torch.utils.data import TensorDataset
 from transformers.utils import logging as transformers_logging
 
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
-from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.catalog.store import Catalogue
 from linernotes.curvature import fitting
+from linernotes.draws import Batch, Draws, random_for
+from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared, Query
 from linernotes.models.codec import SpectrogramCodec
-from linernotes.models.contract import Conditioning
 from linernotes.models.small import SmallModel, write_small_model
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import train
-from linernotes.noise import random_for, stratified_times
 from linernotes.settings.training import TrainingSettings
 
 RATE_HZ, FRAME_SAMPLES = 8000, 512
@@ -76,7 +74,7 @@ def build(folder: Path, extent: Extent) -> None:
             soundfile.write(sounds / f"{seed:03}.wav", chord(seed), RATE_HZ, subtype="FLOAT")
             writer.writerow([f"{seed:03}.wav", f"Chord {seed}", "The Oscillators", caption(seed), "train"])
     model = StableAudio(folder / "untrained")
-    catalogue = build_catalogue(read_source(sounds), folder / "catalogue", model, Encoder(**model.encoder()))
+    catalogue = build_catalogue(read_source(sounds), folder / "catalogue", model)
     batch = catalogue.batch(catalogue.training_rows)
     settings = TrainingSettings(steps=extent.steps, batch_size=min(32, extent.items), ema=0.95, checkpoints=2)
     train(folder / "untrained", folder / "model", batch.latents_nct, batch.text_nld, batch.seconds_n, settings)
@@ -105,40 +103,31 @@ class World:
 
     def items(self, settings: Any) -> TensorDataset:
         """The training items with the noise bank, one row an item."""
-        bank = self.prepared(Path()).bank(settings.draws, settings.seed)
-        batch = self.catalogue.batch(np.arange(self.extent.items))
-        return dataset(batch.latents_nct, self.model.condition(batch.text_nld, batch.seconds_n), bank.t_k, bank.eps_kct)
+        draws = self.prepared(Path()).draws(settings.draws, settings.seed)
+        return dataset(items_of(self.model, self.catalogue, np.arange(self.extent.items)), draws)
 
-    def queries_with(self, t_k: Tensor, eps_kct: Tensor) -> TensorDataset:
+    def queries_with(self, draws: Draws) -> TensorDataset:
         latents_qct = torch.stack([query.latents_ct for query in self.queries])
         text_qld = torch.stack([query.text_ld for query in self.queries])
         seconds_q = torch.tensor([query.seconds for query in self.queries])
-        return dataset(latents_qct, self.model.condition(text_qld, seconds_q), t_k, eps_kct)
+        return dataset(self.model.items(latents_qct, text_qld, seconds_q), draws)
 
     def gradient_queries(self, settings: Any) -> TensorDataset:
         """The queries with the draws of ``unlearning.query_gradient``."""
         generator = random_for("unlearning", settings.seed, 0)
-        t_k = stratified_times(settings.gradient_draws, generator)
-        shape = self.queries[0].latents_ct.shape
-        size = min(settings.batch_size, math.ceil(len(t_k) / torch.get_num_threads()))
-        noise = [torch.randn(len(t_b), *shape, generator=generator) for t_b in torch.split(t_k, size)]
-        return self.queries_with(t_k, torch.cat(noise))
+        return self.queries_with(self.model.draw(settings.gradient_draws, generator))
 
     def fitting_items(self, settings: Any) -> TensorDataset:
         """What ``curvature.fitting.fit_sums`` fits on: one row for each draw of each item."""
-        batch = self.catalogue.batch(self.catalogue.training_rows)
-        noise = fitting._own_noise(batch.latents_nct.shape, settings.fisher_draws, settings.seed, 0)
-        passes = list(fitting._passes(self.model, batch, noise, settings.batch_size, self.model.device))
-        told = [torch.cat([p.condition.tensors[name] for p in passes]) for name in ("tokens", "summary")]
-        latents_bct, t_b, eps_bct = (
-            torch.cat([getattr(p, name) for p in passes]) for name in ("latents_bct", "t_b", "eps_bct")
-        )
-        return TensorDataset(latents_bct, *told, t_b[:, None], eps_bct[:, None])
+        items = items_of(self.model, self.catalogue, self.catalogue.training_rows)
+        chance = fitting._their_own(self.model, len(items), settings.fisher_draws, settings.seed, 0)
+        passes = list(fitting._passes(items, chance, settings.batch_size, self.model.device))
+        own = [torch.cat([p.items.tensors[name] for p in passes]) for name in ("latents", "tokens", "summary")]
+        t_b, eps_bct = (torch.cat([p.draws.tensors[name] for p in passes]) for name in ("t", "eps"))
+        return TensorDataset(*own, t_b[:, None], eps_bct[:, None])
 
 
-def dataset(latents_nct: Tensor, condition: Conditioning, t_k: Tensor, eps_kct: Tensor) -> TensorDataset:
+def dataset(items: Batch, draws: Draws) -> TensorDataset:
     """Rows of (latents, tokens, summary, t [K], eps [K, C, T]): every item has the same draws."""
-    n = len(latents_nct)
-    told = condition.tensors
-    draws = (x.expand(n, *x.shape) for x in (t_k, eps_kct))
-    return TensorDataset(latents_nct, told["tokens"], told["summary"], *draws)
+    own = (items.tensors[name] for name in ("latents", "tokens", "summary"))
+    return TensorDataset(*own, *(draws.tensors[name].expand(len(items), *draws.tensors[name].shape) for name in ("t", "eps")))

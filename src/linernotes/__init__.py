@@ -15,11 +15,13 @@ settle_libraries()  # before any of them is imported
 
 if TYPE_CHECKING:
     from linernotes.api import (
+        Workspace,
         attribute,
         bench,
         build_bank,
         build_catalogue,
         compare,
+        draw_page,
         evaluate_counterfactual,
         evaluate_groups,
         evaluate_hubs,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         list_methods,
         load_model,
         model_fidelity,
+        open,
         open_bank,
         open_catalogue,
         plan,
@@ -44,12 +47,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Workspace",
     "__version__",
     "attribute",
     "bench",
     "build_bank",
     "build_catalogue",
     "compare",
+    "draw_page",
     "evaluate_counterfactual",
     "evaluate_groups",
     "evaluate_hubs",
@@ -60,6 +65,7 @@ __all__ = [
     "list_methods",
     "load_model",
     "model_fidelity",
+    "open",
     "open_bank",
     "open_catalogue",
     "plan",

@@ -1,4 +1,4 @@
-"""The sweep: item losses of a catalogue's segments on a noise bank, under one or several sets of weights.
+"""The sweep: item losses of a catalogue's segments on fixed draws, under one or several sets of weights.
 
 One pass over the data serves all weight sets: latents and conditioning are fetched once. Finished chunks are put on disk,
 so that a killed sweep goes on where it stopped and ends in the same bytes.
@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_arrays, in_chunks
+from linernotes.artefacts import hash_arrays
 from linernotes.catalog.store import Catalogue
+from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
-from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.jobs.chunks import in_chunks
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.weights import ChangedWeights, hash_weights, using_weights
 from linernotes.models.workers import in_order
-from linernotes.noise import NoiseBank
 
 SEGMENTS_IN_CHUNK = 64
 DEFAULT_BATCH = 32
@@ -30,7 +31,7 @@ Progress = Callable[[int, int], None]
 def item_losses(
     model: GenerativeModel,
     catalogue: Catalogue,
-    bank: NoiseBank,
+    draws: Draws,
     weight_sets: Mapping[str, ChangedWeights],
     folder: Path,
     rows: np.ndarray | None = None,
@@ -48,27 +49,26 @@ def item_losses(
     Raises:
         LinernotesError: catalogue of another model; a loss is not finite; ``folder`` holds another sweep.
     """
-    catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
+    catalogue.require(model.encoding, model.name)
     rows = np.arange(len(catalogue)) if rows is None else np.asarray(rows)
     header = {
         "model": model.weights_hash,
         "catalogue": catalogue.hash,
-        "noise": bank.hash,
+        "noise": draws.hash,
         "rows": hash_arrays({"rows": rows}),
         "weights": {name: hash_weights(changed) for name, changed in weight_sets.items()},
         "axes": "segments, draws",
-        "device": next(model.denoiser.parameters()).device.type,
+        "device": device_of(model).type,
     }
-    total = len(rows) * len(bank) * len(weight_sets)
+    total = len(rows) * len(draws) * len(weight_sets)
     done = 0
 
     def chunk(some: slice) -> dict[str, Tensor]:
         nonlocal done
-        done = some.start * len(bank) * len(weight_sets)
-        batch = catalogue.batch(rows[some])
-        condition = model.condition(batch.text_nld, batch.seconds_n)
-        losses = {name: torch.empty(len(batch.latents_nct), len(bank)) for name in weight_sets}
-        for pairs, loss_bt, name in _passes(model, batch.latents_nct, condition, bank, weight_sets, batch_size):
+        done = some.start * len(draws) * len(weight_sets)
+        items = items_of(model, catalogue, rows[some])
+        losses = {name: torch.empty(len(items), len(draws)) for name in weight_sets}
+        for pairs, loss_bt, name in _passes(model, items, draws, weight_sets, batch_size):
             losses[name].view(-1)[pairs] = loss_bt.mean(dim=1).cpu()
             done += loss_bt.shape[0]
             if on_progress:
@@ -82,41 +82,44 @@ def item_losses(
 def frame_losses(
     model: GenerativeModel,
     catalogue: Catalogue,
-    bank: NoiseBank,
+    draws: Draws,
     weight_sets: Mapping[str, ChangedWeights],
     rows: Sequence[int] | np.ndarray,
     batch_size: int = DEFAULT_BATCH,
 ) -> dict[str, Tensor]:
     """Per-frame losses ``loss_nkt`` [segments, draws, frames] of a few segments: the evidence of *where* in a track."""
-    batch = catalogue.batch(rows)
-    condition = model.condition(batch.text_nld, batch.seconds_n)
-    shape = (len(rows) * len(bank), catalogue.encoder.frames)
+    items = items_of(model, catalogue, rows)
+    shape = (len(rows) * len(draws), catalogue.encoding.frames)
     losses = {name: torch.empty(shape) for name in weight_sets}
-    for pairs, loss_bt, name in _passes(model, batch.latents_nct, condition, bank, weight_sets, batch_size):
+    for pairs, loss_bt, name in _passes(model, items, draws, weight_sets, batch_size):
         losses[name][pairs] = loss_bt.cpu()
-    return {name: loss.view(len(rows), len(bank), -1) for name, loss in losses.items()}
+    return {name: loss.view(len(rows), len(draws), -1) for name, loss in losses.items()}
+
+
+def items_of(model: GenerativeModel, catalogue: Catalogue, rows: Sequence[int] | np.ndarray) -> Batch:
+    """Segments of a catalogue as the model takes them."""
+    batch = catalogue.batch(rows)
+    return model.items(batch.latents_nct, batch.text_nld, batch.seconds_n)
 
 
 def _passes(
     model: GenerativeModel,
-    latents_nct: Tensor,
-    condition: Conditioning,
-    bank: NoiseBank,
+    items: Batch,
+    draws: Draws,
     weight_sets: Mapping[str, ChangedWeights],
     batch_size: int,
 ) -> Iterator[tuple[slice, Tensor, str]]:
     """Every (segment, draw) pair under every weight set: yields the pairs' slice, their ``loss_bt`` and the set's name."""
-    device = next(model.denoiser.parameters()).device
-    latents_nct, t_k, eps_kct = latents_nct.to(device), bank.t_k.to(device), bank.eps_kct.to(device)
-    draws = len(bank)
-    pairs = torch.arange(len(latents_nct) * draws, device=device)
+    device = device_of(model)
+    draws, count = draws.to(device), len(draws)
+    pairs = torch.arange(len(items) * count, device=device)
     jobs = ((slice(start, start + batch_size), name) for start in range(0, len(pairs), batch_size) for name in weight_sets)
 
     def forward(worker: GenerativeModel, job: tuple[slice, str]) -> tuple[slice, Tensor, str]:
         chosen, name = job
-        n, k = pairs[chosen] // draws, pairs[chosen] % draws
-        with torch.inference_mode(), using_weights(worker.denoiser, weight_sets[name]):
-            return chosen, worker.loss_bt(latents_nct[n], condition[n], t_k[k], eps_kct[k]), name
+        n, k = pairs[chosen] // count, pairs[chosen] % count
+        with torch.inference_mode(), using_weights(worker.network, weight_sets[name]):
+            return chosen, worker.loss_bt(items[n], draws[k]), name
 
     yield from in_order(model, jobs, forward)
 

@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 SCHEMA_VERSION = 1
+RECORD_VERSION = 2  # of attribution.json
 
 try:
     __version__ = version("linernotes")

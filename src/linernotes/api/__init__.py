@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from linernotes.api.attributing import DEMO_PROMPT, Demo, attribute, generate, run_demo, verify
     from linernotes.api.banking import OpenedBank, build_bank, check, open_bank
-    from linernotes.api.building import build_catalogue, load_model, rebuild, render_builtin, train_model
+    from linernotes.api.building import build_catalogue, rebuild, render_builtin, train_model
     from linernotes.api.comparing import (
         Comparison,
         bench,
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
         evaluate_repeatability,
         write_leaderboard,
     )
-    from linernotes.api.opening import open_catalogue
+    from linernotes.api.reporting import draw_page
+    from linernotes.api.workspace import Workspace, open
+    from linernotes.demo.opening import open_catalogue
+    from linernotes.demo.provider import load_model
 
 NAMES = {
-    "attributing": ("DEMO_PROMPT", "Demo", "attribute", "generate", "run_demo", "verify"),
-    "banking": ("OpenedBank", "build_bank", "check", "open_bank"),
-    "building": ("build_catalogue", "load_model", "rebuild", "render_builtin", "train_model"),
-    "comparing": (
+    "api.attributing": ("DEMO_PROMPT", "Demo", "attribute", "generate", "run_demo", "verify"),
+    "api.banking": ("OpenedBank", "build_bank", "check", "open_bank"),
+    "api.building": ("build_catalogue", "rebuild", "render_builtin", "train_model"),
+    "api.comparing": (
         "Comparison",
         "bench",
         "compare",
@@ -45,7 +48,7 @@ NAMES = {
         "self_influence",
         "sweep",
     ),
-    "evaluating": (
+    "api.evaluating": (
         "evaluate_counterfactual",
         "evaluate_groups",
         "evaluate_hubs",
@@ -54,7 +57,10 @@ NAMES = {
         "evaluate_repeatability",
         "write_leaderboard",
     ),
-    "opening": ("open_catalogue",),
+    "demo.opening": ("open_catalogue",),
+    "demo.provider": ("load_model",),
+    "api.reporting": ("draw_page",),
+    "api.workspace": ("Workspace", "open"),
 }
 MODULE_OF = {name: module for module, names in NAMES.items() for name in names}
 
@@ -63,12 +69,14 @@ __all__ = [
     "Comparison",
     "Demo",
     "OpenedBank",
+    "Workspace",
     "attribute",
     "bench",
     "build_bank",
     "build_catalogue",
     "check",
     "compare",
+    "draw_page",
     "evaluate_counterfactual",
     "evaluate_groups",
     "evaluate_hubs",
@@ -79,6 +87,7 @@ __all__ = [
     "list_methods",
     "load_model",
     "model_fidelity",
+    "open",
     "open_bank",
     "open_catalogue",
     "plan",
@@ -97,4 +106,4 @@ def __getattr__(name: str) -> Any:
     """A name of ``__all__`` out of its module."""
     if name not in MODULE_OF:
         raise AttributeError(f"module 'linernotes.api' has no attribute {name!r}")
-    return getattr(import_module(f"linernotes.api.{MODULE_OF[name]}"), name)
+    return getattr(import_module(f"linernotes.{MODULE_OF[name]}"), name)

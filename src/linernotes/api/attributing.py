@@ -8,32 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linernotes.api.building import (
-    Progress,
-    catalogue_folder,
-    load_model,
-    model_folder,
-    open_catalogue,
-    prepared_for,
-    track_sound,
-)
-from linernotes.artefacts import held
-from linernotes.attribution.query import load_clip, save_generated
+from linernotes.api.workspace import Progress, Workspace, generate_with
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import FIRST_TRACKS, Attributed, attribute_clips, finished, refuse_others
-from linernotes.audio import check_writable
-from linernotes.demo.bundle import BENCHMARK, BUILTIN
+from linernotes.demo.opening import catalogue_folder, open_catalogue
+from linernotes.demo.places import BENCHMARK, BUILTIN
+from linernotes.demo.provider import load_model, model_folder, track_sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.verification import Verification, verify_clip
-from linernotes.methods.contract import Prepared
-from linernotes.models.stable_audio import StableAudio
-from linernotes.report.page import ShownTrack, write_page
+from linernotes.models.contract import GenerativeModel
 from linernotes.report.verification import write_verification
 from linernotes.settings.methods import DEFAULT_METHOD
 from linernotes.settings.reading import checked, settings_of
 
-SHOWN_DETAILS = {"album": "album", "caption": "caption", "licence": "licence", "isrc": "ISRC", "iswc": "ISWC"}
 DEMO_PROMPT = "a jig in G major for flute, lively, 6/8 time"
 DEMO_SEED = 7
 
@@ -43,21 +30,12 @@ def generate(
     out: str | Path,
     seed: int = 0,
     seconds: float | None = None,
-    model: str | Path | StableAudio = BUILTIN,
+    model: str | Path | GenerativeModel = BUILTIN,
     on_progress: Progress | None = None,
 ) -> Path:
     """Generates a clip, and beside it the sidecar ``attribute`` reads. ``seconds`` is the model's length if None."""
-    loaded = model if isinstance(model, StableAudio) else load_model(model)
-    check_writable(Path(out))
-    longest, least = loaded.shape.segment_s, loaded.shape.frame_samples / loaded.shape.rate_hz
-    seconds = longest if seconds is None else seconds
-    if not least <= seconds <= longest + 1e-6:
-        raise UsageError(f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s")
-    latents = loaded.sample(
-        prompt, seconds, seed, (lambda done, total: on_progress("generating", done, total)) if on_progress else None
-    )
-    save_generated(Path(out), loaded, latents.cpu(), prompt, seconds, seed)
-    return Path(out)
+    loaded = load_model(model) if isinstance(model, str | Path) else model
+    return generate_with(loaded, prompt, out, seed, seconds, on_progress)
 
 
 def attribute(
@@ -71,7 +49,7 @@ def attribute(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> list[Attribution]:
-    """Attributes clips and writes, for each, ``attribution.json``, ``scores.parquet`` and ``report.html``.
+    """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``, ``evidence.parquet`` and ``report.html``.
 
     Args:
         clips: generated clips with their sidecars, or any sound files, of any length;
@@ -82,21 +60,9 @@ def attribute(
     Raises:
         LinernotesError: the model was trained on another catalogue, or ``out`` holds something else, or is being written.
     """
-    paths = [Path(clip) for clip in ([clips] if isinstance(clips, str | Path) else clips)]
-    if not paths:
-        raise UsageError("no clip was given: name at least one")
-    chosen = checked(settings_of(method), settings, f" for {method}")
-    prepared = prepared_for(model, catalogue, cache, on_progress)
-    loaded_clips = [load_clip(path, prepared.model, prompt) for path in paths]
-    folder = Path(out)
-    with held(folder):
-        if found := finished(loaded_clips, prepared, method, chosen, folder):
-            return found
-        refuse_others(loaded_clips, prepared, method, chosen, folder)
-        done = attribute_clips(loaded_clips, prepared, method, chosen, folder)
-        for item in done:
-            _report(item, [str(path) for path in paths], prepared, model, catalogue, prompt)
-    return [item.attribution for item in done]
+    checked(settings_of(method), settings, f" for {method}")
+    with Workspace(model, catalogue, cache, on_progress) as work:
+        return work.attribute(clips, out, prompt, method, **settings)
 
 
 @dataclass(frozen=True)
@@ -111,28 +77,10 @@ class Demo:
 def run_demo(out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, on_progress: Progress | None = None) -> Demo:
     """The whole job on the built-in model and catalogue: generate a clip from a prompt, attribute it, write the report."""
     folder = Path(out)
-    clip = generate(prompt, folder / "clip.flac", seed, on_progress=on_progress)
-    (attribution,) = attribute(clip, folder, on_progress=on_progress)
+    with Workspace(on_progress=on_progress) as work:
+        clip = work.generate(prompt, folder / "clip.flac", seed)
+        (attribution,) = work.attribute(clip, folder)
     return Demo(clip, folder / "report.html", attribution)
-
-
-def _report(
-    item: Attributed, clips: Sequence[str], prepared: Prepared, model: str | Path, where: str | Path, prompt: str | None
-) -> None:
-    catalogue = prepared.catalogue
-    tracks = {track.track_id: track for track in catalogue.tracks}
-    shown = []
-    for place in item.attribution.first_trained(FIRST_TRACKS):
-        track = tracks[place.track_id]
-        details = [(label, getattr(track, name)) for name, label in SHOWN_DETAILS.items() if getattr(track, name)]
-        details += [(name, track.extra[name]) for name in ("transcriber",) if name in track.extra]
-        sound = track_sound(catalogue, track, place.best_segment_start_s, prepared.model.shape)
-        shown.append(ShownTrack(place, details, sound, item.evidence.change_t.get(place.track_id)))
-    together = item.attribution.settings.get("together")
-    words = ["linernotes", "attribute", *(clips if together else [str(item.clip.path)])]
-    words += ["--model", str(model), "--catalog", str(where), *(["--prompt", prompt] if prompt else [])]
-    words += ["--settings", str(item.folder / "attribution.json"), "-o", "again"]
-    write_page(item.folder / "report.html", item.attribution, item.clip.sound, shown, shlex.join(words))
 
 
 def verify(
@@ -164,6 +112,8 @@ def verify(
     if read.query.generated is None:
         raise LinernotesError(f"{path} is not of one clip that the model generated, so it cannot be made again")
     first = read.first_trained(k)
+    if len(first) < min(k, read.training_tracks):
+        raise UsageError(f"--k {k} is too many: {path} names the first {len(first)} training tracks")
     query = BankQuery(
         read.query.name, read.query.prompt, read.query.seconds, int(read.query.generated["seed"]), "clip", "reporting", True
     )
@@ -172,7 +122,7 @@ def verify(
         model_folder(model), catalogue_folder(catalogue), query, names, repeats, folder / "retrains", on_progress
     )
     tracks = {track.track_id: track for track in opened.tracks}
-    sounds = {t.track_id: track_sound(opened, tracks[t.track_id], t.best_segment_start_s, loaded.shape) for t in first}
+    sounds = {t.track_id: track_sound(opened, tracks[t.track_id], t.best_segment_start_s) for t in first}
     words = ["linernotes", "verify", str(attribution), "--k", str(k), "--repeats", str(repeats), "--model", str(model)]
     words += ["--catalog", str(catalogue), "-o", str(out)]
     titles = {name: track.title for name, track in tracks.items()}

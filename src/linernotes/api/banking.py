@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from linernotes.api.building import Progress, catalogue_folder, model_folder, prepared_for
+from linernotes.api.workspace import Progress, prepared_for
 from linernotes.attribution.prepare import cache_folder
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import plan_benchmark, plan_queries
+from linernotes.demo.opening import catalogue_folder
 from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
+from linernotes.demo.provider import model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery, Setting
 from linernotes.evaluation.bank.sanity import Sanity, check_bank, usual_loss
@@ -41,7 +43,7 @@ from linernotes.evaluation.bank.store import (
 )
 from linernotes.evaluation.bank.store import build_bank as build
 from linernotes.methods.contract import Prepared, Query
-from linernotes.models.stable_audio import StableAudio
+from linernotes.models.opening import open_model
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
 
 
@@ -66,7 +68,7 @@ def build_bank(
         draws: draws of the noise bank each clip's loss is measured on.
     """
     model_path, catalogue_path = model_folder(model), catalogue_folder(catalogue)
-    seconds = StableAudio(model_path).shape.segment_s
+    seconds = open_model(model_path).encoding.segment_s
     opened = Catalogue(catalogue_path)
     if prompts is not None:
         queries = read_prompts(Path(prompts), seconds, seed)

@@ -4,66 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from linernotes.artefacts import read_json, write_json
-from linernotes.attribution.prepare import prepare
-from linernotes.attribution.vouching import require_trained_on
-from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.ingest import build_catalogue as build
-from linernotes.catalog.source import Track, read_source
-from linernotes.catalog.store import Catalogue, Encoder
+from linernotes.catalog.source import read_source
+from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
-from linernotes.demo.bundle import (
-    BENCHMARK,
-    BUILTIN,
-    CATALOGUE,
-    MODEL,
-    builtin_sound,
-    open_benchmark,
-    rebuild_benchmark,
-    rebuild_bundle,
-    render_catalogue,
-)
+from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
+from linernotes.demo.opening import open_catalogue
+from linernotes.demo.places import BUILTIN
+from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError
-from linernotes.methods.contract import Prepared
-from linernotes.models.contract import Shape
-from linernotes.models.small import write_untrained_copy
-from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import train
+from linernotes.models.contract import GenerativeModel
+from linernotes.models.training import open_trainable, train, write_untrained_copy
 from linernotes.settings.reading import checked
 from linernotes.settings.training import TrainingSettings
 
 Progress = Callable[[str, int, int], None]
-
-
-def load_model(model: str | Path = BUILTIN) -> StableAudio:
-    """A model by the path of its folder, the built-in one, or the benchmark's.
-
-    Raises:
-        LinernotesError: no such model, another pipeline, weights missing or in pickle form.
-    """
-    loaded = StableAudio(model_folder(model))
-    if str(model) in (BUILTIN, BENCHMARK):
-        loaded.name = str(model)
-    return loaded
-
-
-def open_catalogue(catalogue: str | Path = BUILTIN) -> Catalogue:
-    """A catalogue by its path, the built-in one, or the benchmark's."""
-    return Catalogue(catalogue_folder(catalogue))
-
-
-def model_folder(model: str | Path) -> Path:
-    """Where a model lies: its path, ``builtin`` or ``benchmark``."""
-    return MODEL if str(model) == BUILTIN else open_benchmark()[0] if str(model) == BENCHMARK else Path(model)
-
-
-def catalogue_folder(catalogue: str | Path) -> Path:
-    """Where a catalogue lies: its path, ``builtin`` or ``benchmark``."""
-    return CATALOGUE if str(catalogue) == BUILTIN else open_benchmark()[1] if str(catalogue) == BENCHMARK else Path(catalogue)
 
 
 def build_catalogue(
@@ -79,7 +38,7 @@ def build_catalogue(
     """
     loaded = load_model(model)
     return build(
-        read_source(Path(source)), Path(out), loaded, Encoder(**loaded.encoder()), strict,
+        read_source(Path(source)), Path(out), loaded, strict,
         on_track=(lambda done, total: on_progress("reading recordings", done, total)) if on_progress else None,
     )  # fmt: skip
 
@@ -90,15 +49,15 @@ def train_model(
     init: str | Path = BUILTIN,
     on_progress: Progress | None = None,
     **settings: Any,
-) -> StableAudio:
+) -> GenerativeModel:
     """Trains a new small model on a catalogue's training tracks, with the codec and the text encoder of ``init``.
 
     Args:
         settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...
     """
     opened = catalogue if isinstance(catalogue, Catalogue) else open_catalogue(catalogue)
-    start = load_model(init)
-    opened.require(start.codec_hash, start.text_hash, start.shape.frames, start.name)
+    start = open_trainable(model_folder(init))
+    opened.require(start.encoding, start.name)
     out = Path(out)
     require_new(out)
     template = out.with_name(out.name + ".untrained")
@@ -136,32 +95,7 @@ def rebuild(out: str | Path, benchmark: bool = False, on_progress: Progress | No
 
 def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None:
     """Writes the built-in catalogue's tracks as an audiofolder of FLAC files."""
-    render_catalogue(Path(out), load_model().shape, on_progress)
-
-
-def prepared_for(model: str | Path, catalogue: str | Path, cache: str | Path | None, on_progress: Progress | None) -> Prepared:
-    """A model and a catalogue, ready for any method.
-
-    Raises:
-        LinernotesError: the model says that it was trained on another catalogue.
-    """
-    loaded, opened = load_model(model), open_catalogue(catalogue)
-    vouched = require_trained_on(model_folder(model), loaded, opened)
-    prepared = prepare(loaded, opened, Path(cache) if cache else None, on_progress, model_folder(model))
-    return replace(prepared, vouched=vouched)
-
-
-def track_sound(catalogue: Catalogue, track: Track, start_s: float, shape: Shape) -> Sound | None:
-    """One segment of a track's sound from ``start_s`` on; None when the recording cannot be read any more."""
-    source = catalogue.record["source"]
-    if source == BUILTIN:
-        return builtin_sound(track, start_s, shape)
-    try:
-        sound = read_part(Path(source) / track.file_name, start_s, shape.segment_s)
-    except (AudioError, OSError):
-        return None
-    least = shape.frame_samples / shape.rate_hz  # one latent frame: what is shorter is not what was scored
-    return sound if sound.seconds >= least else None
+    render_catalogue(Path(out), load_model().encoding, on_progress)
 
 
 def train_on(catalogue: Catalogue, template: Path, out: Path, settings: TrainingSettings, on_progress: Progress | None) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from linernotes.api.banking import open_bank
-from linernotes.api.building import Progress, load_model, open_catalogue, prepared_for, track_sound
-from linernotes.artefacts import held, write_json
-from linernotes.attribution.query import load_clip
+from linernotes.api.workspace import Progress, Workspace, prepared_for
+from linernotes.artefacts import write_json
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import attribute_clips, finished, refuse_others
+from linernotes.attribution.tables import read_track_scores
 from linernotes.audio import write_sound
 from linernotes.demo.bundle import builtin_sound, render_catalogue
+from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BENCHMARK, BUILTIN
+from linernotes.demo.provider import load_model, track_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.agreement import Agreement, measure_agreement
 from linernotes.evaluation.cost import bench as benches
@@ -29,6 +30,8 @@ from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
 from linernotes.evaluation.search import METRICS, Search, lds_metric, read_grid, search, self_influence_metric
 from linernotes.evaluation.self_influence import SelfRank, segment_query
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
+from linernotes.methods.all import require_layers, require_runs_on, runs_on
+from linernotes.models.contract import GeneratingModel
 from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.search import write_search
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods, runnable
@@ -74,29 +77,29 @@ def compare(
         raise UsageError("a comparison needs at least two methods: name them with --methods, or leave that out for all")
     refuse_together(settings)
     chosen = settings_where_they_fit(names, settings)
-    prepared = prepared_for(model, catalogue, cache, on_progress)
-    loaded = [load_clip(Path(clip), prepared.model, prompt) for clip in clips]
-    if not loaded:
-        raise UsageError("no clip was given: name at least one")
+    work = Workspace(model, catalogue, cache, on_progress)
+    prepared = work.prepared
+    if methods is None:
+        names = [name for name in names if runs_on(name, prepared.model)]
+    for name in names:
+        require_runs_on(name, prepared.model)
+        require_layers(prepared.model, chosen[name])
+    loaded = work.load_clips(list(clips), prompt)
     done: dict[str, list[Attribution]] = {}
+    tracks = prepared.catalogue.tracks
+    scores = {method: np.zeros((len(loaded), len(tracks))) for method in names}
     for i, method in enumerate(names):
         if on_progress:
             on_progress(f"methods ({method})", i, len(names))
-        folder = Path(out) / method
-        with held(folder):
-            found = finished(loaded, prepared, method, chosen[method], folder)
-            if not found:
-                refuse_others(loaded, prepared, method, chosen[method], folder)
-            done[method] = found or [a.attribution for a in attribute_clips(loaded, prepared, method, chosen[method], folder)]
+        words = ["linernotes", "attribute", *map(str, clips)]
+        attributed = work.attributions(loaded, method, chosen[method], Path(out) / method, words, prompt)
+        done[method] = [item.attribution for item in attributed]
+        for q, item in enumerate(attributed):
+            found, _ = read_track_scores(item.folder, method)
+            scores[method][q] = [found[track.track_id] for track in tracks]
     if on_progress:
         on_progress("methods", len(names), len(names))
-    tracks = prepared.catalogue.tracks
     place = {track.track_id: i for i, track in enumerate(tracks)}
-    scores = {method: np.zeros((len(loaded), len(tracks))) for method in names}
-    for method, attributions in done.items():
-        for q, attribution in enumerate(attributions):
-            for track in attribution.tracks:
-                scores[method][q, place[track.track_id]] = track.score
     decoys = np.array([track.split == "decoy" for track in tracks])
     agreement = measure_agreement(scores, [clip.query.name for clip in loaded], decoys)
     write_json(Path(out) / "agreement.json", agreement.record())
@@ -111,8 +114,7 @@ def compare(
         for q, c in enumerate(loaded)
     ]
     named = {t.track_id: t.best_segment_start_s for clip in shown for first in clip.first.values() for t in first}
-    shape = prepared.model.shape
-    sounds = {n: track_sound(prepared.catalogue, tracks[place[n]], start_s, shape) for n, start_s in named.items()}
+    sounds = {n: track_sound(prepared.catalogue, tracks[place[n]], start_s) for n, start_s in named.items()}
     words = ["linernotes", "compare", *map(str, clips), "--methods", ",".join(names), "--model", str(model)]
     words += ["--catalog", str(catalogue), *(["--prompt", prompt] if prompt else [])]
     words += as_flags(settings)
@@ -170,7 +172,8 @@ def sweep(
         grid: for each setting a line such as ``"layers=mlp,all"``.
         metric: ``self-influence``: the mean rank of ``segments`` training segments' own among ``candidates``; ``lds``: how well
             scores of a bank's tuning clips predict retraining.
-        model, catalogue: ``builtin`` for self-influence, ``benchmark`` for lds if None.
+        model: ``builtin`` for self-influence, ``benchmark`` for lds if None.
+        catalogue: the same.
         sampler: ``grid`` for all choices (or ``trials`` of them), ``tpe`` to look where it is promising.
         settings: those that stay the same.
     """
@@ -215,8 +218,9 @@ def model_fidelity(clips: int = 96, on_progress: Progress | None = None, every: 
         every: hear every n-th track only, to see that the measurement still runs.
     """
     model, catalogue = load_model(), open_catalogue()
+    assert isinstance(model, GeneratingModel)
     tracks = catalogue.tracks[::every]
-    return measure_fidelity(model, tracks, lambda track: builtin_sound(track, 0.0, model.shape), clips, on_progress)
+    return measure_fidelity(model, tracks, lambda track: builtin_sound(track, 0.0, model.encoding), clips, on_progress)
 
 
 def bench(
@@ -266,7 +270,7 @@ def bench(
 
 def _write_sounds(folder: Path, tracks: int | None, on_progress: Progress | None) -> None:
     """The built-in catalogue as sound files, or its first few tracks."""
-    shape = load_model().shape
+    shape = load_model().encoding
     if tracks is None:
         render_catalogue(folder, shape, on_progress)
         return

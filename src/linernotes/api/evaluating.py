@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.api.banking import OpenedBank, check, trusted
-from linernotes.api.building import Progress
+from linernotes.api.workspace import Progress
 from linernotes.demo.places import BENCHMARK_PARTS
 from linernotes.errors import MissingError, UsageError
 from linernotes.evaluation.bank.retraining import Retrain, run_retrains

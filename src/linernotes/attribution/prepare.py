@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from linernotes.artefacts import hash_json
+from linernotes.artefacts import hash_files, hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared, Progress
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.settings.places import cache_folder
 from linernotes.version import __version__
 
@@ -21,16 +22,26 @@ def prepare(
     cache: Path | None = None,
     on_progress: Progress | None = None,
     model_folder: Path | None = None,
+    vouched: bool = False,
 ) -> Prepared:
     """A model and a catalogue that fit together, ready for any method.
 
     Raises:
         LinernotesError: the catalogue was encoded by another model, or holds nothing that was trained on.
     """
-    catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
+    catalogue.require(model.encoding, model.name)
     if not len(catalogue.training_rows):
         raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
-    device = next(model.denoiser.parameters()).device.type  # losses of a CPU and of a GPU differ in the last digits
-    made_by = hash_json([__version__, device])[:8]
+    device = device_of(model).type  # losses of a CPU and of a GPU differ in the last digits
+    made_by = hash_json([__version__, code_hash(), device])[:8]
     folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}"
-    return Prepared(model, catalogue, folder, on_progress, model_folder)
+    return Prepared(model, catalogue, folder, on_progress, model_folder, vouched)
+
+
+@functools.cache
+def code_hash() -> str:
+    """Hash of the code that fills the cache: what other code computed is never taken for its own."""
+    root = Path(__file__).parent.parent
+    rooms = ("models", "curvature", "methods")
+    files = [*(path for room in rooms for path in root.glob(f"{room}/**/*.py")), root / "draws.py", root / "losses.py"]
+    return hash_files(sorted(files), root)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from linernotes.artefacts import read_json, replacing, write_json
+from linernotes.artefacts import read_json, write_json
 from linernotes.catalog.source import Track
 from linernotes.errors import LinernotesError
 from linernotes.settings.methods import Gather
-from linernotes.version import SCHEMA_VERSION, __version__
+from linernotes.settings.reading import refuse_newer
+from linernotes.version import RECORD_VERSION, __version__
+
+KEPT_TRACKS = 100  # training tracks in a record; all scores are in scores.parquet
 
 
 class QueryRecord(BaseModel):
@@ -42,14 +42,32 @@ class TrackScore(BaseModel):
     split: Literal["train", "decoy"]
     decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
+    details: dict[str, str] = {}  # what else the catalogue says of it: album, caption, licence, identifiers, ...
+
+
+class ClipFile(BaseModel):
+    """A file that was attributed, and a hash of its samples, so that a page never plays another one."""
+
+    path: str
+    sound_hash: str
+
+
+class Sources(BaseModel):
+    """Where all that an attribution was made from lay: what a page needs to be heard, and a person to repeat it."""
+
+    clips: list[ClipFile]
+    catalogue: str
+    command: str  # that asks for the same on the command line, but for settings and output: those are the record's
 
 
 class Attribution(BaseModel):
     """What ``attribution.json`` holds. Scores are oriented: higher = removing the track would hurt the query more."""
 
     kind: Literal["attribution"] = "attribution"
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = RECORD_VERSION
     linernotes: str = __version__
+    torch: str
+    device: str
     query: QueryRecord
     method: str
     orientation: str
@@ -61,8 +79,11 @@ class Attribution(BaseModel):
     catalogue_hash: str
     noise_hash: str
     cautions: list[str] = []  # what a reader must know before the ranking; shown wherever it is
+    training_tracks: int
     decoys: int
-    tracks: list[TrackScore]
+    segments: int  # that were scored
+    tracks: list[TrackScore]  # the first ones; all are in scores.parquet
+    sources: Sources
 
     def first_trained(self, n: int) -> list[TrackScore]:
         """The first ``n`` tracks that were trained on. Ranks that are missing among theirs belong to decoys."""
@@ -79,10 +100,12 @@ class Attribution(BaseModel):
             LinernotesError: missing, damaged, or of another schema version.
         """
         content = read_json(path, "an attribution")
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if version != SCHEMA_VERSION:
+        if not isinstance(content, dict):
+            raise LinernotesError(f"{path} is no attribution: attribute the clip anew")
+        refuse_newer(path, content)
+        if content["schema_version"] < RECORD_VERSION:
             raise LinernotesError(
-                f"{path} has schema version {version}, this linernotes ({__version__}) reads {SCHEMA_VERSION}: "
+                f"{path} was written by an older linernotes ({content.get('linernotes')}; this is {__version__}): "
                 "attribute the clip anew"
             )
         try:
@@ -105,13 +128,15 @@ def gather_tracks(scores_n: np.ndarray, track_n: np.ndarray, n_tracks: int, gath
 def rank_tracks(
     scores_n: np.ndarray, track_n: np.ndarray, start_s_n: np.ndarray, tracks: list[Track], gather: Gather = "sum"
 ) -> list[TrackScore]:
-    """All tracks, highest score first; ties keep the catalogue's order."""
+    """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on; ties keep the catalogue's order."""
     scores = gather_tracks(scores_n, track_n, len(tracks), gather)
     best = np.full(len(tracks), -1)
     for n in np.argsort(scores_n, kind="stable"):
         best[track_n[n]] = n
     decoys = np.sort(scores[[track.split == "decoy" for track in tracks]])
     order = np.argsort(-scores, kind="stable")
+    trained = np.array([tracks[i].split == "train" for i in order])
+    order = order[: int(np.searchsorted(np.cumsum(trained), KEPT_TRACKS)) + 1]
     return [
         TrackScore(
             rank=rank,
@@ -122,26 +147,7 @@ def rank_tracks(
             split=tracks[i].split,  # type: ignore[arg-type]
             decoys_above=int(len(decoys) - np.searchsorted(decoys, scores[i])) - (tracks[i].split == "decoy"),
             best_segment_start_s=float(start_s_n[best[i]]),
+            details=tracks[i].details,
         )
         for rank, i in enumerate(order, start=1)
     ]
-
-
-def save_scores(
-    path: Path, scores_n: np.ndarray, windows_wn: Sequence[np.ndarray] | np.ndarray, track_n: np.ndarray,
-    start_s_n: np.ndarray, seconds_n: np.ndarray, tracks: list[Track], header: dict[str, str],
-) -> None:  # fmt: skip
-    """The scores of all segments as Parquet, one row a segment in the catalogue's order; each window's own beside them."""
-    table = pa.table(
-        {
-            "track_id": [tracks[t].track_id for t in track_n],
-            "split": [tracks[t].split for t in track_n],
-            "start_s": start_s_n,
-            "seconds": seconds_n,
-            "score": scores_n,
-            **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
-        }
-    )
-    table = table.replace_schema_metadata({"kind": "scores", "schema": str(SCHEMA_VERSION), **header})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.attribution.query import Clip
-from linernotes.attribution.result import Attribution, QueryRecord, rank_tracks, save_scores
+from linernotes.attribution.result import Attribution, QueryRecord, Sources, rank_tracks
+from linernotes.attribution.tables import save_evidence, save_scores
 from linernotes.attribution.vouching import cautions
 from linernotes.audio import Sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.losses import frame_losses
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.models.contract import device_of
 from linernotes.models.weights import ChangedWeights
 from linernotes.settings.methods import MethodSettings
 from linernotes.version import __version__
@@ -27,28 +32,27 @@ FIRST_TRACKS = 10  # how many training tracks get evidence and are shown
 ORIENTATION = "higher = removing it would hurt the query more"
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Where in the first tracks the score comes from: each one's best segment's change of loss, per frame of its content."""
-
-    change_t: dict[str, np.ndarray]  # by track id
+RECORD = "attribution.json"
 
 
 @dataclass(frozen=True)
 class Attributed:
-    """One clip's attribution with its evidence and the folder it was written to."""
+    """One clip's attribution and the folder it was written to."""
 
-    clip: Clip
     attribution: Attribution
-    evidence: Evidence
     folder: Path
 
 
 def attribute_clips(
-    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
+    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path, command: Sequence[str] = ()
 ) -> list[Attributed]:
-    """Attributes clips and writes each one's ``attribution.json`` and ``scores.parquet``: into ``out`` for one clip, into
-    ``out/NAME`` for several. Whatever the method computes once, and the data, are shared by all of them.
+    """Attributes clips and writes each one's ``attribution.json``, ``scores.parquet`` and ``evidence.parquet``.
+
+    Into ``out`` for one clip, into ``out/NAME`` for several. Whatever the method computes once, and the data, are shared by
+    all of them.
+
+    Args:
+        command: the words that ask for the same on the command line, without settings and output.
     """
     names = [clip.query.name for clip in clips]
     if len(set(names)) < len(names):
@@ -69,8 +73,8 @@ def attribute_clips(
         folder = out if len(clips) == 1 else out / clip.query.name
         scores_n = weights_q @ scores.scores_qn
         attribution = _attribution(clip, content, prepared, method, settings, scores, scores_n, warned)
+        attribution.sources.command = shlex.join(command)
         header = {
-            "axes": "segments in catalogue order",
             "orientation": ORIENTATION,
             "method": method,
             "model": model.weights_hash,
@@ -80,12 +84,13 @@ def attribute_clips(
             "settings": json.dumps(settings.model_dump()),
         }
         windows_wn = scores.scores_qn[weights_q > 0]
-        save_scores(
-            folder / "scores.parquet", scores_n, windows_wn if len(windows_wn) > 1 else [], catalogue.track_n,
-            catalogue.start_s_n, catalogue.seconds_n, catalogue.tracks, header,
-        )  # fmt: skip
-        attribution.save(folder / "attribution.json")
-        done.append(Attributed(clip, attribution, _evidence(attribution, prepared, scores, scores_n, weights_q), folder))
+        save_scores(folder, scores_n, windows_wn if len(windows_wn) > 1 else [], catalogue, header)
+        change_t = _evidence(attribution, prepared, scores, scores_n, weights_q)
+        start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
+        encoding = catalogue.encoding
+        save_evidence(folder, change_t, start_s, encoding.frame_samples / encoding.rate_hz, header)
+        attribution.save(folder / RECORD)  # last: where it is, all is
+        done.append(Attributed(attribution, folder))
     shutil.rmtree(work, ignore_errors=True)
     with suppress(OSError):  # another interrupted run may wait in there
         work.parent.rmdir()
@@ -94,7 +99,7 @@ def attribute_clips(
 
 def finished(
     clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
-) -> list[Attribution] | None:
+) -> list[Attributed] | None:
     """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from the very same.
 
     A method that reads files besides model and catalogue has none: these may have changed.
@@ -103,10 +108,12 @@ def finished(
         return None
     found = []
     for folder, content in _filed(clips, settings, out):
-        path = folder / "attribution.json"
-        if not path.exists() or not _same(read := Attribution.load(path), content, prepared, method, settings):
+        if not (folder / RECORD).exists():
             return None
-        found.append(read)
+        read = Attribution.load(folder / RECORD)
+        if not _same(read, content, prepared, method, settings):
+            return None
+        found.append(Attributed(read, folder))
     return found
 
 
@@ -117,7 +124,7 @@ def refuse_others(clips: list[Clip], prepared: Prepared, method: str, settings: 
         LinernotesError: there is one.
     """
     for folder, content in _filed(clips, settings, out):
-        path = folder / "attribution.json"
+        path = folder / RECORD
         if path.exists() and not _same(Attribution.load(path), content, prepared, method, settings):
             raise LinernotesError(
                 f"{folder} holds another attribution already (of another clip, or made otherwise), and it is kept: give "
@@ -127,9 +134,11 @@ def refuse_others(clips: list[Clip], prepared: Prepared, method: str, settings: 
 
 def _same(read: Attribution, content: str, prepared: Prepared, method: str, settings: MethodSettings) -> bool:
     """Whether an attribution was made from the very same."""
-    made_from = (read.method, read.settings, read.model_hash, read.catalogue_hash, read.query.content_hash)
-    wanted = (method, settings.model_dump(), prepared.model.weights_hash, prepared.catalogue.hash, content)
-    return made_from == wanted
+    model, catalogue = prepared.model, prepared.catalogue
+    asked = (read.method, read.settings, read.query.content_hash) == (method, settings.model_dump(), content)
+    given = (read.model_hash, read.catalogue_hash) == (model.weights_hash, catalogue.hash)
+    by = (read.linernotes, read.device) == (__version__, device_of(model).type)
+    return asked and given and by
 
 
 def _filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
@@ -150,7 +159,8 @@ def _as_set(clips: list[Clip]) -> Clip:
     seconds = sum(clip.query.seconds for clip in clips)
     query = replace(first.query, name="+".join(clip.query.name for clip in clips), prompt=prompts, seconds=seconds)
     known = all(clip.prompt_known for clip in clips)
-    return Clip([query], Sound(np.concatenate(sounds, axis=1), first.sound.rate_hz), first.path, None, known)
+    files = [file for clip in clips for file in clip.files]
+    return Clip([query], Sound(np.concatenate(sounds, axis=1), first.sound.rate_hz), first.path, None, known, files)
 
 
 def _shares(clips: list[Clip]) -> np.ndarray:
@@ -210,21 +220,28 @@ def _attribution(
         model_hash=model.weights_hash,
         catalogue=catalogue.path.name,
         catalogue_hash=catalogue.hash,
-        noise_hash=scores.bank.hash if scores.bank else "",
+        noise_hash=scores.draws.hash if scores.draws else "",
         cautions=warned,
+        torch=torch.__version__,
+        device=device_of(model).type,
+        training_tracks=sum(track.split == "train" for track in catalogue.tracks),
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
+        segments=len(prepared.rows),
+        sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=""),
         tracks=rank_tracks(scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather),
     )
 
 
 def _evidence(
     attribution: Attribution, prepared: Prepared, scores: Scores, scores_n: np.ndarray, weights_q: np.ndarray
-) -> Evidence:
-    """Of the method's own kind: only those that compare losses under two sets of weights have any. The windows of a clip are
-    added up by their shares ``weights_q``.
+) -> dict[str, np.ndarray]:
+    """Where in the first tracks the score comes from: the change of loss per frame of each one's best segment, by track.
+
+    Of the method's own kind: only those that compare losses under two sets of weights have any. The windows of a clip are added
+    up by their shares ``weights_q``.
     """
-    if not scores.changed or scores.bank is None:
-        return Evidence({})
+    if not scores.changed or scores.draws is None:
+        return {}
     catalogue = prepared.catalogue
     row_of = {track.track_id: n for n, track in enumerate(catalogue.tracks)}
     identifiers = [track.track_id for track in attribution.first_trained(FIRST_TRACKS)]
@@ -232,13 +249,13 @@ def _evidence(
     for identifier in identifiers:
         own = np.flatnonzero(catalogue.track_n == row_of[identifier])
         rows.append(int(own[np.argmax(scores_n[own])]))
-    change_nt = np.zeros((len(rows), catalogue.encoder.frames))
+    change_nt = np.zeros((len(rows), catalogue.encoding.frames))
     for q in np.flatnonzero(weights_q):
         for part, weights in scores.changed[q]:
             sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
             losses = frame_losses(prepared.model, catalogue, part, sets, rows)
             change_nt += weights_q[q] * (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
-    change_nt *= scores.sign / len(scores.bank)
-    frame_s = catalogue.encoder.frame_samples / catalogue.encoder.rate_hz
+    change_nt *= scores.sign / len(scores.draws)
+    frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
     content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)
-    return Evidence({name: change_t[:n] for name, change_t, n in zip(identifiers, change_nt, content, strict=True)})
+    return {name: change_t[:n] for name, change_t, n in zip(identifiers, change_nt, content, strict=True)}

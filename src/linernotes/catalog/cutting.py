@@ -13,7 +13,7 @@ import numpy as np
 
 from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, stream_sound
 from linernotes.catalog.source import Reject, Track
-from linernotes.catalog.store import Encoder
+from linernotes.models.encoding import Encoding
 
 SAMPLES_AT_ONCE = 1 << 19  # handed on, and encoded, together
 WAITING = 3  # such handfuls of one recording that may wait to be encoded
@@ -39,15 +39,15 @@ class Finished:
 Cut = CutSound | Finished | Reject | BaseException
 
 
-def cut_blocks(blocks: Iterable[np.ndarray], encoder: Encoder, at_once: int | None = None) -> Iterator[CutSound]:
-    """Cuts sound that comes in blocks ``[channels, n]`` at the encoder's rate into segments; what remains is padded.
+def cut_blocks(blocks: Iterable[np.ndarray], encoding: Encoding, at_once: int | None = None) -> Iterator[CutSound]:
+    """Cuts sound that comes in blocks ``[channels, n]`` at the encoding's rate into segments; what remains is padded.
 
     A remainder shorter than one latent frame is dropped, unless it is all there is.
 
     Args:
         at_once: segments in one ``CutSound``.
     """
-    size = encoder.frames * encoder.frame_samples
+    size = encoding.frames * encoding.frame_samples
     at_once = at_once or max(1, SAMPLES_AT_ONCE // size)
     waiting: list[np.ndarray] = []
     held = cut = 0
@@ -56,42 +56,42 @@ def cut_blocks(blocks: Iterable[np.ndarray], encoder: Encoder, at_once: int | No
         held += block.shape[1]
         while held >= at_once * size:
             joined = np.concatenate(waiting, axis=1)
-            yield _segments(joined[:, : at_once * size], cut, encoder)
+            yield _segments(joined[:, : at_once * size], cut, encoding)
             cut, held = cut + at_once, held - at_once * size
             waiting = [joined[:, at_once * size :]]
-    rest = np.concatenate(waiting, axis=1) if waiting else np.zeros((encoder.channels, 0), dtype=np.float32)
+    rest = np.concatenate(waiting, axis=1) if waiting else np.zeros((encoding.channels, 0), dtype=np.float32)
     whole, over = divmod(held, size)
-    if over < encoder.frame_samples and cut + whole:
+    if over < encoding.frame_samples and cut + whole:
         rest = rest[:, : whole * size]
     if rest.shape[1]:
-        yield _segments(rest, cut, encoder)
+        yield _segments(rest, cut, encoding)
 
 
-def _segments(samples_cs: np.ndarray, before: int, encoder: Encoder) -> CutSound:
-    size = encoder.frames * encoder.frame_samples
+def _segments(samples_cs: np.ndarray, before: int, encoding: Encoding) -> CutSound:
+    size = encoding.frames * encoding.frame_samples
     n = samples_cs.shape[1]
     starts = np.arange(0, n, size)
     padded = np.zeros((samples_cs.shape[0], len(starts) * size), dtype=np.float32)
     padded[:, :n] = samples_cs
     lengths = np.minimum(size, n - starts)
-    loudness_nt = loudness_db(padded, encoder.frame_samples).reshape(len(starts), encoder.frames)
-    content_frames = np.ceil(lengths / encoder.frame_samples)
-    loudness_nt[np.arange(encoder.frames)[None] >= content_frames[:, None]] = -np.inf
+    loudness_nt = loudness_db(padded, encoding.frame_samples).reshape(len(starts), encoding.frames)
+    content_frames = np.ceil(lengths / encoding.frame_samples)
+    loudness_nt[np.arange(encoding.frames)[None] >= content_frames[:, None]] = -np.inf
     return CutSound(
         samples_ncs=padded.reshape(samples_cs.shape[0], len(starts), size).transpose(1, 0, 2),
-        seconds_n=lengths / encoder.rate_hz,
-        start_s_n=(starts + before * size) / encoder.rate_hz,
+        seconds_n=lengths / encoding.rate_hz,
+        start_s_n=(starts + before * size) / encoding.rate_hz,
         loudness_nt=loudness_nt,
     )
 
 
-def decode_track(folder: Path, track: Track, encoder: Encoder) -> Iterator[CutSound | Finished | Reject]:
+def decode_track(folder: Path, track: Track, encoding: Encoding) -> Iterator[CutSound | Finished | Reject]:
     """The segments of one recording, then ``Finished``; or, whenever something is wrong with it, a ``Reject`` at the end."""
     digest, n, peak = hashlib.sha256(), 0, 0.0
     try:
-        for cut in cut_blocks(stream_sound(folder / track.file_name, encoder.rate_hz, encoder.channels), encoder):
+        for cut in cut_blocks(stream_sound(folder / track.file_name, encoding.rate_hz, encoding.channels), encoding):
             digest.update(cut.samples_ncs.tobytes())
-            n += round(float(cut.seconds_n.sum()) * encoder.rate_hz)
+            n += round(float(cut.seconds_n.sum()) * encoding.rate_hz)
             peak = max(peak, float(np.abs(cut.samples_ncs).max(initial=0.0)))
             yield cut
     except AudioError as error:
@@ -103,9 +103,9 @@ def decode_track(folder: Path, track: Track, encoder: Encoder) -> Iterator[CutSo
     if peak < SILENCE_PEAK:
         detail = "its channels cancel out when they are mixed; check the recording"
         yield Reject(track.file_name, "silent", detail)
-    elif n < encoder.frame_samples:
-        least = encoder.frame_samples / encoder.rate_hz
-        detail = f"{n / encoder.rate_hz:.3f} s is less than one latent frame of {least:.3f} s"
+    elif n < encoding.frame_samples:
+        least = encoding.frame_samples / encoding.rate_hz
+        detail = f"{n / encoding.rate_hz:.3f} s is less than one latent frame of {least:.3f} s"
         yield Reject(track.file_name, "too short", detail)
     else:
         digest.update(str(n).encode())  # padding is no content
@@ -115,19 +115,19 @@ def decode_track(folder: Path, track: Track, encoder: Encoder) -> Iterator[CutSo
 class Decoding:
     """One recording being decoded in a thread of its own, which waits while too much of it lies unused."""
 
-    def __init__(self, folder: Path, track: Track, encoder: Encoder, stop: threading.Event) -> None:
+    def __init__(self, folder: Path, track: Track, encoding: Encoding, stop: threading.Event) -> None:
         self._parts: queue.Queue[Cut] = queue.Queue(WAITING)
         self._stop = stop
-        self._thread = threading.Thread(target=self._run, args=(folder, track, encoder), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(folder, track, encoding), daemon=True)
         self._thread.start()
 
     def join(self) -> None:
         """Waits until nothing is decoded any more, once ``stop`` is set."""
         self._thread.join()
 
-    def _run(self, folder: Path, track: Track, encoder: Encoder) -> None:
+    def _run(self, folder: Path, track: Track, encoding: Encoding) -> None:
         try:
-            for part in decode_track(folder, track, encoder):
+            for part in decode_track(folder, track, encoding):
                 if not self._put(part):
                     return
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""Builds a catalogue: a listed folder and an encoder -> segments with latents, in Lance.
+"""Builds a catalogue: a listed folder and a model -> segments with latents, in Lance.
 
 Files are decoded in parallel, cut into segments of the model's length and encoded; every few tracks a finished piece is
 put on disk, so that a killed build goes on where it stopped. The catalogue appears under its name only when complete.
@@ -11,6 +11,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +23,9 @@ from torch import Tensor
 from linernotes.artefacts import hash_json, held, replace_folder, replacing, write_json
 from linernotes.catalog.cutting import CutSound, Decoding
 from linernotes.catalog.source import Reject, Source, Track
-from linernotes.catalog.store import Catalogue, Encoder, segment_schema, write_catalogue
+from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.errors import LinernotesError
+from linernotes.models.encoding import Encoding
 from linernotes.version import SCHEMA_VERSION
 
 TRACKS_IN_PIECE = 16
@@ -34,6 +36,8 @@ DECODERS = 2
 class SegmentEncoder(Protocol):
     """What ingest needs of a model: the part of the model contract that turns sound and words into numbers."""
 
+    encoding: Encoding
+
     def encode(self, sound_bcs: Tensor) -> Tensor: ...
 
     def embed_text(self, prompts: Sequence[str]) -> Tensor: ...
@@ -43,7 +47,6 @@ def build_catalogue(
     source: Source,
     path: Path,
     model: SegmentEncoder,
-    encoder: Encoder,
     strict: bool = False,
     source_name: str | None = None,
     on_track: Callable[[int, int], None] | None = None,
@@ -60,19 +63,19 @@ def build_catalogue(
     """
     path = path.resolve()
     with held(path, "built"):
-        return _build(source, path, model, encoder, strict, source_name, on_track)
+        return _build(source, path, model, strict, source_name, on_track)
 
 
 def _build(
-    source: Source, path: Path, model: SegmentEncoder, encoder: Encoder, strict: bool, source_name: str | None,
+    source: Source, path: Path, model: SegmentEncoder, strict: bool, source_name: str | None,
     on_track: Callable[[int, int], None] | None,
 ) -> Catalogue:  # fmt: skip
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise LinernotesError(f"{path} exists already: choose another name or remove it")
-    work = path.with_name(path.name + ".partial")
+    work, encoding = path.with_name(path.name + ".partial"), model.encoding
     plan: dict[str, Any] = {
         "source": source.hash,
-        "encoder": encoder.__dict__,
+        "encoder": asdict(encoding),
         "schema": SCHEMA_VERSION,
         "tracks": TRACKS_IN_PIECE,
     }
@@ -93,29 +96,31 @@ def _build(
             batches: list[pa.RecordBatch] = []
             for _ in pieces[i]:
                 while len(waiting) < DECODERS and (ahead := next(upcoming, None)) is not None:
-                    waiting.append(Decoding(source.folder, ahead, encoder, stop))
-                entry, batch = _encode_track(waiting[0], model, encoder)
+                    waiting.append(Decoding(source.folder, ahead, encoding, stop))
+                entry, batch = _encode_track(waiting[0], model, encoding)
                 waiting.pop(0)
                 entries.append(entry)
                 batches += [batch] if batch is not None else []
                 done += 1
                 if on_track:
                     on_track(done, len(source.tracks))
-            _write_piece(work, i, entries, batches, encoder)
+            _write_piece(work, i, entries, batches, encoding)
     finally:
         stop.set()
         for decoding in waiting:
             decoding.join()
-    return _assemble(source, path, work, pieces, model, encoder, strict, source_name)
+    return _assemble(source, path, work, pieces, model, encoding, strict, source_name)
 
 
-def _encode_track(decoding: Decoding, model: SegmentEncoder, encoder: Encoder) -> tuple[dict[str, Any], pa.RecordBatch | None]:
+def _encode_track(
+    decoding: Decoding, model: SegmentEncoder, encoding: Encoding
+) -> tuple[dict[str, Any], pa.RecordBatch | None]:
     """What a piece keeps of a track: its hash and its segments, or why it is rejected."""
     batches: list[pa.RecordBatch] = []
     entry: dict[str, Any] = {}
     for part in decoding:
         if isinstance(part, CutSound):
-            batches.append(_encode(part, model, encoder))
+            batches.append(_encode(part, model, encoding))
         elif isinstance(part, Reject):
             return {"reject": part.__dict__}, None
         else:
@@ -123,35 +128,37 @@ def _encode_track(decoding: Decoding, model: SegmentEncoder, encoder: Encoder) -
     return entry, pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
-def _encode(cut: CutSound, model: SegmentEncoder, encoder: Encoder) -> pa.RecordBatch:
+def _encode(cut: CutSound, model: SegmentEncoder, encoding: Encoding) -> pa.RecordBatch:
     sound = torch.from_numpy(np.ascontiguousarray(cut.samples_ncs))
     latents = model.encode(sound).cpu()
     n = len(sound)
-    size = encoder.latent_channels * encoder.frames
+    size = encoding.latent_channels * encoding.frames
     batch = pa.RecordBatch.from_arrays(
         [
             pa.array(np.zeros(n, dtype=np.int32)),
             pa.array(cut.start_s_n.astype(np.float64)),
             pa.array(cut.seconds_n.astype(np.float64)),
             pa.array(np.zeros(n, dtype=np.int32)),
-            pa.FixedSizeListArray.from_arrays(pa.array(latents.half().numpy().ravel()), size),
-            pa.FixedSizeListArray.from_arrays(pa.array(cut.loudness_nt.ravel()), encoder.frames),
+            pa.FixedSizeListArray.from_arrays(
+                pa.array((latents.short() if encoding.codes else latents.half()).numpy().ravel()), size
+            ),
+            pa.FixedSizeListArray.from_arrays(pa.array(cut.loudness_nt.ravel()), encoding.frames),
         ],
-        schema=segment_schema(encoder),
+        schema=segment_schema(encoding),
     )
-    # into Arrow's own memory: kept among the encoder's large and short-lived arrays, small ones leave holes too small for the
+    # into Arrow's own memory: kept among the encoding's large and short-lived arrays, small ones leave holes too small for the
     # next, 8 MB for every handful of segments
     return pa.ipc.read_record_batch(batch.serialize(), batch.schema)
 
 
 def _write_piece(
-    work: Path, index: int, entries: list[dict[str, Any]], batches: list[pa.RecordBatch], encoder: Encoder
+    work: Path, index: int, entries: list[dict[str, Any]], batches: list[pa.RecordBatch], encoding: Encoding
 ) -> None:
     """A finished piece: its segments, then, as the sign that it is whole, its entries."""
     with (
         replacing(work / f"{index:06d}.arrow") as temporary,
         pa.OSFile(str(temporary), "wb") as file,
-        pa.ipc.new_file(file, segment_schema(encoder)) as writer,
+        pa.ipc.new_file(file, segment_schema(encoding)) as writer,
     ):
         for batch in batches:
             writer.write_batch(batch)
@@ -164,7 +171,7 @@ def _assemble(
     work: Path,
     pieces: list[list[Track]],
     model: SegmentEncoder,
-    encoder: Encoder,
+    encoding: Encoding,
     strict: bool,
     source_name: str | None,
 ) -> Catalogue:
@@ -201,7 +208,7 @@ def _assemble(
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
     write_catalogue(
-        built, encoder, tracks, _numbered(work, kept, tracks, captions), _embed(list(captions), model), rejects,
+        built, encoding, tracks, _numbered(work, kept, tracks, captions), _embed(list(captions), model), rejects,
         {"source": source_name or str(source.folder.resolve()), **({"notes": source.notes} if source.notes else {})},
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)

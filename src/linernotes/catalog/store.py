@@ -1,8 +1,8 @@
 """The catalogue on disk: Lance datasets of tracks, segments and captions, and a record of what made them.
 
-    CATALOGUE/catalogue.json    schema, hashes, sizes, the encoder
+    CATALOGUE/catalogue.json    schema, hashes, sizes, the encoding
               tracks.lance      one row a track
-              segments.lance    one row a segment: latents [C * T] float16, loudness [T] in dB
+              segments.lance    one row a segment: latents [C * T] float16 (codes: int16), loudness [T] in dB
               captions.lance    one row a distinct caption: its text embedding, float16, without padding
               rejects.lance     one row for what is not in the catalogue, with the reason
 
@@ -12,9 +12,10 @@ whatever trains or scores on them reads the same numbers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ import pyarrow as pa
 from linernotes.artefacts import check_header, hash_bytes, read_json, write_json
 from linernotes.catalog.track import Reject, Track
 from linernotes.errors import LinernotesError
+from linernotes.models.encoding import Encoding
 from linernotes.version import SCHEMA_VERSION, __version__
 
 if TYPE_CHECKING:
@@ -37,22 +39,6 @@ TRACK_SCHEMA = pa.schema(
 )
 REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in Reject.__dataclass_fields__])
 CAPTION_SCHEMA = pa.schema([("caption", pa.string()), ("embedding", pa.list_(pa.float16()))])
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """What a catalogue was encoded with: sizes of its latents and text embeddings, and the hashes of what made them."""
-
-    model: str
-    codec_hash: str
-    text_hash: str
-    rate_hz: int
-    channels: int
-    latent_channels: int
-    frames: int
-    frame_samples: int
-    text_tokens: int
-    text_dim: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +61,7 @@ class Catalogue:
         self.record: dict[str, Any] = read_json(record_path, "a catalogue")
         check_header(record_path, self.record, KIND, {})
         self.hash: str = self.record["hash"]
-        self.encoder = Encoder(**self.record["encoder"])
+        self.encoding = Encoding(**self.record["encoder"])
         try:
             self._segments = lance.dataset(str(path / "segments.lance"))
             self.tracks = _tracks(lance.dataset(str(path / "tracks.lance")).to_table())
@@ -112,32 +98,35 @@ class Catalogue:
     def latents(self, rows: Sequence[int] | np.ndarray) -> Tensor:
         """The latents alone of these rows: ``[n, C, T]``, float32."""
         table = self._segments.take(np.asarray(rows).tolist(), columns=["latents"])
-        latents = _floats(table["latents"]).reshape(len(table), self.encoder.latent_channels, self.encoder.frames)
+        latents = _floats(table["latents"]).reshape(len(table), self.encoding.latent_channels, self.encoding.frames)
         return _tensor(latents.astype(np.float32))
 
     def _text(self, captions_n: np.ndarray) -> Tensor:
         """Text embeddings of captions, padded with zeros to the text encoder's length: ``[n, L, D]``."""
         distinct, place_n = np.unique(captions_n, return_inverse=True)
-        text_dld = np.zeros((len(distinct), self.encoder.text_tokens, self.encoder.text_dim), dtype=np.float32)
+        text_dld = np.zeros((len(distinct), self.encoding.text_tokens, self.encoding.text_dim), dtype=np.float32)
         for text_ld, row in zip(text_dld, self._captions.take(distinct.tolist())["embedding"], strict=True):
-            used_ld = row.values.to_numpy(zero_copy_only=False).reshape(-1, self.encoder.text_dim)
+            used_ld = row.values.to_numpy(zero_copy_only=False).reshape(-1, self.encoding.text_dim)
             text_ld[: len(used_ld)] = used_ld
         return _tensor(text_dld[place_n])
 
     def loudness_db(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Loudness of each frame of these segments in dB of full scale, ``[n, T]``; frames of padding are ``-inf``."""
         table = self._segments.take(np.asarray(rows).tolist(), columns=["loudness_db"])
-        return _floats(table["loudness_db"]).reshape(len(table), self.encoder.frames)
+        return _floats(table["loudness_db"]).reshape(len(table), self.encoding.frames)
 
     def rejects(self) -> list[Reject]:
         return [Reject(**row) for row in lance.dataset(str(self.path / "rejects.lance")).to_table().to_pylist()]
 
-    def require(self, codec_hash: str, text_hash: str, frames: int, model: str) -> None:
-        """Refuses to be used with a model whose codec or text encoder is not the one it was encoded with."""
-        encoder = self.encoder
-        if (encoder.codec_hash, encoder.text_hash, encoder.frames) != (codec_hash, text_hash, frames):
+    def require(self, encoding: Encoding, model: str) -> None:
+        """Refuses to be used with a model whose codec or text encoder is not the one it was encoded with.
+
+        Args:
+            encoding: the model's; ``model``: its name.
+        """
+        if self.encoding.made_by != encoding.made_by:
             raise LinernotesError(
-                f"{self.path} was encoded by another model ({self.encoder.model}) than {model}: "
+                f"{self.path} was encoded by another model ({self.encoding.model}) than {model}: "
                 f"build it anew with 'linernotes catalog build --model {model}'"
             )
 
@@ -149,7 +138,7 @@ def copy_tracks(path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made
         path: a new or empty folder.
         chosen: for each track the catalogue it comes from, its place among that one's tracks, and what it is called here.
     """
-    encoder = chosen[0][0].encoder
+    encoding = chosen[0][0].encoding
     captions: dict[str, int] = {}
     embeddings: list[tuple[str, np.ndarray]] = []
     for catalogue, place, track in chosen:
@@ -157,7 +146,7 @@ def copy_tracks(path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made
         if track.caption not in captions:
             captions[track.caption] = len(captions)
             (values,) = catalogue._captions.take([own])["embedding"]
-            used = np.array(values.values.to_numpy(zero_copy_only=False), copy=True).reshape(-1, encoder.text_dim)
+            used = np.array(values.values.to_numpy(zero_copy_only=False), copy=True).reshape(-1, encoding.text_dim)
             embeddings.append((track.caption, used))
 
     def segments() -> Iterator[pa.RecordBatch]:
@@ -170,11 +159,11 @@ def copy_tracks(path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made
                 yield batch
 
     path.mkdir(parents=True, exist_ok=True)
-    write_catalogue(path, encoder, [track for _, _, track in chosen], segments(), embeddings, [], made_from)
+    write_catalogue(path, encoding, [track for _, _, track in chosen], segments(), embeddings, [], made_from)
     return Catalogue(path)
 
 
-def segment_schema(encoder: Encoder) -> pa.Schema:
+def segment_schema(encoding: Encoding) -> pa.Schema:
     """Columns of ``segments.lance``; latents and loudness are fixed-size lists."""
     return pa.schema(
         [
@@ -182,15 +171,15 @@ def segment_schema(encoder: Encoder) -> pa.Schema:
             ("start_s", pa.float64()),
             ("seconds", pa.float64()),
             ("caption", pa.int32()),
-            ("latents", pa.list_(pa.float16(), encoder.latent_channels * encoder.frames)),
-            ("loudness_db", pa.list_(pa.float32(), encoder.frames)),
+            ("latents", pa.list_(pa.int16() if encoding.codes else pa.float16(), encoding.latent_channels * encoding.frames)),
+            ("loudness_db", pa.list_(pa.float32(), encoding.frames)),
         ]
     )
 
 
 def write_catalogue(
     path: Path,
-    encoder: Encoder,
+    encoding: Encoding,
     tracks: Sequence[Track],
     segments: Iterator[pa.RecordBatch],
     captions: Sequence[tuple[str, np.ndarray]],
@@ -210,6 +199,7 @@ def write_catalogue(
         json.dumps([track_rows, [text for text, _ in captions]], sort_keys=True, ensure_ascii=False).encode()
     ]
     digests += [values.astype(np.float16).tobytes() for _, values in captions]
+    columns = {name: hashlib.sha256() for name in segment_schema(encoding).names}
     count = 0
 
     def counted() -> Iterator[pa.RecordBatch]:
@@ -219,20 +209,21 @@ def write_catalogue(
             for name in batch.schema.names:
                 listed = name in ("latents", "loudness_db")
                 values = _floats(batch[name]) if listed else batch[name].to_numpy()
-                digests.append(hash_bytes([values.tobytes()]).encode())
+                columns[name].update(values.tobytes())  # column by column: where batches are cut does not matter
             yield batch
 
-    schema = segment_schema(encoder)
+    schema = segment_schema(encoding)
     _write(path / "segments.lance", pa.RecordBatchReader.from_batches(schema, counted()))
     _write(path / "tracks.lance", pa.Table.from_pylist(track_rows, TRACK_SCHEMA))
     _write(path / "captions.lance", pa.Table.from_pylist(caption_rows, CAPTION_SCHEMA))
     _write(path / "rejects.lance", pa.Table.from_pylist([r.__dict__ for r in rejects], REJECT_SCHEMA))
+    digests += [column.digest() for column in columns.values()]
     record = {
         "kind": KIND,
         "schema": SCHEMA_VERSION,
         "linernotes": __version__,
         "hash": hash_bytes(digests),
-        "encoder": encoder.__dict__,
+        "encoder": asdict(encoding),
         "tracks": len(tracks),
         "decoys": sum(track.split == "decoy" for track in tracks),
         "segments": count,

@@ -25,6 +25,13 @@ class Track:
     split: str = "train"
     extra: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def details(self) -> dict[str, str]:
+        """What there is to say beside title and artist, by label: of further columns those whose value the caption lacks."""
+        known = {"album": self.album, "caption": self.caption, "licence": self.licence, "ISRC": self.isrc, "ISWC": self.iswc}
+        further = {name: value for name, value in self.extra.items() if value not in self.caption}
+        return {label: text for label, text in (known | further).items() if text}
+
 
 @dataclass(frozen=True)
 class Reject:

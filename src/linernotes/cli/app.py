@@ -37,6 +37,10 @@ VERBS = {
         "Say which training tracks shaped CLIPS, by default by unlearning: make a copy of the model forget each clip and "
         "measure what it gets worse at.",
     ),
+    "report": Verb(
+        "clips",
+        "Draw the page of an attribution again, from its files alone.",
+    ),
     "verify": Verb(
         "clips",
         "Put an attribution to the test, and hear it: train again without its first tracks, and make the clip again.",

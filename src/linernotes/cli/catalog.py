@@ -70,7 +70,7 @@ def catalog_show(
     seconds = float(opened.seconds_n.sum())
     stdout.print(
         f"[bold]{escape(str(opened.path))}[/]: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, "
-        f"{int(seconds) // 60} min {int(seconds) % 60} s, encoded by {escape(opened.encoder.model)}, hash {r['hash']}"
+        f"{int(seconds) // 60} min {int(seconds) % 60} s, encoded by {escape(opened.encoding.model)}, hash {r['hash']}"
     )
     print_table(tracks_table(opened.tracks, SHOWN))
     _show_rejects(rejects)

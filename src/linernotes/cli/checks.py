@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.models.folder import check_folder
+from linernotes.models.folder import check_folder, check_is_folder, may_be_a_plugins
 from linernotes.settings.methods import runnable
 from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import refuse_together, settings_where_they_fit
@@ -25,8 +25,11 @@ def check_clips(clips: Sequence[Path]) -> None:
 
 
 def check_model(model: str) -> None:
-    """Refuses a model that is no folder of a Stable Audio pipeline; a name of the Hub is answered with what to do."""
-    if model not in SHIPPED:
+    """Refuses what is no model's folder; a name of the Hub is answered with what to do."""
+    if model in SHIPPED:
+        return
+    check_is_folder(Path(model))
+    if (Path(model) / "model_index.json").exists() or not may_be_a_plugins():
         check_folder(Path(model))
 
 

@@ -82,7 +82,7 @@ def generate(
 @method_flags
 def attribute(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files, of any length.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for attribution.json, scores.parquet, report.html.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the record, its tables and report.html.")],
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",
     prompt: PromptOption = None,
@@ -105,6 +105,27 @@ def attribute(
     _show(done, as_json)
     reports = [out / "report.html"] if len(done) == 1 else [out / a.query.name / "report.html" for a in done]
     stderr.print("\nReport: " + ", ".join(escape(str(path)) for path in reports))
+
+
+@app.command()
+@plainly
+def report(
+    attribution: Annotated[Path, typer.Argument(help="An attribution.json, or its folder.")],
+    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="The page; report.html beside it if left out.")] = None,  # noqa: UP045
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the page of an attribution again, from its files alone.
+
+    No model is loaded. A clip or a catalogue that has gone or has changed is not heard, and the page says why.
+    """
+    check_attribution(attribution)
+    from linernotes import api
+
+    page = api.draw_page(attribution, out)
+    if as_json:
+        print_json({"page": str(page)})
+    else:
+        stdout.print(escape(str(page)))
 
 
 @app.command()

@@ -8,12 +8,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from linernotes.catalog.store import Catalogue
-from linernotes.curvature.fitting import Items, fit_sums
+from linernotes.curvature.fitting import Drawn, fit_sums
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
-from linernotes.models.contract import Conditioning, GenerativeModel
-from linernotes.settings.methods import LayerKind
+from linernotes.draws import Batch, Draws
+from linernotes.models.contract import GenerativeModel
 
-FITTED: list[LayerKind] = ["all", "output"]
+FITTED = ["all", "output"]
 
 
 def fit_diagonal_fisher(
@@ -26,7 +26,7 @@ def fit_diagonal_fisher(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
     """F_p = E_{i, t, eps} [ (dL(z_i; t, eps) / d theta_p)^2 ] over the training segments (empirical Fisher; Wang et al.
-    2024, eq. 5), for every parameter of the model's transformer layers and its output layer, by name.
+    2024, eq. 5), for every parameter of the model's layers, its output layer among them, by name.
 
     A draw is one sample of the loss: gradients are squared before they are averaged over items and draws. Each segment
     has its own ``draws`` draws, fixed by ``seed``. Written to ``path``; a finished one is read back, a killed one resumed.
@@ -35,8 +35,8 @@ def fit_diagonal_fisher(
         LinernotesError: no training segments, catalogue of another model, or ``path`` was made from something else.
     """
 
-    def squares(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
-        return squared_gradients(worker, items.latents_bct, items.condition, items.t_b, items.eps_bct)
+    def squares(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
+        return squared_gradients(worker, drawn.items, drawn.draws)
 
     sums = fit_sums(
         model, catalogue, draws, seed, path, "diagonal Fisher, summed", {"layers": FITTED}, squares, batch_size, on_progress
@@ -44,9 +44,7 @@ def fit_diagonal_fisher(
     return {name: total / (len(catalogue.training_rows) * draws) for name, total in sums.items()}
 
 
-def squared_gradients(
-    model: GenerativeModel, latents_bct: Tensor, condition: Conditioning, t_b: Tensor, eps_bct: Tensor
-) -> dict[str, Tensor]:
+def squared_gradients(model: GenerativeModel, items: Batch, draws: Draws) -> dict[str, Tensor]:
     """Sum over the batch of each item's squared gradient, by parameter name."""
     sums: dict[str, Tensor] = {}
 
@@ -55,7 +53,7 @@ def squared_gradients(
             sums[name] = gradient_ip.square().sum(dim=0)
 
     names = [name for kind in FITTED for name in model.layers(kind)]
-    observe_items(model, names, see, item_loss_b, latents_bct, condition, t_b, eps_bct)
+    observe_items(model, names, see, item_loss_b, items, draws)
     return sums
 
 

@@ -6,7 +6,6 @@ treated as K-FAC "expand": covariances are sums over positions, one gradient per
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +15,21 @@ from torch import Tensor, nn
 
 from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.catalog.store import Catalogue
-from linernotes.curvature.fitting import Items, fit_sums
+from linernotes.curvature.fitting import Drawn, fit_sums
 from linernotes.curvature.per_item import (
     SeeLayer,
     as_matrix,
     from_matrix,
     item_loss_b,
-    linear_layers,
+    matrix_layers,
     observe_items,
     per_item,
-    probe,
     with_ones,
 )
+from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import GenerativeModel
-from linernotes.settings.methods import FisherKind, LayerKind
+from linernotes.settings.methods import FisherKind
 
 KIND = "EK-FAC"
 
@@ -57,7 +56,7 @@ class Ekfac:
 
 def precondition_ekfac(module: nn.Module, gradient: Mapping[str, Tensor], factors: Ekfac, damping: float) -> dict[str, Tensor]:
     """(F + lambda)^-1 g for gradients by parameter name; parameters of layers that are not linear are left out."""
-    layers = linear_layers(module, gradient.keys())
+    layers = matrix_layers(module, gradient.keys())
     if missing := set(layers) - set(factors.value_oi):
         raise LinernotesError(f"this EK-FAC was not fitted for the layer {sorted(missing)[0]!r}: fit it for these --layers")
     solved = factors.solve({name: as_matrix(layer, name, gradient) for name, layer in layers.items()}, damping)
@@ -67,7 +66,7 @@ def precondition_ekfac(module: nn.Module, gradient: Mapping[str, Tensor], factor
 def fit_ekfac(
     model: GenerativeModel,
     catalogue: Catalogue,
-    layers: LayerKind,
+    layers: str,
     fisher: FisherKind,
     draws: int,
     seed: int,
@@ -78,15 +77,14 @@ def fit_ekfac(
     """Fits EK-FAC on the linear layers among ``layers``, in two passes over the training segments.
 
     Args:
-        fisher: ``sampled``: the Gauss-Newton matrix of the loss, by targets drawn around the model's own output (the output
-            gradient of a mean squared error over D numbers is then sqrt(2 / D) times white noise). ``empirical``: the true
-            targets' gradients.
+        fisher: ``sampled``: the Gauss-Newton matrix of the loss, by targets drawn from the model's own output.
+            ``empirical``: the true targets' gradients.
         folder: holds ``ekfac.safetensors`` and the sums it is made from; a finished one is read back, a killed one resumed.
 
     Raises:
         LinernotesError: no training segments, no linear layer, or ``folder`` holds the EK-FAC of another model or other layers.
     """
-    wanted = linear_layers(model.denoiser, model.layers(layers).keys())
+    wanted = matrix_layers(model.network, model.layers(layers).keys())
     if not wanted:
         raise LinernotesError(f"the model has no linear layers of the kind {layers!r}: choose other --layers")
     header = {"layers": layers, "fisher": fisher}
@@ -104,9 +102,9 @@ def fit_ekfac(
     def told(offset: int) -> Callable[[int, int], None] | None:
         return (lambda done, half: on_progress(offset + done, total)) if on_progress else None
 
-    def covariances(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
+    def covariances(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}
-        look_at(worker, names, add_covariances(sums), fisher, items)
+        look_at(worker, names, add_covariances(sums), fisher, drawn)
         return sums
 
     sums = fit_sums(
@@ -117,9 +115,9 @@ def fit_ekfac(
     inputs = {name: bases[f"in/{name}"] for name in wanted}
     outputs = {name: bases[f"out/{name}"] for name in wanted}
 
-    def values(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
+    def values(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}
-        look_at(worker, names, add_values(sums, inputs, outputs), fisher, items)
+        look_at(worker, names, add_values(sums, inputs, outputs), fisher, drawn)
         return sums
 
     totals = fit_sums(
@@ -156,8 +154,10 @@ def add_values(sums: dict[str, Tensor], inputs: Mapping[str, Tensor], outputs: M
     return see
 
 
-def look_at(model: GenerativeModel, names: list[str], see: SeeLayer, fisher: FisherKind, items: Items) -> None:
+def look_at(model: GenerativeModel, names: list[str], see: SeeLayer, fisher: FisherKind, drawn: Drawn) -> None:
     """Shows ``see`` the layers of a pass over items, with sampled or with true targets."""
-    c, t = items.latents_bct.shape[1:]
-    measured = item_loss_b if fisher == "empirical" else probe(items.second_bct * math.sqrt(2 / (c * t)))
-    observe_items(model, names, see, measured, items.latents_bct, items.condition, items.t_b, items.eps_bct)
+
+    def sampled_b(worker: GenerativeModel, items: Batch, draws: Draws) -> Tensor:
+        return worker.sampled_loss_b(items, draws, drawn.targets)
+
+    observe_items(model, names, see, item_loss_b if fisher == "empirical" else sampled_b, drawn.items, drawn.draws)

@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import load_tensors, save_tensors
-from linernotes.catalog.store import Catalogue, SegmentBatch
+from linernotes.catalog.store import Catalogue
+from linernotes.draws import Batch, Draws, no_draws, random_for
 from linernotes.errors import LinernotesError
-from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.losses import items_of
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.workers import in_order
-from linernotes.noise import NoiseBank, random_for, stratified_times
 
 SEGMENTS_IN_CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Items:
-    """A batch of training segments with one draw each, on the model's device."""
+class Drawn:
+    """A batch of training segments with one draw each, on the model's device, and what sampled targets are drawn by."""
 
-    latents_bct: Tensor
-    condition: Conditioning
-    t_b: Tensor
-    eps_bct: Tensor
-    second_bct: Tensor  # further noise, for sampled targets
+    items: Batch
+    draws: Draws
+    targets: Batch
+    number: int  # of the draw
 
 
 def fit_sums(
@@ -39,25 +39,25 @@ def fit_sums(
     path: Path,
     kind: str,
     header: dict[str, Any],
-    measure: Callable[[GenerativeModel, Items], dict[str, Tensor]],
+    measure: Callable[[GenerativeModel, Drawn], dict[str, Tensor]],
     batch_size: int,
     on_progress: Callable[[int, int], None] | None = None,
-    bank: NoiseBank | None = None,
+    shared: Draws | None = None,
 ) -> dict[str, Tensor]:
     """Sums ``measure`` over all training segments, each with ``draws`` draws of its own, fixed by ``seed``, or all with the
-    draws of ``bank``.
+    ``shared`` draws.
 
     Written to ``path``; a finished file is read back, a killed fit resumed.
 
     Raises:
         LinernotesError: no training segments, catalogue of another model, or ``path`` was made from something else.
     """
-    catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
+    catalogue.require(model.encoding, model.name)
     rows = catalogue.training_rows
     if not len(rows):
         raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
     header = {"model": model.weights_hash, "catalogue": catalogue.hash, "draws": draws, "seed": seed, **header}
-    header |= {"noise": bank.hash} if bank else {}
+    header |= {"noise": shared.hash} if shared else {}
     if path.exists():
         return load_tensors(path, kind, header)[0]
     partial = path.with_name(path.name + ".partial")
@@ -66,12 +66,11 @@ def fit_sums(
     if partial.exists():
         sums, saved_header = load_tensors(partial, f"{kind}, partial", header)
         done = saved_header["done"]
-    device = next(model.denoiser.parameters()).device
+    device = device_of(model)
     for start in range(done, len(rows), SEGMENTS_IN_CHUNK):
         some = rows[start : start + SEGMENTS_IN_CHUNK]
-        batch = catalogue.batch(some)
-        noise = _same_noise(bank, len(some)) if bank else _own_noise(batch.latents_nct.shape, draws, seed, start)
-        passes = _passes(model, batch, noise, batch_size, device)
+        chance = _the_same(shared, len(some)) if shared else _their_own(model, len(some), draws, seed, start)
+        passes = _passes(items_of(model, catalogue, some), chance, batch_size, device)
         for measured in in_order(model, passes, measure):
             for name, value in measured.items():
                 sums[name] = sums[name].to(device) + value if name in sums else value.clone()
@@ -85,30 +84,24 @@ def fit_sums(
     return sums
 
 
-Noise = tuple[Tensor, Tensor, Tensor]  # times, noise, further noise: one draw of every segment
+Chance = tuple[Draws, Batch]  # one draw of every segment, and what its sampled targets are drawn by
 
 
-def _own_noise(shape: torch.Size, draws: int, seed: int, number: int) -> Iterator[Noise]:
+def _their_own(model: GenerativeModel, segments: int, draws: int, seed: int, number: int) -> Iterator[Chance]:
     generator = random_for("Fisher", seed, number)
-    order = torch.randperm(shape[0], generator=generator)  # a segment's times must not follow its place in the catalogue
+    order = torch.randperm(segments, generator=generator)  # a segment's noise must not follow its place in the catalogue
     for _ in range(draws):
-        t_n = stratified_times(shape[0], generator)[order]
-        yield t_n, torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+        yield model.draw(segments, generator, order=order), model.draw_targets(segments, generator)
 
 
-def _same_noise(bank: NoiseBank, segments: int) -> Iterator[Noise]:
-    for t, eps_ct in zip(bank.t_k, bank.eps_kct, strict=True):
-        eps_nct = eps_ct.expand(segments, -1, -1)
-        yield t.expand(segments), eps_nct, eps_nct
+def _the_same(shared: Draws, segments: int) -> Iterator[Chance]:
+    nothing = no_draws(segments)  # whoever shares draws samples no targets
+    for k in range(len(shared)):
+        yield shared.of_all(k, segments), nothing
 
 
-def _passes(
-    model: GenerativeModel, batch: SegmentBatch, noise: Iterator[Noise], batch_size: int, device: torch.device
-) -> Iterator[Items]:
-    condition = model.condition(batch.text_nld, batch.seconds_n)
-    for t_n, eps_nct, second_nct in noise:
-        for first in range(0, len(t_n), batch_size):
+def _passes(items: Batch, chance: Iterator[Chance], batch_size: int, device: torch.device) -> Iterator[Drawn]:
+    for number, (draws, targets) in enumerate(chance):
+        for first in range(0, len(items), batch_size):
             part = slice(first, first + batch_size)
-            on_device = (x[part].to(device) for x in (batch.latents_nct, t_n, eps_nct, second_nct))
-            latents_bct, t_b, eps_bct, second_bct = on_device
-            yield Items(latents_bct, condition[part], t_b, eps_bct, second_bct)
+            yield Drawn(items[part], draws[part].to(device), targets[part].to(device), number)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from linernotes.curvature.per_item import Measured, as_matrix, linear_layers, observe_items, per_item, with_ones
+from linernotes.curvature.per_item import Measured, as_matrix, matrix_layers, observe_items, per_item, sides, with_ones
+from linernotes.draws import Batch, Draws, random_for
 from linernotes.errors import LinernotesError
-from linernotes.models.contract import Conditioning, GenerativeModel
-from linernotes.noise import random_for
+from linernotes.models.contract import GenerativeModel
 
 
 @dataclass(frozen=True)
@@ -37,42 +37,40 @@ def draw_projection(module: nn.Module, names: Iterable[str], rank: int, seed: in
     Raises:
         LinernotesError: there is no linear layer among them.
     """
-    layers = linear_layers(module, set(names))
+    layers = matrix_layers(module, set(names))
     if not layers:
         raise LinernotesError("there is no linear layer among these: choose other --layers")
-    sides: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    drawn_sides: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for name, layer in layers.items():
-        features = (layer.in_features + (layer.bias is not None), layer.out_features)
-        for side, n, which in zip(sides, features, ("in", "out"), strict=True):
+        for side, n, which in zip(drawn_sides, sides(layer), ("in", "out"), strict=True):
             drawn = torch.randn(n, rank, generator=random_for(f"projection {which} {name}", seed))
             side[name] = (drawn / rank**0.5).to(layer.weight.device)
-    return Projection(*sides, rank)
+    return Projection(*drawn_sides, rank)
 
 
 def projected_gradients(
-    model: GenerativeModel, projection: Projection, measured: Measured, draws: int,
-    latents_bct: Tensor, condition: Conditioning, t_b: Tensor, eps_bct: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Projected gradients of the mean of ``measured`` over each item's ``draws`` passes (which follow each other), and
-    ``measured_b`` itself.
+    model: GenerativeModel, projection: Projection, measured: Measured, each: int, items: Batch, draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Projected gradients of the mean of ``measured`` over the passes of an item, ``each`` in number and one after the other,
+    and ``measured_b`` itself.
 
     Returns:
-        ``gradient_ip`` [B / draws, P] and ``measured_b`` [B].
+        ``gradient_ip`` [B / each, P] and ``measured_b`` [B].
     """
     blocks: dict[str, Tensor] = {}
 
     def see(name: str, layer: nn.Module, given: Tensor, gradient: Tensor) -> None:
-        a_itr = per_item(with_ones(layer, given) @ projection.in_ir[name], draws)
-        g_itr = per_item(gradient @ projection.out_or[name], draws)
-        blocks[name] = torch.bmm(g_itr.transpose(1, 2), a_itr).flatten(1) / draws
+        a_itr = per_item(with_ones(layer, given) @ projection.in_ir[name], each)
+        g_itr = per_item(gradient @ projection.out_or[name], each)
+        blocks[name] = torch.bmm(g_itr.transpose(1, 2), a_itr).flatten(1) / each
 
     names = [f"{name}.weight" for name in projection.in_ir]
-    measured_b = observe_items(model, names, see, measured, latents_bct, condition, t_b, eps_bct)
+    measured_b = observe_items(model, names, see, measured, items, draws)
     return torch.cat([blocks[name] for name in projection.in_ir], dim=1), measured_b
 
 
 def project_gradient(module: nn.Module, projection: Projection, gradient: dict[str, Tensor]) -> Tensor:
     """The same projection of one gradient that is there in full, by parameter names: ``[P]``."""
-    layers = linear_layers(module, gradient.keys())
+    layers = matrix_layers(module, gradient.keys())
     parts = [projection.out_or[n].T @ as_matrix(layers[n], n, gradient) @ projection.in_ir[n] for n in projection.in_ir]
     return torch.cat([part.flatten() for part in parts])

@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from linernotes.attribution.prepare import cache_folder
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import Source, Track, read_source
-from linernotes.catalog.store import Catalogue, Encoder, copy_tracks
+from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.demo import benchmark
 from linernotes.demo.benchmark import plan_benchmark, playing_of
 from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, BUILTIN, CATALOGUE, MODEL
@@ -23,7 +24,7 @@ from linernotes.demo.recipe import plan_catalogue
 from linernotes.demo.render import render_track
 from linernotes.errors import LinernotesError
 from linernotes.models.codec import SpectrogramCodec
-from linernotes.models.contract import Shape
+from linernotes.models.encoding import Encoding
 from linernotes.models.small import SmallModel, write_denoiser, write_small_model
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
@@ -37,7 +38,7 @@ SOUNDS_AT_ONCE = 32
 Progress = Callable[[str, int, int], None]
 
 
-def builtin_sound(track: Track, start_s: float, shape: Shape) -> Sound:
+def builtin_sound(track: Track, start_s: float, shape: Encoding) -> Sound:
     """One track of the built-in catalogue, rendered now, from ``start_s`` on."""
     samples = render_track(
         track.source, track.extra["instrument"], track.extra["tempo"], shape.segment_samples, shape.rate_hz, playing_of(track)
@@ -45,7 +46,7 @@ def builtin_sound(track: Track, start_s: float, shape: Shape) -> Sound:
     return Sound(samples[:, round(start_s * shape.rate_hz) :], shape.rate_hz)
 
 
-def render_catalogue(folder: Path, shape: Shape, on_progress: Progress | None = None) -> None:
+def render_catalogue(folder: Path, shape: Encoding, on_progress: Progress | None = None) -> None:
     """Writes the built-in catalogue as an audiofolder: a FLAC file for every track, and ``metadata.csv``.
 
     Raises:
@@ -89,7 +90,9 @@ def rebuild_bundle(
     """
     codec, size = SpectrogramCodec(), SmallModel()
     config = codec.config
-    shape = Shape(config.sampling_rate, 1, config.latent_channels, size.frames, codec.hop_length)
+    shape = Encoding(  # nothing is encoded yet
+        BUILTIN, "", "", config.sampling_rate, 1, config.latent_channels, size.frames, codec.hop_length, 0, 0
+    )
     sounds, template, catalogue = out / "sounds", out / "untrained", out / "catalogue"
     if not sounds.exists():
         render_catalogue(sounds, shape, on_progress)
@@ -103,9 +106,9 @@ def rebuild_bundle(
         write_small_model(work, codec, corpus, settings.seed, size)
         replace_folder(work, template)
     if not catalogue.exists():
-        model = StableAudio(template)
+        model = _builtin(template)
         build_catalogue(
-            source, catalogue, model, Encoder(**{**model.encoder(), "model": BUILTIN}), source_name=BUILTIN,
+            source, catalogue, model, source_name=BUILTIN,
             on_track=(lambda done, total: on_progress("encoding tracks", done, total)) if on_progress else None,
         )  # fmt: skip
     if not (out / "model").exists():
@@ -156,8 +159,8 @@ def rebuild_benchmark(
     Args:
         train: ``train(catalogue, template, folder, settings)``.
     """
-    model = StableAudio(MODEL)
-    shape = model.shape
+    model = _builtin(MODEL)
+    shape = model.encoding
     sounds, planted, catalogue, template = out / "sounds", out / "planted", out / "catalogue", out / "untrained"
     if not planted.exists():
         sounds.mkdir(parents=True, exist_ok=True)
@@ -166,8 +169,7 @@ def rebuild_benchmark(
             write_sound(sounds / track.file_name, builtin_sound(track, 0.0, shape))
             if on_progress:
                 on_progress("rendering planted tunes", i, len(rendered))
-        encoder = Encoder(**{**model.encoder(), "model": BUILTIN})
-        build_catalogue(Source(sounds, rendered, []), planted, model, encoder, source_name=BUILTIN)
+        build_catalogue(Source(sounds, rendered, []), planted, model, source_name=BUILTIN)
     if not catalogue.exists():
         half = catalogue.with_name("catalogue.partial")
         shutil.rmtree(half, ignore_errors=True)
@@ -177,8 +179,9 @@ def rebuild_benchmark(
         work = template.with_name(template.name + ".partial")
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(MODEL, work, ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
-        torch.manual_seed(settings.seed)
-        write_denoiser(work, shape.latent_channels, benchmark.SIZE)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            write_denoiser(work, shape.latent_channels, benchmark.SIZE)
         replace_folder(work, template)
     if not (out / "trained").exists():
         train(Catalogue(catalogue), template, out / "trained", settings)
@@ -187,6 +190,13 @@ def rebuild_benchmark(
         shutil.rmtree(half, ignore_errors=True)
         shutil.copytree(out / "trained", half, ignore=shutil.ignore_patterns("vae", "text_encoder", "tokenizer"))
         replace_folder(half, out / "model")
+
+
+def _builtin(folder: Path) -> StableAudio:
+    """A model whose catalogues say that the built-in one encoded them."""
+    model = StableAudio(folder)
+    model.encoding = replace(model.encoding, model=BUILTIN)
+    return model
 
 
 def _fit_codec(codec: SpectrogramCodec, paths: list[Path], on_progress: Progress | None) -> None:

@@ -18,7 +18,7 @@ from linernotes.audio import Sound
 from linernotes.catalog.source import Track
 from linernotes.descriptors import chroma_correlation, timbre
 from linernotes.methods.contract import Progress
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GeneratingModel
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def instrument_accuracy(classifier: Pipeline, sounds: Sequence[Sound], instrumen
 
 
 def measure_fidelity(
-    model: GenerativeModel,
+    model: GeneratingModel,
     tracks: Sequence[Track],
     sound_of: Callable[[Track], Sound],
     clips: int,
@@ -69,7 +69,7 @@ def measure_fidelity(
 
     def through(track: Track) -> Sound:
         samples = torch.from_numpy(sound_of(track).samples)[None]
-        return Sound(model.decode(model.encode(samples))[0].cpu().numpy(), model.shape.rate_hz)
+        return Sound(model.decode(model.encode(samples))[0].cpu().numpy(), model.encoding.rate_hz)
 
     training = [track for track in tracks if track.split == "train"][::2]
     decoys = [track for track in tracks if track.split == "decoy"]
@@ -84,8 +84,8 @@ def measure_fidelity(
     for i, instrument in enumerate(asked):
         track = decoys[i % len(decoys)]
         prompt = track.caption.replace(f"for {track.extra['instrument']}", f"for {instrument}")
-        sound = model.decode(model.sample(prompt, model.shape.segment_s, seed=i))[0].cpu().numpy()
-        generated.append(Sound(sound, model.shape.rate_hz))
+        sound = model.decode(model.sample(prompt, model.encoding.segment_s, seed=i))[0].cpu().numpy()
+        generated.append(Sound(sound, model.encoding.rate_hz))
         report("generating clips", i + 1, clips)
     return ModelFidelity(
         tracks=len(decoys),

@@ -22,11 +22,11 @@ from linernotes.evaluation.bank.retraining import (
     decoded,
     query_pass,
     read_retrain,
+    remakable,
     run_retrains,
 )
 from linernotes.evaluation.bank.store import recipe_of
 from linernotes.methods.contract import Progress
-from linernotes.models.stable_audio import StableAudio
 
 DRAWS = 64
 FIRST, RANDOM = "first", "random"
@@ -82,7 +82,7 @@ def verify_clip(
         raise LinernotesError(f"{missing[0]} is no training track of {catalogue}: give the catalogue of the attribution")
     if not 1 <= len(first) <= len(trained) // 2:
         raise UsageError(f"{len(first)} of {len(trained)} tracks cannot be left out: choose --k from 1 to {len(trained) // 2}")
-    model = StableAudio(model_folder)
+    model = remakable(model_folder)
     latents = model.sample(query.prompt, query.seconds, query.seed).cpu()
     setting = Setting(
         model_folder, catalogue, recipe_of(model_folder), [replace(query, heard=True)], latents.numpy(), DRAWS, VERIFY_SEED
@@ -109,5 +109,5 @@ def verify_clip(
         sound = cut(decoded(model, found["clip_hct"].float()))
         remade.append(Remade(retrain.kind, retrain.seed, absent, float(found["loss_qk"].mean()), distances, sound))
     with torch.inference_mode():
-        loss = float(query_pass(model, setting, 0, setting.noise())[0].mean())
+        loss = float(query_pass(model, setting, 0, setting.drawn(model))[0].mean())
     return Verification(cut(decoded(model, latents)), loss, len(first), remade)

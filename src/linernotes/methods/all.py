@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods import gradients, mucs, projected, readout, similarity, unlearning
 from linernotes.methods.contract import Prepared, Query, Scores, Work
+from linernotes.models.contract import POWERS, GenerativeModel, HiddenStatesModel, PredictingModel, ReadoutModel
 from linernotes.settings.methods import MethodSettings
 
 
@@ -23,10 +24,11 @@ class Method:
     score: Callable[..., Scores]
     work: Callable[..., Work]
     reads: Callable[..., str] = lambda _prepared, _settings: ""  # hash of what is read besides model and catalogue, if anything
+    power: type | None = None  # what the model must be able to do beyond the contract
 
 
 METHODS: dict[str, Method] = {
-    "readout": Method(readout.score_readout, readout.work_of_readout),
+    "readout": Method(readout.score_readout, readout.work_of_readout, power=ReadoutModel),
     "abu": Method(unlearning.score_abu, unlearning.work_of_abu),
     "abu-ekfac": Method(unlearning.score_abu_ekfac, unlearning.work_of_abu_ekfac),
     "mucs": Method(mucs.score_mucs, mucs.work_of_mucs),
@@ -35,25 +37,57 @@ METHODS: dict[str, Method] = {
     "grad-cos": Method(gradients.score_grad_cos, gradients.work_of_products),
     "tracin": Method(gradients.score_tracin, gradients.work_of_tracin, gradients.checkpoints_hash),
     "trak": Method(projected.score_trak, projected.work_of_gram),
-    "d-trak": Method(projected.score_dtrak, projected.work_of_gram),
-    "das": Method(projected.score_das, projected.work_of_das),
+    "d-trak": Method(projected.score_dtrak, projected.work_of_gram, power=PredictingModel),
+    "das": Method(projected.score_das, projected.work_of_das, power=PredictingModel),
     "ekfac": Method(gradients.score_ekfac, gradients.work_of_ekfac),
     "latent": Method(similarity.score_latent, similarity.no_work),
     "timbre": Method(similarity.score_timbre, similarity.work_of_sound),
     "tonal": Method(similarity.score_tonal, similarity.work_of_sound),
-    "activations": Method(similarity.score_activations, similarity.work_of_activations),
+    "activations": Method(similarity.score_activations, similarity.work_of_activations, power=HiddenStatesModel),
     "clap": Method(similarity.score_clap, similarity.work_of_sound, lambda _prepared, s: similarity.hash_clap(s.clap)),
     "representer": Method(gradients.score_representer, gradients.work_of_products),
     "random": Method(similarity.score_random, similarity.no_work),
 }
 
 
+def runs_on(method: str, model: GenerativeModel) -> bool:
+    """Whether the model has what the method needs."""
+    power = METHODS[method].power
+    return power is None or isinstance(model, power)
+
+
+def require_runs_on(method: str, model: GenerativeModel) -> None:
+    """Refuses a method for a model without the power it needs.
+
+    Raises:
+        UsageError: names the power, and the methods that do run.
+    """
+    if not runs_on(method, model):
+        power = POWERS[METHODS[method].power or object]
+        others = ", ".join(name for name in METHODS if runs_on(name, model))
+        raise UsageError(f"{model.name} lacks {power}, and the method {method} needs that: choose one of {others}")
+
+
+def require_layers(model: GenerativeModel, settings: MethodSettings) -> None:
+    """Refuses settings that ask for layers of a kind the model does not have.
+
+    Raises:
+        UsageError: names the kinds it has.
+    """
+    kind = settings.model_dump().get("layers")
+    if kind is not None and kind not in model.layer_kinds:
+        raise UsageError(f"{model.name} has no layers {kind!r}: choose --layers from {', '.join(model.layer_kinds)}")
+
+
 def score(method: str, prepared: Prepared, queries: list[Query], settings: MethodSettings, folder: Path) -> Scores:
     """Scores of all segments for the queries, by the method of that name.
 
     Raises:
+        UsageError: the model lacks what the method needs.
         LinernotesError: scores are not finite; such are never ranked.
     """
+    require_runs_on(method, prepared.model)
+    require_layers(prepared.model, settings)
     scores = METHODS[method].score(prepared, queries, settings, folder)
     if not np.isfinite(scores.scores_qn).all():
         raise LinernotesError(f"scores of {method} are not finite: use a smaller --step-size, or more --damping")

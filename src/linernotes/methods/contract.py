@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from linernotes.catalog.store import Catalogue
+from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, random_for
+from linernotes.errors import UsageError
 from linernotes.models.contract import GenerativeModel
-from linernotes.noise import NoiseBank, draw_bank
-from linernotes.settings.methods import LayerKind
 
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
 
@@ -29,6 +30,11 @@ class Query:
     text_ld: Tensor
     seconds: float
     heard_t: Tensor  # bool: frames with content that is not silence
+
+    def items(self, model: GenerativeModel, copies: int = 1) -> Batch:
+        """The clip as the model takes it, so many times over."""
+        one = model.items(self.latents_ct[None], self.text_ld[None], torch.tensor([self.seconds]))
+        return one.repeat(copies)
 
 
 @dataclass(frozen=True)
@@ -52,17 +58,28 @@ class Prepared:
     def n_training(self) -> int:
         return len(self.catalogue.training_rows)
 
-    def bank(self, draws: int, seed: int, noisiest: float = 1.0) -> NoiseBank:
-        shape = self.model.shape
-        return draw_bank(draws, shape.latent_channels, shape.frames, seed, noisiest)
+    def draws(self, count: int, seed: int, levels: Levels = EVERY_LEVEL) -> Draws:
+        """The draws that items are scored on: one for a model whose loss owes nothing to chance."""
+        return draw(self.model, count, random_for("noise bank", seed), levels)
 
-    def told(self, what: str) -> Callable[[int, int], None] | None:
+    def progress(self, what: str) -> Callable[[int, int], None] | None:
         """Progress of one job, for what counts (done, total)."""
         report = self.on_progress
         return (lambda done, total: report(what, done, total)) if report else None
 
 
-Changed = tuple[NoiseBank, dict[str, Tensor]]
+def draw(model: GenerativeModel, count: int, generator: torch.Generator, levels: Levels = EVERY_LEVEL) -> Draws:
+    """``count`` draws; one for a model whose loss owes nothing to chance.
+
+    Raises:
+        UsageError: such a model has no noise levels, of which a part is asked for.
+    """
+    if not model.random and levels != EVERY_LEVEL:
+        raise UsageError(f"{model.name} has no noise levels to divide: leave out --noise-bands and --noisiest")
+    return model.draw(count if model.random else 1, generator, levels)
+
+
+Changed = tuple[Draws, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class Scores:
     """
 
     scores_qn: np.ndarray
-    bank: NoiseBank | None = None  # the draws that items were scored on, if any
+    draws: Draws | None = None  # those that items were scored on, if any
     changed: list[list[Changed]] = field(default_factory=list)  # of each query: other weights, and the draws they are for
     sign: int = 1  # -1 where a loss that falls speaks for a track
 
@@ -93,6 +110,6 @@ class Work:
 TENSOR_BYTES = 4
 
 
-def weight_bytes(prepared: Prepared, layers: LayerKind) -> int:
+def weight_bytes(prepared: Prepared, layers: str) -> int:
     """Bytes of the parameters of one kind."""
     return TENSOR_BYTES * sum(p.numel() for p in prepared.model.layers(layers).values())

@@ -12,16 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from linernotes.artefacts import hash_files
 from linernotes.curvature.ekfac import precondition_ekfac
+from linernotes.draws import WHOLE, Band, Draws
 from linernotes.methods.contract import Prepared, Query, Scores, Work, weight_bytes
+from linernotes.methods.fitted import ekfac_of, ekfac_units, factor_bytes
 from linernotes.methods.items import gradient_products
-from linernotes.methods.unlearning import draws_in, ekfac_of, ekfac_units, factor_bytes, noise_name, query_gradient
+from linernotes.methods.query_gradient import Gradient, query_draws, query_gradient
+from linernotes.models.contract import device_of
 from linernotes.models.training import checkpoint_files, read_checkpoints
 from linernotes.models.weights import ChangedWeights, using_weights
-from linernotes.noise import EVERY_LEVEL, Band, random_for
 from linernotes.settings.methods import (
     EkfacSettings,
     GradCosSettings,
@@ -30,17 +31,15 @@ from linernotes.settings.methods import (
     TracinSettings,
 )
 
-Gradient = dict[str, Tensor]
-
 
 def score_grad_dot(prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path) -> Scores:
     """<grad L(q), grad L(z_n)>."""
-    return Scores(_products(prepared, queries, settings, folder))
+    return Scores(*_products(prepared, queries, settings, folder))
 
 
 def score_grad_cos(prepared: Prepared, queries: list[Query], settings: GradCosSettings, folder: Path) -> Scores:
     """The same, divided by both lengths."""
-    return Scores(_products(prepared, queries, settings, folder, cosine=True))
+    return Scores(*_products(prepared, queries, settings, folder, cosine=True))
 
 
 def score_representer(prepared: Prepared, queries: list[Query], settings: RepresenterSettings, folder: Path) -> Scores:
@@ -57,10 +56,11 @@ def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSetti
     kept = read_checkpoints(prepared.model_folder) if prepared.model_folder else []
     total: np.ndarray | float = 0.0
     for i, (weights, rate) in enumerate(kept or [({}, 1.0)]):
-        device = next(prepared.model.denoiser.parameters()).device
+        device = device_of(prepared.model)
         at = {name: tensor.to(device) for name, tensor in weights.items()}
-        total = total + rate * _products(prepared, queries, settings, folder / f"checkpoint-{i}", at=at)
-    return Scores(np.asarray(total))
+        scores_qn, draws = _products(prepared, queries, settings, folder / f"checkpoint-{i}", at=at)
+        total = total + rate * scores_qn
+    return Scores(np.asarray(total), draws)
 
 
 def checkpoints_hash(prepared: Prepared, _settings: TracinSettings) -> str:
@@ -72,24 +72,24 @@ def checkpoints_hash(prepared: Prepared, _settings: TracinSettings) -> str:
 def score_ekfac(prepared: Prepared, queries: list[Query], settings: EkfacSettings, folder: Path) -> Scores:
     """<(F + lambda)^-1 grad L(q), grad L(z_n)> over the linear layers."""
     factors = ekfac_of(prepared, settings, settings.layers)
-    module = prepared.model.denoiser
+    module = prepared.model.network
 
     def turned(gradient: Gradient) -> Gradient:
         return precondition_ekfac(module, gradient, factors, settings.damping)
 
-    return Scores(_products(prepared, queries, settings, folder, turned))
+    return Scores(*_products(prepared, queries, settings, folder, turned))
 
 
 def _products(
     prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path,
     turned: Callable[[Gradient], Gradient] = lambda gradient: gradient, at: ChangedWeights | None = None, cosine: bool = False,
-) -> np.ndarray:  # fmt: skip
-    """``scores_qn``: in each band of noise levels the products of the queries' gradients, ``turned``, with the segments', their
-    mean over bands weighted by draws; or cosines.
+) -> tuple[np.ndarray, Draws]:  # fmt: skip
+    """``scores_qn`` and the draws of the items: in each band of noise levels the products of the queries' gradients,
+    ``turned``, with the segments', their mean over bands weighted by draws; or cosines.
     """
-    bank = prepared.bank(settings.draws, settings.seed)
+    draws = prepared.draws(settings.draws, settings.seed)
     total = np.zeros((len(queries), len(prepared.rows)))
-    for band, part in enumerate(bank.bands(settings.noise_bands)):
+    for band, part in enumerate(draws.bands(settings.noise_bands)):
         gradients = [gradient_of_query(prepared, query, settings, at, (band, settings.noise_bands)) for query in queries]
         directions = [turned(gradient) for gradient in gradients]
         place = folder / f"band-{band}"
@@ -97,22 +97,19 @@ def _products(
         if cosine:
             lengths_q = np.array([sum(float(g.double().square().sum()) for g in d.values()) ** 0.5 for d in directions])
             dots_qn = dots_qn / np.maximum(lengths_q[:, None] * np.sqrt(squares_n), 1e-30)
-        total += len(part) / len(bank) * dots_qn
-    return total
+        total += len(part) / len(draws) * dots_qn
+    return total, draws
 
 
 def gradient_of_query(
-    prepared: Prepared, query: Query, settings: ProductSettings, at: ChangedWeights | None = None, band: Band = EVERY_LEVEL
+    prepared: Prepared, query: Query, settings: ProductSettings, at: ChangedWeights | None = None, band: Band = WHOLE
 ) -> Gradient:
     """The query's gradient with respect to the chosen layers, at the base weights or ``at`` others."""
     weights = {name: (at or {}).get(name, p) for name, p in prepared.model.layers(settings.layers).items()}
     others = {name: tensor for name, tensor in (at or {}).items() if name not in weights}
-    generator = random_for(noise_name(band), settings.seed, 0)
-    with using_weights(prepared.model.denoiser, others):
-        return query_gradient(
-            prepared.model, query, weights, draws_in(settings, band), settings.mask_silence, generator, settings.batch_size,
-            prepared.told(f"gradient of the clip ({query.name})"), band,
-        )  # fmt: skip
+    draws, on_draws = query_draws(prepared.model, settings, band), prepared.progress(f"gradient of the clip ({query.name})")
+    with using_weights(prepared.model.network, others):
+        return query_gradient(prepared.model, query, weights, draws, settings.mask_silence, settings.batch_size, on_draws)
 
 
 def work_of_products(prepared: Prepared, settings: ProductSettings, _query: Query, times: int = 1) -> Work:

@@ -9,37 +9,37 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from linernotes.artefacts import hash_arrays, in_chunks
-from linernotes.catalog.store import SegmentBatch
+from linernotes.artefacts import hash_arrays
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
+from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
+from linernotes.jobs.chunks import in_chunks
+from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared
-from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.weights import ChangedWeights, using_weights
 from linernotes.models.workers import in_order
-from linernotes.noise import NoiseBank
 
 SEGMENTS_IN_CHUNK = 64
 
-# latents_bct, condition, t_b, eps_bct: whole items, their draws following each other
-Pairs = tuple[Tensor, Conditioning, Tensor, Tensor]
+Pairs = tuple[Batch, Draws]  # whole items, their draws following each other
 Look = Callable[[GenerativeModel, Pairs], dict[str, Tensor]]
 
 
 def sweep_items(
-    prepared: Prepared, bank: NoiseBank, batch_size: int, look: Look, folder: Path, kind: str, header: Mapping[str, object],
+    prepared: Prepared, draws: Draws, batch_size: int, look: Look, folder: Path, kind: str, header: Mapping[str, object],
     only: np.ndarray | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """``look(worker, pairs)`` for all segments of the catalogue, or ``only`` some, a few whole segments with all their draws at
     a time; its tensors, whose first axis is the segments, are put together in order. Resumable.
     """
     model, catalogue = prepared.model, prepared.catalogue
-    catalogue.require(model.codec_hash, model.text_hash, model.shape.frames, model.name)
+    catalogue.require(model.encoding, model.name)
     rows = np.arange(len(catalogue)) if only is None else only
-    report = prepared.told(f"{kind} of the catalogue")
+    report = prepared.progress(f"{kind} of the catalogue")
 
     def chunk(some: slice) -> dict[str, Tensor]:
-        jobs = whole_items(model, catalogue.batch(rows[some]), bank, batch_size)
+        jobs = whole_items(model, items_of(model, catalogue, rows[some]), draws, batch_size)
         parts = list(in_order(model, jobs, look))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -49,23 +49,21 @@ def sweep_items(
     )  # fmt: skip
 
 
-def whole_items(model: GenerativeModel, batch: SegmentBatch, bank: NoiseBank, batch_size: int) -> Iterator[Pairs]:
-    """Batches of at least one segment with all its draws, each as what ``observe_items`` takes."""
-    device = next(model.denoiser.parameters()).device
-    condition = model.condition(batch.text_nld, batch.seconds_n)
-    draws, count = len(bank), len(batch.latents_nct)
-    size = max(1, batch_size // draws)
-    for start in range(0, count, size):
-        n = torch.arange(start, min(start + size, count)).repeat_interleave(draws)
-        k = torch.arange(draws).repeat(len(n) // draws)
-        yield batch.latents_nct[n].to(device), condition[n.to(device)], bank.t_k[k].to(device), bank.eps_kct[k].to(device)
+def whole_items(model: GenerativeModel, items: Batch, draws: Draws, batch_size: int) -> Iterator[Pairs]:
+    """Batches of at least one segment with all its draws."""
+    device = device_of(model)
+    draws, each = draws.to(device), len(draws)
+    size = max(1, batch_size // each)
+    for start in range(0, len(items), size):
+        n = torch.arange(start, min(start + size, len(items)), device=device).repeat_interleave(each)
+        yield items[n], draws[torch.arange(each, device=device).repeat(len(n) // each)]
 
 
 def gradient_products(
-    prepared: Prepared, bank: NoiseBank, batch_size: int, directions: Sequence[Mapping[str, Tensor]], at: ChangedWeights,
+    prepared: Prepared, draws: Draws, batch_size: int, directions: Sequence[Mapping[str, Tensor]], at: ChangedWeights,
     folder: Path,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """``dots_qn`` [Q, N] of each direction with each segment's gradient (mean over the noise bank), and the squared lengths
+    """``dots_qn`` [Q, N] of each direction with each segment's gradient (mean over the draws), and the squared lengths
     ``squares_n`` of these gradients over the parameters that the directions have.
     """
     names = directions[0].keys()
@@ -75,22 +73,22 @@ def gradient_products(
         found: dict[str, Tensor] = {}
 
         def see(prefix: str, layer: nn.Module, given: Tensor, gradient: Tensor) -> None:
-            for name, gradient_ip in layer_gradients(prefix, layer, given, gradient, len(bank)).items():
+            for name, gradient_ip in layer_gradients(prefix, layer, given, gradient, len(draws)).items():
                 if name in stacked:
-                    flat_ip = gradient_ip.flatten(1) / len(bank)
+                    flat_ip = gradient_ip.flatten(1) / len(draws)
                     found["dots_nq"] = found.get("dots_nq", 0) + flat_ip @ stacked[name].T
                     found["squares_n"] = found.get("squares_n", 0) + flat_ip.square().sum(dim=1)
 
-        with using_weights(worker.denoiser, at):
+        with using_weights(worker.network, at):
             observe_items(worker, names, see, item_loss_b, *pairs)
         return found
 
     header = {
-        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash,
+        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": draws.hash,
         "directions": [hash_arrays({n: g.cpu().numpy() for n, g in d.items()}) for d in directions],
         "at": hash_arrays({n: g.cpu().numpy() for n, g in at.items()}),
     }  # fmt: skip
-    result = sweep_items(prepared, bank, batch_size, look, folder, "gradient products", header, prepared.rows)
+    result = sweep_items(prepared, draws, batch_size, look, folder, "gradient products", header, prepared.rows)
     dots_qn, squares_n = result["dots_nq"].double().T.numpy(), result["squares_n"].double().numpy()
     if not (np.isfinite(dots_qn).all() and np.isfinite(squares_n).all()):
         raise LinernotesError("gradients of the training items are not finite: the model is broken; train it anew")

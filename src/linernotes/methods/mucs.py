@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from linernotes.methods.contract import Prepared, Query, Scores, Work
+from linernotes.draws import EVERY_LEVEL, random_for
+from linernotes.losses import items_of
+from linernotes.methods.contract import Prepared, Query, Scores, Work, draw
+from linernotes.methods.query_gradient import heard_weights
 from linernotes.methods.rescoring import rescore, rescoring_work
-from linernotes.methods.unlearning import heard_weights
-from linernotes.models.contract import Conditioning, GenerativeModel
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.weights import with_gradients
 from linernotes.models.workers import twin
-from linernotes.noise import random_for, stratified_times
 from linernotes.settings.methods import MucsSettings
 
 NULL_DRAWS = 64
@@ -29,21 +30,22 @@ PILOT_RETAIN = 16
 
 def score_mucs(prepared: Prepared, queries: list[Query], settings: MucsSettings, folder: Path) -> Scores:
     """Scores of all segments on draws from the noisiest part of the schedule, the same for every item and both models."""
-    bank = prepared.bank(settings.draws, settings.seed, settings.noisiest)
-    return rescore(prepared, queries, lambda some, _band: ascend(prepared, some, settings)[0], settings, bank, folder)
+    levels = (1 - settings.noisiest, 1.0) if prepared.model.random else EVERY_LEVEL
+    draws = prepared.draws(settings.draws, settings.seed, levels)
+    return rescore(prepared, queries, lambda some, _band: ascend(prepared, some, settings)[0], settings, draws, folder)
 
 
 def ascend(prepared: Prepared, queries: Sequence[Query], settings: MucsSettings) -> tuple[dict[str, Tensor], int]:
     """The weights after the bounded ascent on the mean loss of ``queries``, by parameter name, and the steps it took."""
     worker = twin(prepared.model)
     names = worker.layers(settings.layers).keys()
-    weights = {n: nn.Parameter(p.detach().clone()) for n, p in worker.denoiser.named_parameters() if n in names}
+    weights = {n: nn.Parameter(p.detach().clone()) for n, p in worker.network.named_parameters() if n in names}
     for name, weight in weights.items():  # the worker's own parameters, over memory of their own
-        _put(worker.denoiser, name, weight)
+        _put(worker.network, name, weight)
     null = _mean_loss(untrained_twin(prepared.model, settings.seed), queries, settings, NULL_DRAWS, number=-1)
     limit = float(null)
     optimiser = torch.optim.AdamW(weights.values(), lr=settings.learning_rate)
-    report = prepared.told(f"unlearning ({queries[0].name})")
+    report = prepared.progress(f"unlearning ({queries[0].name})")
     steps = 0
     for step in range(settings.max_steps):
         with with_gradients(list(weights.values())):
@@ -72,10 +74,10 @@ def stops(query_loss: float, null_loss: float, stop_at: float) -> bool:
 def untrained_twin(model: GenerativeModel, seed: int) -> GenerativeModel:
     """The same architecture with new random weights."""
     other = copy.copy(model)
-    other.denoiser = copy.deepcopy(model.denoiser)
+    other.network = copy.deepcopy(model.network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for layer in other.denoiser.modules():
+        for layer in other.network.modules():
             if callable(getattr(layer, "reset_parameters", None)):
                 layer.reset_parameters()  # type: ignore[operator]
     return other
@@ -87,28 +89,23 @@ def _put(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
 
 
 def _mean_loss(model: GenerativeModel, queries: Sequence[Query], settings: MucsSettings, draws: int, number: int) -> Tensor:
-    device = next(model.denoiser.parameters()).device
+    device = device_of(model)
     generator = random_for("MUCS query", settings.seed, number)
     total = torch.zeros((), device=device)
     for query in queries:
-        t_b = stratified_times(draws, generator).to(device)
-        eps_bct = torch.randn(draws, *query.latents_ct.shape, generator=generator).to(device)
-        condition = model.condition(query.text_ld[None], torch.tensor([query.seconds])).repeat(draws)
-        loss_bt = model.loss_bt(query.latents_ct.to(device).expand(draws, -1, -1), condition, t_b, eps_bct)
+        some = draw(model, draws, generator).to(device)
+        loss_bt = model.loss_bt(query.items(model, len(some)), some)
         total = total + (loss_bt @ heard_weights(query, settings.mask_silence).to(device)).mean() / len(queries)
     return total
 
 
 def _retain_loss(model: GenerativeModel, prepared: Prepared, settings: MucsSettings, step: int) -> Tensor:
-    device = next(model.denoiser.parameters()).device
+    device = device_of(model)
     generator = random_for("MUCS retain", settings.seed, step)
     size = min(settings.retain_batch, prepared.n_training)
     chosen = prepared.catalogue.training_rows[torch.randperm(prepared.n_training, generator=generator)[:size].numpy()]
-    batch = prepared.catalogue.batch(chosen)
-    t_b = stratified_times(size, generator).to(device)
-    eps_bct = torch.randn(batch.latents_nct.shape, generator=generator).to(device)
-    condition: Conditioning = model.condition(batch.text_nld, batch.seconds_n)
-    return model.loss_bt(batch.latents_nct.to(device), condition, t_b, eps_bct).mean()
+    draws = model.draw(size, generator).to(device)
+    return model.loss_bt(items_of(model, prepared.catalogue, chosen), draws).mean()
 
 
 def work_of_mucs(prepared: Prepared, settings: MucsSettings, query: Query) -> Work:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_json
-from linernotes.curvature.per_item import Measured, item_loss_b, linear_layers, probe, squared_output_b
+from linernotes.curvature.per_item import Measured, item_loss_b, matrix_layers, probe, squared_output_b
 from linernotes.curvature.projection import Projection, draw_projection, projected_gradients
-from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
+from linernotes.draws import Draws, random_for
+from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work, draw
 from linernotes.methods.items import Pairs, sweep_items
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GenerativeModel, PredictingModel, device_of
 from linernotes.models.workers import in_order
-from linernotes.noise import NoiseBank, random_for, stratified_times
 from linernotes.settings.methods import DasSettings, DtrakSettings, GramSettings, ProjectedSettings, TrakSettings
 
 
@@ -41,22 +41,22 @@ def score_das(prepared: Prepared, queries: list[Query], settings: DasSettings, f
     random directions average to the squared change of the whole output.
     """
     model = prepared.model
-    bank = prepared.bank(settings.draws, settings.seed)
+    draws = prepared.draws(settings.draws, settings.seed)
     projection = _projection(prepared, settings)
     generator = random_for("DAS directions", settings.seed)
-    shape = bank.eps_kct.shape[1:]
+    shape = model.encoding.latent_channels, model.encoding.frames
     total = torch.zeros(len(queries), len(prepared.catalogue), dtype=torch.float64)
     trained = torch.from_numpy(prepared.catalogue.training_rows)
-    for k in range(len(bank)):
+    for k in range(len(draws)):
         direction_ct = torch.randn(shape, generator=generator) / (shape[0] * shape[1]) ** 0.5
-        one = NoiseBank(bank.t_k[k : k + 1], bank.eps_kct[k : k + 1], bank.seed)
-        measured = probe(direction_ct.to(next(model.denoiser.parameters()).device))
+        one = draws[k : k + 1]
+        measured = probe(direction_ct.to(device_of(model)))
         kept = _features(prepared, settings, projection, one, f"output along direction {k}", measured, direction_ct)
         phi_qp = torch.cat([_query_features(prepared, q, projection, measured, one) for q in queries])
         total += newton_change(
             kept["gradients_np"].double(), kept["residuals_n"].double(), phi_qp.double(), trained, settings.damping
         ).square()
-    return Scores((total / len(bank)).numpy()[:, prepared.rows])
+    return Scores((total / len(draws)).numpy()[:, prepared.rows], draws)
 
 
 def newton_change(phi_np: Tensor, residual_n: Tensor, phi_qp: Tensor, trained: Tensor, damping: float) -> Tensor:
@@ -85,33 +85,24 @@ def solve_gram(phi_np: Tensor, right_mp: Tensor, damping: float) -> Tensor:
 
 
 def _score_gram(prepared: Prepared, queries: list[Query], settings: GramSettings, name: str, measured: Measured) -> Scores:
-    bank = prepared.bank(settings.draws, settings.seed)
+    draws = prepared.draws(settings.draws, settings.seed)
     projection = _projection(prepared, settings)
-    phi_np = _features(prepared, settings, projection, bank, name, measured)["gradients_np"].double()
-    many = _query_bank(prepared, settings)
+    phi_np = _features(prepared, settings, projection, draws, name, measured)["gradients_np"].double()
+    many = draw(prepared.model, settings.gradient_draws, random_for("projected query", settings.seed))
     phi_qp = torch.cat(
         [_query_features(prepared, q, projection, measured, many, settings.batch_size) for q in queries]
     ).double()
     solved_qp = solve_gram(phi_np[torch.from_numpy(prepared.catalogue.training_rows)], phi_qp, settings.damping)
-    return Scores((solved_qp @ phi_np.T).numpy()[:, prepared.rows])
+    return Scores((solved_qp @ phi_np.T).numpy()[:, prepared.rows], draws)
 
 
 def _projection(prepared: Prepared, settings: ProjectedSettings) -> Projection:
-    module = prepared.model.denoiser
+    module = prepared.model.network
     return draw_projection(module, prepared.model.layers(settings.layers).keys(), settings.projection, settings.seed)
 
 
-def _query_bank(prepared: Prepared, settings: GramSettings) -> NoiseBank:
-    """The query's own draws: many more than an item has."""
-    shape = prepared.model.shape
-    generator = random_for("projected query", settings.seed)
-    t_k = stratified_times(settings.gradient_draws, generator)
-    eps_kct = torch.randn(settings.gradient_draws, shape.latent_channels, shape.frames, generator=generator)
-    return NoiseBank(t_k, eps_kct, settings.seed)
-
-
 def _features(
-    prepared: Prepared, settings: ProjectedSettings, projection: Projection, bank: NoiseBank, name: str, measured: Measured,
+    prepared: Prepared, settings: ProjectedSettings, projection: Projection, draws: Draws, name: str, measured: Measured,
     direction_ct: Tensor | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """``gradients_np`` of all segments, from the prepared folder or computed now; with a direction, ``residuals_n`` too: the
@@ -119,42 +110,35 @@ def _features(
     """
 
     def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
-        gradient_ip, measured_b = projected_gradients(worker, projection, measured, len(bank), *pairs)
+        gradient_ip, measured_b = projected_gradients(worker, projection, measured, len(draws), *pairs)
         if direction_ct is None:
             return {"gradients_np": gradient_ip}
-        latents_bct, _, t_b, eps_bct = pairs
-        target_bct = worker.target(latents_bct, eps_bct, *worker.path(t_b))  # type: ignore[attr-defined]
-        return {
-            "gradients_np": gradient_ip,
-            "residuals_n": measured_b - (target_bct * direction_ct.to(t_b.device)).sum(dim=(1, 2)),
-        }
+        assert isinstance(worker, PredictingModel)
+        aimed_b = (worker.target(*pairs) * direction_ct.to(measured_b.device)).sum(dim=(1, 2))
+        return {"gradients_np": gradient_ip, "residuals_n": measured_b - aimed_b}
 
     made_from = {
-        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash, "measured": name,
+        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": draws.hash, "measured": name,
         "layers": settings.layers, "projection": settings.projection, "seed": settings.seed,
     }  # fmt: skip
     folder = prepared.folder / f"projected-{hash_json(made_from)}"
-    return sweep_items(prepared, bank, settings.batch_size, look, folder, "projected gradients", made_from)
+    return sweep_items(prepared, draws, settings.batch_size, look, folder, "projected gradients", made_from)
 
 
 def _query_features(
-    prepared: Prepared, query: Query, projection: Projection, measured: Measured, bank: NoiseBank, batch_size: int = 32
+    prepared: Prepared, query: Query, projection: Projection, measured: Measured, draws: Draws, batch_size: int = 32
 ) -> Tensor:
-    """The query's projected gradient, mean over a bank, ``[1, P]``."""
+    """The query's projected gradient, mean over draws, ``[1, P]``."""
     model = prepared.model
-    device = next(model.denoiser.parameters()).device
-    condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
-    jobs = ((bank.t_k[s : s + batch_size], bank.eps_kct[s : s + batch_size]) for s in range(0, len(bank), batch_size))
+    device = device_of(model)
+    item = query.items(model)
+    jobs = (draws[start : start + batch_size].to(device) for start in range(0, len(draws), batch_size))
 
-    def part(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> Tensor:
-        t_b, eps_bct = (x.to(device) for x in job)
-        latents_bct = query.latents_ct.to(device).expand(len(t_b), -1, -1)
-        gradient_ip, _ = projected_gradients(
-            worker, projection, measured, len(t_b), latents_bct, condition.repeat(len(t_b)), t_b, eps_bct
-        )
-        return gradient_ip.cpu() * len(t_b)
+    def part(worker: GenerativeModel, some: Draws) -> Tensor:
+        n = len(some)
+        return projected_gradients(worker, projection, measured, n, item.repeat(n), some)[0].cpu() * n
 
-    return torch.stack(list(in_order(model, jobs, part))).sum(dim=0) / len(bank)
+    return torch.stack(list(in_order(model, jobs, part))).sum(dim=0) / len(draws)
 
 
 def work_of_gram(prepared: Prepared, settings: GramSettings, _query: Query) -> Work:
@@ -176,7 +160,7 @@ def work_of_das(prepared: Prepared, settings: DasSettings, _query: Query) -> Wor
 def _width(prepared: Prepared, settings: ProjectedSettings) -> int:
     """Numbers in one projected gradient."""
     model = prepared.model
-    return len(linear_layers(model.denoiser, model.layers(settings.layers).keys())) * settings.projection**2
+    return len(matrix_layers(model.network, model.layers(settings.layers).keys())) * settings.projection**2
 
 
 def _kept_bytes(prepared: Prepared, settings: ProjectedSettings) -> int:

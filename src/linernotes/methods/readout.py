@@ -21,76 +21,69 @@ import torch
 from torch import Tensor, nn
 
 from linernotes.artefacts import hash_arrays, hash_json
-from linernotes.curvature.fitting import Items, fit_sums
+from linernotes.curvature.fitting import Drawn, fit_sums
 from linernotes.curvature.per_item import with_ones
-from linernotes.errors import UsageError
+from linernotes.draws import Band, Draws
 from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
-from linernotes.methods.unlearning import draws_in, heard_weights, noise_name
-from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel
+from linernotes.methods.query_gradient import heard_weights, query_draws
+from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel, device_of
 from linernotes.models.workers import in_order
-from linernotes.noise import Band, NoiseBank, random_for, stratified_times
 from linernotes.settings.methods import ReadoutSettings
 
 
 def score_readout(prepared: Prepared, queries: list[Query], settings: ReadoutSettings, folder: Path) -> Scores:
     """Rise of the item loss after the exact unlearning step of each query in the read-out, mean over bands."""
     readout, bands = readout_of(prepared.model), settings.noise_bands
-    bank = prepared.bank(settings.draws, settings.seed)
-    parts = bank.bands(bands)
-    curvature_bff = fit_curvature(prepared, bank, bands, settings.batch_size)
+    draws = prepared.draws(settings.draws, settings.seed)
+    parts = draws.bands(bands)
+    curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
     sets_of = [queries] if settings.together else [[query] for query in queries]
     step_qbcf = torch.stack([unlearning_steps(prepared, some, curvature_bff, settings) for some in sets_of])
     header = {
-        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash,
+        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": draws.hash,
         "steps": hash_arrays({"steps": step_qbcf.cpu().numpy()}),
     }  # fmt: skip
-    look = partial(rises, readout=readout, step_qbcf=step_qbcf, draws=len(bank))
-    rise_nq = sweep_items(prepared, bank, settings.batch_size, look, folder, "losses without the clip", header, prepared.rows)[
+    look = partial(rises, readout=readout, step_qbcf=step_qbcf, each=len(draws))
+    rise_nq = sweep_items(prepared, draws, settings.batch_size, look, folder, "losses without the clip", header, prepared.rows)[
         "rise_nq"
     ]
     changed = [
         [(part, weights_after(prepared.model, readout, step_cf)) for part, step_cf in zip(parts, step_bcf, strict=True)]
         for step_bcf in step_qbcf
     ]
-    return Scores(rise_nq.double().T.numpy(), bank, changed)
+    return Scores(rise_nq.double().T.numpy(), draws, changed)
 
 
-def rises(worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qbcf: Tensor, draws: int) -> dict[str, Tensor]:
-    """Rise of each item's loss by each query's steps, one for each band; mean over the item's ``draws``, which lie in order of
+def rises(worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qbcf: Tensor, each: int) -> dict[str, Tensor]:
+    """Rise of each item's loss by each query's steps, one for each band; mean over ``each`` item's draws, which lie in order of
     their noise level.
     """
     bands = step_qbcf.shape[1]
 
     def by_band(x_btc: Tensor) -> Tensor:
         """``[bands, items x the frames of all draws in the band, C]``"""
-        return x_btc.reshape(len(x_btc) // draws, bands, -1, x_btc.shape[2]).transpose(0, 1).flatten(1, 2)
+        return x_btc.reshape(len(x_btc) // each, bands, -1, x_btc.shape[2]).transpose(0, 1).flatten(1, 2)
 
     residual_bpc, given_bpf = map(by_band, read(worker, readout, pairs))
     rises = []
     for step_bcf in step_qbcf:  # one by one: a query's score does not depend on the others, to the last bit
         moved_bpc = given_bpf @ step_bcf.mT
         rise_bpc = moved_bpc * (2 * residual_bpc + moved_bpc)  # |r + m|^2 - |r|^2
-        rises.append(rise_bpc.reshape(bands, len(pairs[0]) // draws, -1).mean(dim=(0, 2)))
+        rises.append(rise_bpc.reshape(bands, len(pairs[0]) // each, -1).mean(dim=(0, 2)))
     return {"rise_nq": torch.stack(rises, dim=1)}
 
 
 def readout_of(model: GenerativeModel) -> Readout:
-    """The model's read-out.
-
-    Raises:
-        UsageError: the model's output is not linear in any layer.
-    """
-    if not isinstance(model, ReadoutModel):
-        raise UsageError(f"{model.name} has no linear read-out, which the method 'readout' needs: choose --method abu-ekfac")
+    """The model's read-out, which the method asks for."""
+    assert isinstance(model, ReadoutModel)
     return model.readout()
 
 
 def read(model: GenerativeModel, readout: Readout, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """One pass forward: prediction less target ``[B, T, C]``, and what the read-out is given ``[B, T, F (+ 1)]``."""
     assert isinstance(model, ReadoutModel)
-    latents_bct, condition, t_b, eps_bct = pairs
-    layer = model.denoiser.get_submodule(readout.layer)
+    layer = model.network.get_submodule(readout.layer)
     given: list[Tensor] = []
 
     def keep(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -99,16 +92,14 @@ def read(model: GenerativeModel, readout: Readout, pairs: Pairs) -> tuple[Tensor
     handle = layer.register_forward_pre_hook(keep)
     try:
         with torch.inference_mode():
-            alpha_b, sigma_b = model.path(t_b)
-            noisy_bct = alpha_b[:, None, None] * latents_bct + sigma_b[:, None, None] * eps_bct
-            residual_bct = model.predict(noisy_bct, t_b, condition) - model.target(latents_bct, eps_bct, alpha_b, sigma_b)
+            residual_bct = model.prediction(*pairs) - model.target(*pairs)
     finally:
         handle.remove()
     return residual_bct.transpose(1, 2), given[0]
 
 
-def fit_curvature(prepared: Prepared, bank: NoiseBank, bands: int, batch_size: int) -> Tensor:
-    """E[phi phi'] over the training segments and their frames in each band of ``bank``, ``[bands, F, F]``; from the prepared
+def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int, seed: int = 0) -> Tensor:
+    """E[phi phi'] over the training segments and their frames in each band of ``draws``, ``[bands, F, F]``; from the prepared
     folder or fitted now, in one pass forward.
 
     The draws are those that items are scored on: what the features owe to this very noise is then no signal. With draws of its
@@ -116,20 +107,19 @@ def fit_curvature(prepared: Prepared, bank: NoiseBank, bands: int, batch_size: i
     """
     readout = readout_of(prepared.model)
 
-    def moments(worker: GenerativeModel, items: Items) -> dict[str, Tensor]:
-        _, given_btf = read(worker, readout, (items.latents_bct, items.condition, items.t_b, items.eps_bct))
-        (band,) = set((items.t_b * bands).long().tolist())  # a batch has one draw
+    def moments(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
+        _, given_btf = read(worker, readout, (drawn.items, drawn.draws))
         given_pf = given_btf.flatten(0, 1)
-        return {f"band-{band}": given_pf.T @ given_pf}
+        return {f"band-{drawn.number * bands // len(draws)}": given_pf.T @ given_pf}
 
     made_from = {"layer": readout.layer, "bands": bands}
-    path = prepared.folder / f"readout-{hash_json([made_from, bank.hash])}.safetensors"
+    path = prepared.folder / f"readout-{hash_json([made_from, draws.hash])}.safetensors"
     sums = fit_sums(
-        prepared.model, prepared.catalogue, len(bank), bank.seed, path, "curvature of the read-out", made_from, moments,
-        batch_size, prepared.told("curvature (once per model)"), bank,
+        prepared.model, prepared.catalogue, len(draws), seed, path, "curvature of the read-out", made_from, moments,
+        batch_size, prepared.progress("curvature (once per model)"), draws,
     )  # fmt: skip
     moments_bff = torch.stack([sums[f"band-{band}"] for band in range(bands)])
-    return moments_bff / (prepared.n_training * len(bank) / bands * prepared.model.shape.frames)
+    return moments_bff / (prepared.n_training * len(draws) / bands * prepared.model.encoding.frames)
 
 
 def unlearning_steps(prepared: Prepared, queries: Sequence[Query], curvature_bff: Tensor, settings: ReadoutSettings) -> Tensor:
@@ -153,28 +143,22 @@ def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> T
 def query_moment(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:
     """E[r phi'] over the query's heard frames and its draws in a band, ``[C, F (+ 1)]``."""
     model, readout = prepared.model, readout_of(prepared.model)
-    device = next(model.denoiser.parameters()).device
-    draws, generator = draws_in(settings, band), random_for(noise_name(band), settings.seed)
+    device = device_of(model)
+    draws = query_draws(model, settings, band)
     weight_t = heard_weights(query, settings.mask_silence).to(device)
-    condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
-    times = stratified_times(draws, generator, band)
-    jobs = (
-        (t_b, torch.randn(len(t_b), *query.latents_ct.shape, generator=generator))
-        for t_b in torch.split(times, settings.batch_size)
-    )
+    item, size = query.items(model), settings.batch_size
+    jobs = (draws[start : start + size].to(device) for start in range(0, len(draws), size))
 
-    def moment(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> Tensor:
-        t_b, eps_bct = (x.to(device) for x in job)
-        latents_bct = query.latents_ct.to(device).expand(len(t_b), -1, -1)
-        residual_btc, given_btf = read(worker, readout, (latents_bct, condition.repeat(len(t_b)), t_b, eps_bct))
-        return torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf) / draws
+    def moment(worker: GenerativeModel, some: Draws) -> Tensor:
+        residual_btc, given_btf = read(worker, readout, (item.repeat(len(some)), some))
+        return torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf) / len(draws)
 
     return torch.stack(list(in_order(model, jobs, moment))).sum(dim=0)
 
 
 def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> dict[str, Tensor]:
     """The layer's weights that do to the output what the step does: of all such, those nearest to the old ones."""
-    layer: Any = model.denoiser.get_submodule(readout.layer)
+    layer: Any = model.network.get_submodule(readout.layer)
     move_of = torch.linalg.pinv(readout.projection_co.double()) @ step_cf.double()
     after = {f"{readout.layer}.weight": layer.weight + move_of[:, : layer.weight.shape[1]].float()}
     if layer.bias is not None:
@@ -185,7 +169,7 @@ def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> 
 def work_of_readout(prepared: Prepared, settings: ReadoutSettings, _query: Query) -> Work:
     """Forward passes only. Once: the curvature."""
     readout = readout_of(prepared.model)
-    layer: Any = prepared.model.denoiser.get_submodule(readout.layer)
+    layer: Any = prepared.model.network.get_submodule(readout.layer)
     width = layer.in_features + (layer.bias is not None)
     curvature = TENSOR_BYTES * settings.noise_bands * width**2
     steps = TENSOR_BYTES * settings.noise_bands * layer.weight.numel()

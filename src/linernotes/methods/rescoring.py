@@ -9,10 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
+from linernotes.draws import Band, Draws
 from linernotes.losses import item_losses
 from linernotes.methods.contract import TENSOR_BYTES, Changed, Prepared, Query, Scores, Work, weight_bytes
 from linernotes.methods.items import gradient_products
-from linernotes.noise import Band, NoiseBank
+from linernotes.models.contract import device_of
 from linernotes.settings.methods import RescoringSettings, Skew
 
 UNLEARNED = "unlearned weights"
@@ -24,7 +25,7 @@ def rescore(
     queries: list[Query],
     change: Callable[[Sequence[Query], Band], dict[str, Tensor]],
     settings: RescoringSettings,
-    bank: NoiseBank,
+    draws: Draws,
     folder: Path,
     sign: int = 1,
     bands: int = 1,
@@ -42,13 +43,13 @@ def rescore(
     Raises:
         LinernotesError: losses under the changed weights are no longer finite.
     """
-    device = next(prepared.model.denoiser.parameters()).device
+    device = device_of(prepared.model)
     header = {"model": prepared.model.weights_hash}
     sets_of = [queries] if settings.together else [[query] for query in queries]
     changed: list[list[Changed]] = [[] for _ in sets_of]
     total = np.zeros((len(sets_of), len(prepared.rows)))
     first = 0
-    for band, part in enumerate(bank.bands(bands)):
+    for band, part in enumerate(draws.bands(bands)):
         place = folder / f"band-{band}"
         for i, some in enumerate(sets_of):
             path = place / f"unlearned-{i}.safetensors"
@@ -57,22 +58,23 @@ def rescore(
             weights = load_tensors(path, UNLEARNED, header)[0]
             changed[i].append((part, {name: tensor.to(device) for name, tensor in weights.items()}))
         sets = {f"query-{i}": parts[-1][1] for i, parts in enumerate(changed)}
-        share = len(part) / len(bank)
+        share = len(part) / len(draws)
         if settings.score_by == "first-order":
-            own = dict(prepared.model.denoiser.named_parameters())
+            own = dict(prepared.model.network.named_parameters())
             moves = [{name: tensor - own[name] for name, tensor in weights.items()} for weights in sets.values()]
             dots_qn, _ = gradient_products(prepared, part, settings.batch_size, moves, {}, place)
             total += share * dots_qn
             continue
-        base_nk = base_losses(prepared, bank, settings.batch_size)[:, first : first + len(part)]
+        base_nk = base_losses(prepared, draws, settings.batch_size)[:, first : first + len(part)]
         first += len(part)
+        what = "scoring the catalogue" if bands == 1 else f"scoring the catalogue (band {band + 1})"
         losses = item_losses(
             prepared.model, prepared.catalogue, part, sets, place, prepared.rows, batch_size=settings.batch_size,
-            on_progress=prepared.told("scoring the catalogue" if bands == 1 else f"scoring the catalogue (band {band + 1})"),
+            on_progress=prepared.progress(what),
         )  # fmt: skip
         for i, name in enumerate(sets):
             total[i] += share * skew(losses[name], base_nk, settings.score_by).mean(dim=1).numpy()
-    return Scores(sign * total, bank, changed, sign)
+    return Scores(sign * total, draws, changed, sign)
 
 
 def skew(after_nk: Tensor, before_nk: Tensor, kind: Skew) -> Tensor:
@@ -81,12 +83,12 @@ def skew(after_nk: Tensor, before_nk: Tensor, kind: Skew) -> Tensor:
     return after - before if kind == "difference" else (after - before) / (after + before + SKEW_FLOOR)
 
 
-def base_losses(prepared: Prepared, bank: NoiseBank, batch_size: int) -> Tensor:
+def base_losses(prepared: Prepared, draws: Draws, batch_size: int) -> Tensor:
     """Item losses of all segments under the base weights, from the prepared folder or computed now."""
-    folder = prepared.folder / f"base-{hash_json([bank.hash, prepared.only])}"
+    folder = prepared.folder / f"base-{hash_json([draws.hash, prepared.only])}"
     return item_losses(
-        prepared.model, prepared.catalogue, bank, {"base": {}}, folder, prepared.rows,
-        batch_size=batch_size, on_progress=prepared.told("base losses (once per model)"),
+        prepared.model, prepared.catalogue, draws, {"base": {}}, folder, prepared.rows,
+        batch_size=batch_size, on_progress=prepared.progress("base losses (once per model)"),
     )["base"]  # fmt: skip
 
 

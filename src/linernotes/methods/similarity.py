@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_files, hash_json, in_chunks
+from linernotes.artefacts import hash_files, hash_json
 from linernotes.audio import Sound
 from linernotes.descriptors import BANDS, timbre, tonal
+from linernotes.draws import random_for
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.jobs.chunks import in_chunks
 from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GenerativeModel, HiddenStatesModel, device_of
 from linernotes.models.workers import in_order
-from linernotes.noise import random_for
 from linernotes.settings.methods import (
     ActivationsSettings,
     ClapSettings,
@@ -42,12 +43,15 @@ DESCRIBED_NUMBERS = 300  # timbre and tonal content of one segment
 def score_latent(prepared: Prepared, queries: list[Query], settings: LatentSettings, folder: Path) -> Scores:
     """Cosine of the latents' mean and deviation over frames, each dimension standardised over the training segments."""
     every = torch.split(torch.arange(len(prepared.catalogue)), SEGMENTS_IN_CHUNK)
-    features_nf = torch.cat([latent_statistics(prepared.catalogue.latents(rows.numpy())) for rows in every])
-    return _cosines(prepared, features_nf, torch.stack([latent_statistics(q.latents_ct[None])[0] for q in queries]))
+    codes = prepared.model.encoding.codes
+    features_nf = torch.cat([latent_statistics(prepared.catalogue.latents(rows.numpy()), codes) for rows in every])
+    return _cosines(prepared, features_nf, torch.cat([latent_statistics(q.latents_ct[None], codes) for q in queries]))
 
 
-def latent_statistics(latents_nct: Tensor) -> Tensor:
-    """Mean and deviation over frames, ``[N, 2 C]``."""
+def latent_statistics(latents_nct: Tensor, codes: int = 0) -> Tensor:
+    """Mean and deviation over frames, ``[N, 2 C]``; of codes how often each one stands, ``[N, C x codes]``."""
+    if codes:
+        return torch.nn.functional.one_hot(latents_nct.long(), codes).float().mean(dim=2).flatten(1)
     return torch.cat([latents_nct.mean(dim=2), latents_nct.std(dim=2)], dim=1)
 
 
@@ -125,48 +129,32 @@ def score_activations(prepared: Prepared, queries: list[Query], settings: Activa
     """Minus the squared distance of the blocks' outputs, each position scaled to length 1, mean over blocks, positions and
     draws; query and segments get the same noise.
     """
-    bank = prepared.bank(settings.draws, settings.seed)
-    model = prepared.model
-    device = next(model.denoiser.parameters()).device
-    hidden_qkd = []
-    for query in queries:
-        condition = model.condition(query.text_ld[None], torch.tensor([query.seconds])).repeat(len(bank))
-        latents = query.latents_ct.to(device).expand(len(bank), -1, -1)
-        hidden_qkd.append(block_outputs(model, (latents, condition, bank.t_k.to(device), bank.eps_kct.to(device))))
+    draws = prepared.draws(settings.draws, settings.seed)
+    model, here = prepared.model, draws.to(device_of(prepared.model))
+    hidden_qkd = [block_outputs(model, (query.items(model, len(draws)), here)) for query in queries]
 
     def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
         hidden_bd = block_outputs(worker, pairs)
-        items = hidden_bd.reshape(-1, len(bank), hidden_bd.shape[1])
-        return {"nearness_nq": torch.stack([(items * h).sum(dim=(1, 2)) for h in hidden_qkd], dim=1) / len(bank)}
+        items = hidden_bd.reshape(-1, len(draws), hidden_bd.shape[1])
+        return {"nearness_nq": torch.stack([(items * h).sum(dim=(1, 2)) for h in hidden_qkd], dim=1) / len(draws)}
 
     header = {
-        "model": model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": bank.hash,
+        "model": model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": draws.hash,
         "queries": [hash_json([q.name, q.prompt, q.seconds, q.latents_ct.tolist()]) for q in queries],
     }  # fmt: skip
-    cosine_nq = sweep_items(prepared, bank, settings.batch_size, look, folder, "activations", header, prepared.rows)[
+    cosine_nq = sweep_items(prepared, draws, settings.batch_size, look, folder, "activations", header, prepared.rows)[
         "nearness_nq"
     ]
-    return Scores((2 * cosine_nq.double() - 2).T.numpy())
+    return Scores((2 * cosine_nq.double() - 2).T.numpy(), draws)
 
 
 def block_outputs(model: GenerativeModel, pairs: Pairs) -> Tensor:
     """Outputs of the blocks ``[B, D]``, scaled so that the dot product of two rows is the mean cosine of their positions."""
-    blocks = {".".join(name.split(".")[:2]) for name in model.layers("all")}
-    found: list[Tensor] = []
-
-    def keep(_module: object, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        hidden_btd = output if isinstance(output, Tensor) else output[0]
-        unit = torch.nn.functional.normalize(hidden_btd, dim=-1)
-        found.append(unit.flatten(1) / unit.shape[1] ** 0.5)
-
-    handles = [model.denoiser.get_submodule(block).register_forward_hook(keep) for block in sorted(blocks)]
-    try:
-        with torch.inference_mode():
-            model.loss_bt(*pairs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return torch.cat(found, dim=1) / len(blocks) ** 0.5
+    assert isinstance(model, HiddenStatesModel)
+    hidden = model.hidden_states(*pairs)
+    units = [torch.nn.functional.normalize(hidden_bpf, dim=-1) for hidden_bpf in hidden]
+    scaled = [unit_bpf.flatten(1) / unit_bpf.shape[1] ** 0.5 for unit_bpf in units]
+    return torch.cat(scaled, dim=1) / len(scaled) ** 0.5
 
 
 def score_random(prepared: Prepared, queries: list[Query], settings: RandomSettings, folder: Path) -> Scores:
@@ -196,7 +184,7 @@ def _heard(prepared: Prepared) -> Tensor:
 def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], np.ndarray]) -> Tensor:
     """``describe`` of every segment's decoded sound ``[N, F]``, from the prepared folder or computed now."""
     catalogue, model = prepared.catalogue, prepared.model
-    header = {"codec": model.codec_hash, "catalogue": catalogue.hash, "described": name}
+    header = {"codec": model.encoding.codec_hash, "catalogue": catalogue.hash, "described": name}
 
     def chunk(rows: slice) -> dict[str, Tensor]:
         latents_nct = catalogue.latents(np.arange(rows.start, rows.stop))
@@ -204,7 +192,7 @@ def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], n
         jobs = zip(latents_nct, seconds, strict=True)
         return {"features_nf": torch.stack(list(in_order(model, jobs, lambda m, job: describe_sound(m, *job, describe))))}
 
-    report = prepared.told("describing the catalogue's sound")
+    report = prepared.progress("describing the catalogue's sound")
     return in_chunks(
         prepared.folder / f"features-{hash_json(header)}.safetensors", "sound features", header, len(catalogue),
         SEGMENTS_IN_CHUNK, chunk, (lambda done: report(done, len(catalogue))) if report else None,
@@ -219,8 +207,8 @@ def describe_sound(
     model: GenerativeModel, latents_ct: Tensor, seconds: float, describe: Callable[[Sound], np.ndarray]
 ) -> Tensor:
     """``describe`` of a segment's decoded sound, cut to its length."""
-    samples = model.decode(latents_ct[None])[0].cpu().numpy()[:, : max(1, round(seconds * model.shape.rate_hz))]
-    return torch.from_numpy(np.asarray(describe(Sound(samples, model.shape.rate_hz)), dtype=np.float32))
+    samples = model.decode(latents_ct[None])[0].cpu().numpy()[:, : max(1, round(seconds * model.encoding.rate_hz))]
+    return torch.from_numpy(np.asarray(describe(Sound(samples, model.encoding.rate_hz)), dtype=np.float32))
 
 
 def work_of_sound(prepared: Prepared, settings: SimilaritySettings, _query: Query) -> Work:

@@ -6,36 +6,22 @@ Forward-INF: Ko et al. 2024 (2402.08922). Only the tensors that change are copie
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from linernotes.artefacts import hash_json
-from linernotes.curvature.diagonal import FITTED, fit_diagonal_fisher, precondition
-from linernotes.curvature.ekfac import Ekfac, fit_ekfac, precondition_ekfac
-from linernotes.curvature.per_item import linear_layers
+from linernotes.curvature.diagonal import precondition
+from linernotes.curvature.ekfac import precondition_ekfac
+from linernotes.draws import WHOLE, Band
 from linernotes.errors import LinernotesError
-from linernotes.methods.contract import TENSOR_BYTES, Prepared, Progress, Query, Scores, Work, weight_bytes
+from linernotes.methods.contract import Prepared, Progress, Query, Scores, Work, weight_bytes
+from linernotes.methods.fitted import ekfac_of, ekfac_units, factor_bytes, fisher_of
+from linernotes.methods.query_gradient import Gradient, query_draws, query_gradient
 from linernotes.methods.rescoring import rescore, rescoring_work
 from linernotes.models.contract import GenerativeModel
-from linernotes.models.weights import ChangedWeights, all_finite, using_weights, with_gradients
-from linernotes.models.workers import in_order
-from linernotes.noise import EVERY_LEVEL, Band, random_for, stratified_times
-from linernotes.settings.methods import (
-    AbuEkfacSettings,
-    AbuSettings,
-    EkfacSettings,
-    ForwardInfSettings,
-    LayerKind,
-    ProductSettings,
-    UnlearningSettings,
-)
-
-Gradient = dict[str, Tensor]
+from linernotes.models.weights import ChangedWeights, all_finite
+from linernotes.settings.methods import AbuEkfacSettings, AbuSettings, ForwardInfSettings
 
 
 def score_abu(prepared: Prepared, queries: list[Query], settings: AbuSettings, folder: Path) -> Scores:
@@ -55,7 +41,7 @@ def score_abu_ekfac(prepared: Prepared, queries: list[Query], settings: AbuEkfac
     scale = settings.step_size / prepared.n_training
 
     def step(gradient: Gradient) -> Gradient:
-        solved = precondition_ekfac(prepared.model.denoiser, gradient, factors, settings.damping)
+        solved = precondition_ekfac(prepared.model.network, gradient, factors, settings.damping)
         return {name: scale * g for name, g in solved.items()}
 
     return _score_steps(prepared, queries, settings, settings.steps, step, folder)
@@ -77,8 +63,8 @@ def _score_steps(
     def changed(some: Sequence[Query], band: Band) -> Gradient:
         return take_steps(prepared.model, some, settings, steps, step, prepared.on_progress, band)
 
-    bank = prepared.bank(settings.draws, settings.seed)
-    return rescore(prepared, queries, changed, settings, bank, folder, sign, settings.noise_bands)
+    draws = prepared.draws(settings.draws, settings.seed)
+    return rescore(prepared, queries, changed, settings, draws, folder, sign, settings.noise_bands)
 
 
 def take_steps(
@@ -88,7 +74,7 @@ def take_steps(
     steps: int,
     step: Callable[[Gradient], Gradient],
     on_progress: Progress | None = None,
-    band: Band = EVERY_LEVEL,
+    band: Band = WHOLE,
 ) -> Gradient:
     """The weights after ``steps`` steps, by parameter name; each step takes ``step`` of a fresh gradient of the queries' mean
     loss at the weights so far.
@@ -109,100 +95,24 @@ def take_steps(
 
 
 def queries_gradient(
-    model: GenerativeModel, queries: Sequence[Query], changed: ChangedWeights, settings: AbuSettings | ForwardInfSettings,
-    number: int = 0, on_progress: Progress | None = None, band: Band = EVERY_LEVEL,
-) -> Gradient:  # fmt: skip
+    model: GenerativeModel,
+    queries: Sequence[Query],
+    changed: ChangedWeights,
+    settings: AbuSettings | ForwardInfSettings,
+    number: int = 0,
+    on_progress: Progress | None = None,
+    band: Band = WHOLE,
+) -> Gradient:
     """The mean of the queries' gradients; ``number`` counts the steps, each of which has draws of its own."""
     total: Gradient = {}
     for query in queries:
-        generator = random_for(noise_name(band), settings.seed, number)
-        told = (
-            (lambda done, n, name=query.name: on_progress(f"gradient of the clip ({name})", done, n)) if on_progress else None
-        )
-        gradient = query_gradient(
-            model, query, changed, draws_in(settings, band), settings.mask_silence, generator, settings.batch_size, told, band
-        )
+        what = f"gradient of the clip ({query.name})"
+        on_draws = partial(on_progress, what) if on_progress else None
+        draws = query_draws(model, settings, band, number)
+        gradient = query_gradient(model, query, changed, draws, settings.mask_silence, settings.batch_size, on_draws)
         for name, g in gradient.items():
             total[name] = total[name] + g / len(queries) if name in total else g / len(queries)
     return total
-
-
-def noise_name(band: Band) -> str:
-    """What the query's draws are for: every band has draws of its own."""
-    return "unlearning" if band == EVERY_LEVEL else f"unlearning, band {band[0]} of {band[1]}"
-
-
-def draws_in(settings: UnlearningSettings | ProductSettings, band: Band) -> int:
-    """How many of the query's draws a band gets: its share."""
-    return max(1, settings.gradient_draws // band[1])
-
-
-def query_gradient(
-    model: GenerativeModel,
-    query: Query,
-    changed: ChangedWeights,
-    draws: int,
-    mask_silence: bool,
-    generator: torch.Generator,
-    batch_size: int,
-    on_draws: Callable[[int, int], None] | None = None,
-    band: Band = EVERY_LEVEL,
-) -> Gradient:
-    """Gradient of the query's loss with respect to the ``changed`` weights, mean over draws (of a band) and heard frames."""
-    device = next(model.denoiser.parameters()).device
-    weight_t = heard_weights(query, mask_silence).to(device)
-    condition = model.condition(query.text_ld[None], torch.tensor([query.seconds]))
-    times = stratified_times(draws, generator, band)
-    shape = query.latents_ct.shape
-    size = min(batch_size, math.ceil(draws / torch.get_num_threads()))  # few draws: some for every core
-    jobs = ((t_b, torch.randn(len(t_b), *shape, generator=generator)) for t_b in torch.split(times, size))
-
-    def gradient_of(worker: GenerativeModel, job: tuple[Tensor, Tensor]) -> tuple[Gradient, int]:
-        t_b, eps_bct = (x.to(device) for x in job)
-        parameters = {name: p for name, p in worker.denoiser.named_parameters() if name in changed}
-        with using_weights(worker.denoiser, changed), with_gradients(list(parameters.values())):
-            latents_bct = query.latents_ct.to(device).expand(len(t_b), -1, -1)
-            loss_bt = worker.loss_bt(latents_bct, condition.repeat(len(t_b)), t_b, eps_bct)
-            gradients = torch.autograd.grad((loss_bt * weight_t).sum() / draws, list(parameters.values()))
-        return dict(zip(parameters, gradients, strict=True)), len(t_b)
-
-    total = {name: torch.zeros_like(p) for name, p in changed.items()}
-    done = 0
-    for gradients, count in in_order(model, jobs, gradient_of):
-        for name, gradient in gradients.items():
-            total[name] += gradient
-        done += count
-        if on_draws:
-            on_draws(done, draws)
-    return total
-
-
-def heard_weights(query: Query, mask_silence: bool) -> Tensor:
-    """How much each frame of the query counts, ``[T]``, summing to 1.
-
-    Raises:
-        LinernotesError: silence is masked, and there is nothing else.
-    """
-    frames_t = query.heard_t if mask_silence else torch.ones_like(query.heard_t)
-    if not bool(frames_t.any()):
-        raise LinernotesError(f"{query.name} is silent throughout: give a clip with sound in it, or --no-mask-silence")
-    return frames_t / frames_t.sum()
-
-
-def fisher_of(prepared: Prepared, draws: int, seed: int, batch_size: int) -> Gradient:
-    """The diagonal Fisher of the model and catalogue, from the prepared folder or fitted now."""
-    path = prepared.folder / f"fisher-{hash_json({'draws': draws, 'seed': seed, 'layers': FITTED})}.safetensors"
-    told = prepared.told("Fisher (once per model)")
-    return fit_diagonal_fisher(prepared.model, prepared.catalogue, draws, seed, path, batch_size, told)
-
-
-def ekfac_of(prepared: Prepared, settings: AbuEkfacSettings | EkfacSettings, layers: LayerKind) -> Ekfac:
-    """EK-FAC of the model and catalogue, from the prepared folder or fitted now."""
-    made_from = {"layers": layers, "fisher": settings.fisher, "draws": settings.fisher_draws, "seed": settings.seed}
-    return fit_ekfac(
-        prepared.model, prepared.catalogue, layers, settings.fisher, settings.fisher_draws, settings.seed,
-        prepared.folder / f"ekfac-{hash_json(made_from)}", settings.batch_size, prepared.told("EK-FAC (once per model)"),
-    )  # fmt: skip
 
 
 def work_of_abu(prepared: Prepared, settings: AbuSettings, _query: Query) -> Work:
@@ -224,16 +134,3 @@ def work_of_abu_ekfac(prepared: Prepared, settings: AbuEkfacSettings, _query: Qu
 def work_of_forward_inf(prepared: Prepared, settings: ForwardInfSettings, _query: Query) -> Work:
     """Nothing once but the base losses."""
     return rescoring_work(prepared, settings, {"gradient": settings.gradient_draws})
-
-
-def ekfac_units(prepared: Prepared, settings: AbuEkfacSettings | EkfacSettings) -> dict[str, float]:
-    """The two passes over the training segments that EK-FAC is fitted in."""
-    passes = prepared.n_training * settings.fisher_draws
-    return {"covariance": passes, "value": passes}
-
-
-def factor_bytes(prepared: Prepared, layers: LayerKind) -> int:
-    """Bytes of EK-FAC's two bases and its values, over all linear layers of a kind."""
-    linears = linear_layers(prepared.model.denoiser, prepared.model.layers(layers).keys())
-    sides = [(layer.in_features + (layer.bias is not None), layer.out_features) for layer in linears.values()]
-    return TENSOR_BYTES * sum(i * i + o * o + i * o for i, o in sides)

@@ -1,63 +1,39 @@
-"""The model contract: all that linernotes asks of a generative model. To support a new one, write a class with these
-methods; nothing else in linernotes knows which model it works on.
+"""The model contract: all that linernotes asks of a generative model. To support a new family, write a class with the methods
+of ``GenerativeModel``; no other room knows which model it works on (docs/add-a-model.md).
 
-Sound is ``[B, channels, samples]`` float32 in -1..1; latents are ``[B, C, T]``; a *frame* is one latent step in time.
+Sound is ``[B, channels, samples]`` float32 in -1..1. Latents are ``[B, C, T]``, real numbers or codes of C codebooks; T counts
+*frames*. *Items* and *draws* are the model's own: other rooms index and move them, and look at nothing inside.
+
+Beyond the contract lie powers, each a small protocol. A method asks for those it needs; a model without one says so by not
+having it, and the other methods run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from linernotes.settings.methods import LayerKind
+from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
+from linernotes.models.encoding import Encoding
+
+OnStep = Callable[[int, int], None]  # done, to do
 
 
-@dataclass(frozen=True)
-class Conditioning:
-    """What the denoiser is told about each clip: named tensors whose first axis is the batch."""
-
-    tensors: dict[str, Tensor]
-
-    def __getitem__(self, index: slice | Tensor) -> Conditioning:
-        return Conditioning({name: tensor[index] for name, tensor in self.tensors.items()})
-
-    def repeat(self, times: int) -> Conditioning:
-        """The whole batch ``times`` times over, one copy after the other."""
-        return Conditioning({n: t.repeat(times, *(1,) * (t.ndim - 1)) for n, t in self.tensors.items()})
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of what a model hears and generates."""
-
-    rate_hz: int
-    channels: int
-    latent_channels: int
-    frames: int  # frames in one segment: the longest clip the model generates
-    frame_samples: int  # samples in one frame
-
-    @property
-    def segment_samples(self) -> int:
-        return self.frames * self.frame_samples
-
-    @property
-    def segment_s(self) -> float:
-        return self.segment_samples / self.rate_hz
-
-
+@runtime_checkable
 class GenerativeModel(Protocol):
     """A text-to-music model, ready in fp32, evaluation mode, without gradients."""
 
     name: str
-    shape: Shape
-    codec_hash: str  # of what turns sound into latents
-    text_hash: str  # of what turns prompts into text embeddings
+    encoding: Encoding
     weights_hash: str  # of the trained weights that item losses depend on
-    denoiser: nn.Module  # holds every layer that can be unlearned
+    network: nn.Module  # holds every layer that can be unlearned; each layer is called once in a pass
+    random: bool  # whether the item loss depends on draws; where not, one draw is as good as many
+    layer_kinds: Sequence[str]  # the kinds of layers it has, "all" and "output" among them
 
     def encode(self, sound_bcs: Tensor) -> Tensor:
         """Sound of one segment's length -> latents ``[B, C, T]``, without randomness (the posterior's mode)."""
@@ -68,35 +44,48 @@ class GenerativeModel(Protocol):
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> text embeddings ``[B, L, D]`` of the frozen text encoder; what a catalogue stores."""
 
-    def condition(self, text_bld: Tensor, seconds_b: Tensor) -> Conditioning:
-        """Text embeddings and the clip's duration in seconds -> conditioning."""
+    def items(self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor) -> Batch:
+        """Segments as the loss takes them, on the model's device: latents and conditioning, once for all passes."""
 
-    def loss_bt(self, latents_bct: Tensor, condition: Conditioning, t_b: Tensor, eps_bct: Tensor) -> Tensor:
-        """The training loss of each item, one value per frame ``[B, T]``; its mean over frames is the item loss.
+    def draw(self, count: int, generator: torch.Generator, levels: Levels = EVERY_LEVEL, order: Tensor | None = None) -> Draws:
+        """``count`` draws from a part of the noise levels; ``generator`` alone decides which.
 
-        The draw is an argument: ``t_b`` in (0, 1) and noise ``eps_bct``. Nothing else may be random, and no item's loss
-        may depend on the others in its batch.
+        Args:
+            order: a permutation: its i-th entry says which of the noise levels, counted upwards, draw i gets. As they
+                come, upwards, if None.
         """
 
-    def layers(self, kind: LayerKind) -> dict[str, nn.Parameter]:
-        """The denoiser's parameters of one kind, by their name in ``denoiser``."""
+    def loss_bt(self, items: Batch, draws: Draws) -> Tensor:
+        """The training loss of each item under its draw, one value per frame ``[B, T]``; its mean over frames is the item loss.
 
-    def sample(self, prompt: str, seconds: float, seed: int, on_step: Callable[[int, int], None] | None = None) -> Tensor:
-        """Generates latents ``[1, C, T]`` from a prompt. ``on_step(done, total)`` reports progress."""
+        Nothing else may be random, and no item's loss may depend on the others in its batch.
+        """
+
+    def draw_targets(self, count: int, generator: torch.Generator) -> Batch:
+        """The randomness of ``sampled_loss_b`` beyond the draws."""
+
+    def sampled_loss_b(self, items: Batch, draws: Draws, targets: Batch) -> Tensor:
+        """The item loss against targets drawn from the model's own output, ``[B]``, up to what has no gradient: the mean outer
+        product of its gradients is the Gauss-Newton (true Fisher) matrix of the item loss.
+        """
+
+    def layers(self, kind: str) -> dict[str, nn.Parameter]:
+        """The network's parameters of one kind, by their name in ``network``.
+
+        Raises:
+            UsageError: not one of ``layer_kinds``.
+        """
 
 
 @runtime_checkable
-class DiffusionModel(GenerativeModel, Protocol):
-    """A generative model that denoises along a path ``z_t = alpha_t z_0 + sigma_t eps``."""
+class PredictingModel(GenerativeModel, Protocol):
+    """A model that predicts noise, a velocity or a flow: its item loss is the squared error, a mean over channels."""
 
-    def path(self, t_b: Tensor) -> tuple[Tensor, Tensor]:
-        """``(alpha_t, sigma_t)`` at times in (0, 1), each ``[B]``."""
+    def prediction(self, items: Batch, draws: Draws) -> Tensor:
+        """The network's output, ``[B, C, T]``."""
 
-    def target(self, latents_bct: Tensor, eps_bct: Tensor, alpha_b: Tensor, sigma_b: Tensor) -> Tensor:
-        """What the denoiser is trained to predict, ``[B, C, T]``."""
-
-    def predict(self, noisy_bct: Tensor, t_b: Tensor, condition: Conditioning) -> Tensor:
-        """The denoiser's output, ``[B, C, T]``."""
+    def target(self, items: Batch, draws: Draws) -> Tensor:
+        """What it should be, ``[B, C, T]``."""
 
 
 @dataclass(frozen=True)
@@ -105,29 +94,67 @@ class Readout:
     weight by D changes the output by ``projection_co @ D @ given``, frame by frame, exactly.
     """
 
-    layer: str  # its name in ``denoiser``
+    layer: str  # its name in ``network``
     projection_co: Tensor  # [latent channels, outputs of the layer]
     skipped: int  # positions that stand before the first frame
 
 
 @runtime_checkable
-class ReadoutModel(DiffusionModel, Protocol):
-    """A diffusion model whose output is linear in the weights of one of its layers."""
+class ReadoutModel(PredictingModel, Protocol):
+    """A model whose prediction is linear in the weights of one of its layers."""
 
     def readout(self) -> Readout:
         """That layer."""
 
 
-def diffusion_loss_bt(
-    model: DiffusionModel, latents_bct: Tensor, condition: Conditioning, t_b: Tensor, eps_bct: Tensor
-) -> Tensor:
-    """``loss_bt`` of a diffusion model: squared error of its prediction, averaged over channels, ``[B, T]``."""
-    alpha_b, sigma_b = model.path(t_b)
-    noisy_bct = alpha_b[:, None, None] * latents_bct + sigma_b[:, None, None] * eps_bct
-    error_bct = model.predict(noisy_bct, t_b, condition) - model.target(latents_bct, eps_bct, alpha_b, sigma_b)
-    return error_bct.square().mean(dim=1)
+@runtime_checkable
+class HiddenStatesModel(GenerativeModel, Protocol):
+    """A model whose hidden states can be compared."""
+
+    def hidden_states(self, items: Batch, draws: Draws) -> list[Tensor]:
+        """The outputs of its blocks, each ``[B, positions, features]``."""
+
+
+@runtime_checkable
+class GeneratingModel(GenerativeModel, Protocol):
+    """A model that generates here, and not only elsewhere."""
+
+    def sample(self, prompt: str, seconds: float, seed: int, on_step: OnStep | None = None) -> Tensor:
+        """Latents ``[1, C, T]`` from a prompt."""
+
+
+@runtime_checkable
+class TrainableModel(GenerativeModel, Protocol):
+    """A model that can be trained anew here: what ``train`` and retrain banks need."""
+
+    def trained_parts(self) -> nn.ModuleDict:
+        """The modules that training moves, the network among them, by the name of their folder."""
+
+    def training_items(self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor, unconditional_b: Tensor) -> Batch:
+        """``items`` with gradients to the trained parts, and without conditioning where ``unconditional_b``."""
+
+    def save_parts(self, folder: Path) -> None:
+        """Writes the trained parts into a folder that holds the rest of the model."""
+
+    @staticmethod
+    def write_untrained(model: Path, folder: Path, seed: int) -> None:
+        """Writes the model in ``model`` with new random weights in its trained parts."""
+
+
+POWERS: dict[type, str] = {
+    PredictingModel: "a target that it predicts, as diffusion and flow models have",
+    ReadoutModel: "a layer that its prediction is linear in",
+    HiddenStatesModel: "hidden states to compare",
+    GeneratingModel: "a way to generate here",
+    TrainableModel: "a way to be trained here",
+}
 
 
 def best_device() -> torch.device:
     """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_of(model: GenerativeModel) -> torch.device:
+    """Where the model's network is."""
+    return next(model.network.parameters()).device

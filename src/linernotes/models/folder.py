@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from linernotes.errors import LinernotesError
 
 PIPELINE = "StableAudioPipeline"
+PLUGINS = "linernotes.models"  # entry points of other packages, each naming a class such as StableAudio
 WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
 PARTS = (*WEIGHT_FOLDERS, "tokenizer", "scheduler")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -17,12 +19,11 @@ HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 POINTER = b"version https://git-lfs"
 
 
-def check_folder(folder: Path) -> None:
-    """Refuses, before anything is read, what is not a Stable Audio pipeline in safetensors.
+def check_is_folder(folder: Path) -> None:
+    """Refuses what is no folder at all, whatever the family.
 
     Raises:
-        LinernotesError: no such folder, another pipeline, a part is missing, is there only in pickle form, or is the text that
-            Git LFS leaves in a file's place.
+        LinernotesError: a file, a name of the Hub, or nothing.
     """
     if folder.is_file():
         if any(folder.match(pattern) for pattern in PICKLES):
@@ -37,6 +38,31 @@ def check_folder(folder: Path) -> None:
                 f"'hf download {folder} --local-dir DIR'"
             )
         raise LinernotesError(f"there is no model at {folder}: check the path")
+
+
+def may_be_a_plugins() -> bool:
+    """Whether other packages bring families of models, which may have layouts of their own."""
+    return bool(entry_points(group=PLUGINS))
+
+
+def kind_of(folder: Path) -> str | None:
+    """Which diffusers pipeline a folder holds; None if it holds none."""
+    if not (folder / "model_index.json").is_file():
+        return None
+    try:
+        return _index(folder).get("_class_name")
+    except LinernotesError:
+        return None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses, before anything is read, what is not a Stable Audio pipeline in safetensors.
+
+    Raises:
+        LinernotesError: no such folder, another pipeline, a part is missing, is there only in pickle form, or is the text that
+            Git LFS leaves in a file's place.
+    """
+    check_is_folder(folder)
     refuse_pointers(folder)
     kind = _index(folder).get("_class_name")
     if kind != PIPELINE:

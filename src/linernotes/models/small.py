@@ -7,7 +7,6 @@ denoiser trains: it only has to keep different words apart, and the denoiser's c
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,13 @@ def write_small_model(
 ) -> None:
     """Writes an untrained small pipeline to ``folder``, with a tokenizer trained on the texts of ``corpus``."""
     size = size or SmallModel()
-    torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _write_parts(folder, codec, corpus, size)
+    write_index(folder, size)
+
+
+def _write_parts(folder: Path, codec: SpectrogramCodec, corpus: Iterable[str], size: SmallModel) -> None:
     codec.save_pretrained(folder / "vae")
     tokenizer = train_tokenizer(corpus, size)
     tokenizer.save_pretrained(folder / "tokenizer")
@@ -59,7 +64,6 @@ def write_small_model(
     CosineDPMSolverMultistepScheduler(
         sigma_min=0.03, sigma_max=500.0, sigma_data=1.0, solver_order=2, prediction_type="v_prediction"
     ).save_pretrained(folder / "scheduler")
-    write_index(folder, size)
 
 
 def write_denoiser(folder: Path, latent_channels: int, size: SmallModel) -> None:
@@ -113,15 +117,3 @@ def train_tokenizer(corpus: Iterable[str], size: SmallModel) -> PreTrainedTokeni
         model_max_length=size.prompt_tokens,
         model_input_names=["input_ids", "attention_mask"],
     )
-
-
-def write_untrained_copy(source: Path, folder: Path, seed: int) -> None:
-    """A copy of the pipeline in ``source`` whose denoiser and conditioning projection are new and untrained."""
-    shutil.copytree(
-        source, folder, ignore=shutil.ignore_patterns("transformer", "projection_model", "training*", "checkpoints")
-    )
-    torch.manual_seed(seed)
-    denoiser = StableAudioDiTModel.from_config(StableAudioDiTModel.load_config(source / "transformer"))
-    denoiser.save_pretrained(folder / "transformer")
-    projection = StableAudioProjectionModel.from_config(StableAudioProjectionModel.load_config(source / "projection_model"))
-    projection.save_pretrained(folder / "projection_model")

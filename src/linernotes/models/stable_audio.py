@@ -7,8 +7,9 @@ read (a pickle can run code) and no class is imported because a file names it.
 from __future__ import annotations
 
 import math
+import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,17 @@ from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from linernotes.artefacts import hash_files, read_json
+from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, stratified_times
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.codec import SpectrogramCodec
-from linernotes.models.contract import Conditioning, Readout, Shape, best_device, diffusion_loss_bt
-from linernotes.models.folder import check_folder, variant_of
-from linernotes.settings.methods import LayerKind
+from linernotes.models.contract import OnStep, Readout, best_device
+from linernotes.models.encoding import Encoding
+from linernotes.models.folder import PIPELINE, check_folder, kind_of, variant_of
+from linernotes.models.hidden import outputs_of
 
 CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
-LAYER_PATTERNS: dict[LayerKind, tuple[str, ...]] = {
+TRAINED = ("transformer", "projection_model")
+LAYER_PATTERNS: dict[str, tuple[str, ...]] = {
     "all": ("",),
     "self-attention": ("attn1.",),
     "cross-attention": ("attn2.",),
@@ -43,7 +47,17 @@ DEFAULT_SAMPLING = {"steps": 100, "guidance": 7.0}  # those of StableAudioPipeli
 
 
 class StableAudio:
-    """``GenerativeModel`` over the parts of a Stable Audio pipeline. See ``models/contract.py`` for the methods."""
+    """A ``GenerativeModel`` with all powers, over the parts of a Stable Audio pipeline. See ``models/contract.py`` for the
+    methods.
+    """
+
+    random = True
+    layer_kinds: Sequence[str] = tuple(LAYER_PATTERNS)
+
+    @staticmethod
+    def holds(folder: Path) -> bool:
+        """Whether the folder is of this family."""
+        return kind_of(folder) == PIPELINE
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         check_folder(folder)
@@ -62,37 +76,30 @@ class StableAudio:
             self.codec = self._part(CODECS[read_json(folder / "vae/config.json", "a model")["_class_name"]], folder / "vae")
             self.text_encoder = self._part(T5EncoderModel, folder / "text_encoder")
             self.projection = self._part(StableAudioProjectionModel, folder / "projection_model")
-            self.denoiser: nn.Module = self._part(StableAudioDiTModel, folder / "transformer")
+            self.network: nn.Module = self._part(StableAudioDiTModel, folder / "transformer")
             self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise LinernotesError(
                 f"{folder} could not be loaded as a Stable Audio pipeline ({_brief(error)}): copy it anew"
             ) from error
-        config: Any = self.denoiser.config
+        config: Any = self.network.config
         codec_config: Any = self.codec.config
-        self.shape = Shape(
+        self.encoding = Encoding(
+            model=self.name,
+            codec_hash=_hash_parts(folder, "vae"),
+            text_hash=_hash_parts(folder, "text_encoder", "tokenizer"),
             rate_hz=codec_config.sampling_rate,
             channels=codec_config.audio_channels,
             latent_channels=config.in_channels,
             frames=config.sample_size,
             frame_samples=self.codec.hop_length,
+            text_tokens=self.tokenizer.model_max_length,
+            text_dim=self.text_encoder.config.d_model,
         )
         generation = folder / "generation.json"
         self.sampling = {**DEFAULT_SAMPLING, **(read_json(generation, "a model") if generation.exists() else {})}
         self.rotary = self._rotary(config)
-        self.codec_hash = _hash_parts(folder, "vae")
-        self.text_hash = _hash_parts(folder, "text_encoder", "tokenizer")
-        self.weights_hash = _hash_parts(folder, "transformer", "projection_model")
-
-    def encoder(self) -> dict[str, Any]:
-        """Sizes and hashes of what turns sound and text into numbers, for a catalogue's record."""
-        text = self.embed_text([""])
-        return {
-            "model": self.name, "codec_hash": self.codec_hash, "text_hash": self.text_hash,
-            "rate_hz": self.shape.rate_hz, "channels": self.shape.channels, "latent_channels": self.shape.latent_channels,
-            "frames": self.shape.frames, "frame_samples": self.shape.frame_samples,
-            "text_tokens": text.shape[1], "text_dim": text.shape[2],
-        }  # fmt: skip
+        self.weights_hash = _hash_parts(folder, *TRAINED)
 
     def _part(self, kind: Any, folder: Path) -> Any:
         dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
@@ -103,6 +110,8 @@ class StableAudio:
         wrong = [f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(told[f"{how}_keys"])]
         if wrong:  # what is missing would be random numbers, in silence
             raise ValueError(f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}")
+        if hasattr(part, "register_to_config"):
+            part.register_to_config(_name_or_path="")  # or what is saved would say where this was loaded from
         return part.to(self.device).eval().requires_grad_(False)
 
     def _rotary(self, config: Any) -> tuple[Tensor, Tensor]:
@@ -133,55 +142,77 @@ class StableAudio:
             hidden_bld = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         return (hidden_bld * tokens.attention_mask[:, :, None]).clone()
 
-    def condition(self, text_bld: Tensor, seconds_b: Tensor) -> Conditioning:
-        return project(self.projection, text_bld.to(self.device), seconds_b.to(self.device))
+    def items(self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor) -> Batch:
+        condition = project(self.projection, text_bld.to(self.device), seconds_b.to(self.device))
+        return Batch({"latents": latents_bct.to(self.device), **condition})
 
-    def path(self, t_b: Tensor) -> tuple[Tensor, Tensor]:
-        """Stable Audio's cosine path: alpha = cos(pi t / 2), sigma = sin(pi t / 2)."""
-        return torch.cos(t_b * math.pi / 2), torch.sin(t_b * math.pi / 2)
+    def draw(self, count: int, generator: torch.Generator, levels: Levels = EVERY_LEVEL, order: Tensor | None = None) -> Draws:
+        """Times in (0, 1), one in each equal part of the levels, and white noise."""
+        t_k = stratified_times(count, generator, levels)
+        return Draws({"t": t_k if order is None else t_k[order], "eps": self._noise(count, generator)})
 
-    def target(self, latents_bct: Tensor, eps_bct: Tensor, alpha_b: Tensor, sigma_b: Tensor) -> Tensor:
+    def prediction(self, items: Batch, draws: Draws) -> Tensor:
+        x, t_b, (alpha_b11, sigma_b11) = items.tensors, draws.tensors["t"], _path(draws)
+        noisy_bct = alpha_b11 * x["latents"] + sigma_b11 * draws.tensors["eps"]
+        return self.network(noisy_bct, t_b, x["tokens"], x["summary"], self.rotary, return_dict=False)[0]
+
+    def target(self, items: Batch, draws: Draws) -> Tensor:
         """v = alpha eps - sigma z_0 (Salimans & Ho 2022, sec. 4)."""
-        return alpha_b[:, None, None] * eps_bct - sigma_b[:, None, None] * latents_bct
+        alpha_b11, sigma_b11 = _path(draws)
+        return alpha_b11 * draws.tensors["eps"] - sigma_b11 * items.tensors["latents"]
 
-    def predict(self, noisy_bct: Tensor, t_b: Tensor, condition: Conditioning) -> Tensor:
-        c = condition.tensors
-        return self.denoiser(noisy_bct, t_b, c["tokens"], c["summary"], self.rotary, return_dict=False)[0]
+    def loss_bt(self, items: Batch, draws: Draws) -> Tensor:
+        return (self.prediction(items, draws) - self.target(items, draws)).square().mean(dim=1)
 
-    def loss_bt(self, latents_bct: Tensor, condition: Conditioning, t_b: Tensor, eps_bct: Tensor) -> Tensor:
-        return diffusion_loss_bt(self, latents_bct, condition, t_b, eps_bct)
+    def draw_targets(self, count: int, generator: torch.Generator) -> Batch:
+        return Batch({"noise": self._noise(count, generator)})
 
-    def layers(self, kind: LayerKind) -> dict[str, nn.Parameter]:
+    def sampled_loss_b(self, items: Batch, draws: Draws, targets: Batch) -> Tensor:
+        """The squared error's curvature in D numbers of output is 2 / D: targets lie around the output in white noise, whose
+        gradient at the output is sqrt(2 / D) times white noise.
+        """
+        noise_bct = targets.tensors["noise"]
+        direction_bct = noise_bct * math.sqrt(2 / noise_bct[0].numel())
+        return (self.prediction(items, draws) * direction_bct).sum(dim=(1, 2))
+
+    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, self.encoding.latent_channels, self.encoding.frames, generator=generator)
+
+    def layers(self, kind: str) -> dict[str, nn.Parameter]:
         if kind not in LAYER_PATTERNS:
             raise UsageError(f"there are no layers {kind!r}: choose one of {', '.join(LAYER_PATTERNS)}")
         if kind == "output":
-            return {n: p for n, p in self.denoiser.named_parameters() if n.startswith("proj_out.")}
-        blocks = [(n, p) for n, p in self.denoiser.named_parameters() if n.startswith("transformer_blocks.")]
+            return {n: p for n, p in self.network.named_parameters() if n.startswith("proj_out.")}
+        blocks = [(n, p) for n, p in self.network.named_parameters() if n.startswith("transformer_blocks.")]
         if kind == "last-mlp":
             last = max(int(n.split(".")[1]) for n, _ in blocks)
             blocks = [(n, p) for n, p in blocks if n.startswith(f"transformer_blocks.{last}.")]
         return {n: p for n, p in blocks if any(pattern in n for pattern in LAYER_PATTERNS[kind])}
+
+    def hidden_states(self, items: Batch, draws: Draws) -> list[Tensor]:
+        blocks = sorted(f"transformer_blocks.{i}" for i in range(len(self.network.transformer_blocks)))  # type: ignore[arg-type]
+        return outputs_of(self.network, blocks, lambda: self.prediction(items, draws))
 
     def readout(self) -> Readout:
         """The last block's second MLP matrix: a residual sum, the output projection and a convolution of width 1 follow, no
         normalisation.
         """
         (layer,) = {name.rpartition(".")[0] for name in self.layers("last-mlp")}
-        denoiser: Any = self.denoiser
+        denoiser: Any = self.network
         mixed_cc = denoiser.postprocess_conv.weight[:, :, 0]
         projection_co = denoiser.proj_out.weight + mixed_cc @ denoiser.proj_out.weight
         return Readout(layer, projection_co, skipped=1)  # the global token stands before the frames
 
-    def sample(self, prompt: str, seconds: float, seed: int, on_step: Callable[[int, int], None] | None = None) -> Tensor:
+    def sample(self, prompt: str, seconds: float, seed: int, on_step: OnStep | None = None) -> Tensor:
         """Latents ``[1, C, T]`` by the pipeline's own sampler. Noise is drawn on the CPU: a seed means the same anywhere."""
         pipeline = StableAudioPipeline(
             vae=self.codec, text_encoder=self.text_encoder, projection_model=self.projection,
-            tokenizer=self.tokenizer, transformer=self.denoiser, scheduler=self.scheduler,
+            tokenizer=self.tokenizer, transformer=self.network, scheduler=self.scheduler,
         )  # fmt: skip
         pipeline.set_progress_bar_config(disable=True)
         steps = int(self.sampling["steps"])
         generator = torch.Generator().manual_seed(seed)
-        start = torch.randn(1, self.shape.latent_channels, self.shape.frames, generator=generator)
+        start = torch.randn(1, self.encoding.latent_channels, self.encoding.frames, generator=generator)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="torchsde")  # it complains of rounding at the ends of the schedule
             latents = pipeline(
@@ -196,14 +227,41 @@ class StableAudio:
             ).audios
         return latents.clone()
 
+    def trained_parts(self) -> nn.ModuleDict:
+        return nn.ModuleDict(dict(zip(TRAINED, (self.network, self.projection), strict=True)))
 
-def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> Conditioning:
+    def training_items(self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor, unconditional_b: Tensor) -> Batch:
+        items = self.items(latents_bct, text_bld, seconds_b)
+        tokens = items.tensors["tokens"].masked_fill(unconditional_b.to(self.device)[:, None, None], 0)
+        return Batch({**items.tensors, "tokens": tokens})
+
+    def save_parts(self, folder: Path) -> None:
+        for name, part in self.trained_parts().items():
+            part.save_pretrained(folder / name)  # type: ignore[operator]
+
+    @staticmethod
+    def write_untrained(model: Path, folder: Path, seed: int) -> None:
+        ignored = shutil.ignore_patterns(*TRAINED, "training*", "checkpoints")
+        shutil.copytree(model, folder, ignore=ignored)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for name, kind in zip(TRAINED, (StableAudioDiTModel, StableAudioProjectionModel), strict=True):
+                kind.from_config(kind.load_config(model / name)).save_pretrained(folder / name)
+
+
+def _path(draws: Draws) -> tuple[Tensor, Tensor]:
+    """Stable Audio's cosine path: alpha = cos(pi t / 2), sigma = sin(pi t / 2), each ``[B, 1, 1]``."""
+    angle_b11 = draws.tensors["t"][:, None, None] * math.pi / 2
+    return torch.cos(angle_b11), torch.sin(angle_b11)
+
+
+def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[str, Tensor]:
     """Conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a summary of durations."""
     out = projection(text_hidden_states=text_bld, start_seconds=torch.zeros_like(seconds_b), end_seconds=seconds_b)
     silent = (text_bld == 0).all(-1, keepdim=True)  # padding stays exactly zero after the projection, as in the pipeline
     text = out.text_hidden_states.masked_fill(silent, 0)
     start, end = out.seconds_start_hidden_states, out.seconds_end_hidden_states
-    return Conditioning({"tokens": torch.cat([text, start, end], dim=1), "summary": torch.cat([start, end], dim=2)})
+    return {"tokens": torch.cat([text, start, end], dim=1), "summary": torch.cat([start, end], dim=2)}
 
 
 def _hash_parts(folder: Path, *parts: str) -> str:

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from linernotes.artefacts import hash_arrays, hash_json, load_tensors, replace_folder, save_tensors, write_json
 from linernotes.errors import LinernotesError
-from linernotes.models.contract import Conditioning
-from linernotes.models.stable_audio import StableAudio, project
-from linernotes.noise import stratified_times
+from linernotes.models.contract import POWERS, TrainableModel, device_of
+from linernotes.models.opening import open_model, trainable_family
 from linernotes.settings.training import TrainingSettings
 
 WARM_UP_STEPS = 200
@@ -29,7 +28,6 @@ CHECKPOINT_EVERY = 250
 LONGEST_GRADIENT = 1.0
 KEPT = "checkpoints"
 CHECKPOINT = "denoiser of a training checkpoint"
-DENOISER = "transformer."
 
 
 def train(
@@ -55,11 +53,13 @@ def train(
         raise LinernotesError("the catalogue holds no training segments: add tracks whose split is 'train'")
     work = folder.with_name(folder.name + ".partial")
     data = {"latents": latents_nct.numpy(), "text": text_nld.numpy(), "seconds": seconds_n.numpy()}
-    model = StableAudio(template)
+    model = open_trainable(template)
     run = {"settings": hash_json(settings.model_dump()), "data": hash_arrays(data), "start": model.weights_hash}
     checkpoint = work / "checkpoint.safetensors"
-    parts = nn.ModuleDict({"transformer": model.denoiser, "projection_model": model.projection}).requires_grad_(True)
-    latents_nct, text_nld, seconds_n = (x.to(model.device) for x in (latents_nct, text_nld, seconds_n))
+    parts = model.trained_parts().requires_grad_(True)
+    own = next(name for name, part in parts.items() if part is model.network) + "."
+    device = device_of(model)
+    latents_nct, text_nld, seconds_n = (x.to(device) for x in (latents_nct, text_nld, seconds_n))
     parameters = dict(parts.named_parameters())
     average = {name: p.detach().clone() for name, p in parameters.items()}
     optimiser = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -89,7 +89,7 @@ def train(
             )
         if step + 1 in kept_at:
             rate = optimiser.param_groups[0]["lr"]
-            kept = {n.removeprefix(DENOISER): p for n, p in average.items() if n.startswith(DENOISER)}
+            kept = {n.removeprefix(own): p for n, p in average.items() if n.startswith(own)}
             save_tensors(
                 work / KEPT / f"step-{step + 1:08d}.safetensors", kept, CHECKPOINT, {"learning_rate": rate, "step": step + 1}
             )
@@ -108,6 +108,23 @@ def train(
     shutil.rmtree(work)
 
 
+def open_trainable(folder: Path) -> TrainableModel:
+    """The model in a folder, to be trained or trained anew.
+
+    Raises:
+        LinernotesError: it cannot be trained here.
+    """
+    model = open_model(folder)
+    if not isinstance(model, TrainableModel):
+        raise LinernotesError(f"{model.name} lacks {POWERS[TrainableModel]}: train it where it was made")
+    return model
+
+
+def write_untrained_copy(model: Path, folder: Path, seed: int) -> None:
+    """The model in ``model`` with new random weights in the parts that are trained."""
+    trainable_family(model).write_untrained(model, folder, seed)
+
+
 def checkpoint_files(folder: Path) -> list[Path]:
     """The checkpoints that the training of the model in ``folder`` kept, in order."""
     return sorted((folder / KEPT).glob("step-*.safetensors"))
@@ -119,12 +136,11 @@ def read_checkpoints(folder: Path) -> list[tuple[dict[str, Tensor], float]]:
     return [(tensors, float(header["learning_rate"])) for tensors, header in loaded]
 
 
-def _write_trained(template: Path, built: Path, model: StableAudio, losses: list[float], record: dict[str, Any]) -> None:
+def _write_trained(template: Path, built: Path, model: TrainableModel, losses: list[float], record: dict[str, Any]) -> None:
     """The trained pipeline, from the template's other parts and the trained ones, with its loss curve and record."""
     shutil.rmtree(built, ignore_errors=True)
-    shutil.copytree(template, built, ignore=shutil.ignore_patterns("transformer", "projection_model", KEPT))
-    model.denoiser.save_pretrained(built / "transformer")  # type: ignore[operator]
-    model.projection.save_pretrained(built / "projection_model")
+    shutil.copytree(template, built, ignore=shutil.ignore_patterns(*model.trained_parts(), KEPT))
+    model.save_parts(built)
     if (built.parent / KEPT).exists():
         shutil.copytree(built.parent / KEPT, built / KEPT)
     with (built / "training_loss.csv").open("w", newline="") as file:
@@ -135,20 +151,16 @@ def _write_trained(template: Path, built: Path, model: StableAudio, losses: list
 
 
 def _loss(
-    model: StableAudio, latents_nct: Tensor, text_nld: Tensor, seconds_n: Tensor, settings: TrainingSettings,
+    model: TrainableModel, latents_nct: Tensor, text_nld: Tensor, seconds_n: Tensor, settings: TrainingSettings,
     generator: torch.Generator,
 ) -> Tensor:  # fmt: skip
-    """The mean loss of one random batch. Times are stratified over (0, 1): still uniform, with less variance."""
+    """The mean loss of one random batch. Noise levels are stratified: still uniform, with less variance."""
     size, device = settings.batch_size, latents_nct.device
-    rows = torch.randint(len(latents_nct), (size,), generator=generator)
-    t_b = stratified_times(size, generator)
-    latents_bct = latents_nct[rows.to(device)]
-    eps_bct = torch.randn(latents_bct.shape, generator=generator).to(device)
-    dropped = torch.rand(size, generator=generator) < settings.drop_condition
-    full = project(model.projection, text_nld[rows.to(device)], seconds_n[rows.to(device)])
-    tokens = full.tensors["tokens"].masked_fill(dropped.to(device)[:, None, None], 0)
-    condition = Conditioning({**full.tensors, "tokens": tokens})
-    return model.loss_bt(latents_bct, condition, t_b.to(device), eps_bct).mean()
+    rows = torch.randint(len(latents_nct), (size,), generator=generator).to(device)
+    draws = model.draw(size, generator).to(device)
+    unconditional_b = torch.rand(size, generator=generator) < settings.drop_condition
+    items = model.training_items(latents_nct[rows], text_nld[rows], seconds_n[rows], unconditional_b)
+    return model.loss_bt(items, draws).mean()
 
 
 def _rate(step: int, steps: int) -> float:

@@ -7,17 +7,14 @@ parameter objects over the very same memory, so that one worker can run on other
 from __future__ import annotations
 
 import copy
-import queue
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from linernotes.models.contract import GenerativeModel
+from linernotes.jobs.threads import in_threads
+from linernotes.models.contract import GenerativeModel, device_of
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -26,10 +23,10 @@ Model = TypeVar("Model", bound=GenerativeModel)
 
 def twin(model: Model) -> Model:
     """The same model with parameter objects of its own; no weight is copied."""
-    tensors = [*model.denoiser.parameters(), *model.denoiser.buffers()]
+    tensors = [*model.network.parameters(), *model.network.buffers()]
     same_memory = {id(t): nn.Parameter(t.data, t.requires_grad) if isinstance(t, nn.Parameter) else t for t in tensors}
     other = copy.copy(model)
-    other.denoiser = copy.deepcopy(model.denoiser, same_memory)
+    other.network = copy.deepcopy(model.network, same_memory)
     return other
 
 
@@ -39,38 +36,11 @@ def in_order(model: Model, jobs: Iterable[Job], work: Callable[[Model, Job], Res
     ``jobs`` is taken from as workers come free, in the calling thread: it may draw random numbers.
     """
     cores = torch.get_num_threads()
-    if cores == 1 or next(model.denoiser.parameters()).is_cuda:
+    if cores == 1 or device_of(model).type == "cuda":
         yield from (work(model, job) for job in jobs)
         return
-    free: queue.SimpleQueue[Model] = queue.SimpleQueue()
-    for _ in range(cores):
-        free.put(twin(model))
-
-    def run(job: Job) -> Result:
-        worker = free.get()
-        try:
-            return work(worker, job)
-        finally:
-            free.put(worker)
-
-    waiting: deque[Future[Result]] = deque()
     torch.set_num_threads(1)
-    pool = _pool(cores)
     try:
-        for job in jobs:
-            waiting.append(pool.submit(run, job))
-            if len(waiting) > cores:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_threads([twin(model) for _ in range(cores)], jobs, work)
     finally:
-        for future in waiting:
-            future.cancel()
-        wait(waiting)
         torch.set_num_threads(cores)
-
-
-@cache
-def _pool(cores: int) -> ThreadPoolExecutor:
-    """The same threads for every sweep: each new thread would get, and keep, memory of its own."""
-    return ThreadPoolExecutor(cores)

@@ -31,7 +31,7 @@ RULES = """\
   over models and clips.
 - *LDS of predictions*: the same, with how far the retrained model's predictions moved in place of its loss. *Hub
   share*: the share of the first ten that two clips have in common. *s a clip*: seconds, all clips in one run, some of
-  what is computed once per model being there already; what methods cost is measured in docs/methods.md.
+  what is computed once per model being there already; what methods cost is measured in docs/measured/costs.md.
   *Spectrum moved*: how much further the clip made again moved than without random tracks. *NDCG@3*: how good the
   first three groups are; 1 is best.
 - Methods run with their defaults unless the command says otherwise. Defaults were chosen on the tuning clips; the

@@ -45,10 +45,24 @@ def ranking_table(attribution: Attribution, first: int) -> Table:
     return Table("ranking", columns, rows, notes=notes)
 
 
-def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: Sequence[ShownTrack], command: str) -> None:
-    """Writes ``report.html``. ``command`` repeats the attribution."""
-    training = [t.score for t in attribution.tracks if t.split == "train"]
-    decoys = [t.score for t in attribution.tracks if t.split == "decoy"]
+def write_page(
+    path: Path,
+    attribution: Attribution,
+    clip: Sound | None,
+    shown: Sequence[ShownTrack],
+    training: Sequence[float],
+    decoys: Sequence[float],
+    command: str,
+    missing: Sequence[str] = (),
+) -> None:
+    """Writes the page of an attribution.
+
+    Args:
+        clip: its sound, None if it can no longer be heard.
+        training, decoys: the scores of all tracks.
+        command: repeats the attribution.
+        missing: what cannot be heard, and why, one sentence each.
+    """
     best = max((t.score.score for t in shown), default=1.0)
     strips = [t.change_t for t in shown if t.change_t is not None]
     highest = max((float(np.abs(change_t).max()) for change_t in strips), default=1.0)
@@ -72,13 +86,10 @@ def write_page(path: Path, attribution: Attribution, query_sound: Sound, shown: 
         meaning=MEANINGS[described.family],
         summary=described.__doc__,
         strips=bool(strips),
-        query={
-            "audio": player_source(query_sound),
-            "spectrogram": spectrogram_png(query_sound),
-            "seconds": query_sound.seconds,
-        },
+        query={"audio": player_source(clip), "spectrogram": spectrogram_png(clip), "seconds": clip.seconds} if clip else None,
+        missing=missing,
         tracks=tracks,
-        scores=scores_svg(training, decoys),
+        scores=scores_svg(list(training), list(decoys)),
         n_training=len(training),
         n_decoys_between=max((t.score.rank for t in shown), default=0) - len(shown),
         command=command,

@@ -9,15 +9,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-# last-mlp: the second matrix of the last block's MLP; output: the projection after the last block
-LayerKind = Literal["all", "self-attention", "cross-attention", "cross-attention-kv", "mlp", "last-mlp", "output"]
 Skew = Literal["difference", "normalised", "first-order"]
 Gather = Literal["sum", "max"]
 FisherKind = Literal["sampled", "empirical"]
 
 Draws = Annotated[int, Field(gt=0, description="Draws in the noise bank on which items are scored.")]
 GradientDraws = Annotated[int, Field(gt=0, description="Draws the query's gradient is averaged over.")]
-Layers = Annotated[LayerKind, Field(description="Which layers of the transformer are looked at or unlearned.")]
+Layers = Annotated[
+    str,  # the models say which kinds they have
+    Field(
+        description="Which layers are looked at or unlearned: all, output, or another kind that the model has "
+        "(Stable Audio: self-attention, cross-attention, cross-attention-kv, mlp, last-mlp)."
+    ),
+]
 StepSize = Annotated[float, Field(gt=0, description="a: how far the weights move; theta' = theta + (a/N) (F + damping)^-1 g.")]
 Damping = Annotated[float, Field(ge=0, description="Damping, as a multiple of each layer's mean curvature.")]
 NoiseBands = Annotated[

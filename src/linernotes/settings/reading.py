@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
-from linernotes.version import SCHEMA_VERSION, __version__
+from linernotes.version import RECORD_VERSION, __version__
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -36,6 +36,21 @@ def read_settings(method: str | None, path: Path | None, flags: dict[str, Any]) 
     checked(settings, values, f" in {path}")
     given = {name: value for name, value in flags.items() if value is not None}
     return chosen, checked(settings, values | given, f" for {chosen}")
+
+
+def refuse_newer(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuses an ``attribution.json`` that a newer linernotes wrote.
+
+    Raises:
+        LinernotesError: it is newer, or does not say what it is.
+    """
+    version = record.get("schema_version")
+    if not isinstance(version, int):
+        raise LinernotesError(f"{path} does not say its schema version: attribute the clip anew")
+    if version > RECORD_VERSION:
+        raise LinernotesError(
+            f"{path} was written by a newer linernotes ({record.get('linernotes')}; this is {__version__}): update linernotes"
+        )
 
 
 def settings_of(method: str) -> type[MethodSettings]:
@@ -106,11 +121,7 @@ def _from_file(path: Path) -> dict[str, Any]:
             record = json.loads(text)
             if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
                 raise LinernotesError(f"{path} is no attribution.json: give one, or a TOML file with settings")
-            if record.get("schema_version") != SCHEMA_VERSION:
-                raise LinernotesError(
-                    f"{path} has schema version {record.get('schema_version')}, this linernotes ({__version__}) reads "
-                    f"{SCHEMA_VERSION}: attribute the clip anew"
-                )
+            refuse_newer(path, record)
             return {"method": record["method"], **record["settings"]}
         return tomllib.loads(text)
     except OSError as error:

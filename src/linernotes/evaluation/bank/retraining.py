@@ -6,16 +6,12 @@ depend on how many run beside it. A finished one is a file; a killed run goes on
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,14 +21,15 @@ from linernotes.artefacts import hash_arrays, hash_json, load_tensors, save_tens
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.descriptors import chroma_correlation, level_distance_db
+from linernotes.draws import Draws, random_for
 from linernotes.errors import LinernotesError
+from linernotes.jobs.processes import in_processes
+from linernotes.losses import items_of
 from linernotes.methods.contract import Progress
 from linernotes.methods.similarity import latent_statistics
-from linernotes.models.contract import best_device
-from linernotes.models.small import write_untrained_copy
-from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import train
-from linernotes.noise import NoiseBank, draw_bank
+from linernotes.models.contract import POWERS, GeneratingModel, GenerativeModel, PredictingModel, best_device, device_of
+from linernotes.models.opening import open_model
+from linernotes.models.training import train, write_untrained_copy
 from linernotes.settings.training import TrainingSettings
 
 RETRAIN = "retrained model, measured"
@@ -78,18 +75,18 @@ class Setting:
 
     def header(self) -> dict[str, Any]:
         """What files made in this setting say of it."""
-        bank = self.noise()
+        model = open_model(self.model)
         return {
-            "model": StableAudio(self.model).weights_hash, "catalogue": Catalogue(self.catalogue).hash,
-            "training": self.training.model_dump(exclude={"seed", "checkpoints"}), "noise": bank.hash,
+            "model": model.weights_hash, "catalogue": Catalogue(self.catalogue).hash,
+            "training": self.training.model_dump(exclude={"seed", "checkpoints"}), "noise": self.drawn(model).hash,
             "draws": self.draws, "noise_seed": self.noise_seed, "item_draws": ITEM_DRAWS,
             "queries": [query.__dict__ for query in self.queries], "clips": hash_arrays({"latents": self.latents_qct}),
             "device": best_device().type,
         }  # fmt: skip
 
-    def noise(self, draws: int | None = None) -> NoiseBank:
-        channels, frames = self.latents_qct.shape[1:]
-        return draw_bank(draws or self.draws, channels, frames, self.noise_seed)
+    def drawn(self, model: GenerativeModel, draws: int | None = None) -> Draws:
+        """The draws that losses are measured on."""
+        return model.draw(draws or self.draws, random_for("noise bank", self.noise_seed))
 
 
 def run_retrains(setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None) -> None:
@@ -119,27 +116,9 @@ def run_retrains(setting: Setting, retrains: Sequence[Retrain], folder: Path, on
             report("retraining", done, len(retrains))
         return
     at_once = min(AT_ONCE_ON_GPU if torch.cuda.is_available() else cores, len(todo))
-    kept = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes as they start
-    pool = ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn"), _begin, (setting, header, folder, True))
-    try:
-        for finished in as_completed([pool.submit(_retrain, retrain) for retrain in todo]):
-            finished.result()
-            done += 1
-            report("retraining", done, len(retrains))
-    except BrokenProcessPool:
-        raise LinernotesError(
-            f"a process that was retraining was killed, perhaps for want of memory ({at_once} ran at once); what was finished "
-            "is kept: run the same command again"
-        ) from None
-    finally:
-        whole = done == len(retrains)
-        pool.shutdown(wait=whole, cancel_futures=True)
-        for child in [] if whole else multiprocessing.active_children():
-            child.terminate()
-        os.environ.pop("OMP_NUM_THREADS")
-        if kept is not None:
-            os.environ["OMP_NUM_THREADS"] = kept
+    for _ in in_processes(todo, _retrain, at_once, _begin, (setting, header, folder, True)):
+        done += 1
+        report("retraining", done, len(retrains))
 
 
 @dataclass(frozen=True)
@@ -162,11 +141,12 @@ def _begin(setting: Setting, header: dict[str, Any], folder: Path, alone: bool =
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
         torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    model = StableAudio(setting.model)
+    model = remakable(setting.model)
+    drawn = setting.drawn(model)
     latents = torch.from_numpy(setting.latents_qct)
     heard = [q for q, query in enumerate(setting.queries) if query.heard]
     sounds = [decoded(model, latents[q : q + 1]) for q in heard]
-    predictions = [query_pass(model, setting, q, setting.noise())[1] for q in range(len(setting.queries))]
+    predictions = [query_pass(model, setting, q, drawn)[1] for q in range(len(setting.queries))]
     _here[:] = [_Workplace(setting, header, folder, Catalogue(setting.catalogue), sounds, predictions)]
 
 
@@ -185,7 +165,7 @@ def _retrain(retrain: Retrain) -> None:
     if not (work / "model").exists():
         settings = setting.training.model_copy(update={"seed": retrain.seed, "checkpoints": 0})
         train(template, work / "model", data.latents_nct, data.text_nld, data.seconds_n, settings)
-    measured = _measure(here, StableAudio(work / "model"))
+    measured = _measure(here, remakable(work / "model"))
     measured["present_n"] = torch.from_numpy(retrain.present_n)
     save_tensors(
         here.folder / f"{retrain.name}.safetensors", measured, RETRAIN,
@@ -194,13 +174,13 @@ def _retrain(retrain: Retrain) -> None:
     shutil.rmtree(work)
 
 
-def _measure(here: _Workplace, model: StableAudio) -> dict[str, Tensor]:
+def _measure(here: _Workplace, model: Remakable) -> dict[str, Tensor]:
     """Losses of every query and every segment under a retrained model, and the heard queries made again."""
     setting, catalogue = here.setting, here.catalogue
-    bank = setting.noise()
+    drawn = setting.drawn(model)
     losses, changes = [], []
     for q, reference_kct in enumerate(here.prediction_qkct):
-        loss_k, prediction_kct = query_pass(model, setting, q, bank)
+        loss_k, prediction_kct = query_pass(model, setting, q, drawn)
         losses.append(loss_k)
         changes.append((prediction_kct - reference_kct).square().mean(dim=(1, 2)))
     clips, distances = [], []
@@ -210,7 +190,7 @@ def _measure(here: _Workplace, model: StableAudio) -> dict[str, Tensor]:
         clips.append(latents[0])
         original = torch.from_numpy(setting.latents_qct[setting.queries.index(query)])[None]
         distances.append(clip_distances(sound, decoded(model, latents), original, latents))
-    few = setting.noise(ITEM_DRAWS)
+    few = setting.drawn(model, ITEM_DRAWS)
     return {
         "loss_qk": torch.stack(losses), "change_qk": torch.stack(changes), "item_loss_n": _item_losses(model, catalogue, few),
         "clip_hct": torch.stack(clips).half() if clips else torch.zeros(0),
@@ -218,41 +198,52 @@ def _measure(here: _Workplace, model: StableAudio) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def query_pass(model: StableAudio, setting: Setting, q: int, bank: NoiseBank) -> tuple[Tensor, Tensor]:
+@runtime_checkable
+class Remakable(GeneratingModel, PredictingModel, Protocol):
+    """What a bank asks of a model: its clips are made again, and their predictions compared."""
+
+
+def remakable(folder: Path) -> Remakable:
+    """The model in a folder, as a bank needs it.
+
+    Raises:
+        LinernotesError: it cannot generate here, or predicts no target.
+    """
+    model = open_model(folder)
+    if not isinstance(model, Remakable):
+        lacking = next(text for power, text in POWERS.items() if not isinstance(model, power))
+        raise LinernotesError(f"{model.name} lacks {lacking}, and a retrain bank needs that: give another model")
+    return model
+
+
+def query_pass(model: PredictingModel, setting: Setting, q: int, draws: Draws) -> tuple[Tensor, Tensor]:
     """Loss of each draw ``[K]`` and prediction ``[K, C, T]`` for one query."""
-    query, device = setting.queries[q], model.device
-    condition = model.condition(model.embed_text([query.prompt]), torch.tensor([query.seconds])).repeat(len(bank))
-    latents = torch.from_numpy(setting.latents_qct[q]).to(device).expand(len(bank), -1, -1)
-    t_k, eps_kct = bank.t_k.to(device), bank.eps_kct.to(device)
-    alpha_k, sigma_k = model.path(t_k)
+    query, latents_1ct = setting.queries[q], torch.from_numpy(setting.latents_qct[q : q + 1])
+    draws = draws.to(device_of(model))
     with torch.inference_mode():
-        noisy = alpha_k[:, None, None] * latents + sigma_k[:, None, None] * eps_kct
-        prediction = model.predict(noisy, t_k, condition)
-        loss_k = (prediction - model.target(latents, eps_kct, alpha_k, sigma_k)).square().mean(dim=(1, 2))
+        one = model.items(latents_1ct, model.embed_text([query.prompt]), torch.tensor([query.seconds]))
+        items = one.repeat(len(draws))
+        prediction = model.prediction(items, draws)
+        loss_k = (prediction - model.target(items, draws)).square().mean(dim=(1, 2))
     return loss_k.cpu().clone(), prediction.cpu().clone()
 
 
-def _item_losses(model: StableAudio, catalogue: Catalogue, bank: NoiseBank) -> Tensor:
+def _item_losses(model: GenerativeModel, catalogue: Catalogue, draws: Draws) -> Tensor:
     """Mean loss of every segment over a few draws ``[N]``."""
     losses = []
-    t_k, eps_kct = bank.t_k.to(model.device), bank.eps_kct.to(model.device)
+    draws = draws.to(device_of(model))
     for start in range(0, len(catalogue), 64):
-        batch = catalogue.batch(np.arange(start, min(start + 64, len(catalogue))))
-        condition = model.condition(batch.text_nld, batch.seconds_n)
-        latents = batch.latents_nct.to(model.device)
-        n = len(latents)
+        items = items_of(model, catalogue, np.arange(start, min(start + 64, len(catalogue))))
         with torch.inference_mode():
-            per_draw = [
-                model.loss_bt(latents, condition, t.expand(n), e.expand(n, -1, -1)).mean(dim=1)
-                for t, e in zip(t_k, eps_kct, strict=True)
-            ]
+            every = (draws.of_all(k, len(items)) for k in range(len(draws)))
+            per_draw = [model.loss_bt(items, each).mean(dim=1) for each in every]
         losses.append(torch.stack(per_draw).mean(dim=0).cpu())
     return torch.cat(losses)
 
 
-def decoded(model: StableAudio, latents_1ct: Tensor) -> Sound:
+def decoded(model: GenerativeModel, latents_1ct: Tensor) -> Sound:
     """Latents as sound."""
-    return Sound(model.decode(latents_1ct)[0].cpu().numpy(), model.shape.rate_hz)
+    return Sound(model.decode(latents_1ct)[0].cpu().numpy(), model.encoding.rate_hz)
 
 
 def clip_distances(one: Sound, other: Sound, one_1ct: Tensor, other_1ct: Tensor) -> list[float]:

@@ -18,9 +18,8 @@ import torch
 from linernotes.artefacts import load_tensors, read_json, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, read_retrain, run_retrains
+from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, read_retrain, remakable, run_retrains
 from linernotes.methods.contract import Progress
-from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
 
 BANK = "retrain bank"
@@ -137,8 +136,8 @@ def prepare_setting(
     """
     training = recipe_of(model)
     opened = Catalogue(catalogue)
-    loaded = StableAudio(model)
-    opened.require(loaded.codec_hash, loaded.text_hash, loaded.shape.frames, loaded.name)
+    loaded = remakable(model)
+    opened.require(loaded.encoding, loaded.name)
     path = folder / "queries.safetensors"
     header = {"model": loaded.weights_hash, "queries": [query.__dict__ for query in queries]}
     if not path.exists():

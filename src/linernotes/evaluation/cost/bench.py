@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from linernotes.catalog.store import Catalogue
+from linernotes.draws import random_for
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.cost.planning import Plan, forget_peak
-from linernotes.losses import DEFAULT_BATCH, item_losses
+from linernotes.losses import DEFAULT_BATCH, item_losses, items_of
 from linernotes.methods.contract import Progress
-from linernotes.models.contract import DiffusionModel
-from linernotes.noise import draw_bank
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.settings.methods import METHOD_SETTINGS
 
 BENCHES = ("query", "sweep", "ingest", "demo", "queries", "methods")  # the first is a part of the fifth
@@ -61,31 +61,29 @@ def seconds_of(job: Callable[[], object]) -> float:
 
 
 def sweep_overhead(
-    model: DiffusionModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH, extent: Extent = FULL
+    model: GenerativeModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH, extent: Extent = FULL
 ) -> dict[str, float]:
     """Time of a sweep over that of the bare forward passes it needs, on the same segments, taken in turns.
 
-    The bare passes get tensors that lie ready: no data is read, nothing is mixed, no loss is formed or written.
+    The bare passes get tensors that lie ready: no data is read, nothing is written.
     """
     rows = catalogue.training_rows[: extent.sweep_segments]
-    bank = draw_bank(draws, model.shape.latent_channels, model.shape.frames, seed=0)
-    batch = catalogue.batch(rows)
-    device = next(model.denoiser.parameters()).device
-    noisy_bct = batch.latents_nct[torch.arange(batch_size) % len(rows)].to(device)
-    condition = model.condition(batch.text_nld, batch.seconds_n)[torch.arange(batch_size) % len(rows)]
-    t_b = torch.rand(batch_size, generator=torch.Generator().manual_seed(0)).to(device)
+    drawn = model.draw(draws, random_for("noise bank", 0))
+    repeated = torch.arange(batch_size) % len(rows)
+    items = items_of(model, catalogue, rows)[repeated.to(device_of(model))]
+    some = model.draw(batch_size, random_for("bench", 0)).to(device_of(model))
     passes = len(rows) * draws // batch_size
 
     def bare() -> None:
         with torch.inference_mode():
             for _ in range(passes):
-                model.predict(noisy_bct, t_b, condition)
-        if device.type == "cuda":
+                model.loss_bt(items, some)
+        if device_of(model).type == "cuda":
             torch.cuda.synchronize()
 
     def sweep() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            item_losses(model, catalogue, bank, {"base": {}}, Path(folder), rows, batch_size)
+            item_losses(model, catalogue, drawn, {"base": {}}, Path(folder), rows, batch_size)
 
     bare()
     pairs = [(seconds_of(sweep), seconds_of(bare)) for _ in range(extent.repeats)]

@@ -18,18 +18,18 @@ from torch import Tensor
 
 from linernotes.curvature.diagonal import squared_gradients
 from linernotes.curvature.ekfac import Ekfac, add_covariances, add_values, look_at
-from linernotes.curvature.fitting import Items
-from linernotes.curvature.per_item import SeeLayer, item_loss_b, linear_layers, squared_output_b
+from linernotes.curvature.fitting import Drawn
+from linernotes.curvature.per_item import SeeLayer, item_loss_b, matrix_layers, sides, squared_output_b
 from linernotes.curvature.projection import draw_projection, projected_gradients
-from linernotes.losses import item_losses
+from linernotes.draws import random_for
+from linernotes.losses import item_losses, items_of
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.items import Pairs, gradient_products, whole_items
+from linernotes.methods.query_gradient import query_gradient
 from linernotes.methods.similarity import block_outputs, describe_both, describe_sound, load_clap
-from linernotes.methods.unlearning import query_gradient
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.workers import in_order
-from linernotes.noise import random_for
-from linernotes.settings.methods import FisherKind, LayerKind, MethodSettings
+from linernotes.settings.methods import FisherKind, MethodSettings
 
 SEGMENTS, DRAWS = 32, 8
 MATRIX = 1024
@@ -61,25 +61,25 @@ class Units:
         return np.resize(self.prepared.catalogue.training_rows, SEGMENTS)
 
     @property
-    def kind(self) -> LayerKind:
+    def kind(self) -> str:
         return getattr(self.settings, "layers", "all")
 
     @property
     def names(self) -> list[str]:
-        module = self.prepared.model.denoiser
-        return [f"{name}.weight" for name in linear_layers(module, self.prepared.model.layers(self.kind).keys())]
+        module = self.prepared.model.network
+        return [f"{name}.weight" for name in matrix_layers(module, self.prepared.model.layers(self.kind).keys())]
 
     def forward(self) -> int:
-        bank = self.prepared.bank(DRAWS, 0)
+        draws = self.prepared.draws(DRAWS, 0)
         with TemporaryDirectory() as folder:
             model, catalogue = self.prepared.model, self.prepared.catalogue
-            item_losses(model, catalogue, bank, {"base": {}}, Path(folder), self.rows, self.settings.batch_size)
+            item_losses(model, catalogue, draws, {"base": {}}, Path(folder), self.rows, self.settings.batch_size)
         return SEGMENTS * DRAWS
 
     def gradient(self) -> int:
         weights = dict(self.prepared.model.layers(self.kind))
-        generator, batch_size = random_for("units", 0), self.settings.batch_size
-        query_gradient(self.prepared.model, self.query, weights, SEGMENTS * DRAWS, False, generator, batch_size)
+        draws = self.prepared.model.draw(SEGMENTS * DRAWS, random_for("units", 0))
+        query_gradient(self.prepared.model, self.query, weights, draws, False, self.settings.batch_size)
         return SEGMENTS * DRAWS
 
     def square(self) -> int:
@@ -89,9 +89,9 @@ class Units:
         return self._curvature(add_covariances)
 
     def value(self) -> int:
-        layers = linear_layers(self.prepared.model.denoiser, self.names)
-        inputs = {name: torch.eye(layer.in_features + (layer.bias is not None)) for name, layer in layers.items()}
-        outputs = {name: torch.eye(layer.out_features) for name, layer in layers.items()}
+        layers = matrix_layers(self.prepared.model.network, self.names)
+        inputs = {name: torch.eye(sides(layer)[0]) for name, layer in layers.items()}
+        outputs = {name: torch.eye(sides(layer)[1]) for name, layer in layers.items()}
         factors = Ekfac(inputs, outputs, {})
         return self._curvature(lambda sums: add_values(sums, factors.input_ij, factors.output_ij))
 
@@ -127,8 +127,9 @@ class Units:
 
     def _pass(self, look: Callable[[GenerativeModel, Pairs], object], draws: int = DRAWS) -> int:
         model = self.prepared.model
-        batch = self.prepared.catalogue.batch(np.resize(self.rows, SEGMENTS * DRAWS // draws))
-        for _ in in_order(model, whole_items(model, batch, self.prepared.bank(draws, 0), self.settings.batch_size), look):
+        items = items_of(model, self.prepared.catalogue, np.resize(self.rows, SEGMENTS * DRAWS // draws))
+        pairs = whole_items(model, items, self.prepared.draws(draws, 0), self.settings.batch_size)
+        for _ in in_order(model, pairs, look):
             pass
         return SEGMENTS * DRAWS
 
@@ -137,20 +138,21 @@ class Units:
         fisher: FisherKind = getattr(self.settings, "fisher", "sampled")
 
         def look(worker: GenerativeModel, pairs: Pairs) -> None:
-            look_at(worker, names, adding({}), fisher, Items(*pairs, torch.randn_like(pairs[0])))
+            targets = worker.draw_targets(len(pairs[0]), random_for("units", 1)).to(device_of(worker))
+            look_at(worker, names, adding({}), fisher, Drawn(*pairs, targets, 0))
 
         return self._pass(look)
 
-    def _product(self, kind: LayerKind) -> int:
+    def _product(self, kind: str) -> int:
         model = self.prepared.model
         some = Prepared(model, self.prepared.catalogue, self.prepared.folder, only=tuple(int(row) for row in self.rows))
         nothing = {name: torch.zeros_like(p) for name, p in model.layers(kind).items()}
         with TemporaryDirectory() as folder:
-            gradient_products(some, some.bank(DRAWS, 0), self.settings.batch_size, [nothing], {}, Path(folder))
+            gradient_products(some, some.draws(DRAWS, 0), self.settings.batch_size, [nothing], {}, Path(folder))
         return SEGMENTS * DRAWS
 
     def _projection(self, measured: Any, draws: int) -> int:
-        module = self.prepared.model.denoiser
+        module = self.prepared.model.network
         drawn = draw_projection(module, self.names, getattr(self.settings, "projection", 8), 0)
         return self._pass(lambda worker, pairs: projected_gradients(worker, drawn, measured, draws, *pairs), draws)
 

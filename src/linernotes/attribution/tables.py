@@ -1,0 +1,84 @@
+"""The tables beside ``attribution.json``: the score of every segment, and where in the first tracks it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from linernotes.artefacts import replacing
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
+from linernotes.settings.methods import METHOD_SETTINGS
+from linernotes.version import SCHEMA_VERSION
+
+SCORES, EVIDENCE = "scores.parquet", "evidence.parquet"
+
+
+def save_scores(
+    folder: Path,
+    scores_n: np.ndarray,
+    windows_wn: Sequence[np.ndarray] | np.ndarray,
+    catalogue: Catalogue,
+    header: Mapping[str, str],
+) -> None:
+    """The scores of all segments, one row a segment in the catalogue's order; each window's own beside them."""
+    tracks = [catalogue.tracks[t] for t in catalogue.track_n]
+    columns = {
+        "track_id": [track.track_id for track in tracks],
+        "split": [track.split for track in tracks],
+        "start_s": catalogue.start_s_n,
+        "seconds": catalogue.seconds_n,
+        "score": scores_n,
+        **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
+    }
+    _save(folder / SCORES, columns, {"kind": "scores", "axes": "segments in catalogue order", **header})
+
+
+def save_evidence(
+    folder: Path, change_t: Mapping[str, np.ndarray], start_s: Mapping[str, float], frame_s: float, header: Mapping[str, str]
+) -> None:
+    """The change of loss in each frame of the first tracks' best segments, one row a frame; the mean is the segment's score."""
+    columns = {
+        "track_id": [name for name, values in change_t.items() for _ in values],
+        "second": [start_s[name] + frame * frame_s for name, values in change_t.items() for frame in range(len(values))],
+        "change": [float(value) for values in change_t.values() for value in values],
+    }
+    schema = pa.schema([("track_id", pa.string()), ("second", pa.float64()), ("change", pa.float64())])
+    _save(folder / EVIDENCE, columns, {"kind": "evidence", "axes": "frames of the best segment of a track", **header}, schema)
+
+
+def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Score and split of every track, by its identifier, gathered over its segments as the method does it."""
+    table = _read(folder / SCORES)
+    found: dict[str, float] = {}
+    gather = METHOD_SETTINGS[method].gather
+    for name, score in zip(table["track_id"].to_pylist(), table["score"].to_pylist(), strict=True):
+        found[name] = score if name not in found else found[name] + score if gather == "sum" else max(found[name], score)
+    return found, dict(zip(table["track_id"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+
+def read_evidence(folder: Path) -> dict[str, np.ndarray]:
+    """The change of loss in each frame, by the track's identifier; empty for methods that have none."""
+    table = _read(folder / EVIDENCE)
+    found: dict[str, list[float]] = {}
+    for name, change in zip(table["track_id"].to_pylist(), table["change"].to_pylist(), strict=True):
+        found.setdefault(name, []).append(change)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _save(path: Path, columns: Mapping[str, object], header: Mapping[str, str], schema: pa.Schema | None = None) -> None:
+    table = pa.table(dict(columns), schema=schema)
+    table = table.replace_schema_metadata({"schema": str(SCHEMA_VERSION), **header})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise LinernotesError(f"{path} cannot be read ({str(error).splitlines()[0]}): attribute the clip anew") from None

@@ -1,0 +1,49 @@
+"""Where what is called by a name lies: ``builtin`` and ``benchmark`` come with the package, everything else is a path. And
+where a catalogue's sound comes from: the built-in tunes are played, other recordings are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from linernotes.audio import AudioError, Sound, read_part
+from linernotes.catalog.source import Track
+from linernotes.catalog.store import Catalogue
+from linernotes.demo.bundle import builtin_sound, open_benchmark
+from linernotes.demo.places import BENCHMARK, BUILTIN, MODEL
+from linernotes.models.contract import GenerativeModel
+from linernotes.models.opening import open_model
+
+SHIPPED = (BUILTIN, BENCHMARK)
+
+
+def model_folder(model: str | Path) -> Path:
+    """Where a model lies: its path, ``builtin`` or ``benchmark``."""
+    return MODEL if str(model) == BUILTIN else open_benchmark()[0] if str(model) == BENCHMARK else Path(model)
+
+
+def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
+    """A model by the path of its folder, the built-in one, or the benchmark's.
+
+    Raises:
+        LinernotesError: no such model, of a family that is not known, weights missing or in pickle form.
+    """
+    loaded = open_model(model_folder(model))
+    if str(model) in SHIPPED:
+        loaded.name = str(model)
+        loaded.encoding = replace(loaded.encoding, model=str(model))
+    return loaded
+
+
+def track_sound(catalogue: Catalogue, track: Track, start_s: float) -> Sound | None:
+    """One segment of a track's sound from ``start_s`` on; None when the recording cannot be read any more."""
+    source, encoding = catalogue.record["source"], catalogue.encoding
+    if source == BUILTIN:
+        return builtin_sound(track, start_s, encoding)
+    try:
+        sound = read_part(Path(source) / track.file_name, start_s, encoding.segment_s)
+    except (AudioError, OSError):
+        return None
+    least = encoding.frame_samples / encoding.rate_hz  # one latent frame: what is shorter is not what was scored
+    return sound if sound.seconds >= least else None
