@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.main import get_group
+from typer.main import get_command, get_group
 from typer.testing import CliRunner
 
 from linernotes.artefacts import without_nan
-from linernotes.cli.app import VERBS, app, loaded
+from linernotes.cli.app import VERBS, app
 from linernotes.cli.output import print_table
 from linernotes.evaluation.intervals import Interval, bootstrap_mean
 from linernotes.evaluation.own_first import measure_own_first
@@ -48,8 +48,8 @@ COLUMNS = [
 
 
 def markdown_cells(lines: str) -> list[list[str]]:
-    rows = [line.removeprefix("| ").removesuffix(" |").replace("\\|", "\0").split(" | ") for line in lines.splitlines()]
-    return [[cell.replace("\0", "|") for cell in row] for row in rows]
+    rows = [line.replace("\\|", "\0")[1:-1].split("|") for line in lines.splitlines()]
+    return [[cell.strip().replace("\0", "|") for cell in row] for row in rows]
 
 
 @settings(max_examples=60, deadline=None)
@@ -167,7 +167,13 @@ def test_verbs_are_listed_by_the_first_paragraph_of_their_own_help() -> None:
     assert set(found) == set(VERBS)
     for verb, command in found.items():
         assert " ".join((command.help or "").split("\n\n")[0].split()) == VERBS[verb].help
-        assert loaded(verb).name in (verb, None, "")
+
+
+def test_whoever_walks_the_commands_meets_the_options_of_each() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert list(commands) == list(VERBS)
+    assert "--prompt" in [name for option in commands["generate"].params for name in option.opts]
+    assert "--within" in [name for option in commands["evaluate"].commands["lds"].params for name in option.opts]
 
 
 def test_an_unknown_verb_is_named_with_the_nearest() -> None:

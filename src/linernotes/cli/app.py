@@ -5,6 +5,7 @@ version or for help costs no wait.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -79,20 +80,31 @@ class Verbs(TyperGroup):
     """Lists verbs by what ``VERBS`` says of them, and runs them out of their modules."""
 
     def __init__(self, **attributes: Any) -> None:
-        listed = {name: TyperCommand(name, help=verb.help) for name, verb in VERBS.items()}
-        super().__init__(**{**attributes, "commands": listed})
+        super().__init__(**{**attributes, "commands": Modules()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return TyperCommand(cmd_name, help=VERBS[cmd_name].help) if cmd_name in VERBS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
-        return name, loaded(name), rest
+        return name, self.commands.get(str(name)), rest
 
 
-def loaded(name: str | None) -> Any:
-    """The verb itself, or the group of that name; None if there is none."""
-    if name not in VERBS:
-        return None
-    group = get_group(import_module(f"linernotes.cli.{VERBS[name].module}").app)
-    return group.commands.get(name, group)
+class Modules(Mapping[str, Any]):
+    """The verbs themselves, with all of their options, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        group = get_group(import_module(f"linernotes.cli.{VERBS[name].module}").app)
+        return group.commands.get(name, group)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
 
 
 app = typer.Typer(
