@@ -54,6 +54,13 @@ def test_the_whole_chain_on_ones_own_recordings(tmp_path: Path, recordings: Path
     assert again.exit_code == 0
     assert "Tone" in again.stdout
     assert (tmp_path / "again/attribution.json").read_bytes() == (out / "attribution.json").read_bytes()
+    page = (out / "report.html").read_bytes()
+    (out / "report.html").unlink()
+    assert run("report", out, "--json").stdout.strip() == json.dumps({"page": str(out / "report.html")}, indent=2)
+    assert (out / "report.html").read_bytes() == page
+    assert run("report", tmp_path / "nowhere").exit_code == 1
+    configs = [path.read_text() for path in trained.rglob("config.json")]
+    assert configs and not any(str(tmp_path) in text for text in configs)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "again",
         "cache",
