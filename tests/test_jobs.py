@@ -72,6 +72,7 @@ def test_a_killed_process_is_a_sentence_and_others_live_on() -> None:
     try:
         with pytest.raises(LinernotesError, match="was killed, perhaps for want of memory"):
             list(in_processes(range(6), dies_of_the_third, 2, begin, (0,)))
+        hosts.join(1)
         assert hosts.is_alive() and dict(os.environ) == variables
         ours = [child for child in multiprocessing.active_children() if child is not hosts]
         for child in ours:
