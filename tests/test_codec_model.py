@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 import torch
@@ -24,8 +26,8 @@ from codec_language_model import (
 from linernotes.attribution.prepare import prepare
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
-from linernotes.catalog.store import Catalogue
-from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
+from linernotes.catalog.store import Catalogue, segment_schema
+from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items, observed
 from linernotes.draws import no_draws, random_for
 from linernotes.errors import UsageError
 from linernotes.evaluation.self_influence import segment_query, self_influence
@@ -167,3 +169,40 @@ def test_a_clip_is_attributed_from_the_folders_alone(world: Prepared, tmp_path: 
 
 def test_a_catalogue_of_codes_is_opened_anew(world: Prepared) -> None:
     assert Catalogue(world.catalogue.path).encoding == world.model.encoding.__class__(**vars(world.catalogue.encoding))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (torch.nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2), (4, 17)),
+        (torch.nn.Conv1d(4, 6, 5, padding="same", bias=False), (4, 9)),
+        (torch.nn.Conv2d(3, 5, (3, 2), stride=(1, 2), padding=(1, 0)), (3, 8, 6)),
+        (torch.nn.Conv2d(3, 5, 3, padding=1, padding_mode="circular"), (3, 5, 6)),
+        (torch.nn.GroupNorm(2, 6), (6, 7)),
+        (torch.nn.RMSNorm(5), (4, 5)),
+        (torch.nn.Embedding(9, 4), (6,)),
+    ],
+)  # fmt: skip
+def test_gradients_of_layers_that_other_families_have_are_autograds(layer: torch.nn.Module, shape: tuple[int, ...]) -> None:
+    given = torch.randint(9, (3, *shape)) if isinstance(layer, torch.nn.Embedding) else torch.randn(3, *shape)
+    seen: dict[str, torch.Tensor] = {}
+
+    def see(prefix: str, module: torch.nn.Module, a: torch.Tensor, g: torch.Tensor) -> None:
+        seen.update(layer_gradients(prefix, module, a, g))
+
+    module = torch.nn.Sequential(layer).requires_grad_(False)
+    with observed(module, [name for name, _ in module.named_parameters()], see) as roots, torch.enable_grad():
+        torch.autograd.grad(module(given).sin().square().sum(), roots)
+    module.requires_grad_(True)
+    for i in range(3):
+        loss = module(given[i : i + 1]).sin().square().sum()
+        for (name, _), plain in zip(
+            module.named_parameters(), torch.autograd.grad(loss, list(module.parameters())), strict=True
+        ):
+            torch.testing.assert_close(seen[name][i], plain, rtol=1e-4, atol=1e-5)
+
+
+def test_large_codes_are_stored_as_whole_numbers(world: Prepared) -> None:
+    """Half precision holds no odd number above 2,048."""
+    encoding = replace(world.catalogue.encoding, codes=4096)
+    assert pa.array([4095], segment_schema(encoding).field("latents").type.value_type).to_pylist() == [4095]
