@@ -104,7 +104,8 @@ def trak_unprojected(world: World, settings: TrakSettings) -> np.ndarray:
         {name: torch.eye(layer.out_features) for name, layer in layers.items()},
         rank=0,
     )
-    prepared, many = world.prepared(Path()), projected._query_bank(world.prepared(Path()), settings)
+    prepared = world.prepared(Path())
+    many = world.model.draw(settings.gradient_draws, random_for("projected query", settings.seed))
     phi_qp = torch.cat([projected._query_features(prepared, q, whole, item_loss_b, many) for q in world.queries]).double()
     phi_np = features(world, settings, whole)
     gram_nn = phi_np @ phi_np.T
@@ -118,7 +119,7 @@ def dattri_tracin(world: World, settings: TracinSettings) -> Score:
     losses = as_items(world, settings)
     chosen = world.model.layers(settings.layers).keys()
     for name, parameter in losses.named_parameters():
-        parameter.requires_grad_(name.removeprefix("denoiser.") in chosen)
+        parameter.requires_grad_(name.removeprefix("network.") in chosen)
     checkpoints = checkpoints_of(world, losses)
     items, queries = world.items(settings), world.gradient_queries(settings)
 
