@@ -146,7 +146,7 @@ def held(
 
 
 def _acquire(
-    lock: filelock.BaseFileLock, told: Callable[[], str], wait_s: float, on_wait: Callable[[str], None] | None
+    lock: filelock.BaseFileLock, holder: Callable[[], str], wait_s: float, on_wait: Callable[[str], None] | None
 ) -> bool:
     """Whether ``lock`` is ours now; no where files cannot be locked."""
     with warnings.catch_warnings():
@@ -157,10 +157,10 @@ def _acquire(
             except filelock.Timeout:
                 if not wait_s:
                     raise
-                (on_wait or logging.getLogger("linernotes").warning)(f"{told()}: waiting for it")
+                (on_wait or logging.getLogger("linernotes").warning)(f"{holder()}: waiting for it")
                 lock.acquire(timeout=-1 if math.isinf(wait_s) else wait_s, poll_interval=0.2)
         except filelock.Timeout:
-            raise LinernotesError(f"{told()}: wait until it ends, or give another --out") from None
+            raise LinernotesError(f"{holder()}: wait until it ends, or give another --out") from None
         except OSError:
             return False
     return True

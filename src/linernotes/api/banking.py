@@ -65,7 +65,7 @@ def build_bank(
     Args:
         prompts: CSV file of the clips' prompts; the benchmark has its own, other catalogues' captions are drawn from.
         again: how many of the halves are trained a second time, with another seed: the noise ceiling.
-        draws: draws of the noise bank each clip's loss is measured on.
+        draws: draws that each clip's loss is measured on.
     """
     model_path, catalogue_path = model_folder(model), catalogue_folder(catalogue)
     seconds = open_model(model_path).encoding.segment_s

@@ -85,11 +85,11 @@ def rebuild(out: str | Path, benchmark: bool = False, on_progress: Progress | No
     make = rebuild_benchmark if benchmark else rebuild_bundle
     recipe = BENCHMARK_TRAINING.model_dump() if benchmark else {}
     chosen = checked(TrainingSettings, {**recipe, **settings})
-    begun, told = Path(out) / "rebuild.json", {"benchmark": benchmark, **chosen.model_dump()}
-    if begun.exists() and read_json(begun, "a rebuild") != told:
+    begun, asked = Path(out) / "rebuild.json", {"benchmark": benchmark, **chosen.model_dump()}
+    if begun.exists() and read_json(begun, "a rebuild") != asked:
         raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")
     Path(out).mkdir(parents=True, exist_ok=True)
-    write_json(begun, told)
+    write_json(begun, asked)
     make(Path(out), chosen, train, on_progress)
 
 

@@ -53,9 +53,9 @@ def read_delimited(path: Path, where: str, default: str = ",") -> list[Fields]:
     """
     text = decode_text(path.read_bytes(), where)
     first, _, rest = text.partition("\n")
-    told = first.strip().strip('"').replace(" ", "").casefold() if "\t" not in first else first.casefold()
-    if told.startswith("sep=") and len(told) == 5:
-        return _rows(rest, told[4], where, 2)
+    first_line = first.strip().strip('"').replace(" ", "").casefold() if "\t" not in first else first.casefold()
+    if first_line.startswith("sep=") and len(first_line) == 5:
+        return _rows(rest, first_line[4], where, 2)
     return _rows(text, _separator(text, default, where), where, 1)
 
 

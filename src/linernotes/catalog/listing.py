@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from linernotes.catalog.track import Flaw, Reject, told
+from linernotes.catalog.track import Flaw, Reject, printable
 from linernotes.errors import LinernotesError
 
 SYSTEM_NAMES = {
@@ -49,7 +49,7 @@ def list_folder(folder: Path) -> Listing:
         place = real.pop() if real else linked.pop(0)
         flaw = _entered(folder, place, seen)
         if flaw:
-            listing.rejects.append(Reject(told(place), *flaw))
+            listing.rejects.append(Reject(printable(place), *flaw))
             continue
         try:
             with os.scandir(folder / place) as found:
@@ -58,7 +58,7 @@ def list_folder(folder: Path) -> Listing:
             if not place:
                 raise LinernotesError(f"{folder} cannot be read ({error.strerror}): check its permissions") from None
             detail = f"the folder cannot be read ({error.strerror}); check its permissions"
-            listing.rejects.append(Reject(told(place), "unreadable folder", detail))
+            listing.rejects.append(Reject(printable(place), "unreadable folder", detail))
             continue
         for entry in entries:
             _sort_in(entry, f"{place}/{entry.name}" if place else entry.name, listing, real, linked)
@@ -97,7 +97,10 @@ def _entered(folder: Path, place: str, seen: dict[tuple[int, int], str]) -> Flaw
     if place and (folder / place).is_symlink() and (folder / place).resolve() in (here, *here.parents):
         return "loop", "this link leads to a folder that holds the link itself; remove it"
     if identity in seen:
-        return "linked twice", f"the same folder is read as {told(seen[identity]) or told(str(folder))}; remove one link"
+        return (
+            "linked twice",
+            f"the same folder is read as {printable(seen[identity]) or printable(str(folder))}; remove one link",
+        )
     seen[identity] = place
     return None
 
@@ -105,7 +108,7 @@ def _entered(folder: Path, place: str, seen: dict[tuple[int, int], str]) -> Flaw
 def _sort_in(entry: os.DirEntry[str], name: str, listing: Listing, real: list[str], linked: list[str]) -> None:
     if entry.name.startswith(".") and entry.name.endswith(".icloud"):  # macOS moved the file itself away
         there = name.removesuffix(entry.name) + entry.name[1:].removesuffix(".icloud")
-        listing.rejects.append(Reject(told(there), IN_ICLOUD, "download it to this computer first"))
+        listing.rejects.append(Reject(printable(there), IN_ICLOUD, "download it to this computer first"))
     elif is_hidden(entry.name):
         pass
     elif entry.is_symlink() and not _leads_somewhere(entry):
@@ -115,7 +118,7 @@ def _sort_in(entry: os.DirEntry[str], name: str, listing: Listing, real: list[st
     elif entry.is_file():
         listing.names.append(name)
     else:
-        listing.rejects.append(Reject(told(name), "no file", "it is a pipe, socket or device; remove it"))
+        listing.rejects.append(Reject(printable(name), "no file", "it is a pipe, socket or device; remove it"))
 
 
 def _leads_somewhere(link: os.DirEntry[str]) -> bool:

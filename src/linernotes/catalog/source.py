@@ -16,7 +16,7 @@ from linernotes.catalog.listing import head_flaw, list_folder
 from linernotes.catalog.paths import Places
 from linernotes.catalog.tables import Row, Table, read_tables
 from linernotes.catalog.tags import read_tags
-from linernotes.catalog.track import Flaw, Reject, Track, sayable, told
+from linernotes.catalog.track import Flaw, Reject, Track, printable, sayable
 from linernotes.errors import LinernotesError
 
 __all__ = ["Reject", "Source", "Track", "read_source"]
@@ -62,7 +62,7 @@ def read_source(folder: Path) -> Source:
         reading.take_file(name, named, bool(tables))
     for name in sorted(listing.broken - reading.rejected):
         detail = "it is a link to nothing; restore what it leads to, or remove it"
-        reading.rejects.append(Reject(told(name), "broken link", detail))
+        reading.rejects.append(Reject(printable(name), "broken link", detail))
     tracks = reading.tracks()
     rejects = reading.rejects
     if not tracks:
@@ -101,9 +101,9 @@ class _Reading:
                 self.rejected.add(name)
                 if row.where not in detail:
                     detail = f"{detail} ({row.where})"
-                self.rejects.append(Reject(told(name) or f"(row {number})", reason, detail))
+                self.rejects.append(Reject(printable(name) or f"(row {number})", reason, detail))
         if table.unknown:
-            self.notes.append(f"{table.name}: columns kept without being used: {', '.join(map(told, table.unknown))}")
+            self.notes.append(f"{table.name}: columns kept without being used: {', '.join(map(printable, table.unknown))}")
 
     def _take_row(self, row: Row, table: Table) -> Flaw | None:
         if not all(map(sayable, [*row.values, *row.values.values()])):
@@ -136,7 +136,7 @@ class _Reading:
             if not flaw and has_tables:
                 flaw = "no row", "the metadata has no row for this file; add one or remove the file"
         if flaw:
-            self.rejects.append(Reject(told(name), *flaw))
+            self.rejects.append(Reject(printable(name), *flaw))
         else:
             self.rows.append((name, {}, name))
 
@@ -191,7 +191,7 @@ class _Reading:
             words = ", ".join(sorted(map(repr, self.words)))
             notes.append(f"recordings whose split is {words} are decoys: the model was not trained on them")
         if self.held_out_used:
-            folders = ", ".join(sorted(map(told, self.held_out_used)))
+            folders = ", ".join(sorted(map(printable, self.held_out_used)))
             notes.append(f"recordings in {folders} are decoys, since a folder of training tracks lies beside")
         if self.unsaid:
             notes.append(f"rows whose split is empty ({self.unsaid}) are training tracks")

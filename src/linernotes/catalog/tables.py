@@ -21,7 +21,7 @@ from linernotes.audio import SUFFIXES
 from linernotes.catalog.columns import MEANING_OF, MEANINGS, meanings, plain, present
 from linernotes.catalog.delimited import decode_text, read_delimited
 from linernotes.catalog.listing import IN_ICLOUD, Listing
-from linernotes.catalog.track import Flaw, told
+from linernotes.catalog.track import Flaw, printable
 from linernotes.errors import LinernotesError
 
 DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
@@ -75,16 +75,20 @@ def read_tables(listing: Listing) -> tuple[list[Table], list[str]]:
         proper = [name for name in by_folder[place] if _is_proper(name)]
         others = [name for name in by_folder[place] if name not in proper]
         if len(proper) > 1:
-            told_names = " and ".join(PurePosixPath(name).name for name in proper)
-            raise LinernotesError(f"{listing.folder / place} has both {told_names}: remove one")
+            names = " and ".join(PurePosixPath(name).name for name in proper)
+            raise LinernotesError(f"{listing.folder / place} has both {names}: remove one")
         governed = next((name for name in chosen if _parent(name) in ("", place, *_parents(place))), None)
         if proper or governed:
             chosen += proper
-            notes += [f"{told(name)} is not read, since {told(proper[0] if proper else str(governed))} is" for name in others]
+            notes += [
+                f"{printable(name)} is not read, since {printable(proper[0] if proper else str(governed))} is"
+                for name in others
+            ]
             continue
         beside = [n for n in others if _stem(n) in recordings and not _has_files(listing, n)]
         notes += [
-            f"{told(name)} is not read: it has no column of files and stands beside a recording of its name" for name in beside
+            f"{printable(name)} is not read: it has no column of files and stands beside a recording of its name"
+            for name in beside
         ]
         others = [name for name in others if name not in beside]
         if len(others) > 1:
@@ -95,7 +99,7 @@ def read_tables(listing: Listing) -> tuple[list[Table], list[str]]:
             )
         if others:
             chosen += others
-            notes.append(f"{told(others[0])} is read as the table of the recordings")
+            notes.append(f"{printable(others[0])} is read as the table of the recordings")
     return [read_table(listing, name) for name in chosen], notes
 
 
@@ -105,7 +109,7 @@ def read_table(listing: Listing, name: str) -> Table:
     Raises:
         LinernotesError: it cannot be read, two of its columns mean the same, or none names files.
     """
-    path, where = listing.folder / name, told(str(listing.folder / name))
+    path, where = listing.folder / name, printable(str(listing.folder / name))
     suffix = _suffix(name)
     if name in listing.broken:
         raise LinernotesError(f"{where} is a link to nothing: restore what it leads to, or remove it")
@@ -150,7 +154,7 @@ def _delimited(path: Path, where: str, default: str) -> tuple[list[str], Raw]:
         raise LinernotesError(f"{where} has the column {twice!r} twice: rename or remove one")
     rows: Raw = []
     for line in lines[1:]:
-        place = f"line {line.line} of {told(path.name)}"
+        place = f"line {line.line} of {printable(path.name)}"
         flaw: Flaw | None = None
         if len(line.fields) != len(header):
             many = len(line.fields) > len(header)
@@ -167,7 +171,7 @@ def _delimited(path: Path, where: str, default: str) -> tuple[list[str], Raw]:
 def _records(path: Path, where: str, suffix: str) -> tuple[list[str], Raw]:
     """Rows of JSON lines, JSON or Parquet; a column is whatever any row has."""
     records: list[tuple[str, Any]]
-    name = told(path.name)
+    name = printable(path.name)
     if suffix == ".parquet":
         table = pq.read_table(path)
         records = [(f"row {n} of {name}", r) for n, r in enumerate(_plain_columns(table).to_pylist(), start=1)]

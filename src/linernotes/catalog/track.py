@@ -47,6 +47,6 @@ def sayable(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def told(name: str) -> str:
+def printable(name: str) -> str:
     """A file name that may hold bytes that are no text, so that it can be printed."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -99,7 +99,7 @@ def fit_ekfac(
     names = [f"{name}.weight" for name in wanted]
     total = 2 * len(catalogue.training_rows)
 
-    def told(offset: int) -> Callable[[int, int], None] | None:
+    def half_of(offset: int) -> Callable[[int, int], None] | None:
         return (lambda done, half: on_progress(offset + done, total)) if on_progress else None
 
     def covariances(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ def fit_ekfac(
 
     sums = fit_sums(
         model, catalogue, draws, seed, folder / "covariances.safetensors", f"{KIND} covariances", header, covariances,
-        batch_size, told(0),
+        batch_size, half_of(0),
     )  # fmt: skip
     bases = {name: torch.linalg.eigh(matrix.double())[1].float() for name, matrix in sums.items()}
     inputs = {name: bases[f"in/{name}"] for name in wanted}
@@ -122,7 +122,7 @@ def fit_ekfac(
 
     totals = fit_sums(
         model, catalogue, draws, seed, folder / "values.safetensors", f"{KIND} values", header, values, batch_size,
-        told(total // 2),
+        half_of(total // 2),
     )  # fmt: skip
     value = {name: total / (len(catalogue.training_rows) * draws) for name, total in totals.items()}
     saved = {f"{p}/{n}": t for p, part in (("in", inputs), ("out", outputs), ("value", value)) for n, t in part.items()}

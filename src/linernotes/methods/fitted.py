@@ -15,8 +15,8 @@ from linernotes.settings.methods import AbuEkfacSettings, EkfacSettings
 def fisher_of(prepared: Prepared, draws: int, seed: int, batch_size: int) -> dict[str, Tensor]:
     """The diagonal Fisher of the model and catalogue, from the prepared folder or fitted now."""
     path = prepared.folder / f"fisher-{hash_json({'draws': draws, 'seed': seed, 'layers': FITTED})}.safetensors"
-    told = prepared.progress("Fisher (once per model)")
-    return fit_diagonal_fisher(prepared.model, prepared.catalogue, draws, seed, path, batch_size, told)
+    on_progress = prepared.progress("Fisher (once per model)")
+    return fit_diagonal_fisher(prepared.model, prepared.catalogue, draws, seed, path, batch_size, on_progress)
 
 
 def ekfac_of(prepared: Prepared, settings: AbuEkfacSettings | EkfacSettings, layers: str) -> Ekfac:

@@ -103,11 +103,11 @@ class StableAudio:
 
     def _part(self, kind: Any, folder: Path) -> Any:
         dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
-        part, told = kind.from_pretrained(
+        part, loading = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True,
             variant=variant_of(folder), **{dtype: torch.float32},
         )  # fmt: skip
-        wrong = [f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(told[f"{how}_keys"])]
+        wrong = [f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(loading[f"{how}_keys"])]
         if wrong:  # what is missing would be random numbers, in silence
             raise ValueError(f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}")
         if hasattr(part, "register_to_config"):

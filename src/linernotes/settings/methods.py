@@ -13,7 +13,7 @@ Skew = Literal["difference", "normalised", "first-order"]
 Gather = Literal["sum", "max"]
 FisherKind = Literal["sampled", "empirical"]
 
-Draws = Annotated[int, Field(gt=0, description="Draws in the noise bank on which items are scored.")]
+Draws = Annotated[int, Field(gt=0, description="Draws of noise on which items are scored.")]
 GradientDraws = Annotated[int, Field(gt=0, description="Draws the query's gradient is averaged over.")]
 Layers = Annotated[
     str,  # the models say which kinds they have
@@ -36,14 +36,14 @@ ScoreBy = Annotated[
 
 
 class MethodSettings(BaseModel, frozen=True, extra="forbid"):
-    """What every method can be told."""
+    """What can be set of every method."""
 
     family: ClassVar[str]
     paper: ClassVar[str]
     cost: ClassVar[str]  # once per model; per query. N segments, K draws.
     gather: ClassVar[Gather] = "sum"  # how the scores of a track's segments become the track's
 
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of the noise bank and of all gradients.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of all draws.")] = 0
     batch_size: Annotated[int, Field(gt=0, description="Passes at once; does not change the result.")] = 32
 
 
@@ -65,7 +65,7 @@ class ReadoutSettings(UnlearningSettings, frozen=True, extra="forbid"):
     cost: ClassVar[str] = "N K forwards; N K forwards for all queries of a run together"
 
     gradient_draws: GradientDraws = 256
-    noise_bands: NoiseBands = Field(default_factory=lambda told: math.gcd(told.get("draws", 8), 8))  # 8, or what divides draws
+    noise_bands: NoiseBands = Field(default_factory=lambda own: math.gcd(own.get("draws", 8), 8))  # 8, or what divides draws
     step_size: StepSize = 1.0
     damping: Damping = 0.01
 

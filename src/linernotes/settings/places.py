@@ -22,11 +22,11 @@ def cache_folder() -> Path:
     Raises:
         LinernotesError: there is no such folder; the sentence names ``LINERNOTES_CACHE``.
     """
-    told = os.environ.get(CACHE)
-    if told:
-        if (problem := _problem(Path(told))) is not None:
-            raise LinernotesError(f"the cache {told} cannot be written ({problem}): set {CACHE} to a folder that can")
-        return Path(told)
+    asked = os.environ.get(CACHE)
+    if asked:
+        if (problem := _problem(Path(asked))) is not None:
+            raise LinernotesError(f"the cache {asked} cannot be written ({problem}): set {CACHE} to a folder that can")
+        return Path(asked)
     tried = []
     for folder in _own_folders():
         if (problem := _problem(folder)) is None:

@@ -28,10 +28,10 @@ def read_settings(method: str | None, path: Path | None, flags: dict[str, Any]) 
         LinernotesError: the file is missing or cannot be read.
     """
     values = _from_file(path) if path else {}
-    told = values.pop("method", None)
-    if method and told and told != method:
-        raise UsageError(f"{path} holds settings for {told!r}, not for {method!r}: give another file, or --method {told}")
-    chosen = method or told or DEFAULT_METHOD
+    named = values.pop("method", None)
+    if method and named and named != method:
+        raise UsageError(f"{path} holds settings for {named!r}, not for {method!r}: give another file, or --method {named}")
+    chosen = method or named or DEFAULT_METHOD
     settings = settings_of(chosen)
     checked(settings, values, f" in {path}")
     given = {name: value for name, value in flags.items() if value is not None}

@@ -139,13 +139,13 @@ def read_scores(path: Path, bank: Bank) -> np.ndarray:
     if not (pa.types.is_floating(table["score"].type) or pa.types.is_integer(table["score"].type)):
         raise LinernotesError(f"scores in {path} are of type {table['score'].type}: write them as numbers")
     scores_qn = np.full((len(queries), len(tracks)), np.nan)
-    told: set[tuple[str, str]] = set()
+    taken: set[tuple[str, str]] = set()
     for query, track, value in zip(*(table[name].to_pylist() for name in ("query", "track_id", "score")), strict=True):
         if query not in queries:
             raise LinernotesError(f"query {query!r} in {path} is not in the bank: its queries are {', '.join(queries)}")
-        if (query, track) in told:
+        if (query, track) in taken:
             raise LinernotesError(f"{path} scores track {track!r} for {query} twice: write one row a track, not a segment")
-        told.add((query, track))
+        taken.add((query, track))
         if track in tracks:
             scores_qn[queries[query], tracks[track]] = np.nan if value is None else value
     missing = int((~np.isfinite(scores_qn)).sum(axis=1).max())

@@ -119,10 +119,10 @@ def recipe_of(model: Path) -> TrainingSettings:
     Raises:
         LinernotesError: it does not say.
     """
-    told = read_json(model / "training.json", "a model that linernotes trained").get("settings")
-    if not isinstance(told, dict):
+    recipe = read_json(model / "training.json", "a model that linernotes trained").get("settings")
+    if not isinstance(recipe, dict):
         raise LinernotesError(f"{model / 'training.json'} does not say how the model was trained: train it anew")
-    return TrainingSettings(**told)
+    return TrainingSettings(**recipe)
 
 
 def prepare_setting(
