@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from linernotes.api.banking import open_bank
-from linernotes.api.workspace import Progress, Workspace, prepared_for
+from linernotes.api.workspace import Workspace
 from linernotes.artefacts import write_json
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.tables import read_track_scores
@@ -31,7 +31,8 @@ from linernotes.evaluation.search import METRICS, Search, lds_metric, read_grid,
 from linernotes.evaluation.self_influence import SelfRank, segment_query
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
 from linernotes.methods.all import require_layers, require_runs_on, runs_on
-from linernotes.models.contract import GeneratingModel
+from linernotes.methods.contract import Progress
+from linernotes.models.contract import GeneratingModel, PredictingModel
 from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.search import write_search
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods, runnable
@@ -137,7 +138,7 @@ def plan(
     """
     names = list(methods) if methods is not None else runnable(settings)
     chosen = settings_where_they_fit(names, settings)
-    prepared = prepared_for(model, catalogue, None, None)
+    prepared = Workspace(model, catalogue, None, None).prepared
     query = segment_query(prepared.catalogue, int(prepared.catalogue.training_rows[0]))
     plans = []
     for i, name in enumerate(names):
@@ -187,7 +188,7 @@ def sweep(
         opened = open_bank(bank, model or usual, catalogue or usual)
         measured = lds_metric(opened.prepared, opened.bank, opened.clips)
     else:
-        prepared = prepared_for(model or usual, catalogue or usual, cache, None)
+        prepared = Workspace(model or usual, catalogue or usual, cache, None).prepared
         measured = self_influence_metric(prepared, segments, candidates, int(settings.get("seed", 0)))
     found = search(method, values, settings, metric, measured, sampler, trials, Path(out), on_progress)
     write_search(Path(out) / "sweep.svg", found)
@@ -206,7 +207,7 @@ def self_influence(
     """Takes training segments as queries; each one's own track should come first (rank 1)."""
     chosen = checked(settings_of(method), settings, f" for {method}")
     refuse_together(settings)
-    prepared = prepared_for(model, catalogue, cache, on_progress)
+    prepared = Workspace(model, catalogue, cache, on_progress).prepared
     with tempfile.TemporaryDirectory() as folder:
         return measure_self_influence(prepared, method, chosen, segments, Path(folder))
 
@@ -250,7 +251,9 @@ def bench(
         with tempfile.TemporaryDirectory() as folder:
             if part == "sweep":
                 draws = METHOD_SETTINGS[DEFAULT_METHOD]().model_dump()["draws"]
-                figures |= benches.sweep_overhead(load_model(), open_catalogue(), draws, extent=extent)
+                model = load_model()
+                assert isinstance(model, PredictingModel)
+                figures |= benches.sweep_overhead(model, open_catalogue(), draws, extent=extent)
             elif part in ("query", "queries"):
                 figures |= benches.query_costs(Path(folder), part == "queries", on_progress, extent)
             elif part == "ingest":

@@ -21,7 +21,7 @@ from linernotes.errors import LinernotesError
 from linernotes.evaluation.cost.planning import Plan, forget_peak
 from linernotes.losses import DEFAULT_BATCH, item_losses, items_of
 from linernotes.methods.contract import Progress
-from linernotes.models.contract import GenerativeModel, device_of
+from linernotes.models.contract import PredictingModel, device_of
 from linernotes.settings.methods import METHOD_SETTINGS
 
 BENCHES = ("query", "sweep", "ingest", "demo", "queries", "methods")  # the first is a part of the fifth
@@ -61,11 +61,11 @@ def seconds_of(job: Callable[[], object]) -> float:
 
 
 def sweep_overhead(
-    model: GenerativeModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH, extent: Extent = FULL
+    model: PredictingModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH, extent: Extent = FULL
 ) -> dict[str, float]:
     """Time of a sweep over that of the bare forward passes it needs, on the same segments, taken in turns.
 
-    The bare passes get tensors that lie ready: no data is read, nothing is written.
+    The bare passes get tensors that lie ready: no data is read, no loss is formed and nothing is written.
     """
     rows = catalogue.training_rows[: extent.sweep_segments]
     drawn = model.draw(draws, random_for("noise bank", 0))
@@ -77,7 +77,7 @@ def sweep_overhead(
     def bare() -> None:
         with torch.inference_mode():
             for _ in range(passes):
-                model.loss_bt(items, some)
+                model.prediction(items, some)
         if device_of(model).type == "cuda":
             torch.cuda.synchronize()
 
