@@ -327,6 +327,17 @@ def test_a_page_that_cannot_be_drawn_costs_no_scores(
     assert (tmp_path / "out/report.html").is_file()
 
 
+def test_a_page_never_outlives_its_record(tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path) -> None:
+    """Whoever removes a record and attributes another clip into the folder sees that one's page."""
+    other = linernotes.generate("tone 2", tmp_path / "other.flac", seed=6, model=model_path)
+    with linernotes.open(model_path, catalogue.path) as work:
+        work.attribute(clip, tmp_path / "out", method="random")
+        (tmp_path / "out/attribution.json").unlink()
+        work.attribute(other, tmp_path / "out", method="random")
+    page = (tmp_path / "out/report.html").read_text()
+    assert "tone 2" in page and "“other”" in page
+
+
 def test_a_workspace_loads_and_hashes_once(
     tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

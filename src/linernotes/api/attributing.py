@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linernotes.api.workspace import Progress, Workspace, generate_with
-from linernotes.attribution.result import Attribution
+from linernotes.api.reporting import PAGE
+from linernotes.api.workspace import Workspace, generate_with
+from linernotes.attribution.result import Attribution, record_at
 from linernotes.demo.opening import catalogue_folder, open_catalogue
 from linernotes.demo.places import BENCHMARK, BUILTIN
 from linernotes.demo.provider import load_model, model_folder, track_sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.verification import Verification, verify_clip
+from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.report.verification import write_verification
 from linernotes.settings.methods import DEFAULT_METHOD
@@ -60,7 +62,7 @@ def attribute(
     Raises:
         LinernotesError: the model was trained on another catalogue, or ``out`` holds something else, or is being written.
     """
-    checked(settings_of(method), settings, f" for {method}")
+    checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
     with Workspace(model, catalogue, cache, on_progress) as work:
         return work.attribute(clips, out, prompt, method, **settings)
 
@@ -80,7 +82,7 @@ def run_demo(out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, 
     with Workspace(on_progress=on_progress) as work:
         clip = work.generate(prompt, folder / "clip.flac", seed)
         (attribution,) = work.attribute(clip, folder)
-    return Demo(clip, folder / "report.html", attribution)
+    return Demo(clip, folder / PAGE, attribution)
 
 
 def verify(
@@ -102,7 +104,7 @@ def verify(
     Raises:
         LinernotesError: the attribution is of another model or catalogue, or of a clip that no model generated.
     """
-    path = Path(attribution) / "attribution.json" if Path(attribution).is_dir() else Path(attribution)
+    path = record_at(attribution)
     read = Attribution.load(path)
     loaded, opened = load_model(model), open_catalogue(catalogue)
     if read.model_hash != loaded.weights_hash:

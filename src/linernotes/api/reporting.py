@@ -6,14 +6,16 @@ import shlex
 from pathlib import Path
 
 from linernotes.attribution.query import clip_sound
-from linernotes.attribution.result import Attribution, TrackScore
-from linernotes.attribution.run import FIRST_TRACKS, RECORD
+from linernotes.attribution.result import Attribution, TrackScore, record_at
+from linernotes.attribution.run import FIRST_TRACKS
 from linernotes.attribution.tables import read_evidence, read_track_scores
 from linernotes.audio import AudioError, Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.provider import track_sound
 from linernotes.errors import LinernotesError
 from linernotes.report.page import ShownTrack, write_page
+
+PAGE = "report.html"  # beside the record
 
 
 def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
@@ -28,7 +30,7 @@ def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         LinernotesError: no record, a damaged one, or one that a newer linernotes wrote.
     """
-    path = Path(attribution) / RECORD if Path(attribution).is_dir() else Path(attribution)
+    path = record_at(attribution)
     read = Attribution.load(path)
     scores, splits = read_track_scores(path.parent, read.method)
     change_t, missing = read_evidence(path.parent), []
@@ -40,7 +42,7 @@ def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
     first = read.first_trained(FIRST_TRACKS)
     sounds, why = _sounds(read, first)
     shown = [ShownTrack(t, list(t.details.items()), sounds.get(t.track_id), change_t.get(t.track_id)) for t in first]
-    page = Path(out) if out else path.parent / "report.html"
+    page = Path(out) if out else path.parent / PAGE
     by_split = {split: [s for name, s in scores.items() if splits[name] == split] for split in ("train", "decoy")}
     command = f"{read.sources.command} --settings {shlex.quote(str(path))} -o again"
     write_page(page, read, clip, shown, by_split["train"], by_split["decoy"], command, [*missing, *why])

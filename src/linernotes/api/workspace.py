@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from linernotes.api.reporting import draw_page
+from linernotes.api.reporting import PAGE, draw_page
 from linernotes.artefacts import held
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip, load_clip, save_generated
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import RECORD, Attributed, attribute_clips, finished, refuse_others
+from linernotes.attribution.run import Attributed, attribute_clips, filed, finished, refuse_others
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.audio import check_writable
 from linernotes.catalog.store import Catalogue
@@ -22,12 +22,10 @@ from linernotes.demo.places import BUILTIN
 from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods.all import require_layers, require_runs_on
-from linernotes.methods.contract import Prepared
+from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import POWERS, GeneratingModel, GenerativeModel
 from linernotes.settings.methods import DEFAULT_METHOD, MethodSettings
 from linernotes.settings.reading import checked, settings_of
-
-Progress = Callable[[str, int, int], None]
 
 
 class Workspace:
@@ -124,7 +122,7 @@ class Workspace:
         words = ["linernotes", "attribute", *(str(clip.path) for clip in loaded)]
         done = self.attributions(loaded, method, chosen, Path(out), words, prompt)
         for item in done:
-            if not (item.folder / "report.html").is_file():
+            if not (item.folder / PAGE).is_file():
                 _draw(item)
         return [item.attribution for item in done]
 
@@ -148,12 +146,15 @@ class Workspace:
             if found := finished(clips, self.prepared, method, settings, folder):
                 return found
             refuse_others(clips, self.prepared, method, settings, folder)
+            for place, _ in filed(clips, settings, folder):
+                if (place / PAGE).is_file():  # of a record that has gone, or is made anew
+                    (place / PAGE).unlink()
             return attribute_clips(clips, self.prepared, method, settings, folder, words)
 
 
 def _draw(item: Attributed) -> None:
     try:
-        draw_page(item.folder / RECORD)
+        draw_page(item.folder)
     except (LinernotesError, OSError) as error:
         hint = shlex.join(["linernotes", "report", str(item.folder)])
         raise LinernotesError(
@@ -181,11 +182,6 @@ def generate_with(
     latents = model.sample(prompt, seconds, seed, on_step)
     save_generated(Path(out), model, latents.cpu(), prompt, seconds, seed)
     return Path(out)
-
-
-def prepared_for(model: str | Path, catalogue: str | Path, cache: str | Path | None, on_progress: Progress | None) -> Prepared:
-    """A model and a catalogue, ready for any method; see ``Workspace``."""
-    return Workspace(model, catalogue, cache, on_progress).prepared
 
 
 open = Workspace  # linernotes.open(model, catalogue)

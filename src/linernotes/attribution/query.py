@@ -178,6 +178,11 @@ def clip_sound(files: Sequence[ClipFile]) -> Sound:
         if _sound_hash(sound) != file.sound_hash:
             raise LinernotesError(f"{file.path} is no longer the clip that was attributed")
         sounds.append(sound)
+    return joined(sounds)
+
+
+def joined(sounds: Sequence[Sound]) -> Sound:
+    """Sounds one after the other, as the first one is sampled."""
     first = sounds[0]
     samples = [sound.converted(first.rate_hz, len(first.samples)).samples for sound in sounds]
     return Sound(np.concatenate(samples, axis=1), first.rate_hz)

@@ -15,7 +15,13 @@ from linernotes.settings.methods import Gather
 from linernotes.settings.reading import refuse_newer
 from linernotes.version import RECORD_VERSION, __version__
 
+RECORD = "attribution.json"
 KEPT_TRACKS = 100  # training tracks in a record; all scores are in scores.parquet
+
+
+def record_at(path: str | Path) -> Path:
+    """An ``attribution.json``, given by its path or its folder."""
+    return Path(path) / RECORD if Path(path).is_dir() else Path(path)
 
 
 class QueryRecord(BaseModel):
@@ -106,7 +112,7 @@ class Attribution(BaseModel):
         if content["schema_version"] < RECORD_VERSION:
             raise LinernotesError(
                 f"{path} was written by an older linernotes ({content.get('linernotes')}; this is {__version__}): "
-                "attribute the clip anew"
+                "attribute the clip anew, into another folder"
             )
         try:
             return cls(**content)

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 
 from linernotes.artefacts import hash_arrays, hash_json
-from linernotes.attribution.query import Clip
-from linernotes.attribution.result import Attribution, QueryRecord, Sources, rank_tracks
+from linernotes.attribution.query import Clip, joined
+from linernotes.attribution.result import RECORD, Attribution, QueryRecord, Sources, rank_tracks
 from linernotes.attribution.tables import save_evidence, save_scores
 from linernotes.attribution.vouching import cautions
-from linernotes.audio import Sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.losses import frame_losses
 from linernotes.methods.all import METHODS, score
@@ -30,9 +29,6 @@ from linernotes.version import __version__
 
 FIRST_TRACKS = 10  # how many training tracks get evidence and are shown
 ORIENTATION = "higher = removing it would hurt the query more"
-
-
-RECORD = "attribution.json"
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,7 @@ def attribute_clips(
     for clip, content, weights_q, warned in zip(clips, contents, weights_cq, said, strict=True):
         folder = out if len(clips) == 1 else out / clip.query.name
         scores_n = weights_q @ scores.scores_qn
-        attribution = _attribution(clip, content, prepared, method, settings, scores, scores_n, warned)
-        attribution.sources.command = shlex.join(command)
+        attribution = _attribution(clip, content, prepared, method, settings, scores, scores_n, warned, shlex.join(command))
         header = {
             "orientation": ORIENTATION,
             "method": method,
@@ -107,7 +102,7 @@ def finished(
     if METHODS[method].reads(prepared, settings):
         return None
     found = []
-    for folder, content in _filed(clips, settings, out):
+    for folder, content in filed(clips, settings, out):
         if not (folder / RECORD).exists():
             return None
         read = Attribution.load(folder / RECORD)
@@ -123,7 +118,7 @@ def refuse_others(clips: list[Clip], prepared: Prepared, method: str, settings: 
     Raises:
         LinernotesError: there is one.
     """
-    for folder, content in _filed(clips, settings, out):
+    for folder, content in filed(clips, settings, out):
         path = folder / RECORD
         if path.exists() and not _same(Attribution.load(path), content, prepared, method, settings):
             raise LinernotesError(
@@ -141,7 +136,7 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
     return asked and given and by
 
 
-def _filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
+def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
     """Where each attribution goes, and the hash of what it is made from."""
     contents = [content_hash(clip) for clip in clips]
     if len(clips) == 1:
@@ -154,13 +149,12 @@ def _filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple
 def _as_set(clips: list[Clip]) -> Clip:
     """Several clips as one: their names and prompts side by side, their sound one after the other."""
     first = clips[0]
-    sounds = [clip.sound.converted(first.sound.rate_hz, len(first.sound.samples)).samples for clip in clips]
     prompts = " | ".join(dict.fromkeys(clip.query.prompt for clip in clips))
     seconds = sum(clip.query.seconds for clip in clips)
     query = replace(first.query, name="+".join(clip.query.name for clip in clips), prompt=prompts, seconds=seconds)
     known = all(clip.prompt_known for clip in clips)
     files = [file for clip in clips for file in clip.files]
-    return Clip([query], Sound(np.concatenate(sounds, axis=1), first.sound.rate_hz), first.path, None, known, files)
+    return Clip([query], joined([clip.sound for clip in clips]), first.path, None, known, files)
 
 
 def _shares(clips: list[Clip]) -> np.ndarray:
@@ -197,7 +191,7 @@ def _window_hash(query: Query) -> str:
 
 def _attribution(
     clip: Clip, content: str, prepared: Prepared, method: str, settings: MethodSettings, scores: Scores, scores_n: np.ndarray,
-    warned: list[str],
+    warned: list[str], command: str,
 ) -> Attribution:  # fmt: skip
     model, catalogue = prepared.model, prepared.catalogue
     query = clip.query
@@ -227,7 +221,7 @@ def _attribution(
         training_tracks=sum(track.split == "train" for track in catalogue.tracks),
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
         segments=len(prepared.rows),
-        sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=""),
+        sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=command),
         tracks=rank_tracks(scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather),
     )
 

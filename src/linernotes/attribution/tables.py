@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linernotes.artefacts import replacing
+from linernotes.attribution.result import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.settings.methods import METHOD_SETTINGS
@@ -54,11 +55,12 @@ def save_evidence(
 def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict[str, str]]:
     """Score and split of every track, by its identifier, gathered over its segments as the method does it."""
     table = _read(folder / SCORES)
-    found: dict[str, float] = {}
-    gather = METHOD_SETTINGS[method].gather
-    for name, score in zip(table["track_id"].to_pylist(), table["score"].to_pylist(), strict=True):
-        found[name] = score if name not in found else found[name] + score if gather == "sum" else max(found[name], score)
-    return found, dict(zip(table["track_id"].to_pylist(), table["split"].to_pylist(), strict=True))
+    names = table["track_id"].to_pylist()
+    splits = dict(zip(names, table["split"].to_pylist(), strict=True))
+    place = {name: i for i, name in enumerate(splits)}
+    track_n = np.array([place[name] for name in names])
+    scores = gather_tracks(table["score"].to_numpy(), track_n, len(place), METHOD_SETTINGS[method].gather)
+    return dict(zip(place, scores.tolist(), strict=True)), splits
 
 
 def read_evidence(folder: Path) -> dict[str, np.ndarray]:
