@@ -168,7 +168,7 @@ def test_a_clip_is_attributed_from_the_folders_alone(world: Prepared, tmp_path: 
 
 
 def test_a_catalogue_of_codes_is_opened_anew(world: Prepared) -> None:
-    assert Catalogue(world.catalogue.path).encoding == world.model.encoding.__class__(**vars(world.catalogue.encoding))
+    assert Catalogue(world.catalogue.path).encoding == replace(world.model.encoding, model="untrained")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from linernotes.api.workspace import Progress, prepared_for
+from linernotes.api.workspace import Workspace
 from linernotes.attribution.prepare import cache_folder
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmark import plan_benchmark, plan_queries
@@ -42,7 +42,7 @@ from linernotes.evaluation.bank.store import (
     require_enough,
 )
 from linernotes.evaluation.bank.store import build_bank as build
-from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.contract import Prepared, Progress, Query
 from linernotes.models.opening import open_model
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
 
@@ -160,7 +160,7 @@ def open_bank(
         LinernotesError: no finished bank there, one of another model or catalogue, or one with a model that went wrong.
     """
     read = read_bank(BENCHMARK_PARTS if str(bank) == BENCHMARK else Path(bank))
-    prepared = prepared_for(model, catalogue, None, on_progress)
+    prepared = Workspace(model, catalogue, None, on_progress).prepared
     read.require(prepared.model.weights_hash, prepared.catalogue.hash)
     if taken := sorted(set(scores or {}) & set(METHOD_SETTINGS)):
         raise UsageError(f"--scores {taken[0]}=... would hide the method of that name: choose another name")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
 from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError
+from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.training import open_trainable, train, write_untrained_copy
 from linernotes.settings.reading import checked
 from linernotes.settings.training import TrainingSettings
-
-Progress = Callable[[str, int, int], None]
 
 
 def build_catalogue(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.api.banking import OpenedBank, check, trusted
-from linernotes.api.workspace import Progress
 from linernotes.demo.places import BENCHMARK_PARTS
 from linernotes.errors import MissingError, UsageError
 from linernotes.evaluation.bank.retraining import Retrain, run_retrains
@@ -27,6 +26,7 @@ from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups, 
 from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, measure_repeatability
 from linernotes.evaluation.lds import MeasuredLds, Output, measure_lds
 from linernotes.evaluation.planted import MeasuredPlanted, measure_planted
+from linernotes.methods.contract import Progress
 from linernotes.report.leaderboard import write_leaderboard as write
 from linernotes.settings.methods import DEFAULT_METHOD, MethodSettings, runnable
 from linernotes.settings.reading import as_flags, refuse_together, settings_where_they_fit

@@ -33,8 +33,8 @@ def in_processes(
         whole = True
     except BrokenProcessPool:
         raise LinernotesError(
-            f"a process that was retraining was killed, perhaps for want of memory ({at_once} ran at once); what was finished "
-            "is kept: run the same command again"
+            f"a process was killed, perhaps for want of memory ({at_once} ran at once); what was finished is kept: "
+            "run the same command again"
         ) from None
     finally:
         own = list((pool._processes or {}).values())  # not all children of this program: others may be its host's

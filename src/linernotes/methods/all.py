@@ -62,10 +62,10 @@ def require_runs_on(method: str, model: GenerativeModel) -> None:
     Raises:
         UsageError: names the power, and the methods that do run.
     """
-    if not runs_on(method, model):
-        power = POWERS[METHODS[method].power or object]
+    power = METHODS[method].power
+    if power is not None and not isinstance(model, power):
         others = ", ".join(name for name in METHODS if runs_on(name, model))
-        raise UsageError(f"{model.name} lacks {power}, and the method {method} needs that: choose one of {others}")
+        raise UsageError(f"{model.name} lacks {POWERS[power]}, and the method {method} needs that: choose one of {others}")
 
 
 def require_layers(model: GenerativeModel, settings: MethodSettings) -> None:

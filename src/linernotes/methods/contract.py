@@ -75,7 +75,7 @@ def draw(model: GenerativeModel, count: int, generator: torch.Generator, levels:
         UsageError: such a model has no noise levels, of which a part is asked for.
     """
     if not model.random and levels != EVERY_LEVEL:
-        raise UsageError(f"{model.name} has no noise levels to divide: leave out --noise-bands and --noisiest")
+        raise UsageError(f"{model.name} has no noise levels to divide: leave out --noise-bands")
     return model.draw(count if model.random else 1, generator, levels)
 
 

@@ -23,17 +23,13 @@ def open_model(folder: Path, device: torch.device | None = None) -> GenerativeMo
         LinernotesError: no such folder, of no family that is known here, or damaged.
     """
     check_is_folder(folder)
-    for family in _families():
-        if family.holds(folder):
-            return family(folder, device)
-    from linernotes.models.stable_audio import StableAudio
-
-    return StableAudio(folder, device)  # says what is wrong with it
+    return family_of(folder)(folder, device)
 
 
-def trainable_family(folder: Path) -> Any:
-    """The class whose ``write_untrained`` and constructor a training of the model in ``folder`` needs."""
-    return next(family for family in _families() if family.holds(folder))
+def family_of(folder: Path) -> Any:
+    """The class of the model in a folder; the first family if it is nobody's, which then says what is wrong with it."""
+    families = list(_families())
+    return next((family for family in families if family.holds(folder)), families[0])
 
 
 def _families() -> Iterator[Any]:

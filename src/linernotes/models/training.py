@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from linernotes.artefacts import hash_arrays, hash_json, load_tensors, replace_folder, save_tensors, write_json
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import POWERS, TrainableModel, device_of
-from linernotes.models.opening import open_model, trainable_family
+from linernotes.models.opening import family_of, open_model
 from linernotes.settings.training import TrainingSettings
 
 WARM_UP_STEPS = 200
@@ -122,7 +122,7 @@ def open_trainable(folder: Path) -> TrainableModel:
 
 def write_untrained_copy(model: Path, folder: Path, seed: int) -> None:
     """The model in ``model`` with new random weights in the parts that are trained."""
-    trainable_family(model).write_untrained(model, folder, seed)
+    family_of(model).write_untrained(model, folder, seed)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

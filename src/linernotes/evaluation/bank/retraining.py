@@ -27,7 +27,15 @@ from linernotes.jobs.processes import in_processes
 from linernotes.losses import items_of
 from linernotes.methods.contract import Progress
 from linernotes.methods.similarity import latent_statistics
-from linernotes.models.contract import POWERS, GeneratingModel, GenerativeModel, PredictingModel, best_device, device_of
+from linernotes.models.contract import (
+    POWERS,
+    GeneratingModel,
+    GenerativeModel,
+    PredictingModel,
+    TrainableModel,
+    best_device,
+    device_of,
+)
 from linernotes.models.opening import open_model
 from linernotes.models.training import train, write_untrained_copy
 from linernotes.settings.training import TrainingSettings
@@ -199,19 +207,20 @@ def _measure(here: _Workplace, model: Remakable) -> dict[str, Tensor]:
 
 
 @runtime_checkable
-class Remakable(GeneratingModel, PredictingModel, Protocol):
-    """What a bank asks of a model: its clips are made again, and their predictions compared."""
+class Remakable(TrainableModel, GeneratingModel, PredictingModel, Protocol):
+    """What a bank asks of a model: it is trained again, its clips are made again, and its predictions compared."""
 
 
 def remakable(folder: Path) -> Remakable:
     """The model in a folder, as a bank needs it.
 
     Raises:
-        LinernotesError: it cannot generate here, or predicts no target.
+        LinernotesError: it cannot be trained or generate here, or predicts no target.
     """
     model = open_model(folder)
     if not isinstance(model, Remakable):
-        lacking = next(text for power, text in POWERS.items() if not isinstance(model, power))
+        needed = (TrainableModel, GeneratingModel, PredictingModel)
+        lacking = next(POWERS[power] for power in needed if not isinstance(model, power))
         raise LinernotesError(f"{model.name} lacks {lacking}, and a retrain bank needs that: give another model")
     return model
 
