@@ -63,7 +63,7 @@ def bank_of(present_mn: np.ndarray, loss_mq: np.ndarray, kinds: list[str], names
         path=Path("bank"), header={"model": "m", "catalogue": "c"}, queries=listed,
         names=names or [f"model-{m}" for m in range(models)], kinds=np.array(kinds), seeds=[0] * models,
         tracks=[f"t{n}" for n in range(present_mn.shape[1])], present_mn=present_mn, loss_mqk=loss_mqk,
-        change_mqk=loss_mqk, item_loss_ms=np.zeros((models, present_mn.shape[1])), clip_mhct=np.zeros((models, 0)),
+        change_mqk=loss_mqk, item_loss_ms=np.zeros((models, present_mn.shape[1])), contrast_m=np.full(models, np.nan),
         distance_mhd=np.zeros((models, 0, 3)), latents_qct=np.zeros((queries, 1, 1)),
     )  # fmt: skip
 
@@ -363,7 +363,7 @@ def test_a_killed_bank_goes_on_and_ends_in_the_same_bytes(
         assert not (tmp_path / "parts" / BANK_FILE).exists()
         again = build_bank(setting, planned, tmp_path / "parts")
     assert again.path.read_bytes() == whole.path.read_bytes()
-    assert whole.loss_mqk.shape == (4, 2, 3) and whole.clip_mhct.shape[:2] == (4, 1) and whole.distance_mhd.shape == (4, 1, 3)
+    assert whole.loss_mqk.shape == (4, 2, 3) and np.isfinite(whole.contrast_m).all() and whole.distance_mhd.shape == (4, 1, 3)
     assert (whole.change_mqk > 0).all() and [len(whole.rows(s)) for s in ("tuning", "reporting")] == [1, 1]
 
     lines = check_bank(whole, catalogue.track_n, np.flatnonzero([t.split == "train" for t in catalogue.tracks]))

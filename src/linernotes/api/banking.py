@@ -54,17 +54,19 @@ def build_bank(
     prompts: str | Path | None = None,
     halves: int = 64,
     again: int = 16,
+    seeds: int = 2,
     full: int = 4,
     draws: int = 64,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Bank:
     """Trains a model again on random halves of its catalogue and on all of it, and keeps what became of every clip: the ground
-    truth that scores are held against. A killed build goes on; the result is ``out/bank.safetensors``.
+    truth that scores are held against. A killed build goes on, and a finished one grows; the result is ``out/bank.safetensors``.
 
     Args:
         prompts: CSV file of the clips' prompts; the benchmark has its own, other catalogues' captions are drawn from.
-        again: how many of the halves are trained a second time, with another seed: the noise ceiling.
+        again: how many of the halves are trained again with other seeds: the noise ceiling.
+        seeds: how many models each of these halves has altogether. Outcomes are their means, and the ceiling rises.
         draws: draws that each clip's loss is measured on.
     """
     model_path, catalogue_path = model_folder(model), catalogue_folder(catalogue)
@@ -77,10 +79,10 @@ def build_bank(
         queries = [BankQuery(p.name, p.prompt, seconds, p.seed, p.kind, p.split, p.heard) for p in planned]
     else:
         queries = captions_as_queries(opened, seconds, seed)
-    require_enough(halves, again, queries)
+    require_enough(halves, again, seeds, queries)
     setting = prepare_setting(model_path, catalogue_path, queries, draws, seed, Path(out), on_progress)
     n_training = sum(track.split == "train" for track in opened.tracks)
-    return build(setting, plan_retrains(n_training, halves, again, full, seed), Path(out), on_progress)
+    return build(setting, plan_retrains(n_training, halves, again, full, seed, seeds), Path(out), on_progress)
 
 
 @dataclass(frozen=True)

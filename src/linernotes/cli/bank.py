@@ -20,7 +20,7 @@ app = typer.Typer(
 @app.command("build")
 @plainly
 def bank_build(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bank; a stopped build in it goes on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bank; a stopped build in it goes on, a finished bank grows.")],
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
     prompts: Annotated[
@@ -29,6 +29,7 @@ def bank_build(
     ] = None,
     halves: Annotated[int, typer.Option(min=0, help="Models trained on random halves of the training tracks.")] = 64,
     again: Annotated[int, typer.Option(min=0, help="How many halves are trained again with another seed (the ceiling).")] = 16,
+    seeds: Annotated[int, typer.Option(min=1, help="How many models each of these halves has, the first included.")] = 2,
     full: Annotated[int, typer.Option(min=1, help="Models trained on all training tracks.")] = 4,
     draws: Annotated[int, typer.Option(min=1, help="Draws each clip's loss is measured on.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of halves, models and draws.")] = 0,
@@ -45,7 +46,7 @@ def bank_build(
     from linernotes import api
 
     with Bars() as bars:
-        bank = api.build_bank(out, model, catalog, prompts, halves, again, full, draws, seed, on_progress=bars)
+        bank = api.build_bank(out, model, catalog, prompts, halves, again, seeds, full, draws, seed, on_progress=bars)
     if as_json:
         print_json(bank.header)
         return

@@ -69,5 +69,5 @@ def measure_board(
         seconds=seconds,
         tracks=len(bank.tracks),
         tuning=len(bank.rows("tuning")),
-        pairs=len(bank.pairs()),
+        pairs=sum(len(run) > 1 for run in bank.runs()),
     )

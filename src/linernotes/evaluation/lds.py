@@ -41,8 +41,9 @@ class MeasuredLds:
     split: str
     queries: int
     models: int
+    seeds: float  # models that the outcome of a half is the mean of (harmonic mean over halves)
     seed_correlation: Interval  # of two seeds' outputs over the same halves
-    ceiling: Interval  # the correlation of a perfect predictor of the expected output with one run
+    ceiling: Interval  # the correlation of a perfect predictor of the expected output with that mean
     reference: str  # the method that all are compared with
     within: str  # the column whose counts are taken out, or ""
     methods: list[MethodLds]
@@ -77,10 +78,11 @@ def measure_lds(
         LinernotesError: too few models or queries for an interval.
         UsageError: a column with so many values that their counts would explain anything.
     """
-    halves, pairs, rows = bank.which("half"), bank.pairs(), bank.rows(split)
-    if len(halves) < LEAST_MODELS or len(pairs) < 2:
+    halves, runs, rows = bank.which("half"), bank.runs(), bank.rows(split)
+    twice = sum(len(run) > 1 for run in runs)
+    if len(halves) < LEAST_MODELS or twice < 2:
         raise LinernotesError(
-            f"{bank.path} holds {len(halves)} halves and {len(pairs)} of them a second time, too few for an interval: "
+            f"{bank.path} holds {len(halves)} halves and {twice} of them a second time, too few for an interval: "
             f"build it with at least {LEAST_MODELS} and 2"
         )
     if len(rows) < 2:
@@ -95,16 +97,13 @@ def measure_lds(
             )
         out_mq, seen_mn = (without_counts(values, counts_mg, halves) for values in (out_mq, seen_mn))
     resamples = Resamples.draw(len(halves), len(rows), seed)
-    place = {half: i for i, half in enumerate(halves)}
-    (value,), (drawn,) = bootstrap_correlations(
-        [(_ranks(out_mq[pairs[:, 0]].T[rows]), _ranks(out_mq[pairs[:, 1]].T[rows]))],
-        resamples.of_models(np.array([place[half] for half in pairs[:, 0]])),
-    )
+    value, drawn = _seed_correlation(out_mq[:, rows], runs, resamples)
     seed_correlation = interval(value, drawn)
-    top, top_drawn = np.sqrt(max(value, 0)), np.sqrt(np.maximum(drawn, 0))
-    ceiling = interval(top, top_drawn)
+    seeds = 1 / np.mean([1 / len(run) for run in runs])
+    top, top_drawn = ceiling_of_mean(np.array(value), seeds), ceiling_of_mean(drawn, seeds)
+    ceiling = interval(float(top), top_drawn)
 
-    target_qm = _ranks(-out_mq[halves].T)
+    target_qm = _ranks(-np.stack([out_mq[run].mean(axis=0) for run in runs], axis=1))
     present_mn = seen_mn[halves]
     names = list(scores)
     tuning = bank.rows("tuning") if split == "reporting" else []
@@ -136,8 +135,30 @@ def measure_lds(
             )
         )
     return MeasuredLds(
-        output, split, len(rows), len(halves), seed_correlation, ceiling, names[first], within[0] if within else "", methods
+        output, split, len(rows), len(halves), float(seeds), seed_correlation, ceiling, names[first], within[0] if within else "", methods
     )
+
+
+def ceiling_of_mean(correlation: np.ndarray, seeds: float) -> np.ndarray:
+    """The correlation of a perfect predictor with a mean over ``seeds`` runs, of which two correlate so (Spearman-Brown): the
+    root of S r / (1 + (S - 1) r). Halves of different numbers of runs count by their harmonic mean.
+    """
+    r = np.maximum(correlation, 0)
+    return np.sqrt(seeds * r / (1 + (seeds - 1) * r))
+
+
+def _seed_correlation(out_mq: np.ndarray, runs: list[list[int]], resamples: Resamples) -> tuple[float, np.ndarray]:
+    """How well two seeds agree on the halves that both were trained on, mean over all pairs of seeds; and its resamples."""
+    pairs = [(a, b) for b in range(1, max(len(run) for run in runs)) for a in range(b)]
+    values, drawn, weights = [], [], []
+    for a, b in pairs:
+        both = np.array([i for i, run in enumerate(runs) if len(run) > b])
+        one_qm, other_qm = (_ranks(out_mq[[runs[i][seed] for i in both]].T) for seed in (a, b))
+        found, resampled = bootstrap_correlations([(one_qm, other_qm)], resamples.of_models(both))
+        values.append(found[0])
+        drawn.append(resampled[0])
+        weights.append(len(both))
+    return float(np.average(values, weights=weights)), np.average(drawn, axis=0, weights=weights)
 
 
 def without_counts(values_mx: np.ndarray, counts_mg: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ class Retrain:
     """One model to be trained again: on which training tracks, with which seed."""
 
     name: str
-    kind: str  # full, half, again (a half once more with another seed), group, without
+    kind: str  # full, half, again (a half once more, with a further seed), group, without
     present_n: np.ndarray  # bool, one a training track, in the catalogue's order
     seed: int
 
@@ -183,7 +183,7 @@ def _retrain(retrain: Retrain) -> None:
 
 
 def _measure(here: _Workplace, model: Remakable) -> dict[str, Tensor]:
-    """Losses of every query and every segment under a retrained model, and the heard queries made again."""
+    """Losses of every query and every segment under a retrained model, and what became of the heard queries made again."""
     setting, catalogue = here.setting, here.catalogue
     drawn = setting.drawn(model)
     losses, changes = [], []
@@ -202,7 +202,8 @@ def _measure(here: _Workplace, model: Remakable) -> dict[str, Tensor]:
     return {
         "loss_qk": torch.stack(losses), "change_qk": torch.stack(changes), "item_loss_n": _item_losses(model, catalogue, few),
         "clip_hct": torch.stack(clips).half() if clips else torch.zeros(0),
-        "distance_hd": torch.tensor(distances),
+        "contrast": torch.stack(clips).std(correction=0) if clips else torch.tensor(torch.nan),
+        "distance_hd": torch.tensor(distances).reshape(len(heard), -1),
     }  # fmt: skip
 
 

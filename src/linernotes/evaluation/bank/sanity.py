@@ -48,20 +48,20 @@ def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray, usual:
         seen = np.zeros(len(segment), dtype=bool)
         seen[inside] = bank.present_mn[m][segment[inside]]
         unseen = inside & ~seen
-        clips = bank.clip_mhct[m]
         lines.append(
             Sanity(
                 name, str(bank.kinds[m]), bank.seeds[m], int(bank.present_mn[m].sum()),
                 float(bank.item_loss_ms[m][seen].mean()),
                 float(bank.item_loss_ms[m][unseen].mean()) if unseen.any() else float("nan"),
                 float(bank.loss_mqk[m].mean()),
-                float(clips.std() / contrast) if clips.size else float("nan"),
+                float(bank.contrast_m[m] / contrast),
                 float(bank.distance_mhd[m][:, 0].mean()) if bank.distance_mhd[m].size else float("nan"),
                 "",
             )
         )  # fmt: skip
     usual = usual or usual_loss(lines)
-    heard_of = [name for name, kept in (("moved_db", bank.distance_mhd), ("contrast", bank.clip_mhct)) if kept.size]
+    known = (("moved_db", bank.distance_mhd.size), ("contrast", np.isfinite(bank.contrast_m).any()))
+    heard_of = [name for name, is_known in known if is_known]
     return [replace(line, wrong=_wrong(line, usual, heard_of)) for line in lines]
 
 

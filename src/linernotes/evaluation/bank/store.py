@@ -18,13 +18,25 @@ import torch
 from linernotes.artefacts import load_tensors, read_json, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, read_retrain, remakable, run_retrains
+from linernotes.evaluation.bank.retraining import (
+    RETRAIN,
+    BankQuery,
+    Retrain,
+    Setting,
+    read_retrain,
+    remakable,
+    run_retrains,
+)
 from linernotes.methods.contract import Progress
 from linernotes.settings.training import TrainingSettings
 
 BANK = "retrain bank"
 BANK_FILE = "bank.safetensors"
 QUERIES = "clips of a retrain bank"
+PACKED = {
+    "present_n": "present_mn", "loss_qk": "loss_mqk", "change_qk": "change_mqk", "item_loss_n": "item_loss_ms",
+    "contrast": "contrast_m", "distance_hd": "distance_mhd",
+}  # what is measured of a retrain, and the name of all of them in a bank's file  # fmt: skip
 AGAIN_EVERY = 4  # a second seed after so many halves: an unfinished bank knows its ceiling early
 LEAST_MODELS = 8  # fewer give no interval worth printing
 HEARD_QUERIES = 8  # how many of the first prompts are made again by every model, if none is marked as heard
@@ -46,7 +58,7 @@ class Bank:
     loss_mqk: np.ndarray  # item loss of each query on each draw
     change_mqk: np.ndarray  # mean squared change of the prediction against the model the clips are from
     item_loss_ms: np.ndarray  # loss of every segment of the catalogue, mean over a few draws
-    clip_mhct: np.ndarray  # latents of the heard queries, made again
+    contrast_m: np.ndarray  # standard deviation of the latents of the heard queries, made again; nan if there are none
     distance_mhd: np.ndarray  # how far they moved (``retraining.DISTANCES``)
     latents_qct: np.ndarray  # of the queries
 
@@ -54,10 +66,15 @@ class Bank:
         """The rows of the retrains of one kind."""
         return np.flatnonzero(self.kinds == kind)
 
-    def pairs(self) -> np.ndarray:
-        """Rows of halves and of the same halves with another seed, ``[pairs, 2]``."""
+    def runs(self) -> list[list[int]]:
+        """For every half, in the order of ``which("half")``, the rows of all models trained on it: one a seed."""
         row = {name: i for i, name in enumerate(self.names)}
-        return np.array([(row[n.removesuffix("-again")], i) for n, i in row.items() if n.endswith("-again")]).reshape(-1, 2)
+        further: dict[str, list[int]] = {name: [] for name in row}
+        for name, i in row.items():
+            half, again, _ = name.partition("-again")
+            if again:
+                further[half].append(i)
+        return [[int(i), *further[self.names[i]]] for i in self.which("half")]
 
     def rows(self, split: str | None = None) -> list[int]:
         """The queries that may be used for ``split``; all if None."""
@@ -81,7 +98,7 @@ class Bank:
                 )
 
 
-def require_enough(halves: int, again: int, queries: Sequence[BankQuery]) -> None:
+def require_enough(halves: int, again: int, seeds: int, queries: Sequence[BankQuery]) -> None:
     """Refuses, before anything is trained, a bank that no measure could use.
 
     Raises:
@@ -89,15 +106,20 @@ def require_enough(halves: int, again: int, queries: Sequence[BankQuery]) -> Non
     """
     if halves < LEAST_MODELS or again < 2:
         raise UsageError(f"{halves} halves, {again} of them twice, give no interval: build at least {LEAST_MODELS} and 2")
+    if again > halves:
+        raise UsageError(f"{again} of {halves} halves cannot be trained again: ask for at most {halves}")
+    if seeds < 2:
+        raise UsageError(f"{seeds} seed for the halves trained again is none more: ask for at least 2")
     reporting = [query for query in queries if query.split == "reporting"]
     if len(reporting) < 2:
         raise UsageError(f"a bank needs at least two clips for reporting, not {len(reporting)}: add prompts")
 
 
-def plan_retrains(n_training: int, halves: int, again: int, full: int, seed: int) -> list[Retrain]:
-    """Full-data seeds first, then random halves of the training tracks, and some of the halves once more with another seed.
+def plan_retrains(n_training: int, halves: int, again: int, full: int, seed: int, seeds: int = 2) -> list[Retrain]:
+    """Full-data seeds first, then random halves of the training tracks, and some of the halves again with further seeds.
 
-    With the seed 0 no seed of the bank is that of a model trained with the seed 0.
+    A plan with more of the last two is the same plan with more at its end, so a bank can grow. With the seed 0 no seed of the
+    bank is that of a model trained with the seed 0.
     """
     everything = np.ones(n_training, dtype=bool)
     retrains = [Retrain(f"full-{i}", "full", everything, seed + 1 + i) for i in range(full)]
@@ -110,7 +132,13 @@ def plan_retrains(n_training: int, halves: int, again: int, full: int, seed: int
             repeats.append(Retrain(f"half-{i:03d}-again", "again", present, seed + 2000 + i))
         if repeats and (i + 1) % AGAIN_EVERY == 0:
             retrains.append(repeats.pop(0))
-    return retrains + repeats
+    halved = {r.name: r for r in retrains if r.kind == "half"}
+    thirds = [
+        Retrain(f"{name}-again-{s}", "again", halved[name].present_n, seed + 1000 * s + int(name.removeprefix("half-")))
+        for s in range(3, seeds + 1)
+        for name in list(halved)[:again]
+    ]
+    return retrains + repeats + thirds
 
 
 def recipe_of(model: Path) -> TrainingSettings:
@@ -140,6 +168,9 @@ def prepare_setting(
     opened.require(loaded.encoding, loaded.name)
     path = folder / "queries.safetensors"
     header = {"model": loaded.weights_hash, "queries": [query.__dict__ for query in queries]}
+    if not path.exists() and (folder / BANK_FILE).exists():
+        grown = read_bank(folder)
+        save_tensors(path, {"latents_qct": torch.from_numpy(grown.latents_qct)}, QUERIES, {n: grown.header[n] for n in header})
     if not path.exists():
         clips = []
         for i, query in enumerate(queries, start=1):
@@ -152,7 +183,11 @@ def prepare_setting(
 
 
 def build_bank(setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None) -> Bank:
-    """Runs all retrains and writes ``folder/bank.safetensors``. A killed build goes on and ends in the same bytes."""
+    """Runs all retrains and writes ``folder/bank.safetensors``. A killed build goes on and ends in the same bytes; a finished
+    bank there is grown: what it holds is not trained again.
+    """
+    if (folder / BANK_FILE).exists():
+        _unpack(read_bank(folder), setting.header(), retrains, folder / "retrains")
     run_retrains(setting, retrains, folder / "retrains", on_progress)
     return pack_bank(setting, retrains, folder / BANK_FILE, folder / "retrains")
 
@@ -163,23 +198,39 @@ def pack_bank(
     """Puts finished retrains together in one file.
 
     Args:
-        more: what else its header says. A file that has more to say is no bank for listening: the clips are left out.
+        more: what else its header says.
     """
     header = setting.header()
     measured = [read_retrain(folder, retrain, header) for retrain in retrains]
-    names = {
-        "present_n": "present_mn", "loss_qk": "loss_mqk", "change_qk": "change_mqk", "item_loss_n": "item_loss_ms",
-        "clip_hct": "clip_mhct", "distance_hd": "distance_mhd",
-    }  # fmt: skip
-    tensors = {many: torch.stack([one[name] for one in measured]) for name, many in names.items()}
+    tensors = {many: torch.stack([one[name] for one in measured]) for name, many in PACKED.items()}
     tensors["latents_qct"] = torch.from_numpy(setting.latents_qct)
-    if more is not None:
-        tensors["clip_mhct"] = tensors["clip_mhct"][:, :0]
     tracks = [track.track_id for track in Catalogue(setting.catalogue).tracks if track.split == "train"]
     listed = [{"name": r.name, "kind": r.kind, "seed": r.seed} for r in retrains]
     axes = "retrains m, training tracks n, segments s, queries q, draws k, heard queries h, channels c, frames t, distances d"
     save_tensors(path, tensors, BANK, {**header, "retrains": listed, "tracks": tracks, "axes": axes, **(more or {})})
     return read_bank(path)
+
+
+def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], folder: Path) -> None:
+    """Puts what a finished bank holds of ``retrains`` where a build looks for it.
+
+    Raises:
+        LinernotesError: the bank is of another setting, or its models were trained on other tracks.
+    """
+    if differing := sorted(name for name in header if bank.header.get(name) != header[name]):
+        raise LinernotesError(
+            f"{bank.path} was built with other {' and '.join(differing)}: give the same, or another folder for a new bank"
+        )
+    kept = {name: m for m, name in enumerate(bank.names)}
+    for retrain in retrains:
+        m, path = kept.get(retrain.name), folder / f"{retrain.name}.safetensors"
+        if m is None or path.exists():
+            continue
+        if bank.seeds[m] != retrain.seed or not np.array_equal(bank.present_mn[m], retrain.present_n):
+            raise LinernotesError(f"{retrain.name} in {bank.path} is of other tracks or another seed: give another folder")
+        arrays = {name: np.asarray(getattr(bank, many)[m]) for name, many in PACKED.items()}
+        measured = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        save_tensors(path, measured, RETRAIN, {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed})
 
 
 def read_bank(path: Path) -> Bank:
@@ -198,7 +249,7 @@ def read_bank(path: Path) -> Bank:
         path=file, header=header, queries=[BankQuery(**query) for query in header["queries"]],
         names=[r["name"] for r in retrains], kinds=np.array([r["kind"] for r in retrains]),
         seeds=[r["seed"] for r in retrains], tracks=header["tracks"],
-        **{**arrays, "clip_mhct": arrays["clip_mhct"].astype(np.float32)},
+        **arrays,
     )  # fmt: skip
 
 
