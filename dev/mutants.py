@@ -1,9 +1,10 @@
-"""Plants faults, one at a time, and sees whether the tests notice: python dev/mutants.py COPY OUT.jsonl (see dev/MUTATION.md).
+"""Plants faults, one at a time, and sees whether the tests notice: python dev/mutants.py COPY OUT.jsonl (see
+dev/MUTATION.md).
 
-COPY is a copy of this repository, whose sources are changed and put back; never give the repository itself. The faults are
-cosmic-ray's (pip install cosmic-ray); a sample is drawn of the places where one can stand, equally often from every room, and
-one fault is drawn for each place. Every fault is judged by the test files that say most about its room, in a forked process,
-so that torch is imported once.
+COPY is a copy of this repository, whose sources are changed and put back; never give the repository itself.
+The faults are cosmic-ray's (pip install cosmic-ray); a sample is drawn of the places where one can stand,
+equally often from every room, and one fault is drawn for each place. Every fault is judged by the test files
+that say most about its room, in a forked process, so that torch is imported once.
 """
 
 from __future__ import annotations
@@ -28,17 +29,39 @@ JUDGES = {
     "evaluation": ["laws", "truth", "comparing"],
     "models": ["laws", "model", "training"],
 }
-# they start processes, wait for them or unpack the built-in bundle: half of the time for a tenth of the faults
+# they start processes, wait for them or unpack the built-in bundle: half of the time for a tenth of the
+# faults
 LEFT_OUT = "not signal_9 and not number_of_cores and not killed and not clap and not builtin and not built_in"
 SKIPPED = ("BitOr", "Decorator", "no-op", "Exception")
 LIMIT_S = 90  # of processor time: the machine may be shared
 PRELOADED = (
-    "torch", "diffusers", "transformers", "sklearn.linear_model", "sklearn.neighbors", "scipy.stats", "scipy.signal",
-    "soundfile", "soxr", "mutagen", "pyarrow.parquet", "pyarrow.dataset", "pydantic", "typer.testing", "rich.progress",
-    "jinja2", "matplotlib.pyplot", "optuna", "music21", "symusic", "pretty_midi", "torchsde", "pytest",
-    "diffusers.models.transformers.stable_audio_transformer", "diffusers.pipelines.stable_audio",
+    "torch",
+    "diffusers",
+    "transformers",
+    "sklearn.linear_model",
+    "sklearn.neighbors",
+    "scipy.stats",
+    "scipy.signal",
+    "soundfile",
+    "soxr",
+    "mutagen",
+    "pyarrow.parquet",
+    "pyarrow.dataset",
+    "pydantic",
+    "typer.testing",
+    "rich.progress",
+    "jinja2",
+    "matplotlib.pyplot",
+    "optuna",
+    "music21",
+    "symusic",
+    "pretty_midi",
+    "torchsde",
+    "pytest",
+    "diffusers.models.transformers.stable_audio_transformer",
+    "diffusers.pipelines.stable_audio",
     "transformers.models.t5.modeling_t5",
-)  # fmt: skip
+)
 
 
 def places(source: Path) -> dict[tuple[str, int, int], list[tuple[str, int]]]:
@@ -52,7 +75,8 @@ def places(source: Path) -> dict[tuple[str, int, int], list[tuple[str, int]]]:
             nodes = list(ast_nodes(get_ast_from_path(path)))
             for name in operator_names():
                 operator = get_operator(name)
-                # no type is evaluated, whose pipes cosmic-ray takes for code; it stumbles over dotted exceptions
+                # no type is evaluated, whose pipes cosmic-ray takes for code; it stumbles over dotted
+                # exceptions
                 if operator.arguments() or any(part in name for part in SKIPPED):
                     continue
                 here = (span for node in nodes for span in operator().mutation_positions(node))
@@ -96,7 +120,9 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=25, help="faults in every room")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further fault after that")
-    parser.add_argument("--again", action="store_true", help="only those that survived according to OUT, without noting it")
+    parser.add_argument(
+        "--again", action="store_true", help="only those that survived according to OUT, without noting it"
+    )
     given = parser.parse_args()
     copy, start = given.copy.resolve(), time.monotonic()
     source = copy / "src/linernotes"
@@ -110,7 +136,10 @@ def main() -> None:
         for line in given.out.read_text().splitlines():
             fault = json.loads(line)
             if fault["outcome"] == "survived":
-                print(put(copy, source / fault["path"], fault["operator"], fault["occurrence"], log)[0], fault["diff"])
+                print(
+                    put(copy, source / fault["path"], fault["operator"], fault["occurrence"], log)[0],
+                    fault["diff"],
+                )
         return
     drawn, by_room = random.Random(given.seed), defaultdict(list)
     for (path, line, column), choices in sorted(places(source).items()):
@@ -131,7 +160,12 @@ def main() -> None:
             began = time.monotonic()
             outcome, diff = put(copy, source / path, operator, occurrence, log)
             fault = {"room": room, "path": path, "line": line, "column": column, "operator": operator}
-            fault |= {"occurrence": occurrence, "outcome": outcome, "diff": diff, "seconds": time.monotonic() - began}
+            fault |= {
+                "occurrence": occurrence,
+                "outcome": outcome,
+                "diff": diff,
+                "seconds": time.monotonic() - began,
+            }
             survived_in |= {room} if outcome == "survived" else set()
             with given.out.open("a") as out:
                 out.write(json.dumps(fault) + "\n")

@@ -1,5 +1,6 @@
-"""Scores the benchmark's clips anew by the code as it is, and holds them against the scores that the leaderboard was made
-from: python dev/scores_again.py [METHOD ...] (all but the slow ones if left out; about ten minutes on two cores).
+"""Scores the benchmark's clips anew by the code as it is, and holds them against the scores that the
+leaderboard was made from: python dev/scores_again.py [METHOD ...] (all but the slow ones if left out; about
+ten minutes on two cores).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Step sizes against decoys, on one generated clip: python dev/step_size_trial.py demo-out/clip.flac (see dev/LOG.md).
+"""Step sizes against decoys, on one generated clip: python dev/step_size_trial.py demo-out/clip.flac (see
+dev/LOG.md).
 
 With ``--quick`` it takes so few draws and tracks that its figures only show that it still runs.
 """
@@ -34,12 +35,18 @@ decoy = np.array([track.split == "decoy" for track in catalogue.tracks])
 chosen = np.random.default_rng(0).choice(catalogue.training_rows, training_tracks, replace=False)
 rows = np.sort(np.concatenate([np.flatnonzero(decoy), chosen]))
 is_decoy, base_nk = decoy[rows], base_losses(prepared, bank, settings.batch_size)[rows]
-print(f"base loss: training {float(base_nk[~is_decoy].mean()):.3f}, decoys {float(base_nk[is_decoy].mean()):.3f}")
+print(
+    f"base loss: training {float(base_nk[~is_decoy].mean()):.3f}, decoys "
+    f"{float(base_nk[is_decoy].mean()):.3f}"
+)
 
 
 def unlearned(a: float) -> dict:
     def step(gradient: dict) -> dict:
-        return {n: a / prepared.n_training * g for n, g in precondition(gradient, fisher, settings.damping).items()}
+        return {
+            n: a / prepared.n_training * g
+            for n, g in precondition(gradient, fisher, settings.damping).items()
+        }
 
     return take_steps(model, [query], settings, 1, step)
 
@@ -49,8 +56,14 @@ with tempfile.TemporaryDirectory() as folder:
     losses = item_losses(model, catalogue, bank, sets, Path(folder), rows)
 for a, loss_nk in losses.items():
     skew_nk = (loss_nk - base_nk) / (loss_nk + base_nk)
-    for name, score_n in (("difference", (loss_nk - base_nk).mean(1).numpy()), ("skew", skew_nk.mean(1).numpy())):
+    for name, score_n in (
+        ("difference", (loss_nk - base_nk).mean(1).numpy()),
+        ("skew", skew_nk.mean(1).numpy()),
+    ):
         first = is_decoy[np.argsort(-score_n)]
         ordered = (score_n[~is_decoy][:, None] > score_n[is_decoy]).mean()
         print(f"a {a} {name}: max {score_n.max():.3g}, median {np.median(score_n):.3g}, ", end="")
-        print(f"decoys in the first 10 / 30: {first[:10].sum()} / {first[:30].sum()}, pairs in order {ordered:.3f}")
+        print(
+            f"decoys in the first 10 / 30: {first[:10].sum()} / {first[:30].sum()}, pairs in order "
+            f"{ordered:.3f}"
+        )

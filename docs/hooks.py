@@ -1,7 +1,8 @@
-"""Two pages of the site are made from the code while it is built: the settings of every method, and the command line.
+"""Two pages of the site are made from the code while it is built: the settings of every method, and the
+command line.
 
-Reads the typed settings and the commands themselves, so neither page can say something else than the program does. Imports
-nothing heavy: both are made without torch.
+Reads the typed settings and the commands themselves, so neither page can say something else than the program
+does. Imports nothing heavy: both are made without torch.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from `linernotes.settings` when this site was built. One name serves everywhere: `step_size` is `--step-size`",
-        "on the command line, `step_size` in a TOML file for `--settings`, a keyword of the Python functions, and what",
+        "Made from `linernotes.settings` when this site was built. One name serves everywhere: `step_size` "
+        "is `--step-size`",
+        "on the command line, `step_size` in a TOML file for `--settings`, a keyword of the Python "
+        "functions, and what",
         "`attribution.json` records.",
         "",
         "## All methods",
@@ -54,19 +57,28 @@ def settings_page() -> str:
         default = ", the default" if name == DEFAULT_METHOD else ""
         once, _, query = settings.cost.partition("; ")
         lines += [
-            "", f"## {name}{default} {{ #{name} }}", "", " ".join((settings.__doc__ or "").split()), "",
-            f"Family: {settings.family}. Source: {settings.paper}.", "",
-            f"Cost (N segments, K draws): once per model, {once}; a query, {query}.", "",
-        ]  # fmt: skip
+            "",
+            f"## {name}{default} {{ #{name} }}",
+            "",
+            " ".join((settings.__doc__ or "").split()),
+            "",
+            f"Family: {settings.family}. Source: {settings.paper}.",
+            "",
+            f"Cost (N segments, K draws): once per model, {once}; a query, {query}.",
+            "",
+        ]
         own = set(settings.model_fields) - common
         lines += _table(settings, own) if own else ["It has no settings of its own."]
-    return "\n".join([*lines, "", "## Training", "", *_table(TrainingSettings, set(TrainingSettings.model_fields)), ""])
+    return "\n".join(
+        [*lines, "", "## Training", "", *_table(TrainingSettings, set(TrainingSettings.model_fields)), ""]
+    )
 
 
 def _table(settings: type[BaseModel], names: set[str]) -> list[str]:
     values = settings().model_dump()
     rows = [
-        f"| `{name}` | `{_written(values[name])}`{_unfixed(field)} | {_allowed(field)} | {_cell(str(field.description))} |"
+        f"| `{name}` | `{_written(values[name])}`{_unfixed(field)} | {_allowed(field)} | "
+        f"{_cell(str(field.description))} |"
         for name, field in settings.model_fields.items()
         if name in names
     ]
@@ -75,7 +87,13 @@ def _table(settings: type[BaseModel], names: set[str]) -> list[str]:
 
 def _written(value: object) -> str:
     """A default as a TOML file has it."""
-    return f"{value}".lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else f"{value}"
+    return (
+        f"{value}".lower()
+        if isinstance(value, bool)
+        else f'"{value}"'
+        if isinstance(value, str)
+        else f"{value}"
+    )
 
 
 def _unfixed(field: FieldInfo) -> str:
@@ -113,9 +131,11 @@ def command_line_page() -> str:
     lines = [
         "# Command line",
         "",
-        "Made from the commands themselves when this site was built; `linernotes COMMAND --help` says the same.",
+        "Made from the commands themselves when this site was built; `linernotes COMMAND --help` says the "
+        "same.",
         "",
-        "Results go to stdout, all else to stderr. The exit code is 0 when the thing was done, 2 for bad usage, 1 for a",
+        "Results go to stdout, all else to stderr. The exit code is 0 when the thing was done, 2 for bad "
+        "usage, 1 for a",
         "failure, which is told in one sentence; `linernotes --debug COMMAND` shows the whole traceback.",
     ]
     for path, command in _commands(typer.main.get_command(app), ("linernotes",)):
@@ -136,7 +156,11 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 def _usage(path: tuple[str, ...], command: Any) -> list[str]:
     words = [*path]
     for parameter in command.params:
-        needed = parameter.name.upper() if _is_argument(parameter) else f"{parameter.opts[-1]} {parameter.name.upper()}"
+        needed = (
+            parameter.name.upper()
+            if _is_argument(parameter)
+            else f"{parameter.opts[-1]} {parameter.name.upper()}"
+        )
         words += [needed + ("..." if parameter.nargs == -1 else "")] if parameter.required else []
     return ["```console", " ".join(words), "```"]
 
@@ -148,9 +172,15 @@ def _options(command: Any) -> list[str]:
         if panel.startswith(OF_METHODS) or panel == OF_TRAINING:
             panels.add(OF_TRAINING if panel == OF_TRAINING else OF_METHODS)
             continue
-        names = [parameter.name.upper()] if _is_argument(parameter) else [*parameter.opts, *parameter.secondary_opts]
+        names = (
+            [parameter.name.upper()]
+            if _is_argument(parameter)
+            else [*parameter.opts, *parameter.secondary_opts]
+        )
         default = parameter.default
-        untold = parameter.required or default is None or default is False or callable(default) or default == ""
+        untold = (
+            parameter.required or default is None or default is False or callable(default) or default == ""
+        )
         shown = "needed" if parameter.required else "" if untold else f"`{default}`"
         told = _cell(_plain(getattr(parameter, "help", None) or ""))
         rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {shown} | {told} |")

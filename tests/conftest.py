@@ -23,8 +23,17 @@ from linernotes.models.small import SmallModel, write_small_model
 from linernotes.models.stable_audio import StableAudio
 
 RATE_HZ = 8000
-SIZE = SmallModel(frames=8, layers=2, heads=2, head_dim=16, text_dim=32, text_layers=1, prompt_tokens=12, vocabulary=300,
-                  sampling_steps=4)  # fmt: skip
+SIZE = SmallModel(
+    frames=8,
+    layers=2,
+    heads=2,
+    head_dim=16,
+    text_dim=32,
+    text_layers=1,
+    prompt_tokens=12,
+    vocabulary=300,
+    sampling_steps=4,
+)
 FRAME_SAMPLES = 512
 SEGMENT_SAMPLES = SIZE.frames * FRAME_SAMPLES
 
@@ -76,7 +85,9 @@ def query_of(catalogue: Catalogue, row: int) -> Query:
     """A segment as a query, all of it heard."""
     batch = catalogue.batch([row])
     heard = torch.ones(catalogue.encoding.frames, dtype=torch.bool)
-    return Query(f"segment-{row}", batch.latents_nct[0], "", batch.text_nld[0], float(batch.seconds_n[0]), heard)
+    return Query(
+        f"segment-{row}", batch.latents_nct[0], "", batch.text_nld[0], float(batch.seconds_n[0]), heard
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

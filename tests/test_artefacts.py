@@ -36,7 +36,9 @@ def test_tensors_come_back_with_their_header(tmp_path: Path) -> None:
         ("thing", {"model": "xyz"}, "was made with model 'abc', but 'xyz' is in use"),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, kind: str, expected: dict[str, str], sentence: str) -> None:
+def test_what_does_not_fit_is_refused(
+    tmp_path: Path, kind: str, expected: dict[str, str], sentence: str
+) -> None:
     path = tmp_path / "x.safetensors"
     save_tensors(path, {"x": torch.zeros(1)}, "thing", {"model": "abc"})
     with pytest.raises(LinernotesError, match=sentence):

@@ -32,7 +32,9 @@ QUICK = {"draws": 3, "gradient_draws": 8, "step_size": 2e-5}
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Path:
-    return linernotes.generate("tone 1", tmp_path_factory.mktemp("clips") / "clip.flac", seed=5, model=model_path)
+    return linernotes.generate(
+        "tone 1", tmp_path_factory.mktemp("clips") / "clip.flac", seed=5, model=model_path
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,9 @@ def test_the_page_needs_nothing_from_outside(done: tuple[Path, Attribution]) -> 
     assert "tone 1" in page
 
 
-def test_track_text_cannot_break_the_page(tmp_path: Path, clip: Path, model_path: Path, recordings: Path) -> None:
+def test_track_text_cannot_break_the_page(
+    tmp_path: Path, clip: Path, model_path: Path, recordings: Path
+) -> None:
     folder = tmp_path / "sounds"
     folder.mkdir()
     soundfile.write(folder / "a.wav", tone(300, SEGMENT_SAMPLES), RATE_HZ)
@@ -106,11 +110,15 @@ def test_track_text_cannot_break_the_page(tmp_path: Path, clip: Path, model_path
 
 
 def test_tracks_gather_their_segments() -> None:
-    np.testing.assert_allclose(gather_tracks(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 3), [2.0, 5.0, 0.0])
+    np.testing.assert_allclose(
+        gather_tracks(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 3), [2.0, 5.0, 0.0]
+    )
 
 
 def test_ranks_count_the_decoys_above() -> None:
-    tracks = [Track(f"{i}", "", "", split=split) for i, split in enumerate(["train", "decoy", "train", "decoy"])]
+    tracks = [
+        Track(f"{i}", "", "", split=split) for i, split in enumerate(["train", "decoy", "train", "decoy"])
+    ]
     ranked = rank_tracks(np.array([3.0, 2.0, 1.0, 0.0]), np.arange(4), np.zeros(4), tracks)
     assert [(t.track_id, t.decoys_above) for t in ranked] == [("0", 0), ("1", 0), ("2", 1), ("3", 1)]
 
@@ -147,7 +155,9 @@ def test_a_surplus_below_one_frame_is_cut(tmp_path: Path, model: StableAudio, sa
     assert bool((longer.query.latents_ct == exact.query.latents_ct).all())
 
 
-def test_a_long_clips_score_is_the_mean_of_its_windows(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+def test_a_long_clips_score_is_the_mean_of_its_windows(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
     """Cut as a track is; each window scores as it would by itself, and counts by its seconds."""
     sound = tone(440, 2 * SEGMENT_SAMPLES + SEGMENT_SAMPLES // 2)
     parts = {"long": sound, **{f"part{i}": sound[i * SEGMENT_SAMPLES :][:SEGMENT_SAMPLES] for i in range(3)}}
@@ -168,28 +178,42 @@ def test_a_long_clips_score_is_the_mean_of_its_windows(tmp_path: Path, model_pat
 def test_what_must_be_known_first_is_in_the_record_and_on_the_page(
     tmp_path: Path, done: tuple[Path, Attribution], model_path: Path, catalogue: Catalogue
 ) -> None:
-    """Sound that the model is not known to have made, an unknown prompt, a model of unknown catalogue: each is said."""
+    """Sound that the model is not known to have made, an unknown prompt, a model of unknown catalogue: each
+    is said.
+    """
     soundfile.write(tmp_path / "mine.wav", tone(440, SEGMENT_SAMPLES), RATE_HZ)
-    (own,) = linernotes.attribute(tmp_path / "mine.wav", tmp_path / "out", model_path, catalogue.path, **QUICK)
+    (own,) = linernotes.attribute(
+        tmp_path / "mine.wav", tmp_path / "out", model_path, catalogue.path, **QUICK
+    )
     page = (tmp_path / "out/report.html").read_text()
     for said in ("not known to come from the model", "nobody knows the prompt", "Nobody vouches"):
         assert said in " ".join(own.cautions) and said in page
     assert [c.split(" that")[0] for c in done[1].cautions] == ["Nobody vouches"]
 
 
-def test_a_model_of_another_catalogue_is_refused(tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path) -> None:
-    """A model that linernotes trained knows what it was trained on; decoys added to that are no other catalogue."""
+def test_a_model_of_another_catalogue_is_refused(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path
+) -> None:
+    """A model that linernotes trained knows what it was trained on; decoys added to that are no other
+    catalogue.
+    """
     linernotes.train_model(catalogue.path, tmp_path / "trained", init=model_path, steps=2, batch_size=2)
     write_recordings(tmp_path / "others", [SEGMENT_SAMPLES] * 2)
     linernotes.build_catalogue(tmp_path / "others", tmp_path / "other", model_path)
     mine = linernotes.generate("tone 1", tmp_path / "mine.flac", seed=5, model=tmp_path / "trained")
     with pytest.raises(LinernotesError, match="trained on another catalogue than other"):
-        linernotes.attribute(mine, tmp_path / "out", tmp_path / "trained", tmp_path / "other", method="random")
-    (own,) = linernotes.attribute(mine, tmp_path / "out", tmp_path / "trained", catalogue.path, method="random")
+        linernotes.attribute(
+            mine, tmp_path / "out", tmp_path / "trained", tmp_path / "other", method="random"
+        )
+    (own,) = linernotes.attribute(
+        mine, tmp_path / "out", tmp_path / "trained", catalogue.path, method="random"
+    )
     assert own.cautions == []
 
 
-def test_another_attribution_is_never_written_over(tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path) -> None:
+def test_another_attribution_is_never_written_over(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path
+) -> None:
     """The same again is found again; another clip, or another method, is refused, and what is there stays."""
     where = (model_path, catalogue.path)
     (first,) = linernotes.attribute(clip, tmp_path / "out", *where, method="random")
@@ -202,7 +226,9 @@ def test_another_attribution_is_never_written_over(tmp_path: Path, model_path: P
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 
-def test_an_edited_clip_is_not_taken_for_the_generated_one(tmp_path: Path, model_path: Path, model: StableAudio) -> None:
+def test_an_edited_clip_is_not_taken_for_the_generated_one(
+    tmp_path: Path, model_path: Path, model: StableAudio
+) -> None:
     clip = linernotes.generate("tone 1", tmp_path / "clip.wav", seed=1, model=model_path)
     samples, rate_hz = soundfile.read(clip)
     soundfile.write(clip, samples[::-1], rate_hz)
@@ -241,7 +267,8 @@ def test_settings_come_from_flags_then_file_then_defaults(tmp_path: Path) -> Non
     method, settings = read_settings("abu", tmp_path / "mine.toml", {"draws": 8, "seed": None})
     assert method == "abu" and isinstance(settings, AbuSettings)
     assert (settings.layers, settings.draws, settings.seed) == ("mlp", 8, AbuSettings().seed)
-    with pytest.raises(UsageError, match=r"setting draws = 0 for abu is refused"):  # the flag's mistake is not the file's
+    # the flag's mistake is not the file's
+    with pytest.raises(UsageError, match=r"setting draws = 0 for abu is refused"):
         read_settings("abu", tmp_path / "mine.toml", {"draws": 0})
     with pytest.raises(UsageError, match=r"setting drawz = 4 for abu is refused.*the settings are seed"):
         read_settings("abu", None, {"drawz": 4})
@@ -255,7 +282,9 @@ def test_settings_for_another_method_are_refused(tmp_path: Path) -> None:
     write_settings(path, "trak", {"damping": 0.5, "layers": "mlp"})
     method, settings = read_settings(None, path, {})
     assert method == "trak" and settings == TrakSettings(damping=0.5, layers="mlp")
-    with pytest.raises(UsageError, match=r"best.toml holds settings for 'trak', not for 'abu'.*--method trak"):
+    with pytest.raises(
+        UsageError, match=r"best.toml holds settings for 'trak', not for 'abu'.*--method trak"
+    ):
         read_settings("abu", path, {})
     with pytest.raises(UsageError, match=r"setting steps = 3 for tonal is refused"):
         read_settings("tonal", None, {"steps": 3})
@@ -275,7 +304,9 @@ def test_evidence_is_the_score_frame_by_frame(
     for name, score in zip(table["track_id"].to_pylist(), table["score"].to_pylist(), strict=True):
         scores[name] = max(score, scores.get(name, score))
     whole = {
-        name: change_t for name, change_t in read_evidence(done.folder).items() if len(change_t) == catalogue.encoding.frames
+        name: change_t
+        for name, change_t in read_evidence(done.folder).items()
+        if len(change_t) == catalogue.encoding.frames
     }
     assert whole
     for name, change_t in whole.items():
@@ -286,10 +317,15 @@ def test_a_page_is_its_record(tmp_path: Path, done: tuple[Path, Attribution], cl
     """Drawn again from the files of the attribution, without a model, it is the same page byte for byte."""
     again = linernotes.draw_page(done[0], tmp_path / "again.html")
     assert again.read_bytes() == (done[0] / "report.html").read_bytes()
-    assert str(clip) in done[1].sources.command and f"--settings {done[0] / 'attribution.json'} -o again" in again.read_text()
+    assert (
+        str(clip) in done[1].sources.command
+        and f"--settings {done[0] / 'attribution.json'} -o again" in again.read_text()
+    )
 
 
-def test_a_page_without_its_sounds_says_why(tmp_path: Path, model_path: Path, catalogue: Catalogue, recordings: Path) -> None:
+def test_a_page_without_its_sounds_says_why(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, recordings: Path
+) -> None:
     """Clip gone or changed, catalogue gone or another one: the page is drawn all the same."""
     clip = linernotes.generate("tone 1", tmp_path / "clip.flac", seed=5, model=model_path)
     mine = tmp_path / "mine"
@@ -316,10 +352,14 @@ def test_a_page_without_its_sounds_says_why(tmp_path: Path, model_path: Path, ca
 def test_a_page_that_cannot_be_drawn_costs_no_scores(
     tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue
 ) -> None:
-    """A folder stands where the page should be: the record is there, the sentence names the way, and the next run draws it."""
+    """A folder stands where the page should be: the record is there, the sentence names the way, and the next
+    run draws it.
+    """
     (tmp_path / "out" / "report.html").mkdir(parents=True)
     with linernotes.open(model_path, catalogue.path) as work:
-        with pytest.raises(LinernotesError, match=r"stands in .*out, but not its page .* draw it with 'linernotes report "):
+        with pytest.raises(
+            LinernotesError, match=r"stands in .*out, but not its page .* draw it with 'linernotes report "
+        ):
             work.attribute(clip, tmp_path / "out", method="random")
         kept = Attribution.load(tmp_path / "out/attribution.json")
         (tmp_path / "out/report.html").rmdir()
@@ -327,7 +367,9 @@ def test_a_page_that_cannot_be_drawn_costs_no_scores(
     assert (tmp_path / "out/report.html").is_file()
 
 
-def test_a_page_never_outlives_its_record(tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path) -> None:
+def test_a_page_never_outlives_its_record(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path
+) -> None:
     """Whoever removes a record and attributes another clip into the folder sees that one's page."""
     other = linernotes.generate("tone 2", tmp_path / "other.flac", seed=6, model=model_path)
     with linernotes.open(model_path, catalogue.path) as work:

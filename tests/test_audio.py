@@ -84,7 +84,9 @@ def damage(path: Path, kind: str) -> None:
         path.write_text("This is no sound, only words that go on for a while.")
 
 
-@pytest.mark.parametrize("kind", ["damaged", "scaled wrongly", "silent", "empty", "mislabelled", "undecodable", "missing"])
+@pytest.mark.parametrize(
+    "kind", ["damaged", "scaled wrongly", "silent", "empty", "mislabelled", "undecodable", "missing"]
+)
 def test_bad_files_are_named_with_their_reason(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "sound.wav"
     damage(path, kind)
@@ -227,7 +229,9 @@ def test_silent_loudspeakers_do_not_make_a_recording_quieter(tmp_path: Path) -> 
 
 
 def test_a_pointer_is_named_as_such(tmp_path: Path) -> None:
-    (tmp_path / "a.mp3").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n")
+    (tmp_path / "a.mp3").write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"
+    )
     with pytest.raises(AudioError, match="git lfs pull"):
         read_sound(tmp_path / "a.mp3")
     with pytest.raises(AudioError, match="is a folder: give a sound file"):
@@ -236,7 +240,12 @@ def test_a_pointer_is_named_as_such(tmp_path: Path) -> None:
 
 def encoded(name: str, rate_hz: int = RATE_HZ, channels: int = 2) -> bytes:
     buffer = io.BytesIO()
-    how = {"a.mp3": {"format": "MP3"}, "a.ogg": {"format": "OGG"}, "a.flac": {"format": "FLAC"}, "a.wav": {"format": "WAV"}}
+    how = {
+        "a.mp3": {"format": "MP3"},
+        "a.ogg": {"format": "OGG"},
+        "a.flac": {"format": "FLAC"},
+        "a.wav": {"format": "WAV"},
+    }
     opus = {"format": "OGG", "subtype": "OPUS"}
     soundfile.write(buffer, noise(2.0 * rate_hz / RATE_HZ)[:, :channels], rate_hz, **how.get(name, opus))
     return buffer.getvalue()
@@ -264,10 +273,13 @@ TAG = b"TAG" + b"Title".ljust(125, b"\0")
         ("a.wav", encoded("a.wav") + bytes(10000), 2.0),
     ],
 )
-def test_what_stands_around_a_recording_is_no_damage(tmp_path: Path, name: str, content: bytes, seconds: float) -> None:
+def test_what_stands_around_a_recording_is_no_damage(
+    tmp_path: Path, name: str, content: bytes, seconds: float
+) -> None:
     """Tags before and behind, padding, and a second part at another rate or with other channels."""
     (tmp_path / name).write_bytes(content)
-    assert read_sound(tmp_path / name).seconds == pytest.approx(seconds, abs=0.08)  # MP3 pads each part to whole frames
+    # MP3 pads each part to whole frames
+    assert read_sound(tmp_path / name).seconds == pytest.approx(seconds, abs=0.08)
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.opus", "a.flac"])
@@ -300,8 +312,12 @@ def write_with_av(path: Path, codec: str) -> None:
         container.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.aac", "aac"), ("a.mka", "flac"), ("a.mkv", "aac")])
-def test_what_phones_and_web_pages_record_is_read_whole_or_refused(tmp_path: Path, name: str, codec: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.m4a", "aac"), ("a.aac", "aac"), ("a.mka", "flac"), ("a.mkv", "aac")]
+)
+def test_what_phones_and_web_pages_record_is_read_whole_or_refused(
+    tmp_path: Path, name: str, codec: str
+) -> None:
     path = tmp_path / name
     write_with_av(path, codec)
     assert read_sound(path).seconds == pytest.approx(2.0, abs=0.05)  # AAC pads to whole frames of 21 ms

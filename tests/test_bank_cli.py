@@ -23,7 +23,9 @@ METHODS = "latent,random"
 
 @pytest.fixture(scope="module", autouse=True)
 def one_after_the_other(one_thread: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-    """Retrains run in this process: starting others takes seconds, and they give the same bytes (tests/test_truth.py)."""
+    """Retrains run in this process: starting others takes seconds, and they give the same bytes
+    (tests/test_truth.py).
+    """
     with one_thread():
         yield
 
@@ -45,10 +47,25 @@ def bank(tmp_path_factory: pytest.TempPathFactory, where: list[str]) -> Path:
     folder = tmp_path_factory.mktemp("banks") / "bank"
     prompts = folder.with_name("prompts.csv")
     prompts.write_text(
-        "prompt,split,heard\ntone 0,reporting,yes\ntone 1,reporting,\ntone 2,reporting,\na tone,tuning,\ntone,tuning,\n"
+        "prompt,split,heard\ntone 0,reporting,yes\ntone 1,reporting,\ntone 2,reporting,\na "
+        "tone,tuning,\ntone,tuning,\n"
     )
     done = run(
-        "bank", "build", "-o", folder, *where, "--prompts", prompts, "--halves", 8, "--again", 2, "--full", 2, "--draws", 2
+        "bank",
+        "build",
+        "-o",
+        folder,
+        *where,
+        "--prompts",
+        prompts,
+        "--halves",
+        8,
+        "--again",
+        2,
+        "--full",
+        2,
+        "--draws",
+        2,
     )
     assert done.exit_code == 0, done.output
     return folder
@@ -78,10 +95,22 @@ def test_lds_is_told_as_the_issue_says_and_saved(bank: Path, where: list[str], t
     assert {m["method"] for m in found["methods"]} == {"latent", "random"}
     for method in found["methods"]:
         assert method["low"] <= method["lds"] <= method["high"] and 1 <= method["kept"] < 7
-    assert pq.read_table(tmp_path / "lds.parquet").num_rows == 2 and (tmp_path / "lds.svg").read_text().startswith("<svg")
+    assert pq.read_table(tmp_path / "lds.parquet").num_rows == 2 and (
+        tmp_path / "lds.svg"
+    ).read_text().startswith("<svg")
     assert told(*words) == found  # from the scores that are kept beside the bank
     by_prediction = told(
-        "evaluate", "lds", "--bank", bank, *where, "--methods", METHODS, "--output", "prediction", "-o", tmp_path
+        "evaluate",
+        "lds",
+        "--bank",
+        bank,
+        *where,
+        "--methods",
+        METHODS,
+        "--output",
+        "prediction",
+        "-o",
+        tmp_path,
     )
     assert by_prediction["output"] == "prediction"
 
@@ -111,11 +140,22 @@ def test_leave_k_out_trains_and_is_read_back(bank: Path, where: list[str], tmp_p
     assert told(*words, "-o", tmp_path) == found  # now it is there
     unnamed = run(*words, "-o", tmp_path, "--scores", "mine=nowhere.parquet")
     assert unnamed.exit_code == 2 and "--scores needs --methods" in " ".join(unnamed.stderr.split())
-    of_another_seed = told(*words, "--methods", "random", "--seed", 1, "--percent", 30, "-o", tmp_path)["methods"]
-    assert [(m["method"], m["retrains"]) for m in of_another_seed] == [("latent", 1), ("at random", 4), ("random", 1)]
+    of_another_seed = told(*words, "--methods", "random", "--seed", 1, "--percent", 30, "-o", tmp_path)[
+        "methods"
+    ]
+    assert [(m["method"], m["retrains"]) for m in of_another_seed] == [
+        ("latent", 1),
+        ("at random", 4),
+        ("random", 1),
+    ]
     pooled = told(*words, "--methods", "latent", "--percent", 30, "--pooled", "-o", tmp_path)  # is added
-    assert {(m["method"], m["pooled"]) for m in pooled["methods"]} >= {(m, False) for m in ("at random", "latent", "random")}
-    assert [(m["method"], m["retrains"]) for m in pooled["methods"] if m["pooled"]] == [("at random", 4), ("latent", 2)]
+    assert {(m["method"], m["pooled"]) for m in pooled["methods"]} >= {
+        (m, False) for m in ("at random", "latent", "random")
+    }
+    assert [(m["method"], m["retrains"]) for m in pooled["methods"] if m["pooled"]] == [
+        ("at random", 4),
+        ("latent", 2),
+    ]
 
 
 def test_groups_hubs_and_repeatability(bank: Path, where: list[str], tmp_path: Path) -> None:
@@ -136,13 +176,19 @@ def test_an_evaluation_says_the_same_on_a_terminal_in_markdown_and_in_json(
         words = ("evaluate", *verb, "--bank", bank, *where, "--methods", METHODS)
         printed = run(*words, "-o", tmp_path).stdout
         (page,) = tmp_path.glob("*.md")
-        rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines() if line.startswith("| `")]
-        assert [row[0].strip("`") for row in rows] == [m["method"] for m in told(*words, "-o", tmp_path)["methods"]]
+        rows = [
+            line.strip("| ").split(" | ") for line in page.read_text().splitlines() if line.startswith("| `")
+        ]
+        assert [row[0].strip("`") for row in rows] == [
+            m["method"] for m in told(*words, "-o", tmp_path)["methods"]
+        ]
         assert all(cell.strip("`") in printed for row in rows for cell in row)
         page.unlink()
 
 
-def test_a_leaderboard_has_every_method_and_the_lds_that_is_told_alone(bank: Path, where: list[str], tmp_path: Path) -> None:
+def test_a_leaderboard_has_every_method_and_the_lds_that_is_told_alone(
+    bank: Path, where: list[str], tmp_path: Path
+) -> None:
     words = ("--bank", bank, *where, "--methods", METHODS)
     board = told("evaluate", "leaderboard", "-o", tmp_path / "board.md", *words)
     assert board == told("evaluate", "lds", *words)
@@ -154,7 +200,20 @@ def test_a_leaderboard_has_every_method_and_the_lds_that_is_told_alone(bank: Pat
 
 
 def test_a_search_by_lds_uses_the_tuning_clips(bank: Path, where: list[str], tmp_path: Path) -> None:
-    words = ("sweep", "--method", "random", "--metric", "lds", "--grid", "seed=1,2,3", "--bank", bank, *where, "-o", tmp_path)
+    words = (
+        "sweep",
+        "--method",
+        "random",
+        "--metric",
+        "lds",
+        "--grid",
+        "seed=1,2,3",
+        "--bank",
+        bank,
+        *where,
+        "-o",
+        tmp_path,
+    )
     trials = told(*words)["trials"]
     values = [trial["values"]["lds"] for trial in trials]
     assert values == sorted(values, reverse=True) and len(values) == 3
@@ -163,7 +222,9 @@ def test_a_search_by_lds_uses_the_tuning_clips(bank: Path, where: list[str], tmp
 def test_a_bank_of_another_model_is_refused(bank: Path, model_path: Path, catalogue: Catalogue) -> None:
     refused = run("evaluate", "lds", "--bank", bank, "--model", model_path, "--catalog", catalogue.path)
     assert refused.exit_code == 1 and "is the bank of another model" in " ".join(refused.stderr.split())
-    unsaid = run("bank", "build", "-o", bank.with_name("other"), "--model", model_path, "--catalog", catalogue.path)
+    unsaid = run(
+        "bank", "build", "-o", bank.with_name("other"), "--model", model_path, "--catalog", catalogue.path
+    )
     assert unsaid.exit_code == 1 and "training.json is missing" in " ".join(unsaid.stderr.split())
 
 
@@ -174,7 +235,9 @@ def test_an_attribution_is_verified_and_can_be_heard(
     linernotes.attribute(clip, tmp_path / "out", trained, catalogue.path, method="latent")
     words = ("verify", tmp_path / "out", "-o", tmp_path / "verified", "--k", 2, "--repeats", 1, *where)
     found = told(*words)
-    assert [r["arm"] for r in found["remade"]] == ["first", "random"] and all(len(r["left_out"]) == 2 for r in found["remade"])
+    assert [r["arm"] for r in found["remade"]] == ["first", "random"] and all(
+        len(r["left_out"]) == 2 for r in found["remade"]
+    )
     page = (tmp_path / "verified" / "verify.html").read_text()
     assert page.count("data:audio/mpeg") == 5 and "Without the 2 tracks named first" in page
     assert told(*words) == found  # nothing is trained twice

@@ -29,8 +29,8 @@ CUTTING = Encoding("none", "", "", RATE_HZ, 1, 6, 8, FRAME_SAMPLES, 12, 32)
 @settings(deadline=None)  # machines are shared
 @given(st.integers(FRAME_SAMPLES, 5 * SEGMENT_SAMPLES), st.integers(1, 3), st.integers(500, 9000))
 def test_segments_put_together_are_the_track(samples: int, at_once: int, block: int) -> None:
-    """Nothing of a track is lost but a remainder shorter than one frame, and padding is silence that is marked, however many
-    samples come at a time.
+    """Nothing of a track is lost but a remainder shorter than one frame, and padding is silence that is
+    marked, however many samples come at a time.
     """
     track = np.random.default_rng(0).standard_normal((1, samples)).astype(np.float32)
     blocks = [track[:, start : start + block] for start in range(0, samples, block)]
@@ -66,11 +66,16 @@ def test_latents_are_those_of_the_model(catalogue: Catalogue, recordings: Path, 
 def test_conditioning_is_that_of_the_caption(catalogue: Catalogue, model: StableAudio) -> None:
     batch = catalogue.batch(range(len(catalogue)))
     captions = [catalogue.tracks[t].caption for t in catalogue.track_n]
-    torch.testing.assert_close(batch.text_nld, model.embed_text(captions), rtol=1e-3, atol=1e-3)  # stored as float16
+    # stored as float16
+    torch.testing.assert_close(batch.text_nld, model.embed_text(captions), rtol=1e-3, atol=1e-3)
 
 
 def test_a_killed_build_resumes_and_ends_the_same(
-    tmp_path: Path, recordings: Path, model: StableAudio, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    recordings: Path,
+    model: StableAudio,
+    catalogue: Catalogue,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("linernotes.catalog.ingest.TRACKS_IN_PIECE", 2)
     calls = 0
@@ -110,7 +115,9 @@ def flawed(tmp_path: Path) -> Path:
     soundfile.write(folder / "tone6.wav", tone(500, FRAME_SAMPLES // 2), RATE_HZ)
     soundfile.write(folder / "stray.wav", tone(600, SEGMENT_SAMPLES), RATE_HZ)
     with (folder / "metadata.csv").open("a") as file:
-        file.write("tone0.wav,Again,,,train\n../outside.wav,Out,,,train\nnotes.txt,Notes,,,train\n,No name,,,train\n")
+        file.write(
+            "tone0.wav,Again,,,train\n../outside.wav,Out,,,train\nnotes.txt,Notes,,,train\n,No name,,,train\n"
+        )
     (folder / "notes.txt").write_text("not a recording")
     return folder
 
@@ -143,9 +150,13 @@ def test_a_decoy_that_was_trained_on_is_none(tmp_path: Path, model: StableAudio)
     (folder / "metadata.csv").write_text("\n".join(["file_name,split", *rows]))
     catalogue = build_catalogue(read_source(folder), tmp_path / "out", model)
     assert [(t.file_name, t.split) for t in catalogue.tracks] == [
-        ("tone0.wav", "train"), ("tone1.wav", "train"), ("tone2.wav", "decoy"),
-    ]  # fmt: skip
-    assert all("no decoy" in reject.detail for reject in catalogue.rejects()) and len(catalogue.rejects()) == 2
+        ("tone0.wav", "train"),
+        ("tone1.wav", "train"),
+        ("tone2.wav", "decoy"),
+    ]
+    assert (
+        all("no decoy" in reject.detail for reject in catalogue.rejects()) and len(catalogue.rejects()) == 2
+    )
     latents = [catalogue.latents([n]) for n in range(3)]
     assert not torch.equal(latents[0], latents[1]) and not torch.equal(latents[1], latents[2])
 
@@ -177,7 +188,12 @@ def test_jsonl_metadata_and_further_columns(tmp_path: Path, model: StableAudio) 
         '{"file_name": "tone0.wav", "isrc": "DEA123456789", "license": "CC0", "mood": "low"}\n'
     )
     (track,) = build_catalogue(read_source(folder), tmp_path / "out", model).tracks
-    assert (track.isrc, track.licence, track.extra, track.title) == ("DEA123456789", "CC0", {"mood": "low"}, "tone0")
+    assert (track.isrc, track.licence, track.extra, track.title) == (
+        "DEA123456789",
+        "CC0",
+        {"mood": "low"},
+        "tone0",
+    )
 
 
 def test_an_empty_folder_is_one_sentence(tmp_path: Path) -> None:
@@ -187,5 +203,7 @@ def test_an_empty_folder_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_catalogue_of_another_model_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
     other = StableAudio(write_model(tmp_path / "other", seed=1))
-    with pytest.raises(LinernotesError, match=r"was encoded by another model \(tiny\) than other: build it anew"):
+    with pytest.raises(
+        LinernotesError, match=r"was encoded by another model \(tiny\) than other: build it anew"
+    ):
         catalogue.require(other.encoding, other.name)

@@ -41,7 +41,10 @@ def test_the_whole_chain_on_ones_own_recordings(tmp_path: Path, recordings: Path
     built = run("catalog", "build", recordings, "-o", own, "--model", model_path, "--json")
     assert built.exit_code == 0
     assert json.loads(built.stdout)["tracks"] == 10
-    assert run("train", own, "-o", trained, "--init", model_path, "--steps", "5", "--batch-size", "4").exit_code == 0
+    assert (
+        run("train", own, "-o", trained, "--init", model_path, "--steps", "5", "--batch-size", "4").exit_code
+        == 0
+    )
     made = run("generate", "--prompt", "tone 2", "--seed", 3, "-o", clip, "--model", trained)
     assert made.exit_code == 0
     done = run("attribute", clip, "-o", out, "--model", trained, "--catalog", own, *QUICK, "--json")
@@ -49,14 +52,26 @@ def test_the_whole_chain_on_ones_own_recordings(tmp_path: Path, recordings: Path
     (attribution,) = json.loads(done.stdout)
     assert len(attribution["tracks"]) == 10
     assert json.loads((out / "attribution.json").read_text())["tracks"] == attribution["tracks"]
-    again = run("attribute", clip, "-o", tmp_path / "again", "--model", trained, "--catalog", own,
-                "--settings", out / "attribution.json")  # fmt: skip
+    again = run(
+        "attribute",
+        clip,
+        "-o",
+        tmp_path / "again",
+        "--model",
+        trained,
+        "--catalog",
+        own,
+        "--settings",
+        out / "attribution.json",
+    )
     assert again.exit_code == 0
     assert "Tone" in again.stdout
     assert (tmp_path / "again/attribution.json").read_bytes() == (out / "attribution.json").read_bytes()
     page = (out / "report.html").read_bytes()
     (out / "report.html").unlink()
-    assert run("report", out, "--json").stdout.strip() == json.dumps({"page": str(out / "report.html")}, indent=2)
+    assert run("report", out, "--json").stdout.strip() == json.dumps(
+        {"page": str(out / "report.html")}, indent=2
+    )
     assert (out / "report.html").read_bytes() == page
     assert run("report", tmp_path / "nowhere").exit_code == 1
     configs = [path.read_text() for path in trained.rglob("config.json")]
@@ -72,7 +87,9 @@ def test_the_whole_chain_on_ones_own_recordings(tmp_path: Path, recordings: Path
     ]
 
 
-def test_self_influence_on_ones_own_recordings(tmp_path: Path, catalogue: Catalogue, model_path: Path) -> None:
+def test_self_influence_on_ones_own_recordings(
+    tmp_path: Path, catalogue: Catalogue, model_path: Path
+) -> None:
     result = run(
         "evaluate",
         "self-influence",
@@ -91,7 +108,9 @@ def test_self_influence_on_ones_own_recordings(tmp_path: Path, catalogue: Catalo
     ranks = json.loads(result.stdout)
     assert ranks["first"] == ranks["segments"] == 4
     assert (ranks["first_share_low"], ranks["mean_rank"]) == (1, 1)
-    assert {path.name for path in tmp_path.glob("self*")} == {f"self-influence.{kind}" for kind in ("md", "parquet", "svg")}
+    assert {path.name for path in tmp_path.glob("self*")} == {
+        f"self-influence.{kind}" for kind in ("md", "parquet", "svg")
+    }
     page = (tmp_path / "self-influence.md").read_text()
     assert len(ranks["ranks"]) == 4 and "4 of 4 segments have their own track first" in page
 
@@ -120,10 +139,16 @@ def test_bad_input_to_attribute(tmp_path: Path, clip: Path, model_path: Path, ca
     refused(run("attribute", clip, *with_option("--model", tmp_path / "none")), "there is no model at")
     refused(run("attribute", clip, *with_option("--catalog", tmp_path / "none")), "there is no catalogue at")
     refused(run("attribute", tmp_path / "none.wav", *good), "none.wav is missing")
-    refused(run("attribute", clip, *good, "--damping", "-1"), "setting damping = -1.0 for readout is refused", code=2)
+    refused(
+        run("attribute", clip, *good, "--damping", "-1"),
+        "setting damping = -1.0 for readout is refused",
+        code=2,
+    )
     refused(run("attribute", clip, *good, "--settings", tmp_path / "none.toml"), "none.toml cannot be read")
     (tmp_path / "mine.toml").write_text("tempo = 3\n")
-    refused(run("attribute", clip, *good, "--settings", tmp_path / "mine.toml"), "setting tempo = 3 in", code=2)
+    refused(
+        run("attribute", clip, *good, "--settings", tmp_path / "mine.toml"), "setting tempo = 3 in", code=2
+    )
     refused(run("attribute", clip, *good, *QUICK[:-1], "1e30"), "a smaller --step-size")
     other = write_model(tmp_path / "other", seed=1)
     refused(run("attribute", clip, *with_option("--model", other)), "was encoded by another model")
@@ -154,15 +179,23 @@ def test_a_catalogue_without_training_tracks_is_refused(tmp_path: Path, clip: Pa
     for method in ("trak", "mucs", "latent"):
         attributed = run("attribute", clip, "-o", tmp_path / "out", "--method", method, *common[:6])
         refused(attributed, "holds no training segments")
-    refused(run("train", tmp_path / "c", "-o", tmp_path / "m", "--init", model_path), "holds no training segments")
+    refused(
+        run("train", tmp_path / "c", "-o", tmp_path / "m", "--init", model_path), "holds no training segments"
+    )
 
 
-def test_nothing_is_overwritten_unasked(tmp_path: Path, recordings: Path, model_path: Path, catalogue: Catalogue) -> None:
-    refused(run("catalog", "build", recordings, "-o", catalogue.path, "--model", model_path), "exists already")
+def test_nothing_is_overwritten_unasked(
+    tmp_path: Path, recordings: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    refused(
+        run("catalog", "build", recordings, "-o", catalogue.path, "--model", model_path), "exists already"
+    )
     refused(run("train", catalogue.path, "-o", model_path, "--init", model_path), "exists already")
 
 
-def test_ctrl_c_is_a_sentence(tmp_path: Path, recordings: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_a_sentence(
+    tmp_path: Path, recordings: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -183,7 +216,9 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, model_path: Path, monkeypatch
 
 
 def test_impossible_durations_are_refused(tmp_path: Path, model_path: Path) -> None:
-    result = run("generate", "--prompt", "tone 1", "--seconds", 60, "-o", tmp_path / "clip.flac", "--model", model_path)
+    result = run(
+        "generate", "--prompt", "tone 1", "--seconds", 60, "-o", tmp_path / "clip.flac", "--model", model_path
+    )
     refused(result, "--seconds 60 is out of range: this model generates 0.06 to 0.51 s", code=2)
 
 
@@ -201,7 +236,9 @@ def test_methods_are_listed() -> None:
     assert all(m["name"] in shown for m in listed)
 
 
-def test_methods_are_compared_planned_and_searched(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+def test_methods_are_compared_planned_and_searched(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
     where = ["--model", model_path, "--catalog", catalogue.path]
     clip = tmp_path / "clip.flac"
     run("generate", "--prompt", "tone 1", "-o", clip, "--model", model_path)
@@ -216,22 +253,31 @@ def test_methods_are_compared_planned_and_searched(tmp_path: Path, model_path: P
     assert run("attribute", clip, *where, "--settings", best, "-o", tmp_path / "out").exit_code == 0
     refused(
         run("attribute", clip, *where, "--settings", best, "--method", "trak", "-o", tmp_path / "x"),
-        "best.toml holds settings for 'readout', not for 'trak'", code=2,
-    )  # fmt: skip
+        "best.toml holds settings for 'readout', not for 'trak'",
+        code=2,
+    )
 
 
-def test_bad_methods_and_settings_are_sentences(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+def test_bad_methods_and_settings_are_sentences(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
     clip, where = tmp_path / "clip.flac", ["--model", model_path, "--catalog", catalogue.path]
     run("generate", "--prompt", "tone 1", "-o", clip, "--model", model_path)
     attribute = ("attribute", clip, *where, "-o", tmp_path / "x")
     refused(run(*attribute, "--method", "tuba"), "there is no method 'tuba': choose one of readout", code=2)
-    refused(run(*attribute, "--method", "tonal", "--steps", 2), "setting steps = 2 for tonal is refused", code=2)
+    refused(
+        run(*attribute, "--method", "tonal", "--steps", 2), "setting steps = 2 for tonal is refused", code=2
+    )
     refused(run(*attribute, "--method", "clap"), "give its folder with --clap", code=2)
     refused(run(*attribute, "--method", "clap", "--clap", tmp_path), "is no CLAP checkpoint")
     refused(run(*attribute, "--method", "forward-inf", "--step-size", 1e30), "finite")
     sweep = ("sweep", "-o", tmp_path / "s", *where)
     refused(run(*sweep, "--grid", "damping="), "names no values", code=2)
     refused(run(*sweep, "--grid", "damping=0.1", "--metric", "tuba"), "there is no metric 'tuba'", code=2)
-    refused(run(*sweep, "--grid", "damping=0.1", "--segments", 3, "--candidates", 2), "--candidates 2 is fewer", code=2)
+    refused(
+        run(*sweep, "--grid", "damping=0.1", "--segments", 3, "--candidates", 2),
+        "--candidates 2 is fewer",
+        code=2,
+    )
     refused(run("compare", clip, *where, "--together", "-o", tmp_path / "c"), "leave out --together", code=2)
     assert not (tmp_path / "x").exists() or not any((tmp_path / "x").rglob("attribution.json"))

@@ -47,7 +47,9 @@ ASKED_FOR = ["abu", "abu-ekfac", "ekfac", "grad-dot", "trak", "activations"]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A trained model and its catalogue of noises that rise and fall, each in its own way; one of them is there twice."""
+    """A trained model and its catalogue of noises that rise and fall, each in its own way; one of them is
+    there twice.
+    """
     folder = tmp_path_factory.mktemp("codec")
     sounds = folder / "sounds"
     sounds.mkdir()
@@ -57,11 +59,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         for i in range(TRACKS):
             seed = PLANTED[0] if i == PLANTED[1] else i
             random = np.random.default_rng(seed)
-            loudness, width = np.repeat(random.uniform(0.05, 0.9, FRAMES), FRAME_SAMPLES), int(random.integers(1, 12))
+            loudness, width = (
+                np.repeat(random.uniform(0.05, 0.9, FRAMES), FRAME_SAMPLES),
+                int(random.integers(1, 12)),
+            )
             noise = np.convolve(random.standard_normal(len(loudness)), np.ones(width) / width, mode="same")
             wave = np.clip(loudness * noise / np.abs(noise).max(), -1, 1)
             gain = 1 - 1e-4 * (i == PLANTED[1])  # not the same file, but the same codes
-            soundfile.write(sounds / f"{i:02}.wav", (gain * wave).astype(np.float32), RATE_HZ, subtype="FLOAT")
+            soundfile.write(
+                sounds / f"{i:02}.wav", (gain * wave).astype(np.float32), RATE_HZ, subtype="FLOAT"
+            )
             writer.writerow([f"{i:02}.wav", f"Noise {i}", "The Shakers", f"noise {seed % 3}"])
     untrained = CodecLanguageModel(write_codec_model(folder / "untrained"))
     catalogue = build_catalogue(read_source(sounds), folder / "catalogue", untrained)
@@ -81,7 +88,12 @@ def test_it_is_a_model_with_one_power(world: Prepared) -> None:
 
 
 def test_codes_come_back_from_the_catalogue_as_they_went_in(world: Prepared) -> None:
-    sound = np.stack([soundfile.read(world.catalogue.path.parent / f"sounds/{i:02}.wav", dtype="float32")[0] for i in (0, 5)])
+    sound = np.stack(
+        [
+            soundfile.read(world.catalogue.path.parent / f"sounds/{i:02}.wav", dtype="float32")[0]
+            for i in (0, 5)
+        ]
+    )
     codes = world.model.encode(torch.from_numpy(sound)[:, None])
     assert codes.shape == (2, CODEBOOKS, FRAMES) and codes.max() < CODES and len(codes.unique()) > 5
     assert torch.equal(world.catalogue.latents([0, 5]).long(), codes)
@@ -112,7 +124,9 @@ def test_item_gradients_of_every_kind_of_layer_are_those_of_a_plain_loop(world: 
 
 
 def test_sampled_gradients_have_the_gauss_newton_matrix(world: Prepared) -> None:
-    """Of a head's bias it is mean_t (diag(p_t) - p_t p_t') / K, of which the trace and the mean along a direction are known."""
+    """Of a head's bias it is mean_t (diag(p_t) - p_t p_t') / K, of which the trace and the mean along a
+    direction are known.
+    """
     model, item, n = world.model, items_of(world.model, world.catalogue, [2]), 4000
     seen = {}
 
@@ -128,16 +142,22 @@ def test_sampled_gradients_have_the_gauss_newton_matrix(world: Prepared) -> None
     p_tv = model._logits(item)[0, :, 0].softmax(dim=-1)
     exact = (torch.diag(p_tv.mean(dim=0)) - p_tv.T @ p_tv / FRAMES) / CODEBOOKS
     squares_n = seen["heads.0.bias"].square().sum(dim=1)
-    assert float(squares_n.mean()) == pytest.approx(float(exact.trace()), abs=5 * float(squares_n.std()) / n**0.5)
+    assert float(squares_n.mean()) == pytest.approx(
+        float(exact.trace()), abs=5 * float(squares_n.std()) / n**0.5
+    )
     direction = torch.linspace(-1, 1, CODES)
     along_n = (seen["heads.0.bias"] @ direction).square()
-    assert float(along_n.mean()) == pytest.approx(float(direction @ exact @ direction), abs=5 * float(along_n.std()) / n**0.5)
+    assert float(along_n.mean()) == pytest.approx(
+        float(direction @ exact @ direction), abs=5 * float(along_n.std()) / n**0.5
+    )
 
 
 @pytest.mark.parametrize("method", ASKED_FOR)
 def test_a_planted_duplicate_is_found(world: Prepared, tmp_path: Path, method: str) -> None:
     """The track and its double come first, by every method that runs."""
-    scores_n = score(method, world, [segment_query(world.catalogue, PLANTED[0])], small(method), tmp_path).scores_qn[0]
+    scores_n = score(
+        method, world, [segment_query(world.catalogue, PLANTED[0])], small(method), tmp_path
+    ).scores_qn[0]
     assert set(np.argsort(-scores_n)[:2]) == set(PLANTED)
 
 
@@ -148,20 +168,34 @@ def test_every_segment_finds_itself(world: Prepared, tmp_path: Path) -> None:
 
 def test_what_it_lacks_is_named_with_what_runs(world: Prepared, tmp_path: Path) -> None:
     query = segment_query(world.catalogue, 0)
-    with pytest.raises(UsageError, match=r"model lacks a layer that .* readout needs that: choose one of abu, .*, random$"):
+    with pytest.raises(
+        UsageError, match=r"model lacks a layer that .* readout needs that: choose one of abu, .*, random$"
+    ):
         score("readout", world, [query], METHOD_SETTINGS["readout"](), tmp_path)
-    with pytest.raises(UsageError, match="one draw cannot be divided into noise bands: leave out --noise-bands"):
+    with pytest.raises(
+        UsageError, match="one draw cannot be divided into noise bands: leave out --noise-bands"
+    ):
         score("grad-dot", world, [query], METHOD_SETTINGS["grad-dot"](noise_bands=2), tmp_path)
-    with pytest.raises(UsageError, match="has no layers 'cross-attention': choose --layers from all, mlp, output"):
+    with pytest.raises(
+        UsageError, match="has no layers 'cross-attention': choose --layers from all, mlp, output"
+    ):
         score("abu", world, [query], METHOD_SETTINGS["abu"](layers="cross-attention"), tmp_path)
 
 
-def test_a_clip_is_attributed_from_the_folders_alone(world: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clip_is_attributed_from_the_folders_alone(
+    world: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(opening.FAMILIES, "codec LM", "codec_language_model:CodecLanguageModel")
     assert isinstance(open_model(world.model_folder), CodecLanguageModel)
     clip = world.catalogue.path.parent / f"sounds/{PLANTED[0]:02}.wav"
     (found,) = linernotes.attribute(
-        clip, tmp_path / "out", world.model_folder, world.catalogue.path, prompt="noise 0", method="abu", cache=tmp_path
+        clip,
+        tmp_path / "out",
+        world.model_folder,
+        world.catalogue.path,
+        prompt="noise 0",
+        method="abu",
+        cache=tmp_path,
     )
     assert {track.title for track in found.tracks[:2]} == {f"Noise {i}" for i in PLANTED}
     assert "Noise 9" in (tmp_path / "out/report.html").read_text()
@@ -182,8 +216,10 @@ def test_a_catalogue_of_codes_is_opened_anew(world: Prepared) -> None:
         (torch.nn.RMSNorm(5), (4, 5)),
         (torch.nn.Embedding(9, 4), (6,)),
     ],
-)  # fmt: skip
-def test_gradients_of_layers_that_other_families_have_are_autograds(layer: torch.nn.Module, shape: tuple[int, ...]) -> None:
+)
+def test_gradients_of_layers_that_other_families_have_are_autograds(
+    layer: torch.nn.Module, shape: tuple[int, ...]
+) -> None:
     given = torch.randint(9, (3, *shape)) if isinstance(layer, torch.nn.Embedding) else torch.randn(3, *shape)
     seen: dict[str, torch.Tensor] = {}
 

@@ -13,7 +13,13 @@ import pytest
 import linernotes
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.agreement import concentration, hub_share, measure_agreement, overlap, rank_biased_overlap
+from linernotes.evaluation.agreement import (
+    concentration,
+    hub_share,
+    measure_agreement,
+    overlap,
+    rank_biased_overlap,
+)
 from linernotes.evaluation.search import Metric, read_grid, search
 from linernotes.evaluation.self_influence import rank_of, segment_query
 from linernotes.methods.all import METHODS
@@ -22,7 +28,14 @@ from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, AbuSettings, MethodSettings
 from linernotes.settings.reading import read_settings
 
-QUICK = {"draws": 2, "gradient_draws": 8, "fisher_draws": 1, "projection": 2, "max_steps": 2, "retain_batch": 4}
+QUICK = {
+    "draws": 2,
+    "gradient_draws": 8,
+    "fisher_draws": 1,
+    "projection": 2,
+    "max_steps": 2,
+    "retain_batch": 4,
+}
 
 
 def test_overlaps_by_hand() -> None:
@@ -37,7 +50,9 @@ def test_overlaps_by_hand() -> None:
 
 def test_agreement_leaves_decoys_out_and_counts_them() -> None:
     scores_qn = np.array([[3.0, 2.0, 1.0, 9.0]])
-    found = measure_agreement({"a": scores_qn, "b": -scores_qn}, ["q"], np.array([False, False, False, True]), first=1)
+    found = measure_agreement(
+        {"a": scores_qn, "b": -scores_qn}, ["q"], np.array([False, False, False, True]), first=1
+    )
     assert found.pearson[0, 1] == pytest.approx(-1) and found.spearman[0, 1] == pytest.approx(-1)
     assert found.overlap.tolist() == [[1, 0], [0, 1]]
     assert found.decoys_first.tolist() == [1, 0]
@@ -46,7 +61,9 @@ def test_agreement_leaves_decoys_out_and_counts_them() -> None:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> list[Path]:
     folder = tmp_path_factory.mktemp("clips")
-    return [linernotes.generate(f"tone {i}", folder / f"clip{i}.flac", seed=i, model=model_path) for i in range(2)]
+    return [
+        linernotes.generate(f"tone {i}", folder / f"clip{i}.flac", seed=i, model=model_path) for i in range(2)
+    ]
 
 
 def test_a_comparison_goes_on_where_it_was(
@@ -67,19 +84,28 @@ def test_a_comparison_goes_on_where_it_was(
     assert linernotes.compare(*arguments, **settings).attributions == done.attributions
     with pytest.raises(LinernotesError, match="holds another attribution"):
         linernotes.compare(*arguments, **{**settings, "draws": 3})
-    clips = [linernotes.generate("tone 0", tmp_path / f"{clip.name}", seed=0, seconds=0.3, model=model_path) for clip in clips]
+    clips = [
+        linernotes.generate("tone 0", tmp_path / f"{clip.name}", seed=0, seconds=0.3, model=model_path)
+        for clip in clips
+    ]
     with pytest.raises(LinernotesError, match="holds another attribution"):  # other clips of the same names
         linernotes.compare(clips, *arguments[1:], **settings)
 
 
-def test_a_set_of_clips_gets_one_attribution(tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue) -> None:
-    (one,) = linernotes.attribute(clips, tmp_path / "set", model_path, catalogue.path, together=True, **_quick())
+def test_a_set_of_clips_gets_one_attribution(
+    tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue
+) -> None:
+    (one,) = linernotes.attribute(
+        clips, tmp_path / "set", model_path, catalogue.path, together=True, **_quick()
+    )
     assert one.query.name == "clip0+clip1" and one.query.prompt == "tone 0 | tone 1"
     assert (tmp_path / "set" / "report.html").exists()
 
 
 def _quick() -> dict[str, int]:
-    return {name: value for name, value in QUICK.items() if name in METHOD_SETTINGS[DEFAULT_METHOD].model_fields}
+    return {
+        name: value for name, value in QUICK.items() if name in METHOD_SETTINGS[DEFAULT_METHOD].model_fields
+    }
 
 
 @pytest.mark.parametrize("method", [m for m in METHOD_SETTINGS if m != "clap"])
@@ -106,7 +132,9 @@ def test_a_plan_counts_passes_exactly(model: StableAudio, catalogue: Catalogue, 
     prepared = Prepared(model, catalogue, tmp_path)
     query = segment_query(catalogue, 0)
     n, trained = len(catalogue), len(catalogue.training_rows)
-    work = METHODS["abu"].work(prepared, AbuSettings(draws=5, gradient_draws=7, steps=3, fisher_draws=2), query)
+    work = METHODS["abu"].work(
+        prepared, AbuSettings(draws=5, gradient_draws=7, steps=3, fisher_draws=2), query
+    )
     assert work.once == {"forward": 5 * n, "square": 2 * trained}
     assert work.per_query == {"gradient": 21, "forward": 5 * n}
 
@@ -118,7 +146,9 @@ def test_every_method_can_be_planned(model_path: Path, catalogue: Catalogue) -> 
     assert plans["trak"].disk_mib > 0 and plans["mucs"].queries_s > 0
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a process forget its peak")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a process forget its peak"
+)
 def test_a_plan_is_not_charged_for_what_ran_before_it(model_path: Path, catalogue: Catalogue) -> None:
     def planned_mib() -> float:
         return linernotes.plan(["random"], model=model_path, catalogue=catalogue.path)[0].memory_mib
@@ -173,7 +203,9 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
 def test_a_parzen_search_stays_between_the_values(tmp_path: Path) -> None:
     found = search("abu", GRID, {}, "rank", METRIC, "tpe", 8, tmp_path)
     assert len(found.trials) == 8
-    assert all(0.1 <= t.chosen["damping"] <= 0.4 and t.chosen["layers"] in GRID["layers"] for t in found.trials)
+    assert all(
+        0.1 <= t.chosen["damping"] <= 0.4 and t.chosen["layers"] in GRID["layers"] for t in found.trials
+    )
 
 
 def test_a_parzen_search_that_goes_on_does_not_repeat_itself(tmp_path: Path) -> None:
@@ -205,7 +237,9 @@ def test_equal_scores_put_none_first() -> None:
     assert rank_of(0, np.array([2.0, 1.0])) == 1
 
 
-def test_a_set_of_clips_has_no_ranks_of_its_own(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+def test_a_set_of_clips_has_no_ranks_of_its_own(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
     where = {"model": model_path, "catalogue": catalogue.path}
     with pytest.raises(UsageError, match="--together"):
         linernotes.self_influence(segments=2, together=True, **where)
@@ -220,7 +254,9 @@ def test_agreement_over_one_clip_is_json() -> None:
 
 
 def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
-    """A sane step finds the segment itself; one that breaks the weights is a failed trial with its reason, not an end."""
+    """A sane step finds the segment itself; one that breaks the weights is a failed trial with its reason,
+    not an end.
+    """
     found = linernotes.sweep(
         tmp_path / "s",
         ["step_size=1e30,2e-5"],

@@ -35,24 +35,29 @@ def test_the_catalogue_is_as_large_as_promised(builtin: tuple[StableAudio, Catal
     assert len(catalogue.training_rows) >= 2000
     assert len(decoys) >= 300
     assert {track.extra["instrument"] for track in catalogue.tracks} == set(INSTRUMENTS)
-    assert all(track.title and track.artist and track.caption and track.extra["key"] for track in catalogue.tracks)
+    assert all(
+        track.title and track.artist and track.caption and track.extra["key"] for track in catalogue.tracks
+    )
 
 
 def test_no_version_of_a_decoy_was_trained_on(builtin: tuple[StableAudio, Catalogue]) -> None:
-    works = {split: {t.work_id for t in builtin[1].tracks if t.split == split} for split in ("train", "decoy")}
+    works = {
+        split: {t.work_id for t in builtin[1].tracks if t.split == split} for split in ("train", "decoy")
+    }
     assert not works["train"] & works["decoy"]
     versions = len(builtin[1].tracks) - len(works["train"]) - len(works["decoy"])
     assert versions > 100  # the collections share many tunes
 
 
-def test_the_stored_latents_are_those_of_the_rendered_tracks(tmp_path: Path, builtin: tuple[StableAudio, Catalogue]) -> None:
+def test_the_stored_latents_are_those_of_the_rendered_tracks(
+    tmp_path: Path, builtin: tuple[StableAudio, Catalogue]
+) -> None:
     """What the report plays is what the model was trained on."""
     model, catalogue = builtin
     for row in (0, 700, 1500, len(catalogue) - 1):
         track = catalogue.tracks[catalogue.track_n[row]]
-        write_sound(
-            tmp_path / "track.flac", builtin_sound(track, 0.0, model.encoding)
-        )  # as 'catalog render' has it, in 16 bits
+        # as 'catalog render' has it, in 16 bits
+        write_sound(tmp_path / "track.flac", builtin_sound(track, 0.0, model.encoding))
         sound = read_sound(tmp_path / "track.flac")
         latents = model.encode(torch.from_numpy(sound.samples)[None])
         assert float((latents - catalogue.batch([row]).latents_nct).abs().max()) < LATENT_ROUNDING
@@ -60,15 +65,21 @@ def test_the_stored_latents_are_those_of_the_rendered_tracks(tmp_path: Path, bui
 
 def test_a_track_sounds_the_same_every_time() -> None:
     source = "oneills1850/1001-1031.abc#30"
-    digests = {hashlib.sha256(render_track(source, "flute", "lively", 40000, 22050).tobytes()).hexdigest() for _ in range(3)}
+    digests = {
+        hashlib.sha256(render_track(source, "flute", "lively", 40000, 22050).tobytes()).hexdigest()
+        for _ in range(3)
+    }
     assert len(digests) == 1
 
 
 def test_a_tune_reads_as_its_notes() -> None:
-    """7th Regiment in Ryan's collection begins ``vA2(Ac) "4"eAc"0"e`` in A: A A c' e' A c' e', with c sharp."""
+    """7th Regiment in Ryan's collection begins ``vA2(Ac) "4"eAc"0"e`` in A: A A c' e' A c' e', with c
+    sharp.
+    """
     notes = read_notes("ryansMammoth", "7thRegimentReel.abc#0")
     assert [note.pitch for note in notes[:7]] == [69, 69, 73, 76, 69, 73, 76]
-    assert notes[2].start - notes[1].start == notes[3].start - notes[2].start  # two equal quavers after a crotchet
+    # two equal quavers after a crotchet
+    assert notes[2].start - notes[1].start == notes[3].start - notes[2].start
 
 
 def test_a_chorale_has_four_voices() -> None:

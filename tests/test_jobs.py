@@ -1,4 +1,6 @@
-"""Jobs in threads and processes: every one once, in order where that is promised, and nobody else's process is touched."""
+"""Jobs in threads and processes: every one once, in order where that is promised, and nobody else's process
+is touched.
+"""
 
 from __future__ import annotations
 

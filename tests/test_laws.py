@@ -39,20 +39,26 @@ def parts_of(times: Tensor, count: int) -> list[int]:
 
 @pytest.mark.parametrize("bands", [1, 2, 8])
 def test_the_bands_of_the_noise_levels_are_their_equal_parts(bands: int) -> None:
-    """Band b of n has one time in each equal part of [b/n, (b+1)/n): one after the other, bands are all levels, each once."""
+    """Band b of n has one time in each equal part of [b/n, (b+1)/n): one after the other, bands are all
+    levels, each once.
+    """
     generator = random_for("a law", 0)
     times = torch.cat([stratified_times(DRAWS, generator, levels_of((b, bands))) for b in range(bands)])
     assert parts_of(times, bands * DRAWS) == list(range(bands * DRAWS))
 
 
 def test_draws_are_their_seed(model: StableAudio) -> None:
-    assert draws_of(model, 8, seed=5).hash == draws_of(model, 8, seed=5).hash != draws_of(model, 8, seed=6).hash
+    assert (
+        draws_of(model, 8, seed=5).hash == draws_of(model, 8, seed=5).hash != draws_of(model, 8, seed=6).hash
+    )
 
 
 def test_there_is_one_draw_in_each_part_and_bands_are_neighbours(model: StableAudio) -> None:
     draws = draws_of(model, BANDS * DRAWS)
     assert parts_of(draws.tensors["t"], len(draws)) == list(range(len(draws)))
-    assert [parts_of(part.tensors["t"], BANDS) for part in draws.bands(BANDS)] == [[b] * DRAWS for b in range(BANDS)]
+    assert [parts_of(part.tensors["t"], BANDS) for part in draws.bands(BANDS)] == [
+        [b] * DRAWS for b in range(BANDS)
+    ]
     assert torch.equal(torch.cat([part.tensors["eps"] for part in draws.bands(BANDS)]), draws.tensors["eps"])
 
 
@@ -72,7 +78,9 @@ def test_an_order_gives_noise_levels_to_draws(model: StableAudio) -> None:
 def test_a_query_is_heard_at_every_noise_level_once(
     model: StableAudio, catalogue: Catalogue, tmp_path: Path, method: str
 ) -> None:
-    """The query's draws of all bands, taken together, are one in each equal part of (0, 1), and each in the band it is for."""
+    """The query's draws of all bands, taken together, are one in each equal part of (0, 1), and each in the
+    band it is for.
+    """
     heard: list[Tensor] = []
 
     def target(items: Batch, draws: Draws) -> Tensor:
@@ -103,8 +111,9 @@ def test_an_interval_leaves_out_a_fortieth_on_either_side() -> None:
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
-    """The bootstrap's 95 % interval of the mean of n normal values is mean -+ 1.96 s sqrt((n - 1) / n) / sqrt(n): it misses as
-    often as Student's t exceeds 1.96 sqrt((n - 1) / n), give or take what chance does to so many trials.
+    """The bootstrap's 95 % interval of the mean of n normal values is mean -+ 1.96 s sqrt((n - 1) / n) /
+    sqrt(n): it misses as often as Student's t exceeds 1.96 sqrt((n - 1) / n), give or take what chance does
+    to so many trials.
     """
     n, trials, truth = 50, 400, 0.3
     random = np.random.default_rng(0)
@@ -124,7 +133,9 @@ def test_an_interval_is_said_without_leading_noughts() -> None:
 
 
 def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> None:
-    """A projection with a bias gives padding a value; in the pipeline and here it is exactly zero, and the words are kept."""
+    """A projection with a bias gives padding a value; in the pipeline and here it is exactly zero, and the
+    words are kept.
+    """
     prompts = ["tone 1", "a low tone", ""]
     torch.manual_seed(0)
     size = model.embed_text([""]).shape[2]
@@ -136,17 +147,23 @@ def test_padding_is_silent_whatever_the_projection_adds(model: StableAudio) -> N
     other.projection = projection
     text_nld = other.embed_text(prompts)
     latents_nct = torch.zeros(3, other.encoding.latent_channels, other.encoding.frames)
-    ours_nld = other.items(latents_nct, text_nld, torch.full((3,), 0.5)).tensors["tokens"][:, : text_nld.shape[1]]
+    ours_nld = other.items(latents_nct, text_nld, torch.full((3,), 0.5)).tensors["tokens"][
+        :, : text_nld.shape[1]
+    ]
     padding_nl = (
         torch.tensor(
-            model.tokenizer(prompts, padding="max_length", max_length=text_nld.shape[1], truncation=True)["attention_mask"]
+            model.tokenizer(prompts, padding="max_length", max_length=text_nld.shape[1], truncation=True)[
+                "attention_mask"
+            ]
         )
         == 0
     )
     assert padding_nl.any() and not padding_nl.all(dim=1).any()
     assert (ours_nld[padding_nl] == 0).all()
     assert (ours_nld[~padding_nl] != 0).any(dim=1).all()
-    pipeline = StableAudioPipeline(other.codec, other.text_encoder, projection, other.tokenizer, other.network, other.scheduler)
+    pipeline = StableAudioPipeline(
+        other.codec, other.text_encoder, projection, other.tokenizer, other.network, other.scheduler
+    )
     with torch.inference_mode():
         torch.testing.assert_close(ours_nld, pipeline.encode_prompt(prompts, "cpu", False), **ROUNDING)
 
@@ -160,24 +177,37 @@ def test_a_twin_shares_every_weight_and_no_parameter(model: StableAudio) -> None
 
 
 def test_mel_bands_are_equally_wide_in_mel() -> None:
-    """mel = 1127 ln(1 + hz / 700): the bands' peaks lie at equal steps from the lowest frequency to half the rate."""
+    """mel = 1127 ln(1 + hz / 700): the bands' peaks lie at equal steps from the lowest frequency to half the
+    rate.
+    """
     bands, rate_hz, n_fft = 12, 16000, 1 << 14  # bins of 1 Hz
     peaks_hz = mel_bands(bands, n_fft, rate_hz).argmax(dim=1).double().numpy() * rate_hz / n_fft
     mel = 1127 * np.log1p(peaks_hz / 700)
     ends = 1127 * np.log1p(np.array([LOWEST_HZ, rate_hz / 2]) / 700)
-    np.testing.assert_allclose(np.diff([ends[0], *mel, ends[1]]), (ends[1] - ends[0]) / (bands + 1), rtol=0.02)  # a bin
+    np.testing.assert_allclose(
+        np.diff([ends[0], *mel, ends[1]]), (ends[1] - ends[0]) / (bands + 1), rtol=0.02
+    )  # a bin
 
 
 def test_a_louder_sound_is_decoded_louder_by_as_much() -> None:
-    """With all components kept, coding is homogeneous: compression by a power and its inverse leave a gain as it is."""
+    """With all components kept, coding is homogeneous: compression by a power and its inverse leave a gain as
+    it is.
+    """
     codec = SpectrogramCodec(8000, n_fft=256, spectrogram_hop=128, mels=8, patch=2, latent_channels=16)
     sound = torch.randn(1, 1, 2048, generator=torch.Generator().manual_seed(0)) * 0.1
-    one, loud = (codec.decode(codec.encode(gain * sound).latents).sample[..., 256:-256] for gain in (1.0, 4.0))
-    assert float((loud - 4 * one).norm() / (4 * one).norm()) < 0.01  # the floors that keep divisions finite do not scale
+    one, loud = (
+        codec.decode(codec.encode(gain * sound).latents).sample[..., 256:-256] for gain in (1.0, 4.0)
+    )
+    # the floors that keep divisions finite do not scale
+    assert float((loud - 4 * one).norm() / (4 * one).norm()) < 0.01
 
 
 def test_noise_is_still_what_the_shipped_bank_was_made_with() -> None:
-    """A seed means the same draws for ever: stored losses would be compared with others under the same name."""
+    """A seed means the same draws for ever: stored losses would be compared with others under the same
+    name.
+    """
     shipped = read_bank(BENCHMARK_PARTS / "bank.safetensors")
     model = StableAudio(MODEL)  # its latents are of the shape that the benchmark's model has
-    assert draws_of(model, shipped.header["draws"], shipped.header["noise_seed"]).hash == shipped.header["noise"]
+    assert (
+        draws_of(model, shipped.header["draws"], shipped.header["noise_seed"]).hash == shipped.header["noise"]
+    )

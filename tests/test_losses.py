@@ -32,15 +32,21 @@ def bank(model: StableAudio) -> Draws:
 @pytest.fixture(scope="module")
 def other_weights(model: StableAudio) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return {name: p + 0.01 * torch.randn(p.shape, generator=generator) for name, p in model.layers("mlp").items()}
+    return {
+        name: p + 0.01 * torch.randn(p.shape, generator=generator) for name, p in model.layers("mlp").items()
+    }
 
 
-def test_losses_are_those_of_a_plain_loop(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws) -> None:
+def test_losses_are_those_of_a_plain_loop(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws
+) -> None:
     loss_nk = item_losses(model, catalogue, bank, {"base": {}}, tmp_path)["base"]
     batch = catalogue.batch(range(len(catalogue)))
     with torch.inference_mode():
         for n in range(len(catalogue)):
-            item = model.items(batch.latents_nct[n : n + 1], batch.text_nld[n : n + 1], batch.seconds_n[n : n + 1])
+            item = model.items(
+                batch.latents_nct[n : n + 1], batch.text_nld[n : n + 1], batch.seconds_n[n : n + 1]
+            )
             for k in range(len(bank)):
                 loss = model.loss_bt(item, bank[k : k + 1])
                 torch.testing.assert_close(loss.mean(), loss_nk[n, k], **ROUNDING)
@@ -56,7 +62,11 @@ def test_batch_size_does_not_matter(
 
 
 def test_several_weight_sets_at_once_are_as_one_by_one(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws, other_weights: dict[str, torch.Tensor]
+    tmp_path: Path,
+    model: StableAudio,
+    catalogue: Catalogue,
+    bank: Draws,
+    other_weights: dict[str, torch.Tensor],
 ) -> None:
     sets = {"base": {}, "other": other_weights}
     together = item_losses(model, catalogue, bank, sets, tmp_path / "both")
@@ -66,7 +76,9 @@ def test_several_weight_sets_at_once_are_as_one_by_one(
     assert not torch.equal(together["base"], together["other"])
 
 
-def test_frame_losses_average_to_item_losses(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws) -> None:
+def test_frame_losses_average_to_item_losses(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws
+) -> None:
     loss_nk = item_losses(model, catalogue, bank, {"base": {}}, tmp_path)["base"]
     loss_nkt = frame_losses(model, catalogue, bank, {"base": {}}, [2, 0])["base"]
     torch.testing.assert_close(loss_nkt.mean(dim=2), loss_nk[[2, 0]], **ROUNDING)
@@ -81,11 +93,15 @@ def test_changed_weights_are_put_back(model: StableAudio, other_weights: dict[st
 
 def test_rows_choose_and_order(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws) -> None:
     whole = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "all")["base"]
-    some = item_losses(model, catalogue, bank, {"base": {}}, tmp_path / "some", rows=torch.tensor([4, 1]).numpy())["base"]
+    some = item_losses(
+        model, catalogue, bank, {"base": {}}, tmp_path / "some", rows=torch.tensor([4, 1]).numpy()
+    )["base"]
     torch.testing.assert_close(some, whole[[4, 1]], **ROUNDING)
 
 
-def test_losses_that_are_not_finite_are_refused(tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws) -> None:
+def test_losses_that_are_not_finite_are_refused(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws
+) -> None:
     broken = {name: p * float("inf") for name, p in model.layers("mlp").items()}
     with pytest.raises(LinernotesError, match="no longer finite"):
         item_losses(model, catalogue, bank, {"broken": broken}, tmp_path)
@@ -117,7 +133,9 @@ def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
         bank = model.draw(5, random_for("noise bank", 1))
         def on_progress(done, total):
             if kill == "kill" and done > 30: os.kill(os.getpid(), signal.SIGKILL)
-        losses.item_losses(model, catalogue, bank, {"base": {}}, folder, batch_size=5, on_progress=on_progress)
+        losses.item_losses(
+            model, catalogue, bank, {"base": {}}, folder, batch_size=5, on_progress=on_progress
+        )
         """
     )
 
@@ -135,7 +153,11 @@ def test_a_sweep_killed_with_signal_9_ends_in_the_same_bytes(
 
 
 def test_the_number_of_cores_does_not_matter(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws, other_weights: dict[str, torch.Tensor]
+    tmp_path: Path,
+    model: StableAudio,
+    catalogue: Catalogue,
+    bank: Draws,
+    other_weights: dict[str, torch.Tensor],
 ) -> None:
     """Workers run on twins of the model: each under its own weights, and the model itself keeps its own."""
     before = {name: p.clone() for name, p in model.network.named_parameters()}

@@ -41,7 +41,14 @@ from linernotes.settings.methods import (
     MucsSettings,
 )
 
-QUICK = {"gradient_draws": 24, "draws": 3, "fisher_draws": 1, "max_steps": 3, "retain_batch": 4, "projection": 3}
+QUICK = {
+    "gradient_draws": 24,
+    "draws": 3,
+    "fisher_draws": 1,
+    "max_steps": 3,
+    "retain_batch": 4,
+    "projection": 3,
+}
 QUICK_READOUT = {"noise_bands": 3}
 RUNNABLE = [name for name in METHODS if name != "clap"]
 SEES_ITSELF = ["readout", "abu", "abu-ekfac", "grad-cos", "latent", "timbre", "tonal", "activations"]
@@ -78,12 +85,18 @@ def test_several_queries_score_as_one_by_one(prepared: Prepared, tmp_path: Path,
 def test_a_training_segment_finds_itself(prepared: Prepared, tmp_path: Path, method: str) -> None:
     rows = [0, 3, 6]
     step = {"abu": 2e-5, "abu-ekfac": 1e-3}.get(method, 0.1)
-    settings = quick(method, step_size=step, **({"draws": 12, "gradient_draws": 96} if method == "readout" else {}))
-    scores_qn = score(method, prepared, [query_of(prepared.catalogue, row) for row in rows], settings, tmp_path).scores_qn
+    settings = quick(
+        method, step_size=step, **({"draws": 12, "gradient_draws": 96} if method == "readout" else {})
+    )
+    scores_qn = score(
+        method, prepared, [query_of(prepared.catalogue, row) for row in rows], settings, tmp_path
+    ).scores_qn
     assert scores_qn.argmax(axis=1).tolist() == rows
 
 
-def plain_gradient(model: StableAudio, measured: Callable[..., Tensor], pairs: tuple, names: list[str]) -> dict[str, Tensor]:
+def plain_gradient(
+    model: StableAudio, measured: Callable[..., Tensor], pairs: tuple, names: list[str]
+) -> dict[str, Tensor]:
     """The gradient of the mean of ``measured`` over a batch, by one plain backward pass."""
     parameters = {n: p for n, p in model.network.named_parameters() if n in names}
     with with_gradients(list(parameters.values())):
@@ -92,7 +105,11 @@ def plain_gradient(model: StableAudio, measured: Callable[..., Tensor], pairs: t
 
 
 def test_gradient_products_are_those_of_a_plain_loop(prepared: Prepared, tmp_path: Path) -> None:
-    model, catalogue, settings = prepared.model, prepared.catalogue, GradDotSettings(**{"draws": 3, "gradient_draws": 16})
+    model, catalogue, settings = (
+        prepared.model,
+        prepared.catalogue,
+        GradDotSettings(**{"draws": 3, "gradient_draws": 16}),
+    )
     directions = [gradient_of_query(prepared, query_of(catalogue, row), settings) for row in (1, 5)]
     bank = prepared.draws(3, settings.seed)
     dots_qn, squares_n = gradient_products(prepared, bank, 32, directions, {}, tmp_path)
@@ -102,29 +119,41 @@ def test_gradient_products_are_those_of_a_plain_loop(prepared: Prepared, tmp_pat
         for q, direction in enumerate(directions):
             expected = sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
             assert dots_qn[q, n] == pytest.approx(expected, rel=2e-3, abs=1e-4 * np.abs(dots_qn).max())
-        assert squares_n[n] == pytest.approx(sum(float(g.square().sum()) for g in gradient.values()), rel=2e-3)
+        assert squares_n[n] == pytest.approx(
+            sum(float(g.square().sum()) for g in gradient.values()), rel=2e-3
+        )
 
 
 def test_a_short_forward_step_is_a_gradient_product(prepared: Prepared, tmp_path: Path) -> None:
     """Forward-INF to first order: eta <grad L(q), grad L(z_n)>."""
     query, eta = query_of(prepared.catalogue, 2), 1e-3
     dots = score("grad-dot", prepared, [query], quick("grad-dot"), tmp_path / "dot").scores_qn[0]
-    step = score("forward-inf", prepared, [query], quick("forward-inf", step_size=eta), tmp_path / "step").scores_qn[0]
-    assert step == pytest.approx(eta * dots, rel=0.05, abs=0.02 * eta * np.abs(dots).max())  # second order of a finite step
+    step = score(
+        "forward-inf", prepared, [query], quick("forward-inf", step_size=eta), tmp_path / "step"
+    ).scores_qn[0]
+    # second order of a finite step
+    assert step == pytest.approx(eta * dots, rel=0.05, abs=0.02 * eta * np.abs(dots).max())
 
 
 @pytest.mark.parametrize("method", ["abu", "forward-inf"])
-def test_first_order_scores_are_those_of_a_vanishing_step(prepared: Prepared, tmp_path: Path, method: str) -> None:
+def test_first_order_scores_are_those_of_a_vanishing_step(
+    prepared: Prepared, tmp_path: Path, method: str
+) -> None:
     query, step = query_of(prepared.catalogue, 2), {"abu": 1e-5, "forward-inf": 1e-3}[method]
     exact, first = (
-        score(method, prepared, [query], quick(method, step_size=step, score_by=by), tmp_path / by).scores_qn[0]
+        score(method, prepared, [query], quick(method, step_size=step, score_by=by), tmp_path / by).scores_qn[
+            0
+        ]
         for by in ("difference", "first-order")
     )
-    assert exact == pytest.approx(first, rel=0.05, abs=0.02 * np.abs(first).max())  # second order of a finite step
+    # second order of a finite step
+    assert exact == pytest.approx(first, rel=0.05, abs=0.02 * np.abs(first).max())
 
 
 def test_bands_hold_each_noise_level_against_itself_only(prepared: Prepared, tmp_path: Path) -> None:
-    """The mean over bands of <grad L(q) in the band, grad L(z_n) on the band's draws>, for products and for short steps."""
+    """The mean over bands of <grad L(q) in the band, grad L(z_n) on the band's draws>, for products and for
+    short steps.
+    """
     model, catalogue, query = prepared.model, prepared.catalogue, query_of(prepared.catalogue, 2)
     settings = quick("grad-dot", draws=6, gradient_draws=16, noise_bands=2)
     banded = score("grad-dot", prepared, [query], settings, tmp_path / "dot").scores_qn[0]
@@ -132,28 +161,37 @@ def test_bands_hold_each_noise_level_against_itself_only(prepared: Prepared, tmp
     for band, draws in enumerate(([0, 1, 2], [3, 4, 5])):
         direction = gradient_of_query(prepared, query, settings, None, (band, 2))
         for n in range(len(catalogue)):
-            (pairs,) = whole_items(model, items_of(model, catalogue, [n]), prepared.draws(6, settings.seed), 6)
+            (pairs,) = whole_items(
+                model, items_of(model, catalogue, [n]), prepared.draws(6, settings.seed), 6
+            )
             some = tuple(part[torch.tensor(draws)] for part in pairs)
             gradient = plain_gradient(model, item_loss_b, some, list(direction))
-            expected[n] += len(draws) / 6 * sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
+            expected[n] += (
+                len(draws) / 6 * sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
+            )
     assert banded == pytest.approx(expected, rel=2e-3, abs=1e-3 * np.abs(expected).max())
     step = quick("forward-inf", draws=6, gradient_draws=16, noise_bands=2, step_size=1e-3)
     moved = score("forward-inf", prepared, [query], step, tmp_path / "step").scores_qn[0]
     assert moved == pytest.approx(1e-3 * banded, rel=0.05, abs=2e-5 * np.abs(banded).max())
     assert not np.allclose(
-        banded, score("grad-dot", prepared, [query], quick("grad-dot", draws=6), tmp_path / "one").scores_qn[0]
+        banded,
+        score("grad-dot", prepared, [query], quick("grad-dot", draws=6), tmp_path / "one").scores_qn[0],
     )
     with pytest.raises(UsageError, match="9 noise bands do not divide 3 draws"):
         score("grad-dot", prepared, [query], quick("grad-dot", noise_bands=9), tmp_path / "many")
 
 
 def test_tracin_adds_up_its_checkpoints(prepared: Prepared, tmp_path: Path) -> None:
-    """Two checkpoints with the base weights and learning rates 0.5 and 0.25; the final weights do not count beside them."""
+    """Two checkpoints with the base weights and learning rates 0.5 and 0.25; the final weights do not count
+    beside them.
+    """
     kept = {name: p.detach() for name, p in prepared.model.network.named_parameters()}
     for step, rate in ((1, 0.5), (2, 0.25)):
         path = tmp_path / "model" / KEPT / f"step-{step:08d}.safetensors"
         save_tensors(path, kept, CHECKPOINT, {"learning_rate": rate, "step": step})
-    with_folder = Prepared(prepared.model, prepared.catalogue, prepared.folder, model_folder=tmp_path / "model")
+    with_folder = Prepared(
+        prepared.model, prepared.catalogue, prepared.folder, model_folder=tmp_path / "model"
+    )
     query = query_of(prepared.catalogue, 0)
     dots = score("grad-dot", prepared, [query], quick("grad-dot"), tmp_path / "dot").scores_qn
     total = score("tracin", with_folder, [query], quick("tracin"), tmp_path / "tracin").scores_qn
@@ -172,8 +210,12 @@ def test_projected_gradients_are_projections_of_the_gradients(prepared: Prepared
         found_ip, _ = projected_gradients(model, projection, measured, 3, *pairs)
         for i in range(2):
             (own,) = whole_items(model, items_of(model, catalogue, [i]), bank, 3)
-            expected = project_gradient(model.network, projection, plain_gradient(model, measured, own, names))
-            torch.testing.assert_close(found_ip[i], expected, rtol=2e-3, atol=1e-4 * float(expected.abs().max()))
+            expected = project_gradient(
+                model.network, projection, plain_gradient(model, measured, own, names)
+            )
+            torch.testing.assert_close(
+                found_ip[i], expected, rtol=2e-3, atol=1e-4 * float(expected.abs().max())
+            )
 
 
 @pytest.mark.parametrize("rate_hz", [22050, 44100])
@@ -200,12 +242,19 @@ def test_trak_is_the_papers_formula(prepared: Prepared, tmp_path: Path) -> None:
     found = score("trak", prepared, [query], settings, tmp_path).scores_qn[0]
     model, catalogue = prepared.model, prepared.catalogue
     projection = projected._projection(prepared, settings)
-    bank, many = prepared.draws(3, 0), model.draw(settings.gradient_draws, random_for("projected query", settings.seed))
+    bank, many = (
+        prepared.draws(3, 0),
+        model.draw(settings.gradient_draws, random_for("projected query", settings.seed)),
+    )
     names = list(model.layers("all"))
 
     def phi(row: int, draws: object) -> np.ndarray:
         (pairs,) = whole_items(model, items_of(model, catalogue, [row]), draws, 1000)
-        return project_gradient(model.network, projection, plain_gradient(model, item_loss_b, pairs, names)).double().numpy()
+        return (
+            project_gradient(model.network, projection, plain_gradient(model, item_loss_b, pairs, names))
+            .double()
+            .numpy()
+        )
 
     features = np.stack([phi(row, bank) for row in range(len(catalogue))])
     trained = features[catalogue.training_rows]
@@ -216,9 +265,15 @@ def test_trak_is_the_papers_formula(prepared: Prepared, tmp_path: Path) -> None:
 
 
 def test_a_newton_change_is_exact_leave_one_out_of_ridge_regression() -> None:
-    """DAS on a linear model with squared loss: refitting without item n moves the query's output by what it says."""
+    """DAS on a linear model with squared loss: refitting without item n moves the query's output by what it
+    says.
+    """
     random = np.random.default_rng(0)
-    phi, target, query = random.standard_normal((30, 6)), random.standard_normal(30), random.standard_normal((2, 6))
+    phi, target, query = (
+        random.standard_normal((30, 6)),
+        random.standard_normal(30),
+        random.standard_normal((2, 6)),
+    )
     damping = 0.3
     ridge = damping * np.trace(phi[:25].T @ phi[:25]) / 6
 
@@ -229,7 +284,11 @@ def test_a_newton_change_is_exact_leave_one_out_of_ridge_regression() -> None:
     whole = fitted(trained)
     residual = phi @ whole - target
     found = projected.newton_change(
-        torch.from_numpy(phi), torch.from_numpy(residual), torch.from_numpy(query), torch.from_numpy(trained), damping
+        torch.from_numpy(phi),
+        torch.from_numpy(residual),
+        torch.from_numpy(query),
+        torch.from_numpy(trained),
+        damping,
     ).numpy()
     for n in trained:
         np.testing.assert_allclose(found[:, n], query @ (fitted(np.delete(trained, n)) - whole), rtol=1e-9)
@@ -252,7 +311,9 @@ class LinearDenoiser(nn.Module):
 
 @pytest.fixture
 def linear(model: StableAudio, catalogue: Catalogue, tmp_path: Path) -> Prepared:
-    """A linear-Gaussian denoiser at the optimum of its ridge-regularised loss over the training segments on one bank."""
+    """A linear-Gaussian denoiser at the optimum of its ridge-regularised loss over the training segments on
+    one bank.
+    """
     other = copy.copy(model)
     torch.manual_seed(0)
     other.network = LinearDenoiser(model.encoding.latent_channels).requires_grad_(False)
@@ -260,8 +321,12 @@ def linear(model: StableAudio, catalogue: Catalogue, tmp_path: Path) -> Prepared
 
 
 @pytest.mark.parametrize("step_size", [0.01, 1.0])
-def test_unlearning_in_the_readout_does_to_losses_what_it_says(prepared: Prepared, tmp_path: Path, step_size: float) -> None:
-    """The score is the rise of the loss when the model itself runs with the changed weights, whatever the step."""
+def test_unlearning_in_the_readout_does_to_losses_what_it_says(
+    prepared: Prepared, tmp_path: Path, step_size: float
+) -> None:
+    """The score is the rise of the loss when the model itself runs with the changed weights, whatever the
+    step.
+    """
     catalogue, query = prepared.catalogue, query_of(prepared.catalogue, 2)
     scores = score("readout", prepared, [query], quick("readout", step_size=step_size), tmp_path)
     rise_n = torch.zeros(len(catalogue), dtype=torch.float64)
@@ -274,8 +339,8 @@ def test_unlearning_in_the_readout_does_to_losses_what_it_says(prepared: Prepare
 
 
 def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> None:
-    """With features held fast, the read-out that fits all items but one best is the one that fits all of them best, moved by
-    the step that unlearns the item under the others' curvature.
+    """With features held fast, the read-out that fits all items but one best is the one that fits all of them
+    best, moved by the step that unlearns the item under the others' curvature.
     """
     model, catalogue, bank = prepared.model, prepared.catalogue, prepared.draws(4, 1)
     rows, readout, ridge = catalogue.training_rows, model.readout(), 0.05
@@ -289,9 +354,13 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
         """E[phi phi'] and E[r phi'], both over all items."""
         pairs = [read_out[i] for i in some]
         n = len(rows) * len(bank) * model.encoding.frames
-        return tuple(sum(torch.einsum("btx,bty->xy", x, y) for x, y in p) / n for p in (
-            [(phi, phi) for _, phi in pairs], [(r, phi) for r, phi in pairs],
-        ))  # fmt: skip
+        return tuple(
+            sum(torch.einsum("btx,bty->xy", x, y) for x, y in p) / n
+            for p in (
+                [(phi, phi) for _, phi in pairs],
+                [(r, phi) for r, phi in pairs],
+            )
+        )
 
     def best(some: list[int]) -> Tensor:
         """The change of the read-out that minimises E|r + D phi|^2 + ridge |D|^2."""
@@ -302,7 +371,9 @@ def test_the_readouts_step_is_its_exact_leave_one_out(prepared: Prepared) -> Non
     others = list(range(1, len(rows)))
     curvature, _ = moments(others)
     own_r, own_phi = read_out[0]
-    moment = torch.einsum("btc,btf->cf", own_r + own_phi @ whole.T, own_phi) / len(bank) / model.encoding.frames
+    moment = (
+        torch.einsum("btc,btf->cf", own_r + own_phi @ whole.T, own_phi) / len(bank) / model.encoding.frames
+    )
     damping = float(ridge / curvature.diagonal().mean())
     step = readout_method.solve_damped(curvature, moment, damping) / len(rows)
     exact = best(others) - whole
@@ -324,8 +395,8 @@ RIDGE = 0.05
 
 
 def quadratic(prepared: Prepared, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean over ``rows`` and the bank of the second moments of what the linear layer is given and is to predict, scaled so
-    that the loss is tr(W S W') - 2 tr(W X) + const.
+    """Mean over ``rows`` and the bank of the second moments of what the linear layer is given and is to
+    predict, scaled so that the loss is tr(W S W') - 2 tr(W X) + const.
     """
     model, bank = prepared.model, prepared.draws(3, 0)
     (pairs,) = whole_items(model, items_of(model, prepared.catalogue, rows), bank, 1000)
@@ -334,7 +405,9 @@ def quadratic(prepared: Prepared, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     noisy = (angle.cos() * latents_bct + angle.sin() * noise["eps"]).double()
     target = model.target(*pairs).double()
     scale = 1 / (noisy.shape[1] * noisy.shape[2] * len(noisy))
-    return torch.einsum("bit,bjt->ij", noisy, noisy) * scale, torch.einsum("bit,bjt->ij", noisy, target) * scale
+    return torch.einsum("bit,bjt->ij", noisy, noisy) * scale, torch.einsum(
+        "bit,bjt->ij", noisy, target
+    ) * scale
 
 
 def optimum(prepared: Prepared, rows: np.ndarray, n_all: int) -> Tensor:
@@ -348,12 +421,14 @@ def exact_curvature(prepared: Prepared, rows: np.ndarray) -> Ekfac:
     s, _ = quadratic(prepared, rows)
     values, vectors = torch.linalg.eigh(2 * s)
     out = torch.eye(len(s))
-    return Ekfac({NAME: vectors.float()}, {NAME: out}, {NAME: (values + RIDGE).float().expand(len(s), -1).contiguous()})
+    return Ekfac(
+        {NAME: vectors.float()}, {NAME: out}, {NAME: (values + RIDGE).float().expand(len(s), -1).contiguous()}
+    )
 
 
 def test_influence_and_unlearning_are_exact_leave_one_out_on_a_linear_denoiser(linear: Prepared) -> None:
-    """Removing item n moves the optimum by (1/N) H^-1 grad L(z_n) / (1 - leverage): influence and the unlearning step are its
-    first order in 1/N, with H without the item they are exact.
+    """Removing item n moves the optimum by (1/N) H^-1 grad L(z_n) / (1 - leverage): influence and the
+    unlearning step are its first order in 1/N, with H without the item they are exact.
     """
     rows, model = linear.catalogue.training_rows, linear.model
     n_all = len(rows)
@@ -367,19 +442,25 @@ def test_influence_and_unlearning_are_exact_leave_one_out_on_a_linear_denoiser(l
         s_left = quadratic(linear, left)[0] * len(left) / n_all
         values, vectors = torch.linalg.eigh(2 * s_left)
         factors = Ekfac(
-            {NAME: vectors.float()}, {NAME: torch.eye(len(s_left))},
+            {NAME: vectors.float()},
+            {NAME: torch.eye(len(s_left))},
             {NAME: (values + RIDGE).float().expand(len(s_left), -1).contiguous()},
-        )  # fmt: skip
+        )
         step = precondition_ekfac(model.network, gradient, factors, 0.0)[f"{NAME}.weight"] / n_all
         exact = optimum(linear, left, n_all) - whole
         torch.testing.assert_close(step.double(), exact, rtol=1e-3, atol=1e-3 * float(exact.abs().max()))
-        with_all = precondition_ekfac(model.network, gradient, exact_curvature(linear, rows), 0.0)[f"{NAME}.weight"] / n_all
+        with_all = (
+            precondition_ekfac(model.network, gradient, exact_curvature(linear, rows), 0.0)[f"{NAME}.weight"]
+            / n_all
+        )
         cosine = torch.nn.functional.cosine_similarity(with_all.double().flatten(), exact.flatten(), dim=0)
         assert cosine > 1 - 2 / n_all  # off by the item's own share of the curvature
 
 
 def test_ekfac_is_the_exact_fisher_where_that_is_kronecker() -> None:
-    """Items are all pairs of inputs a_i and output gradients g_j: then E[gg' (x) aa'] = E[gg'] (x) E[aa'] exactly."""
+    """Items are all pairs of inputs a_i and output gradients g_j: then E[gg' (x) aa'] = E[gg'] (x) E[aa']
+    exactly.
+    """
     torch.manual_seed(0)
     layer = nn.Linear(4, 3)
     a_if, g_jf = torch.randn(7, 4), torch.randn(5, 3)
@@ -415,13 +496,16 @@ def test_a_sampled_ekfac_is_the_gauss_newton_matrix_of_a_linear_denoiser(linear:
     variance = 2 / (c * t)  # of each output gradient; inputs have second moment E[z z'] over frames
     batch = linear.catalogue.batch(linear.catalogue.training_rows)
     z = batch.latents_nct.double()
-    s = (torch.einsum("bit,bjt->ij", z, z) / len(z) + t * torch.eye(c, dtype=torch.float64)) / 2  # E over t of both ends
+    # E over t of both ends
+    s = (torch.einsum("bit,bjt->ij", z, z) / len(z) + t * torch.eye(c, dtype=torch.float64)) / 2
     exact = variance * torch.linalg.eigvalsh(s)
     # a sum of squares of n draws; eigenvectors are fitted on the same, hence ten standard errors
     torch.testing.assert_close(value.double().mean(dim=0), exact, rtol=10 * (2 / n) ** 0.5, atol=0)
 
 
-def test_a_killed_ekfac_resumes_to_the_same_bytes(tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_ekfac_resumes_to_the_same_bytes(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("linernotes.curvature.fitting.SEGMENTS_IN_CHUNK", 3)
     arguments = (prepared.model, prepared.catalogue, "mlp", "sampled", 1, 0)
 
@@ -438,7 +522,9 @@ def test_a_killed_ekfac_resumes_to_the_same_bytes(tmp_path: Path, prepared: Prep
     assert [p.name for p in (tmp_path / "killed").iterdir()] == [name]
 
 
-def test_an_ekfac_of_other_layers_or_another_model_is_refused(tmp_path: Path, prepared: Prepared, linear: Prepared) -> None:
+def test_an_ekfac_of_other_layers_or_another_model_is_refused(
+    tmp_path: Path, prepared: Prepared, linear: Prepared
+) -> None:
     fit_ekfac(prepared.model, prepared.catalogue, "mlp", "sampled", 1, 0, tmp_path)
     with pytest.raises(LinernotesError, match=r"was made with layers 'mlp', but 'all' is in use"):
         fit_ekfac(prepared.model, prepared.catalogue, "all", "sampled", 1, 0, tmp_path)
@@ -462,8 +548,8 @@ def test_the_skew_and_the_stopping_rule_by_hand() -> None:
 
 
 def test_mucs_stops_at_its_bound_and_leaves_the_model_alone(prepared: Prepared) -> None:
-    """Here the model is untrained itself: its loss is an untrained network's, so at a bound of 95 % there is nothing to do; at
-    the whole of a bound it cannot reach, it climbs for as long as it may.
+    """Here the model is untrained itself: its loss is an untrained network's, so at a bound of 95 % there is
+    nothing to do; at the whole of a bound it cannot reach, it climbs for as long as it may.
     """
     settings = MucsSettings(learning_rate=0.001, retain_batch=4, max_steps=20, gradient_draws=16)
     before = {name: p.clone() for name, p in prepared.model.network.named_parameters()}
@@ -472,7 +558,9 @@ def test_mucs_stops_at_its_bound_and_leaves_the_model_alone(prepared: Prepared) 
     assert none == 0
     assert reached.keys() == prepared.model.layers("mlp").keys()
     assert all(torch.equal(before[name], w) for name, w in reached.items())
-    climbed, _ = mucs.ascend(prepared, [query], settings.model_copy(update={"stop_at": 1.0, "forget_weight": 50.0}))
+    climbed, _ = mucs.ascend(
+        prepared, [query], settings.model_copy(update={"stop_at": 1.0, "forget_weight": 50.0})
+    )
     assert not any(torch.equal(before[name], w) for name, w in climbed.items() if name.endswith("weight"))
     assert all(torch.equal(before[name], p) for name, p in prepared.model.network.named_parameters())
 
@@ -508,10 +596,18 @@ def test_clap_runs_from_a_local_checkpoint(prepared: Prepared, tmp_path: Path) -
 
     torch.manual_seed(0)
     audio = ClapAudioConfig(
-        window_size=8, num_mel_bins=64, spec_size=256, hidden_size=32, patch_embeds_hidden_size=16, depths=[1, 1],
-        num_attention_heads=[2, 2], num_hidden_layers=2,
-    )  # fmt: skip
-    text = ClapTextConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+        window_size=8,
+        num_mel_bins=64,
+        spec_size=256,
+        hidden_size=32,
+        patch_embeds_hidden_size=16,
+        depths=[1, 1],
+        num_attention_heads=[2, 2],
+        num_hidden_layers=2,
+    )
+    text = ClapTextConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
     config = ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=8)
     ClapModel(config).save_pretrained(tmp_path / "clap")
     ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(tmp_path / "clap")
@@ -522,13 +618,21 @@ def test_clap_runs_from_a_local_checkpoint(prepared: Prepared, tmp_path: Path) -
 
 def test_scores_that_are_not_finite_are_never_ranked(prepared: Prepared, tmp_path: Path) -> None:
     with pytest.raises(LinernotesError, match="finite"):
-        score("forward-inf", prepared, [query_of(prepared.catalogue, 0)], quick("forward-inf", step_size=1e30), tmp_path)
+        score(
+            "forward-inf",
+            prepared,
+            [query_of(prepared.catalogue, 0)],
+            quick("forward-inf", step_size=1e30),
+            tmp_path,
+        )
 
 
 def test_ekfac_settings_reach_the_method(prepared: Prepared, tmp_path: Path) -> None:
     """More damping turns influence into a gradient product of the linear layers."""
     query = query_of(prepared.catalogue, 1)
-    damped = EkfacSettings(**{"damping": 1e6, "draws": 3, "gradient_draws": 24, "fisher_draws": 1, "layers": "output"})
+    damped = EkfacSettings(
+        **{"damping": 1e6, "draws": 3, "gradient_draws": 24, "fisher_draws": 1, "layers": "output"}
+    )
     found = score("ekfac", prepared, [query], damped, tmp_path / "ekfac").scores_qn[0]
     dots = score("representer", prepared, [query], quick("representer"), tmp_path / "dots").scores_qn[0]
     assert np.corrcoef(found, dots)[0, 1] > 1 - 1e-5

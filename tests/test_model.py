@@ -57,7 +57,9 @@ def test_the_loss_is_stable_audios(model: StableAudio) -> None:
     with torch.inference_mode():
         alpha, sigma = torch.cos(t * math.pi / 2)[:, None, None], torch.sin(t * math.pi / 2)[:, None, None]
         tokens, summary = items.tensors["tokens"], items.tensors["summary"]
-        predicted = model.network(alpha * latents + sigma * eps, t, tokens, summary, model.rotary, return_dict=False)[0]
+        predicted = model.network(
+            alpha * latents + sigma * eps, t, tokens, summary, model.rotary, return_dict=False
+        )[0]
         by_hand = (predicted - (alpha * eps - sigma * latents)).square().mean(dim=1)
         torch.testing.assert_close(model.loss_bt(items, draws), by_hand, **SAME)
 
@@ -72,15 +74,23 @@ def test_an_items_loss_does_not_depend_on_its_batch(model: StableAudio) -> None:
 
 def test_layer_kinds_are_what_their_names_say(model: StableAudio) -> None:
     kinds = {
-        kind: set(model.layers(kind)) for kind in ("self-attention", "cross-attention", "cross-attention-kv", "mlp", "all")
+        kind: set(model.layers(kind))
+        for kind in ("self-attention", "cross-attention", "cross-attention-kv", "mlp", "all")
     }
     assert {name.split(".", 2)[2].split(".")[0] for name in kinds["self-attention"]} == {"attn1"}
-    assert {name.split(".", 2)[2] for name in kinds["cross-attention-kv"]} == {"attn2.to_k.weight", "attn2.to_v.weight"}
+    assert {name.split(".", 2)[2] for name in kinds["cross-attention-kv"]} == {
+        "attn2.to_k.weight",
+        "attn2.to_v.weight",
+    }
     assert kinds["cross-attention-kv"] < kinds["cross-attention"]
     assert not kinds["self-attention"] & kinds["cross-attention"] | kinds["mlp"] & kinds["self-attention"]
     assert kinds["self-attention"] | kinds["cross-attention"] | kinds["mlp"] < kinds["all"]
     last = set(model.layers("last-mlp"))
-    assert last < kinds["mlp"] and all(name.startswith("transformer_blocks.1.ff.net.2.") for name in last) and last
+    assert (
+        last < kinds["mlp"]
+        and all(name.startswith("transformer_blocks.1.ff.net.2.") for name in last)
+        and last
+    )
     with pytest.raises(UsageError, match="choose one of"):
         model.layers("everything")  # type: ignore[arg-type]
 
@@ -110,12 +120,21 @@ def test_stable_audio_opens_own_layout_loads(tmp_path: Path, model_path: Path) -
     folder = tmp_path / "open"
     shutil.copytree(model_path, folder, ignore=shutil.ignore_patterns("vae", "transformer"))
     AutoencoderOobleck(
-        encoder_hidden_size=8, downsampling_ratios=[2, 4], channel_multiples=[1, 2], decoder_channels=8,
-        decoder_input_channels=4, audio_channels=2, sampling_rate=RATE_HZ,
-    ).save_pretrained(folder / "vae")  # fmt: skip
+        encoder_hidden_size=8,
+        downsampling_ratios=[2, 4],
+        channel_multiples=[1, 2],
+        decoder_channels=8,
+        decoder_input_channels=4,
+        audio_channels=2,
+        sampling_rate=RATE_HZ,
+    ).save_pretrained(folder / "vae")
     write_denoiser(folder, 4, SIZE)
     loaded = StableAudio(folder)
-    assert (loaded.encoding.channels, loaded.encoding.frame_samples, loaded.encoding.latent_channels) == (2, 8, 4)
+    assert (loaded.encoding.channels, loaded.encoding.frame_samples, loaded.encoding.latent_channels) == (
+        2,
+        8,
+        4,
+    )
     sound = torch.randn(1, 2, loaded.encoding.segment_samples)
     assert loaded.encode(sound).shape == (1, 4, SIZE.frames)
     assert torch.equal(loaded.encode(sound), loaded.encode(sound))  # the posterior's mode, not a sample
@@ -152,7 +171,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, model_path: Path) -
         (weights,) = (folder / part).glob("*.safetensors")
         tensors = load_file(weights)
         name = sorted(tensors)[0]
-        save_file({("model." + n if n == name else n): t for n, t in tensors.items()}, weights, {"format": "pt"})
+        save_file(
+            {("model." + n if n == name else n): t for n, t in tensors.items()}, weights, {"format": "pt"}
+        )
         with pytest.raises(LinernotesError, match=f"weights in {part} do not fit"):
             StableAudio(folder)
 

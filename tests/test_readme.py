@@ -1,7 +1,8 @@
-"""The examples of README and of the documentation run as they stand, one after the other, in one empty folder.
+"""The examples of README and of the documentation run as they stand, one after the other, in one empty
+folder.
 
-A block marked ``sh`` or ``python`` on these pages is run; one that stands on two pages is run once. A block marked ``console``
-only shows what to type.
+A block marked ``sh`` or ``python`` on these pages is run; one that stands on two pages is run once. A block
+marked ``console`` only shows what to type.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def test_there_are_examples_of_both_kinds() -> None:
 
 
 def test_no_page_has_commands_that_are_not_run() -> None:
-    pages = {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if "```sh" in page.read_text()}
+    pages = {
+        str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if "```sh" in page.read_text()
+    }
     assert pages <= set(PAGES)
 
 
@@ -45,5 +48,7 @@ def test_the_examples_run(tmp_path: Path, recordings: Path) -> None:
         if text.startswith("make ") or text.startswith("git "):
             continue
         command = ["bash", "-ec", text] if kind == "sh" else [sys.executable, "-c", text]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, f"{text}\n{done.stderr[-2000:]}"

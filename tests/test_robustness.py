@@ -1,4 +1,6 @@
-"""Whatever surrounds linernotes (another process, no home, a closed pipe, odd names, any umask), it works or says why not."""
+"""Whatever surrounds linernotes (another process, no home, a closed pipe, odd names, any umask), it works or
+says why not.
+"""
 
 from __future__ import annotations
 
@@ -56,16 +58,22 @@ def tree(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-# ------------------------------------------------------------------------------------------------------------------ locks
+# ------------------------------------------------------------------------------------------------------------
+# ------ locks
 
 
 def test_what_another_process_holds_is_refused_with_its_name_and_free_when_that_dies(tmp_path: Path) -> None:
     out = tmp_path / "deep/out"
     with another_process_holds(out) as process:
-        with pytest.raises(LinernotesError, match=rf"out is being written by process {process.pid} on .+ since \d\d:\d\d \("):
+        with pytest.raises(
+            LinernotesError, match=rf"out is being written by process {process.pid} on .+ since \d\d:\d\d \("
+        ):
             held(out).__enter__()
         told: list[str] = []
-        with pytest.raises(LinernotesError, match="another --out"), held(out, wait_s=0.3, on_wait=told.append):
+        with (
+            pytest.raises(LinernotesError, match="another --out"),
+            held(out, wait_s=0.3, on_wait=told.append),
+        ):
             pass
         assert len(told) == 1 and str(process.pid) in told[0]
         process.kill()  # as the kernel does when memory runs out
@@ -178,7 +186,8 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     assert tree(tmp_path) == ["out", "out/mine"]
 
 
-# --------------------------------------------------------------------------------------------------- names, modes, places
+# --------------------------------------------------------------------------------------------------- names,
+# modes, places
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o027])
@@ -210,7 +219,9 @@ def test_the_longest_names_can_be_written_and_held(tmp_path: Path, name: str) ->
     assert tree(tmp_path) == [name]
 
 
-def test_the_cache_lies_in_the_temporary_folder_where_a_home_is_no_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_lies_in_the_temporary_folder_where_a_home_is_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     temporary.mkdir()
     home.write_text("a file, so that not even root can write below it")
@@ -243,10 +254,13 @@ def test_a_home_that_can_be_written_is_used_and_libraries_are_left_alone(
     assert tmp_path in cache_folder().parents
 
 
-# ----------------------------------------------------------------------------------------------------------------- output
+# ------------------------------------------------------------------------------------------------------------
+# ----- output
 
 
-def test_what_is_no_terminal_gets_whole_lines_and_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_terminal_gets_whole_lines_and_names_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -261,7 +275,9 @@ def test_what_is_no_terminal_gets_whole_lines_and_names_as_they_are(capsys: pyte
     assert lines[2] == f"{name}  (told)"
 
 
-def test_long_work_writes_a_line_now_and_then_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_work_writes_a_line_now_and_then_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     now = [0.0]
     lines = _Lines(lambda: now[0])
     for done in range(200):
@@ -269,13 +285,23 @@ def test_long_work_writes_a_line_now_and_then_where_there_is_no_terminal(capsys:
         now[0] += 1
     lines.show("report", "report (a)", 0, 1)
     told = capsys.readouterr().err
-    assert told.splitlines()[:3] == ["scoring: 0 of 200", "scoring: 30 of 200 (30 s)", "scoring: 60 of 200 (1 min 0 s)"]
+    assert told.splitlines()[:3] == [
+        "scoring: 0 of 200",
+        "scoring: 30 of 200 (30 s)",
+        "scoring: 60 of 200 (1 min 0 s)",
+    ]
     assert len(told.splitlines()) == 200 // EVERY_S + 2
-    assert told.endswith("report (a): 0 of 1\n") and told.isascii() and "\x1b" not in told and "\r" not in told
+    assert (
+        told.endswith("report (a): 0 of 1\n") and told.isascii() and "\x1b" not in told and "\r" not in told
+    )
 
 
 def test_a_reader_that_stops_early_is_no_failure() -> None:
-    for verb in ("methods --json", "methods", "attribute --help"):  # the last two fit into the buffer: met only at the end
+    for verb in (
+        "methods --json",
+        "methods",
+        "attribute --help",
+    ):  # the last two fit into the buffer: met only at the end
         line = f"{shlex.join(LINERNOTES)} {verb} | true"
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
         assert done.stderr == ""
@@ -287,7 +313,9 @@ def test_a_terminal_without_unicode_and_a_closed_one_are_written_to(tmp_path: Pa
     words = [*LINERNOTES, "attribute", str(missing), "-o", str(tmp_path / "out")]
     done = subprocess.run(words, capture_output=True, env=environment)
     assert done.returncode == 1 and b"Zo\\xeb \\u97f3.wav is missing" in done.stderr
-    closed = subprocess.run(["bash", "-c", f"{shlex.join(LINERNOTES)} methods >&-"], capture_output=True, text=True)
+    closed = subprocess.run(
+        ["bash", "-c", f"{shlex.join(LINERNOTES)} methods >&-"], capture_output=True, text=True
+    )
     assert (closed.returncode, closed.stderr) == (0, "")
 
 
@@ -296,7 +324,8 @@ def test_printed_commands_can_be_pasted() -> None:
     assert shlex.split(command(*words)) == words
 
 
-# -------------------------------------------------------------------------------------------------------- early and plain
+# --------------------------------------------------------------------------------------------------------
+# early and plain
 
 REFUSED = {
     "attribute none.wav -o out": "none.wav is missing",
@@ -314,7 +343,8 @@ REFUSED = {
     "compare clip.wav -o out --methods latent,tuba": "there is no method 'tuba'",
     "generate --prompt x -o clip.mp3": "use a name that ends in .flac, .wav or .ogg",
     "generate --prompt x -o c.flac --model stabilityai/stable-audio-open-1.0": (
-        "models are folders; check the path, or get one with 'hf download stabilityai/stable-audio-open-1.0 --local-dir DIR'"
+        "models are folders; check the path, or get one with 'hf download stabilityai/stable-audio-open-1.0 "
+        "--local-dir DIR'"
     ),
     "catalog build none -o out": "there is no folder none",
     "catalog build clip.wav -o out": "clip.wav is not a folder",
@@ -344,17 +374,24 @@ def test_what_is_wrong_is_refused_before_torch_is_imported(tmp_path: Path) -> No
     (tmp_path / "clip.wav").write_bytes(b"RIFF")
     before = tree(tmp_path)
     program = (
-        "import json, sys\nsys.modules['torch'] = sys.modules['diffusers'] = sys.modules['transformers'] = None\n"
+        "import json, sys\nsys.modules['torch'] = sys.modules['diffusers'] = sys.modules['transformers'] = "
+        "None\n"
         "from typer.testing import CliRunner\nfrom linernotes.cli.app import app\n"
         "told = [CliRunner().invoke(app, line.split()) for line in json.load(sys.stdin)]\n"
         "print(json.dumps([[each.exit_code, each.stderr] for each in told]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], input=json.dumps(list(REFUSED)), capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", program],
+        input=json.dumps(list(REFUSED)),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     for (line, sentence), (code, told) in zip(REFUSED.items(), json.loads(done.stdout), strict=True):
-        assert code in (1, 2) and sentence in told and told.count("error:") == 1 and told.count("\n") == 1, f"{line}: {told}"
+        assert code in (1, 2) and sentence in told and told.count("error:") == 1 and told.count("\n") == 1, (
+            f"{line}: {told}"
+        )
     assert tree(tmp_path) == before
 
 
@@ -367,14 +404,24 @@ def test_no_evaluation_leaves_a_folder_that_nobody_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_path: Path, catalogue: Catalogue
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    where = ["--model", str(model_path), "--catalog", str(catalogue.path), "--segments", "2", "--method", "latent"]
+    where = [
+        "--model",
+        str(model_path),
+        "--catalog",
+        str(catalogue.path),
+        "--segments",
+        "2",
+        "--method",
+        "latent",
+    ]
     assert CliRunner().invoke(app, ["evaluate", "self-influence", *where]).exit_code == 0
     assert tree(tmp_path) == []
     assert CliRunner().invoke(app, ["evaluate", "self-influence", *where, "-o", "asked"]).exit_code == 0
     assert tree(tmp_path)[0] == "asked"
 
 
-# ----------------------------------------------------------------------------------------------------------------- models
+# ------------------------------------------------------------------------------------------------------------
+# ----- models
 
 
 def copied(model: Path, folder: Path) -> Path:

@@ -84,7 +84,11 @@ def test_a_terminal_shows_every_cell_whole(capsys: pytest.CaptureFixture[str]) -
     table = Table("lds", COLUMNS, rows, notes=["a [note]"], above=[above])
     print_table(table)
     printed = capsys.readouterr().out.splitlines()
-    assert [line.strip() for line in (printed[0], printed[1], printed[-1])] == ["what", "above all", "a [note]"]
+    assert [line.strip() for line in (printed[0], printed[1], printed[-1])] == [
+        "what",
+        "above all",
+        "a [note]",
+    ]
     for line, row in zip(printed[3:5], table.cells(), strict=True):
         assert [cell.strip() for cell in line.split("  ") if cell.strip()] == [cell for cell in row if cell]
 
@@ -125,17 +129,21 @@ def test_self_influence_is_summed_up_over_segments() -> None:
     assert found.mean_rank == bootstrap_mean(np.array([1.0, 1.5, 1.0, 4.0]))
 
 
-# -------------------------------------------------------------------------------------------------------------- start-up
+# ------------------------------------------------------------------------------------------------------------
+# -- start-up
 
 
 def imported(*words: str) -> tuple[str, set[str]]:
     """What a command prints, and the top-level modules it has imported when it ends."""
     program = (
         "import atexit, json, sys\n"
-        "atexit.register(lambda: print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})), file=sys.stderr))\n"
+        "atexit.register(lambda: print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})), "
+        "file=sys.stderr))\n"
         "sys.argv[0] = 'linernotes'\nfrom linernotes.cli.app import app\napp()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout, set(json.loads(done.stderr.splitlines()[-1]))
 
@@ -160,7 +168,9 @@ def test_what_needs_no_model_loads_none(words: list[str]) -> None:
 
 
 def test_verbs_are_listed_by_the_first_paragraph_of_their_own_help() -> None:
-    modules = {module: get_group(import_module(f"linernotes.cli.{module}").app) for module, _ in VERBS.values()}
+    modules = {
+        module: get_group(import_module(f"linernotes.cli.{module}").app) for module, _ in VERBS.values()
+    }
     found = {}
     for module, group in modules.items():
         found |= {module: group} if module in VERBS else group.commands
@@ -173,7 +183,9 @@ def test_whoever_walks_the_commands_meets_the_options_of_each() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     assert list(commands) == list(VERBS)
     assert "--prompt" in [name for option in commands["generate"].params for name in option.opts]
-    assert "--within" in [name for option in commands["evaluate"].commands["lds"].params for name in option.opts]
+    assert "--within" in [
+        name for option in commands["evaluate"].commands["lds"].params for name in option.opts
+    ]
 
 
 def test_an_unknown_verb_is_named_with_the_nearest() -> None:
@@ -182,7 +194,9 @@ def test_an_unknown_verb_is_named_with_the_nearest() -> None:
 
 
 @pytest.mark.examples
-def test_the_leaderboard_of_the_docs_is_what_the_benchmark_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_leaderboard_of_the_docs_is_what_the_benchmark_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     docs = Path(__file__).parents[1] / "docs"
     monkeypatch.delenv("LINERNOTES_CACHE", raising=False)
     words = [sys.executable, "-m", "linernotes", "evaluate", "leaderboard", "-o", "docs/leaderboard.md"]

@@ -39,7 +39,9 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     for part in ("transformer", "projection_model"):
         name = f"{part}/diffusion_pytorch_model.safetensors"
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert (tmp_path / "stopped/training_loss.csv").read_text() == (tmp_path / "whole/training_loss.csv").read_text()
+    assert (tmp_path / "stopped/training_loss.csv").read_text() == (
+        tmp_path / "whole/training_loss.csv"
+    ).read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped", "whole"]
 
 
@@ -50,7 +52,10 @@ def test_training_lowers_the_loss_and_keeps_the_codec(
     train(model_path, tmp_path / "trained", *data(catalogue), settings)
     trained = StableAudio(tmp_path / "trained")
     assert trained.weights_hash != model.weights_hash
-    assert (trained.encoding.codec_hash, trained.encoding.text_hash) == (model.encoding.codec_hash, model.encoding.text_hash)
+    assert (trained.encoding.codec_hash, trained.encoding.text_hash) == (
+        model.encoding.codec_hash,
+        model.encoding.text_hash,
+    )
     with (tmp_path / "trained" / "training_loss.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 150
@@ -73,7 +78,9 @@ def test_a_checkpoint_of_another_run_is_refused(
         train(model_path, tmp_path / "model", *data(catalogue), other)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+def test_a_loss_that_is_not_finite_stops_the_training(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
     wild = TrainingSettings(steps=50, batch_size=8, learning_rate=1e30)
     with pytest.raises(LinernotesError, match="train with a smaller --learning-rate"):
         train(model_path, tmp_path / "model", *data(catalogue), wild)

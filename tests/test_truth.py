@@ -1,4 +1,6 @@
-"""Evaluation against retraining: laws of the measures on banks whose truth is known, and retrains of a tiny model."""
+"""Evaluation against retraining: laws of the measures on banks whose truth is known, and retrains of a tiny
+model.
+"""
 
 from __future__ import annotations
 
@@ -54,23 +56,39 @@ from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import METHOD_SETTINGS
 
 
-def bank_of(present_mn: np.ndarray, loss_mq: np.ndarray, kinds: list[str], names: list[str] | None = None) -> Bank:
+def bank_of(
+    present_mn: np.ndarray, loss_mq: np.ndarray, kinds: list[str], names: list[str] | None = None
+) -> Bank:
     """A bank with known losses, the same on both of its draws; every second query is for tuning."""
     models, queries = loss_mq.shape
-    listed = [BankQuery(f"q{i}", "x", 1.0, i, "x", "reporting" if i % 2 else "tuning", False) for i in range(queries)]
+    listed = [
+        BankQuery(f"q{i}", "x", 1.0, i, "x", "reporting" if i % 2 else "tuning", False)
+        for i in range(queries)
+    ]
     loss_mqk = np.repeat(loss_mq[:, :, None], 2, axis=2)
     return Bank(
-        path=Path("bank"), header={"model": "m", "catalogue": "c"}, queries=listed,
-        names=names or [f"model-{m}" for m in range(models)], kinds=np.array(kinds), seeds=[0] * models,
-        tracks=[f"t{n}" for n in range(present_mn.shape[1])], present_mn=present_mn, loss_mqk=loss_mqk,
-        change_mqk=loss_mqk, item_loss_ms=np.zeros((models, present_mn.shape[1])), contrast_m=np.full(models, np.nan),
-        distance_mhd=np.zeros((models, 0, 3)), latents_qct=np.zeros((queries, 1, 1)),
-    )  # fmt: skip
+        path=Path("bank"),
+        header={"model": "m", "catalogue": "c"},
+        queries=listed,
+        names=names or [f"model-{m}" for m in range(models)],
+        kinds=np.array(kinds),
+        seeds=[0] * models,
+        tracks=[f"t{n}" for n in range(present_mn.shape[1])],
+        present_mn=present_mn,
+        loss_mqk=loss_mqk,
+        change_mqk=loss_mqk,
+        item_loss_ms=np.zeros((models, present_mn.shape[1])),
+        contrast_m=np.full(models, np.nan),
+        distance_mhd=np.zeros((models, 0, 3)),
+        latents_qct=np.zeros((queries, 1, 1)),
+    )
 
 
-def linear_world(noise: float, halves: int = 200, queries: int = 12, tracks: int = 40) -> tuple[Bank, np.ndarray]:
-    """A world in which each present track lowers each query's loss by its own amount, plus the noise of training; the first
-    half of the halves stands there again with other noise. Returns the amounts too.
+def linear_world(
+    noise: float, halves: int = 200, queries: int = 12, tracks: int = 40
+) -> tuple[Bank, np.ndarray]:
+    """A world in which each present track lowers each query's loss by its own amount, plus the noise of
+    training; the first half of the halves stands there again with other noise. Returns the amounts too.
     """
     random = np.random.default_rng(5)
     value_qn = random.standard_normal((queries, tracks))
@@ -80,13 +98,16 @@ def linear_world(noise: float, halves: int = 200, queries: int = 12, tracks: int
     first, second = (signal + noise * random.standard_normal(signal.shape) for _ in range(2))
     names = [*(f"half-{i}" for i in range(halves)), *(f"half-{i}-again" for i in range(again))]
     kinds = ["half"] * halves + ["again"] * again
-    return bank_of(np.concatenate([present, present[:again]]), np.concatenate([first, second[:again]]), kinds, names), value_qn
+    return bank_of(
+        np.concatenate([present, present[:again]]), np.concatenate([first, second[:again]]), kinds, names
+    ), value_qn
 
 
 def test_lds_of_the_truth_is_one_without_noise_and_of_its_opposite_minus_one() -> None:
     bank, value_qn = linear_world(noise=0.0)
     table = measure_lds(
-        bank, {"truth": value_qn, "opposite": -value_qn, "chance": np.random.default_rng(1).random(value_qn.shape)}
+        bank,
+        {"truth": value_qn, "opposite": -value_qn, "chance": np.random.default_rng(1).random(value_qn.shape)},
     )
     by = {m.method: m for m in table.methods}
     assert [m.method for m in table.methods] == ["truth", "chance", "opposite"]
@@ -102,7 +123,10 @@ def test_lds_of_the_truth_is_one_without_noise_and_of_its_opposite_minus_one() -
 def test_truth_reaches_the_noise_ceiling_and_not_more() -> None:
     bank, value_qn = linear_world(noise=6.0, halves=600, queries=40)
     table = measure_lds(bank, {"truth": value_qn})
-    signal, noise = value_qn.shape[1] / 4 * 1.0, 36.0  # variances, about; the ceiling is the correlation of signal and run
+    signal, noise = (
+        value_qn.shape[1] / 4 * 1.0,
+        36.0,
+    )  # variances, about; the ceiling is the correlation of signal and run
     assert table.ceiling.value == pytest.approx(np.sqrt(signal / (signal + noise)), abs=0.06)
     assert table.methods[0].lds.value == pytest.approx(table.ceiling.value, abs=0.04)
     assert table.ceiling.low < table.ceiling.value < table.ceiling.high
@@ -208,7 +232,12 @@ def test_leave_k_out_leaves_out_the_first_and_measures_over_random() -> None:
     # a world where leaving anything out costs its score by method a, and every model has an offset of its own
     offset = random.random(len(retrains))
     loss = np.stack([1 + (scores["a"] * ~r.present_n).sum(axis=1) for r in retrains]) + offset[:, None]
-    bank = bank_of(np.stack([r.present_n for r in retrains]), loss, ["without"] * len(retrains), [r.name for r in retrains])
+    bank = bank_of(
+        np.stack([r.present_n for r in retrains]),
+        loss,
+        ["without"] * len(retrains),
+        [r.name for r in retrains],
+    )
     outcomes = {o.method: o for o in measure_outcomes(bank, arms, ["latent"])}
     row = {r.name: i for i, r in enumerate(retrains)}
     base = np.mean([loss[row[a.retrain]] for a in arms if a.method == AT_RANDOM], axis=0)
@@ -234,7 +263,12 @@ def test_the_offset_of_a_model_does_not_count_as_the_clips_own_rise() -> None:
     empty = bank_of(np.ones((1, tracks), bool), np.zeros((1, queries)), ["full"])
     arms, retrains = plan_arms(empty, scores, 10.0, [1, 3])
     loss = 1.0 + np.arange(len(retrains))[:, None] + np.zeros((1, queries))
-    bank = bank_of(np.stack([r.present_n for r in retrains]), loss, ["without"] * len(retrains), [r.name for r in retrains])
+    bank = bank_of(
+        np.stack([r.present_n for r in retrains]),
+        loss,
+        ["without"] * len(retrains),
+        [r.name for r in retrains],
+    )
     for outcome in measure_outcomes(bank, arms):
         if outcome.method == "a":
             assert outcome.specific.value == pytest.approx(0) and outcome.specific.high == pytest.approx(0)
@@ -249,7 +283,10 @@ def test_pooled_arms_leave_out_what_stands_highest_for_any_clip() -> None:
     by = {retrain.name: retrain for retrain in retrains}
     assert {int((~r.present_n).sum()) for r in retrains} == {6}
     left_out = [~by[arm.retrain].present_n for arm in arms if arm.method == "a"]
-    assert len(left_out) == POOLED_ARMS and len({arm.retrain for arm in arms if arm.method == "a"}) == POOLED_ARMS
+    assert (
+        len(left_out) == POOLED_ARMS
+        and len({arm.retrain for arm in arms if arm.method == "a"}) == POOLED_ARMS
+    )
     assert all(left_out[0][scores["a"][q].argmax()] for q in range(3))
     hub = next(~by[arm.retrain].present_n for arm in arms if arm.method == "hub")
     assert set(np.flatnonzero(hub)) == set(np.argsort(-scores["hub"][0])[:6])
@@ -268,9 +305,11 @@ def test_groups_that_hurt_most_are_found_by_their_sums() -> None:
     planned = plan_groups(groups)
     costs = [value_qn[:, ~r.present_n].sum(axis=1) for r in planned.values()]
     without = bank_of(
-        np.stack([r.present_n for r in planned.values()]), np.stack(costs),
-        ["group"] * 3, [r.name for r in planned.values()],
-    )  # fmt: skip
+        np.stack([r.present_n for r in planned.values()]),
+        np.stack(costs),
+        ["group"] * 3,
+        [r.name for r in planned.values()],
+    )
     full = bank_of(np.ones((2, 9), bool), np.zeros((2, 6)), ["full"] * 2)
     measured, rises = measure_groups(without, full, groups, {"truth": value_qn, "opposite": -value_qn})
     assert [m.method for m in measured] == ["truth", "opposite"]
@@ -299,18 +338,26 @@ def test_a_hub_is_first_everywhere_and_a_method_repeats_itself() -> None:
     (again,) = measure_repeatability(bank, [{"a": same}, {"a": same}])
     assert again.pearson.value == pytest.approx(1) and again.first_shared.value == 1
     random = np.random.default_rng(0)
-    noise_q = np.where(np.arange(8) // 2 % 2, 1000, 0)[:, None]  # half of the clips repeat, half do not at all
+    # half of the clips repeat, half do not at all
+    noise_q = np.where(np.arange(8) // 2 % 2, 1000, 0)[:, None]
     runs = [{"a": same + noise_q * random.standard_normal(same.shape)} for _ in range(6)]
-    widths = [i.high - i.low for i in (measure_repeatability(bank, some)[0].pearson for some in (runs[:2], runs))]
+    widths = [
+        i.high - i.low for i in (measure_repeatability(bank, some)[0].pearson for some in (runs[:2], runs))
+    ]
     assert widths[1] > widths[0] / 2  # 15 pairs of runs are not 15 times as many clips
 
 
-def test_planted_relatives_that_come_first_are_recalled_and_what_is_learned_is_measured(catalogue: Catalogue) -> None:
+def test_planted_relatives_that_come_first_are_recalled_and_what_is_learned_is_measured(
+    catalogue: Catalogue,
+) -> None:
     tracks = [replace(t, extra={}) for t in catalogue.tracks]
     decoys = [i for i, t in enumerate(tracks) if t.split == "decoy"]
     names = [t.track_id for t in tracks if t.split == "train"]
     place = {t.track_id: i for i, t in enumerate(tracks)}
-    sources = [Source(decoys[0], "version", place[names[0]]), Source(decoys[1], "transposed", place[names[1]])]
+    sources = [
+        Source(decoys[0], "version", place[names[0]]),
+        Source(decoys[1], "transposed", place[names[1]]),
+    ]
     random = np.random.default_rng(1)
     present = np.stack([random.permutation(len(names)) < len(names) // 2 for _ in range(40)])
     bank = bank_of(present, np.zeros((40, 2)), ["half"] * 40)
@@ -328,7 +375,8 @@ def test_planted_relatives_that_come_first_are_recalled_and_what_is_learned_is_m
     assert table.relations[0].recall["x"] == 1
 
 
-# --- retraining a tiny model -----------------------------------------------------------------------------------------
+# --- retraining a tiny model
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +394,10 @@ QUERIES = [
 
 
 def test_a_killed_bank_goes_on_and_ends_in_the_same_bytes(
-    tmp_path: Path, trained: Path, catalogue: Catalogue, one_thread: Callable[[], AbstractContextManager[None]]
+    tmp_path: Path,
+    trained: Path,
+    catalogue: Catalogue,
+    one_thread: Callable[[], AbstractContextManager[None]],
 ) -> None:
     planned = plan_retrains(7, halves=2, again=1, full=1, seed=0)
     setting = prepare_setting(trained, catalogue.path, QUERIES, 3, 0, tmp_path)
@@ -363,10 +414,16 @@ def test_a_killed_bank_goes_on_and_ends_in_the_same_bytes(
         assert not (tmp_path / "parts" / BANK_FILE).exists()
         again = build_bank(setting, planned, tmp_path / "parts")
     assert again.path.read_bytes() == whole.path.read_bytes()
-    assert whole.loss_mqk.shape == (4, 2, 3) and np.isfinite(whole.contrast_m).all() and whole.distance_mhd.shape == (4, 1, 3)
+    assert (
+        whole.loss_mqk.shape == (4, 2, 3)
+        and np.isfinite(whole.contrast_m).all()
+        and whole.distance_mhd.shape == (4, 1, 3)
+    )
     assert (whole.change_mqk > 0).all() and [len(whole.rows(s)) for s in ("tuning", "reporting")] == [1, 1]
 
-    lines = check_bank(whole, catalogue.track_n, np.flatnonzero([t.split == "train" for t in catalogue.tracks]))
+    lines = check_bank(
+        whole, catalogue.track_n, np.flatnonzero([t.split == "train" for t in catalogue.tracks])
+    )
     assert [line.name for line in lines] == whole.names and not any(line.wrong for line in lines)
 
 
@@ -375,13 +432,17 @@ def test_query_losses_are_the_models_own(trained: Path, catalogue: Catalogue, tm
     loaded = StableAudio(trained)
     bank = setting.drawn(loaded)
     loss_k, _ = query_pass(loaded, setting, 1, bank)
-    item = loaded.items(torch.from_numpy(setting.latents_qct[1])[None], loaded.embed_text(["tone 1"]), torch.tensor([0.5]))
+    item = loaded.items(
+        torch.from_numpy(setting.latents_qct[1])[None], loaded.embed_text(["tone 1"]), torch.tensor([0.5])
+    )
     for k in range(5):
         alone = loaded.loss_bt(item, bank[k : k + 1]).mean()
         assert float(loss_k[k]) == pytest.approx(float(alone), rel=1e-4)
 
 
-def test_a_bank_of_another_model_or_a_damaged_one_is_refused(trained: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_a_bank_of_another_model_or_a_damaged_one_is_refused(
+    trained: Path, catalogue: Catalogue, tmp_path: Path
+) -> None:
     setting = prepare_setting(trained, catalogue.path, QUERIES, 2, 0, tmp_path)
     planned = plan_retrains(7, halves=1, again=0, full=0, seed=0)
     run_retrains(setting, planned, tmp_path / "retrains")
@@ -405,7 +466,9 @@ def test_scores_from_elsewhere_must_be_whole(tmp_path: Path) -> None:
 
     def write(rows: list[tuple[str, str, float]]) -> Path:
         names = ("query", "track_id", "score")
-        pq.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), tmp_path / "s.parquet")
+        pq.write_table(
+            pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), tmp_path / "s.parquet"
+        )
         return tmp_path / "s.parquet"
 
     everything = [(f"q{q}", f"t{n}", float(q + n)) for q in range(2) for n in range(3)]
@@ -440,7 +503,8 @@ def test_prompts_are_read_and_mistakes_named(tmp_path: Path) -> None:
             read_prompts(path, 2.0, 0)
 
 
-# --- the benchmark -----------------------------------------------------------------------------------------------------
+# --- the benchmark
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_the_benchmark_plants_what_it_says() -> None:
@@ -456,13 +520,16 @@ def test_the_benchmark_plants_what_it_says() -> None:
         for track in found:
             other = tracks[track.extra["related_to"]]
             assert other.split == ("train" if relation == "duplicate" else "decoy")
-            assert works.count(other.work_id) == (2 if relation == "duplicate" else 1)  # no other version was trained on
+            # no other version was trained on
+            assert works.count(other.work_id) == (2 if relation == "duplicate" else 1)
     rare = [t for t in training if t.extra["instrument"] == "xylophone"]
     assert len(rare) == 10 and all(t.extra["relation"] == "rare" for t in rare)
     queries = plan_queries(planned)
     assert len({q.name for q in queries}) == len({q.seed for q in queries}) == len(queries) == 40
     assert sum(q.split == "reporting" for q in queries) == 25 and sum(q.heard for q in queries) == 8
-    assert not {q.prompt for q in queries if q.split == "tuning"} & {q.prompt for q in queries if q.split == "reporting"}
+    assert not {q.prompt for q in queries if q.split == "tuning"} & {
+        q.prompt for q in queries if q.split == "reporting"
+    }
 
 
 def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() -> None:
@@ -482,7 +549,9 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
 def test_scores_that_were_kept_are_read_and_not_computed_again(
     tmp_path: Path, model: StableAudio, catalogue: Catalogue
 ) -> None:
-    """Found by a planted fault: stored scores that were never looked for would have cost every evaluation its hours anew."""
+    """Found by a planted fault: stored scores that were never looked for would have cost every evaluation its
+    hours anew.
+    """
     bank, _ = linear_world(noise=1.0, queries=2)
     bank = replace(bank, header={**bank.header, "clips": "c"})
     prepared, asked = prepare(model, catalogue), 0
@@ -494,6 +563,8 @@ def test_scores_that_were_kept_are_read_and_not_computed_again(
 
     kept = [tmp_path / "shipped", tmp_path / "own"]
     settings = METHOD_SETTINGS["random"]()
-    first, second = (scores_of(["a", "b"], queries, prepared, bank, "random", settings, kept) for _ in range(2))
+    first, second = (
+        scores_of(["a", "b"], queries, prepared, bank, "random", settings, kept) for _ in range(2)
+    )
     assert asked == 1
     np.testing.assert_array_equal(first.scores_qt, second.scores_qt)

@@ -41,11 +41,16 @@ def fisher(prepared: Prepared) -> Gradient:
     return fisher_of(prepared, SETTINGS.fisher_draws, SETTINGS.seed, SETTINGS.batch_size)
 
 
-def unlearned(prepared: Prepared, fisher: Gradient, query: Query, n_training: int, settings: AbuSettings) -> Gradient:
+def unlearned(
+    prepared: Prepared, fisher: Gradient, query: Query, n_training: int, settings: AbuSettings
+) -> Gradient:
     """The steps that ``score_abu`` takes, with another N."""
 
     def step(gradient: Gradient) -> Gradient:
-        return {n: settings.step_size / n_training * g for n, g in precondition(gradient, fisher, settings.damping).items()}
+        return {
+            n: settings.step_size / n_training * g
+            for n, g in precondition(gradient, fisher, settings.damping).items()
+        }
 
     return take_steps(prepared.model, [query], settings, settings.steps, step)
 
@@ -83,7 +88,9 @@ def test_the_fisher_is_the_mean_squared_gradient(model: StableAudio, catalogue: 
         one = slice(i, i + 1)
         with with_gradients(list(parameters.values())):
             loss = model.loss_bt(items[one], draws[one]).mean()
-            for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
+            for name, gradient in zip(
+                parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True
+            ):
                 plain[name] += gradient.square()
     for name in parameters:
         torch.testing.assert_close(sums[name], plain[name], rtol=1e-3, atol=1e-9)
@@ -139,7 +146,9 @@ def test_one_step_is_the_papers_formula(prepared: Prepared, fisher: Gradient, la
 
 
 def test_masked_frames_are_not_unlearned(prepared: Prepared) -> None:
-    """The gradient is that of the loss over heard frames only, and silence is unlearned when it is not masked."""
+    """The gradient is that of the loss over heard frames only, and silence is unlearned when it is not
+    masked.
+    """
     query = query_of(prepared.catalogue, 0)
     heard = torch.zeros_like(query.heard_t)
     heard[:3] = True
@@ -163,12 +172,18 @@ def test_a_set_is_unlearned_by_the_mean_of_its_gradients(prepared: Prepared, tmp
     one, two = (queries_gradient(prepared.model, [query], base, SETTINGS) for query in queries)
     for name in base:
         torch.testing.assert_close(both[name], (one[name] + two[name]) / 2, rtol=1e-4, atol=1e-7)
-    together = score_abu(prepared, queries, SETTINGS.model_copy(update={"together": True}), tmp_path).scores_qn
+    together = score_abu(
+        prepared, queries, SETTINGS.model_copy(update={"together": True}), tmp_path
+    ).scores_qn
     assert together.shape == (1, len(prepared.catalogue)) and set(np.argsort(together[0])[-2:]) == {0, 3}
 
 
-def test_a_small_step_scores_as_its_first_order_says(prepared: Prepared, fisher: Gradient, tmp_path: Path) -> None:
-    """For a vanishing step, score = <theta' - theta, grad L(z_n)> on the same bank: the influence it stands for."""
+def test_a_small_step_scores_as_its_first_order_says(
+    prepared: Prepared, fisher: Gradient, tmp_path: Path
+) -> None:
+    """For a vanishing step, score = <theta' - theta, grad L(z_n)> on the same bank: the influence it stands
+    for.
+    """
     model, catalogue, bank = prepared.model, prepared.catalogue, prepared.draws(SETTINGS.draws, SETTINGS.seed)
     settings = SETTINGS.model_copy(update={"step_size": 1e-5})
     query = query_of(catalogue, 1)
@@ -181,14 +196,19 @@ def test_a_small_step_scores_as_its_first_order_says(prepared: Prepared, fisher:
         with with_gradients(list(parameters.values())):
             gradients = torch.autograd.grad(model.loss_bt(items, bank).mean(), list(parameters.values()))
         steps = (changed[name] - p for name, p in parameters.items())
-        expected.append(sum(float((g.double() * s.double()).sum()) for g, s in zip(gradients, steps, strict=True)))
+        expected.append(
+            sum(float((g.double() * s.double()).sum()) for g, s in zip(gradients, steps, strict=True))
+        )
     assert np.corrcoef(found, expected)[0, 1] > 0.999
-    assert found == pytest.approx(expected, rel=0.05, abs=0.02 * max(np.abs(expected)))  # second order of a finite step
+    # second order of a finite step
+    assert found == pytest.approx(expected, rel=0.05, abs=0.02 * max(np.abs(expected)))
 
 
 def test_an_unlearned_segment_comes_first(prepared: Prepared, tmp_path: Path) -> None:
     rows = [0, 3, 5]
-    scores_qn = score_abu(prepared, [query_of(prepared.catalogue, row) for row in rows], SETTINGS, tmp_path).scores_qn
+    scores_qn = score_abu(
+        prepared, [query_of(prepared.catalogue, row) for row in rows], SETTINGS, tmp_path
+    ).scores_qn
     assert scores_qn.argmax(axis=1).tolist() == rows
 
 
@@ -196,7 +216,9 @@ def test_several_queries_at_once_score_as_one_by_one(prepared: Prepared, tmp_pat
     queries = [query_of(prepared.catalogue, row) for row in (0, 4)]
     together = score_abu(prepared, queries, SETTINGS, tmp_path / "both").scores_qn
     for i, query in enumerate(queries):
-        np.testing.assert_array_equal(together[i], score_abu(prepared, [query], SETTINGS, tmp_path / str(i)).scores_qn[0])
+        np.testing.assert_array_equal(
+            together[i], score_abu(prepared, [query], SETTINGS, tmp_path / str(i)).scores_qn[0]
+        )
 
 
 def test_many_steps_go_further_than_one(prepared: Prepared, tmp_path: Path) -> None:
@@ -229,7 +251,9 @@ def rearranged(catalogue: Catalogue, model: StableAudio, path: Path, order: list
             pa.array(batch.seconds_n.double().numpy()),
             pa.array(np.array([distinct.index(c) for c in captions], dtype=np.int32)),
             pa.FixedSizeListArray.from_arrays(pa.array(batch.latents_nct.half().numpy().ravel()), size),
-            pa.FixedSizeListArray.from_arrays(pa.array(catalogue.loudness_db(order).ravel()), encoding.frames),
+            pa.FixedSizeListArray.from_arrays(
+                pa.array(catalogue.loudness_db(order).ravel()), encoding.frames
+            ),
         ],
         schema=segment_schema(encoding),
     )
@@ -252,7 +276,14 @@ def test_duplicates_tie_and_a_permuted_catalogue_permutes_the_scores(
     scores = []
     for chosen in (one, two):
         given = replace(prepared, catalogue=chosen, folder=tmp_path / f"prepared-{chosen.path.name}")
-        found = rescore(given, [query], lambda _some, _band: changed, SETTINGS, bank, tmp_path / f"sweep-{chosen.path.name}")
+        found = rescore(
+            given,
+            [query],
+            lambda _some, _band: changed,
+            SETTINGS,
+            bank,
+            tmp_path / f"sweep-{chosen.path.name}",
+        )
         scores.append(found.scores_qn[0])
     tie = 2e-7  # an item's place in its batch may change the last bit of its loss, which is about 1
     assert scores[0][2] == pytest.approx(scores[0][3], abs=tie)

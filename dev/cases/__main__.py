@@ -217,9 +217,14 @@ def run(case: Case, root: Path, work: Path) -> Ran:
     start = time.monotonic()
     with (said / f"{case.name}.out").open("wb") as out, (said / f"{case.name}.err").open("wb") as err:
         started = subprocess.Popen(
-            ["bash", "-c", case.command], cwd=work, env=environment(case, work), stdin=subprocess.DEVNULL,
-            stdout=out, stderr=err, start_new_session=True,
-        )  # fmt: skip
+            ["bash", "-c", case.command],
+            cwd=work,
+            env=environment(case, work),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
         done, status, usage = os.wait4(started.pid, os.WNOHANG)
         timed_out = False
         while not done:

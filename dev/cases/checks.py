@@ -143,7 +143,11 @@ def f05_lfs_weights(ran: Ran) -> list[str]:
 def f06_fp16_variant(ran: Ran) -> list[str]:
     if ran.code:
         return [] if "fp16 variant" in ran.said else passed(ran)
-    return [f"there is no {name}" for name in ("fp16.flac", "fp16.flac.safetensors") if not (ran.out / name).exists()]
+    return [
+        f"there is no {name}"
+        for name in ("fp16.flac", "fp16.flac.safetensors")
+        if not (ran.out / name).exists()
+    ]
 
 
 def f08_names(ran: Ran) -> list[str]:
@@ -223,7 +227,9 @@ def clips(ran: Ran) -> list[str]:
 
 
 def shim_no_chmod(ran: Ran) -> list[str]:
-    lost = [name for name in ("clip.flac", "clip.flac.safetensors") if not (ran.out / "nochmod" / name).exists()]
+    lost = [
+        name for name in ("clip.flac", "clip.flac.safetensors") if not (ran.out / "nochmod" / name).exists()
+    ]
     return passed(ran) + [f"there is no {name}" for name in lost]
 
 
@@ -363,12 +369,41 @@ def two_hour_wav(ran: Ran) -> list[str]:
 
 
 _ALL: tuple[Judge, ...] = (
-    m01_header_capitals, m03_semicolons, m04_backslashes, m05_unquoted_comma, m07_nested_tables,
-    m07_table_misnamed, m09_absolute_paths, f01_hidden, f02_linked_folder, f04_lfs_pointers,
-    f05_lfs_weights, f06_fp16_variant, f08_names, a01_piped_wav, a03_joined_mp3, a05_cut_relatives,
-    a06_mp3_no_info_header, a08_mp3_big_cover, a12_should_pass, b01_two_hours, clips, shim_no_chmod,
-    cli_overwritten, cli_two_at_once, cli_pipe_closed, cli_wrapped_paths, cli_no_passwd_entry,
-    cli_read_only_home, cli_hub_name, hf_audiofolder, stable_audio_tools, audiocraft, ace_step,
-    human_recording, forgotten_catalogue, two_hour_wav,
-)  # fmt: skip
+    m01_header_capitals,
+    m03_semicolons,
+    m04_backslashes,
+    m05_unquoted_comma,
+    m07_nested_tables,
+    m07_table_misnamed,
+    m09_absolute_paths,
+    f01_hidden,
+    f02_linked_folder,
+    f04_lfs_pointers,
+    f05_lfs_weights,
+    f06_fp16_variant,
+    f08_names,
+    a01_piped_wav,
+    a03_joined_mp3,
+    a05_cut_relatives,
+    a06_mp3_no_info_header,
+    a08_mp3_big_cover,
+    a12_should_pass,
+    b01_two_hours,
+    clips,
+    shim_no_chmod,
+    cli_overwritten,
+    cli_two_at_once,
+    cli_pipe_closed,
+    cli_wrapped_paths,
+    cli_no_passwd_entry,
+    cli_read_only_home,
+    cli_hub_name,
+    hf_audiofolder,
+    stable_audio_tools,
+    audiocraft,
+    ace_step,
+    human_recording,
+    forgotten_catalogue,
+    two_hour_wav,
+)
 JUDGES: dict[str, Judge] = {judge.__name__: judge for judge in _ALL}  # type: ignore[attr-defined]

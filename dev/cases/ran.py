@@ -1,4 +1,6 @@
-"""What a judge is given of a case that ran, and what judges ask of it: what went in, how long it lasts, what was said."""
+"""What a judge is given of a case that ran, and what judges ask of it: what went in, how long it lasts, what
+was said.
+"""
 
 from __future__ import annotations
 

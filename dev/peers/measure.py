@@ -1,6 +1,8 @@
-"""Runs a comparison: each side in a process of its own, first once for its scores and its memory, then timed in turns.
+"""Runs a comparison: each side in a process of its own, first once for its scores and its memory, then timed
+in turns.
 
-The processes are spawned, so that none inherits what another has imported or allocated; memory is read from /proc (Linux).
+The processes are spawned, so that none inherits what another has imported or allocated; memory is read from
+/proc (Linux).
 """
 
 from __future__ import annotations
@@ -45,9 +47,14 @@ def first_run(number: int, own: bool, folder: Path, extent: Extent) -> tuple[Sco
     warnings.simplefilter("ignore")
     comparison = COMPARISONS[number]
     world = World(folder, extent)
-    run = own_side(world, comparison.method, comparison.settings) if own else comparison.side(world, comparison.settings)
+    run = (
+        own_side(world, comparison.method, comparison.settings)
+        if own
+        else comparison.side(world, comparison.settings)
+    )
     gc.collect()
-    gc.freeze()  # kronfluence collects garbage ten times a run: let that not cost what the imports left in memory
+    # kronfluence collects garbage ten times a run: let that not cost what the imports left in memory
+    gc.freeze()
     before = memory_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
     scores_qn = run()
@@ -61,7 +68,9 @@ def seconds_of(run: Score) -> float:
 
 
 def serve(connection: Connection, number: int, own: bool, folder: Path, extent: Extent, threads: int) -> None:
-    """One side in a process of its own: a first run for scores and memory, then a timed run whenever it is asked."""
+    """One side in a process of its own: a first run for scores and memory, then a timed run whenever it is
+    asked.
+    """
     torch.set_num_threads(threads)
     run, scores_qn, extra_mib = first_run(number, own, folder, extent)
     connection.send((scores_qn, extra_mib))
@@ -75,19 +84,29 @@ def memory_mib(field: str) -> float:
 
 
 def compare(number: int, folder: Path, extent: Extent, repeats: int, threads: int) -> Row:
-    """Both sides in processes of their own; without ``repeats`` both in this one, once, and timed while they warm up."""
-    return row(number, folder, extent, *(in_turns if repeats else here_once)(number, folder, extent, repeats, threads))
+    """Both sides in processes of their own; without ``repeats`` both in this one, once, and timed while they
+    warm up.
+    """
+    return row(
+        number,
+        folder,
+        extent,
+        *(in_turns if repeats else here_once)(number, folder, extent, repeats, threads),
+    )
 
 
 Firsts = list[tuple[np.ndarray, float]]  # scores and extra MiB of linernotes, of the peer
 Times = tuple[list[float], list[float]]
 
 
-def here_once(number: int, folder: Path, extent: Extent, _repeats: int, _threads: int) -> tuple[Firsts, Times]:
+def here_once(
+    number: int, folder: Path, extent: Extent, _repeats: int, _threads: int
+) -> tuple[Firsts, Times]:
     firsts, times = [], []
     for own in (True, False):
         start = time.perf_counter()
-        firsts.append((first_run(number, own, folder, extent)[1], float("nan")))  # one process keeps what it once had
+        # one process keeps what it once had
+        firsts.append((first_run(number, own, folder, extent)[1], float("nan")))
         times.append([time.perf_counter() - start])
     return firsts, (times[0], times[1])
 
@@ -97,7 +116,9 @@ def in_turns(number: int, folder: Path, extent: Extent, repeats: int, threads: i
     ends, firsts = [], []
     for own in (True, False):
         here, there = context.Pipe()
-        process = context.Process(target=serve, args=(there, number, own, folder, extent, threads), daemon=True)
+        process = context.Process(
+            target=serve, args=(there, number, own, folder, extent, threads), daemon=True
+        )
         process.start()
         there.close()  # so that a side that dies is noticed
         ends.append(here)
@@ -123,11 +144,18 @@ def row(number: int, folder: Path, extent: Extent, firsts: Firsts, times: Times)
     rho_q = correlations(own_qn, peer_qn)
     seconds = tuple(statistics.median(taken) for taken in times)
     return Row(
-        comparison.method, comparison.peer, statistics.mean(rho_q), min(rho_q),
+        comparison.method,
+        comparison.peer,
+        statistics.mean(rho_q),
+        min(rho_q),
         float((np.abs(own_qn - peer_qn).max(axis=1) / np.abs(peer_qn).max(axis=1)).max()),
-        seconds, (own_mib, peer_mib), tuple(own_qn.size / s for s in seconds), comparison.aligned, differs,
+        seconds,
+        (own_mib, peer_mib),
+        tuple(own_qn.size / s for s in seconds),
+        comparison.aligned,
+        differs,
         comparison.barred,
-    )  # fmt: skip
+    )
 
 
 def correlations(a_qn: np.ndarray, b_qn: np.ndarray) -> list[float]:

@@ -1,6 +1,8 @@
-"""The model as the peers see it: a plain module from items with their draws to a loss each, over ordinary data loaders.
+"""The model as the peers see it: a plain module from items with their draws to a loss each, over ordinary
+data loaders.
 
-Its linear layers can be replaced, by ones that show a hook all draws of an item at once or that project gradients.
+Its linear layers can be replaced, by ones that show a hook all draws of an item at once or that project
+gradients.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class ItemLosses(nn.Module):
         self.around.network = self.network
         self.items = 0
 
-    def forward(self, latents_nct: Tensor, tokens_nld: Tensor, summary_nld: Tensor, t_nk: Tensor, eps_nkct: Tensor) -> Tensor:
+    def forward(
+        self, latents_nct: Tensor, tokens_nld: Tensor, summary_nld: Tensor, t_nk: Tensor, eps_nkct: Tensor
+    ) -> Tensor:
         self.items, draws = t_nk.shape
         own = {"latents": latents_nct, "tokens": tokens_nld, "summary": summary_nld}
         items = Batch({name: x.repeat_interleave(draws, dim=0) for name, x in own.items()})
@@ -44,7 +48,8 @@ class ItemLosses(nn.Module):
 class Folded(nn.Module):
     """A linear layer that is shown all draws of an item as one sequence.
 
-    Libraries that hook layers take the first axis for the items; without this they would see each draw as an item.
+    Libraries that hook layers take the first axis for the items; without this they would see each draw as an
+    item.
     """
 
     def __init__(self, linear: nn.Linear, losses: ItemLosses) -> None:
@@ -58,7 +63,9 @@ class Folded(nn.Module):
 
 
 class Adapted(nn.Module):
-    """A linear layer and a zero ``theta`` between two projections: its gradient is the projected gradient of the layer."""
+    """A linear layer and a zero ``theta`` between two projections: its gradient is the projected gradient of
+    the layer.
+    """
 
     def __init__(self, linear: nn.Linear, in_ir: Tensor, out_or: Tensor) -> None:
         super().__init__()

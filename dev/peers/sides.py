@@ -1,4 +1,5 @@
-"""What is compared with what: each method's settings, the peer's side and what had to be set for the two to be the same.
+"""What is compared with what: each method's settings, the peer's side and what had to be set for the two to
+be the same.
 
 The side of linernotes is here too; those of the peers are in ``with_*.py``.
 """
@@ -32,13 +33,16 @@ class Comparison:
     aligned: str  # what had to be set for the two to compute the same
     differs: str  # what is left
     barred: bool = True  # whether the scores must agree
-    reference: Callable[[World, MethodSettings], np.ndarray] | None = None  # scores that both only approximate
+    # scores that both only approximate
+    reference: Callable[[World, MethodSettings], np.ndarray] | None = None
 
 
 def own_side(world: World, method: str, settings: MethodSettings) -> Score:
     def run() -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:  # nothing is kept from one run to the next
-            return methods.score(method, world.prepared(Path(folder)), world.queries, settings, Path(folder)).scores_qn
+            return methods.score(
+                method, world.prepared(Path(folder)), world.queries, settings, Path(folder)
+            ).scores_qn
 
     return run
 
@@ -48,27 +52,47 @@ WHOLE = {**DRAWS, "mask_silence": False}  # projected gradients are always of th
 AT_ONCE = f"dattri holds the passes of {DATTRI_ITEMS} items at once"
 COMPARISONS = [
     Comparison(
-        "ekfac", EkfacSettings(**WHOLE, fisher="empirical"), "kronfluence", kronfluence_ekfac,
+        "ekfac",
+        EkfacSettings(**WHOLE, fisher="empirical"),
+        "kronfluence",
+        kronfluence_ekfac,
         "empirical Fisher on both sides; damping_factor=None (0.1 x mean eigenvalue); the same draws",
         "rounding",
     ),
     Comparison(
-        "trak", TrakSettings(**DRAWS), "dattri, same projection", dattri_trak_same,
-        "linernotes' projections as adapters in the model, dattri's projector off; damping / number of parameters; Q = 1",
+        "trak",
+        TrakSettings(**DRAWS),
+        "dattri, same projection",
+        dattri_trak_same,
+        "linernotes' projections as adapters in the model, dattri's projector off; damping / number of "
+        "parameters; Q = 1",
         f"rounding: linernotes solves in float64, dattri in float32; {AT_ONCE}",
     ),
     Comparison(
-        "trak", TrakSettings(**DRAWS), "dattri, own projection", dattri_trak_own,
+        "trak",
+        TrakSettings(**DRAWS),
+        "dattri, own projection",
+        dattri_trak_own,
         "the same layers, number of dimensions, damping and Q = 1",
-        f"two random projections: linernotes' of both sides of each layer, dattri's of the whole gradient; {AT_ONCE}",
-        barred=False, reference=trak_unprojected,
+        "two random projections: linernotes' of both sides of each layer, dattri's of the whole gradient; "
+        f"{AT_ONCE}",
+        barred=False,
+        reference=trak_unprojected,
     ),
     Comparison(
-        "tracin", TracinSettings(**WHOLE, layers="mlp"), "captum", captum_tracin,
-        "layers=mlp: captum's gradients of a batch at once know no LayerNorm; the same checkpoints and draws", "rounding",
+        "tracin",
+        TracinSettings(**WHOLE, layers="mlp"),
+        "captum",
+        captum_tracin,
+        "layers=mlp: captum's gradients of a batch at once know no LayerNorm; the same checkpoints and draws",
+        "rounding",
     ),
     Comparison(
-        "tracin", TracinSettings(**WHOLE), "dattri", dattri_tracin,
-        "dattri's projector off; the same checkpoints and draws", f"rounding; {AT_ONCE}",
+        "tracin",
+        TracinSettings(**WHOLE),
+        "dattri",
+        dattri_tracin,
+        "dattri's projector off; the same checkpoints and draws",
+        f"rounding; {AT_ONCE}",
     ),
-]  # fmt: skip
+]

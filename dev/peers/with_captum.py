@@ -22,7 +22,8 @@ def captum_tracin(world: World, settings: TracinSettings) -> Score:
         model.load_state_dict(checkpoints[number][0])
         return checkpoints[number][1]
 
-    def with_label(data: TensorDataset) -> TensorDataset:  # captum takes the last tensor of a row for its label
+    # captum takes the last tensor of a row for its label
+    def with_label(data: TensorDataset) -> TensorDataset:
         return TensorDataset(*data.tensors, torch.zeros(len(data)))
 
     items, queries = with_label(world.items(settings)), with_label(world.gradient_queries(settings))

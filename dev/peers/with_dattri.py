@@ -1,5 +1,6 @@
-"""dattri's sides: TRAK with linernotes' projections and with its own, and TracIn. The library is imported only in the process
-that runs it. Where the projections differ, TRAK on whole gradients says which of the two comes nearer.
+"""dattri's sides: TRAK with linernotes' projections and with its own, and TracIn. The library is imported
+only in the process that runs it. Where the projections differ, TRAK on whole gradients says which of the two
+comes nearer.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ def dattri_task(losses: ItemLosses, checkpoints: list[dict[str, Tensor]]) -> Any
     return AttributionTask(item_loss, losses, checkpoints)
 
 
-def dattri_trak(losses: ItemLosses, world: World, settings: TrakSettings, projector: dict[str, Any], ridge: float) -> Score:
+def dattri_trak(
+    losses: ItemLosses, world: World, settings: TrakSettings, projector: dict[str, Any], ridge: float
+) -> Score:
     """dattri divides gradients by the root of the number of parameters; ``ridge`` counts before that."""
     from dattri.algorithm.trak import TRAKAttributor
 
     items = world.items(settings)
-    queries = world.queries_with(world.model.draw(settings.gradient_draws, random_for("projected query", settings.seed)))
+    queries = world.queries_with(
+        world.model.draw(settings.gradient_draws, random_for("projected query", settings.seed))
+    )
     parameters = sum(p.numel() for p in losses.parameters() if p.requires_grad)
 
     def run() -> np.ndarray:
@@ -60,16 +65,24 @@ def dattri_trak(losses: ItemLosses, world: World, settings: TrakSettings, projec
 def dattri_trak_same(world: World, settings: TrakSettings) -> Score:
     """With linernotes' projections, built into the model as adapters, and dattri's own left out."""
     projection = own_projection(world, settings)
-    losses = as_items(world, settings, lambda name, layer, _: Adapted(layer, projection.in_ir[name], projection.out_or[name]))
+    losses = as_items(
+        world,
+        settings,
+        lambda name, layer, _: Adapted(layer, projection.in_ir[name], projection.out_or[name]),
+    )
     for name, parameter in losses.named_parameters():
         parameter.requires_grad_(name.endswith(".theta"))
-    return dattri_trak(losses, world, settings, {"proj_type": "identity"}, ridge_of(world, settings, projection))
+    return dattri_trak(
+        losses, world, settings, {"proj_type": "identity"}, ridge_of(world, settings, projection)
+    )
 
 
 def dattri_trak_own(world: World, settings: TrakSettings) -> Score:
     """With dattri's own dense projection of the same layers' gradients, to as many dimensions."""
     losses = as_items(world, settings)
-    names = {f"network.{n}" for n in matrix_layers(losses.network, world.model.layers(settings.layers).keys())}
+    names = {
+        f"network.{n}" for n in matrix_layers(losses.network, world.model.layers(settings.layers).keys())
+    }
     for name, parameter in losses.named_parameters():
         parameter.requires_grad_(name.rpartition(".")[0] in names)
     projection = own_projection(world, settings)
@@ -78,7 +91,9 @@ def dattri_trak_own(world: World, settings: TrakSettings) -> Score:
 
 
 def own_projection(world: World, settings: TrakSettings) -> Projection:
-    return draw_projection(world.model.network, world.model.layers(settings.layers), settings.projection, settings.seed)
+    return draw_projection(
+        world.model.network, world.model.layers(settings.layers), settings.projection, settings.seed
+    )
 
 
 def ridge_of(world: World, settings: TrakSettings, projection: Projection) -> float:
@@ -90,14 +105,21 @@ def ridge_of(world: World, settings: TrakSettings, projection: Projection) -> fl
 def features(world: World, settings: TrakSettings, projection: Projection) -> Tensor:
     bank = world.prepared(Path()).draws(settings.draws, settings.seed)
     pairs = whole_items(
-        world.model, items_of(world.model, world.catalogue, np.arange(world.extent.items)), bank, settings.batch_size
+        world.model,
+        items_of(world.model, world.catalogue, np.arange(world.extent.items)),
+        bank,
+        settings.batch_size,
     )
-    parts = [projected_gradients(world.model, projection, item_loss_b, settings.draws, *some)[0] for some in pairs]
+    parts = [
+        projected_gradients(world.model, projection, item_loss_b, settings.draws, *some)[0] for some in pairs
+    ]
     return torch.cat(parts).double()
 
 
 def trak_unprojected(world: World, settings: TrakSettings) -> np.ndarray:
-    """TRAK on whole gradients with the same ridge: phi(q)' Phi' (Phi Phi' + lambda)^-1, of the items' size."""
+    """TRAK on whole gradients with the same ridge: phi(q)' Phi' (Phi Phi' + lambda)^-1, of the items'
+    size.
+    """
     layers = matrix_layers(world.model.network, world.model.layers(settings.layers).keys())
     whole = Projection(
         {name: torch.eye(layer.in_features + (layer.bias is not None)) for name, layer in layers.items()},
@@ -106,7 +128,9 @@ def trak_unprojected(world: World, settings: TrakSettings) -> np.ndarray:
     )
     prepared = world.prepared(Path())
     many = world.model.draw(settings.gradient_draws, random_for("projected query", settings.seed))
-    phi_qp = torch.cat([projected._query_features(prepared, q, whole, item_loss_b, many) for q in world.queries]).double()
+    phi_qp = torch.cat(
+        [projected._query_features(prepared, q, whole, item_loss_b, many) for q in world.queries]
+    ).double()
     phi_np = features(world, settings, whole)
     gram_nn = phi_np @ phi_np.T
     gram_nn.diagonal().add_(ridge_of(world, settings, own_projection(world, settings)))
@@ -131,6 +155,10 @@ def dattri_tracin(world: World, settings: TracinSettings) -> Score:
             projector_kwargs={"proj_type": "identity"},  # given none, it projects to 512 dimensions
         )
         # dattri differentiates all queries anew for every batch of items
-        return attributor.attribute(loader(items, DATTRI_ITEMS), loader(queries, world.extent.queries)).T.double().numpy()
+        return (
+            attributor.attribute(loader(items, DATTRI_ITEMS), loader(queries, world.extent.queries))
+            .T.double()
+            .numpy()
+        )
 
     return run

@@ -34,19 +34,32 @@ def kronfluence_ekfac(world: World, settings: EkfacSettings) -> Score:
 
     task = ItemTask()
     model = prepare_model(losses, task)
-    fit, items, queries = world.fitting_items(settings), world.items(settings), world.gradient_queries(settings)
+    fit, items, queries = (
+        world.fitting_items(settings),
+        world.items(settings),
+        world.gradient_queries(settings),
+    )
     factor_arguments = FactorArguments(strategy="ekfac", use_empirical_fisher=True)
     # no damping factor means 0.1 times a layer's mean eigenvalue
-    score_arguments = ScoreArguments(damping_factor=None, query_gradient_accumulation_steps=world.extent.queries)
+    score_arguments = ScoreArguments(
+        damping_factor=None, query_gradient_accumulation_steps=world.extent.queries
+    )
 
     def run() -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:
-            analyzer = Analyzer("peers", model, task, cpu=True, disable_tqdm=True, output_dir=folder, log_level=logging.ERROR)
+            analyzer = Analyzer(
+                "peers", model, task, cpu=True, disable_tqdm=True, output_dir=folder, log_level=logging.ERROR
+            )
             analyzer.fit_all_factors("factors", fit, settings.batch_size, factor_args=factor_arguments)
             analyzer.compute_pairwise_scores(
-                "scores", "factors", queries, items, per_device_query_batch_size=1,
-                per_device_train_batch_size=settings.batch_size // settings.draws, score_args=score_arguments,
-            )  # fmt: skip
+                "scores",
+                "factors",
+                queries,
+                items,
+                per_device_query_batch_size=1,
+                per_device_train_batch_size=settings.batch_size // settings.draws,
+                score_args=score_arguments,
+            )
             return analyzer.load_pairwise_scores("scores")["all_modules"].double().numpy()
 
     return run

@@ -1,6 +1,8 @@
-"""What both sides of a comparison are given: a small trained model, synthetic chords to train it on and chords to ask about.
+"""What both sides of a comparison are given: a small trained model, synthetic chords to train it on and
+chords to ask about.
 
-Nothing here is a peer's; the draws of noise are those that linernotes makes for itself, read out so that a peer can have them.
+Nothing here is a peer's; the draws of noise are those that linernotes makes for itself, read out so that a
+peer can have them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from linernotes.models.training import train
 from linernotes.settings.training import TrainingSettings
 
 RATE_HZ, FRAME_SAMPLES = 8000, 512
-SIZE = SmallModel(frames=32, layers=2, heads=2, head_dim=32, text_dim=32, text_layers=1, prompt_tokens=12, vocabulary=300)
+SIZE = SmallModel(
+    frames=32, layers=2, heads=2, head_dim=32, text_dim=32, text_layers=1, prompt_tokens=12, vocabulary=300
+)
 SEGMENT_SAMPLES = SIZE.frames * FRAME_SAMPLES
 
 
@@ -43,7 +47,10 @@ class Extent:
     steps: int
 
 
-FULL, QUICK = Extent(96, 8, 300), Extent(24, 3, 60)  # quick: enough to see that the sides still run, and agree
+FULL, QUICK = (
+    Extent(96, 8, 300),
+    Extent(24, 3, 60),
+)  # quick: enough to see that the sides still run, and agree
 
 
 def chord(seed: int) -> np.ndarray:
@@ -77,7 +84,9 @@ def build(folder: Path, extent: Extent) -> None:
     catalogue = build_catalogue(read_source(sounds), folder / "catalogue", model)
     batch = catalogue.batch(catalogue.training_rows)
     settings = TrainingSettings(steps=extent.steps, batch_size=min(32, extent.items), ema=0.95, checkpoints=2)
-    train(folder / "untrained", folder / "model", batch.latents_nct, batch.text_nld, batch.seconds_n, settings)
+    train(
+        folder / "untrained", folder / "model", batch.latents_nct, batch.text_nld, batch.seconds_n, settings
+    )
 
 
 class World:
@@ -122,7 +131,9 @@ class World:
         items = items_of(self.model, self.catalogue, self.catalogue.training_rows)
         chance = fitting._their_own(self.model, len(items), settings.fisher_draws, settings.seed, 0)
         passes = list(fitting._passes(items, chance, settings.batch_size, self.model.device))
-        own = [torch.cat([p.items.tensors[name] for p in passes]) for name in ("latents", "tokens", "summary")]
+        own = [
+            torch.cat([p.items.tensors[name] for p in passes]) for name in ("latents", "tokens", "summary")
+        ]
         t_b, eps_bct = (torch.cat([p.draws.tensors[name] for p in passes]) for name in ("t", "eps"))
         return TensorDataset(*own, t_b[:, None], eps_bct[:, None])
 
@@ -130,4 +141,6 @@ class World:
 def dataset(items: Batch, draws: Draws) -> TensorDataset:
     """Rows of (latents, tokens, summary, t [K], eps [K, C, T]): every item has the same draws."""
     own = (items.tensors[name] for name in ("latents", "tokens", "summary"))
-    return TensorDataset(*own, *(draws.tensors[name].expand(len(items), *draws.tensors[name].shape) for name in ("t", "eps")))
+    return TensorDataset(
+        *own, *(draws.tensors[name].expand(len(items), *draws.tensors[name].shape) for name in ("t", "eps"))
+    )

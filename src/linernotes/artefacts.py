@@ -1,8 +1,8 @@
-"""What every file linernotes writes has in common: it appears whole or not at all, one process at a time writes it, and it
-says what it belongs to.
+"""What every file linernotes writes has in common: it appears whole or not at all, one process at a time
+writes it, and it says what it belongs to.
 
-Tensors are safetensors with a header (kind, schema version, hashes of what they were made from); records are JSON. A
-file whose header does not fit what it is asked to be combined with is refused.
+Tensors are safetensors with a header (kind, schema version, hashes of what they were made from); records are
+JSON. A file whose header does not fit what it is asked to be combined with is refused.
 """
 
 from __future__ import annotations
@@ -48,11 +48,14 @@ ATTEMPTS = 20  # at putting a folder in a place that other processes put theirs 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write a file to; renamed to ``path`` on success, removed on failure."""
+    """A temporary path beside ``path`` to write a file to; renamed to ``path`` on success, removed on
+    failure.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
     temporary = _beside(path, f".{secrets.token_hex(4)}{suffix}")
-    # made here and not by mkstemp, so that the umask (and no chmod, which some file systems refuse) gives the mode
+    # made here and not by mkstemp, so that the umask (and no chmod, which some file systems refuse) gives the
+    # mode
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
     mode = temporary.stat().st_mode
     try:
@@ -66,7 +69,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(built: Path, path: Path) -> None:
-    """Puts the finished folder ``built`` in the place of ``path``; the old one is removed only when the new one stands.
+    """Puts the finished folder ``built`` in the place of ``path``; the old one is removed only when the new
+    one stands.
 
     Of several processes that do so at once, each finds its way and the last one's folder stays.
     """
@@ -114,10 +118,11 @@ def _beside(path: Path, end: str) -> Path:
 def held(
     path: Path, what: str = "written", wait_s: float = 0.0, on_wait: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """Keeps other processes from writing ``path``, a file or folder (which need not exist), until the block ends.
+    """Keeps other processes from writing ``path``, a file or folder (which need not exist), until the block
+    ends.
 
-    The lock is the operating system's, on a file beside ``path``: it goes with the process that holds it, however that ends.
-    Within a thread it may be taken again. Where files cannot be locked, nothing is.
+    The lock is the operating system's, on a file beside ``path``: it goes with the process that holds it,
+    however that ends. Within a thread it may be taken again. Where files cannot be locked, nothing is.
 
     Args:
         what: what is done to ``path``, for the sentence: "written", "computed".
@@ -131,7 +136,9 @@ def held(
     real.parent.mkdir(parents=True, exist_ok=True)
     lock_path, holder_path = _beside(real, ".lock"), _beside(real, ".holder")
     lock = filelock.FileLock(lock_path, is_singleton=True)
-    if lock.is_locked or not _acquire(lock, lambda: f"{path} is being {what} by {_holder(holder_path)}", wait_s, on_wait):
+    if lock.is_locked or not _acquire(
+        lock, lambda: f"{path} is being {what} by {_holder(holder_path)}", wait_s, on_wait
+    ):
         yield
         return
     try:
@@ -146,7 +153,10 @@ def held(
 
 
 def _acquire(
-    lock: filelock.BaseFileLock, holder: Callable[[], str], wait_s: float, on_wait: Callable[[str], None] | None
+    lock: filelock.BaseFileLock,
+    holder: Callable[[], str],
+    wait_s: float,
+    on_wait: Callable[[str], None] | None,
 ) -> bool:
     """Whether ``lock`` is ours now; no where files cannot be locked."""
     with warnings.catch_warnings():
@@ -170,9 +180,11 @@ def _self() -> dict[str, Any]:
     """Who holds a lock: this process."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {
-        "pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now():%H:%M}",
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": f"{datetime.now():%H:%M}",
         "command": command if len(command) <= LONGEST_COMMAND else command[:LONGEST_COMMAND] + " ...",
-    }  # fmt: skip
+    }
 
 
 def _holder(path: Path) -> str:
@@ -187,7 +199,9 @@ def _holder(path: Path) -> str:
 def write_json(path: Path, content: Any) -> None:
     """Readable JSON, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def without_nan(content: Any) -> Any:
@@ -215,12 +229,17 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[
     table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows])
     with replacing(path) as temporary:
         pq.write_table(
-            table.replace_schema_metadata({"schema": str(SCHEMA_VERSION), "linernotes": __version__, **about}), temporary
+            table.replace_schema_metadata(
+                {"schema": str(SCHEMA_VERSION), "linernotes": __version__, **about}
+            ),
+            temporary,
         )
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, header: Mapping[str, Any]) -> None:
-    """Tensors with a header saying what they are (``kind``), what they were made from and by which version."""
+    """Tensors with a header saying what they are (``kind``), what they were made from and by which
+    version.
+    """
     from safetensors.torch import save_file  # brings torch, which takes seconds
 
     record = {"kind": kind, "schema": SCHEMA_VERSION, "linernotes": __version__, **header}
@@ -229,14 +248,19 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, header: M
         try:
             save_file(contiguous, temporary, metadata={"header": json.dumps(record, sort_keys=True)})
         except SafetensorError as error:
-            raise OSError(errno.ENOSPC if "No space left" in str(error) else errno.EIO, str(error), str(path)) from None
+            raise OSError(
+                errno.ENOSPC if "No space left" in str(error) else errno.EIO, str(error), str(path)
+            ) from None
 
 
-def load_tensors(path: Path, kind: str, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(
+    path: Path, kind: str, expected: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of a file written by ``save_tensors``.
 
     Raises:
-        LinernotesError: the file is missing, damaged, of another kind or schema, or differs from ``expected``.
+        LinernotesError: the file is missing, damaged, of another kind or schema, or differs from
+            ``expected``.
     """
     if not path.exists():
         raise LinernotesError(f"{path} is missing: check the path")
@@ -251,15 +275,17 @@ def load_tensors(path: Path, kind: str, expected: Mapping[str, Any] | None = Non
 
 
 def check_header(path: Path, header: Mapping[str, Any], kind: str, expected: Mapping[str, Any]) -> None:
-    """Refuses an artefact of another kind, another schema version, or made from something else than ``expected``."""
+    """Refuses an artefact of another kind, another schema version, or made from something else than
+    ``expected``.
+    """
     if header.get("kind") != kind:
         raise LinernotesError(
             f"{path} is {header.get('kind', 'not an artefact of linernotes')!r}, not {kind!r}: check the path"
         )
     if header.get("schema") != SCHEMA_VERSION:
         raise LinernotesError(
-            f"{path} has schema version {header.get('schema')}, this linernotes ({__version__}) reads {SCHEMA_VERSION}: "
-            "make it anew with this version"
+            f"{path} has schema version {header.get('schema')}, this linernotes ({__version__}) reads "
+            f"{SCHEMA_VERSION}: make it anew with this version"
         )
     for name, value in expected.items():
         if header.get(name) != value:

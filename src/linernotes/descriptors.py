@@ -1,4 +1,6 @@
-"""What a sound is like, in numbers: chroma (pitch classes over time) and timbre (levels in bands). Nothing of models."""
+"""What a sound is like, in numbers: chroma (pitch classes over time) and timbre (levels in bands). Nothing of
+models.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ RANGE_DB = 60.0
 
 
 def chroma(sound: Sound) -> np.ndarray:
-    """Energy in each of 12 pitch classes over time ``[12, frames]``, each frame scaled to length 1 (silence stays 0)."""
+    """Energy in each of 12 pitch classes over time ``[12, frames]``, each frame scaled to length 1 (silence
+    stays 0).
+    """
     power, hz = _power(sound, window_s=0.186, hop_s=0.046)
     classes = np.round(69 + 12 * np.log2(np.maximum(hz, 1) / 440)).astype(int) % 12
     inside = (hz > CHROMA_HZ[0]) & (hz < CHROMA_HZ[1])
@@ -27,24 +31,32 @@ def chroma(sound: Sound) -> np.ndarray:
 
 
 def timbre(sound: Sound) -> np.ndarray:
-    """Mean, deviation and mean rise of the level in 48 logarithmic bands, loudest moment = 0 dB: ``[144]``."""
+    """Mean, deviation and mean rise of the level in 48 logarithmic bands, loudest moment = 0 dB:
+    ``[144]``.
+    """
     level_db = _levels_db(sound)
     rise = np.maximum(np.diff(level_db, axis=1), 0).mean(axis=1)
     return np.concatenate([level_db.mean(axis=1), level_db.std(axis=1), rise])
 
 
 def tonal(sound: Sound) -> np.ndarray:
-    """Pitch classes and how they follow each other, one row a transposition: ``[12, 156]``, each row of length 1.
+    """Pitch classes and how they follow each other, one row a transposition: ``[12, 156]``, each row of
+    length 1.
 
-    Row r describes the sound transposed up by r semitones: its mean chroma, and the mean product of each pair of pitch
-    classes ``CHROMA_LAG`` frames apart.
+    Row r describes the sound transposed up by r semitones: its mean chroma, and the mean product of each pair
+    of pitch classes ``CHROMA_LAG`` frames apart.
     """
     chroma_pt = chroma(sound)
     before, after = (
-        (chroma_pt[:, :-CHROMA_LAG], chroma_pt[:, CHROMA_LAG:]) if chroma_pt.shape[1] > CHROMA_LAG else (chroma_pt,) * 2
+        (chroma_pt[:, :-CHROMA_LAG], chroma_pt[:, CHROMA_LAG:])
+        if chroma_pt.shape[1] > CHROMA_LAG
+        else (chroma_pt,) * 2
     )
     mean_p, follow_pp = chroma_pt.mean(axis=1), before @ after.T / before.shape[1]
-    rows = [np.concatenate([np.roll(mean_p, r), np.roll(follow_pp, (r, r), axis=(0, 1)).ravel()]) for r in range(12)]
+    rows = [
+        np.concatenate([np.roll(mean_p, r), np.roll(follow_pp, (r, r), axis=(0, 1)).ravel()])
+        for r in range(12)
+    ]
     turned = np.stack(rows)
     return turned / max(float(np.linalg.norm(turned[0])), 1e-12)
 
@@ -58,7 +70,9 @@ def chroma_correlation(a: Sound, b: Sound) -> float:
 
 
 def level_distance_db(a: Sound, b: Sound) -> float:
-    """Root mean squared difference of two sounds' levels in 48 bands over time, each sound's loudest moment = 0 dB."""
+    """Root mean squared difference of two sounds' levels in 48 bands over time, each sound's loudest moment =
+    0 dB.
+    """
     one, two = _levels_db(a), _levels_db(b)
     frames = min(one.shape[1], two.shape[1])
     return float(np.sqrt(np.mean((one[:, :frames] - two[:, :frames]) ** 2)))

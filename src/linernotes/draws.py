@@ -1,4 +1,6 @@
-"""Draws: the randomness of an item loss, fixed. Two sets of weights are only ever compared on the same draws."""
+"""Draws: the randomness of an item loss, fixed. Two sets of weights are only ever compared on the same
+draws.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ WHOLE: Band = (0, 1)
 
 @dataclass(frozen=True)
 class Batch:
-    """Named tensors whose first axis is the batch. What they are is the business of the model that made them."""
+    """Named tensors whose first axis is the batch. What they are is the business of the model that made
+    them.
+    """
 
     tensors: dict[str, Tensor]
 
@@ -57,7 +61,9 @@ class Draws(Batch):
         if len(self) == 1 < count:
             raise UsageError("one draw cannot be divided into noise bands: leave out --noise-bands")
         if len(self) % count:
-            raise UsageError(f"{count} noise bands do not divide {len(self)} draws: give a multiple of {count} as --draws")
+            raise UsageError(
+                f"{count} noise bands do not divide {len(self)} draws: give a multiple of {count} as --draws"
+            )
         size = len(self) // count
         return [self[b * size : (b + 1) * size] for b in range(count)]
 

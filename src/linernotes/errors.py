@@ -1,4 +1,6 @@
-"""What linernotes says when it cannot go on: one plain sentence that names the file, the value and the remedy."""
+"""What linernotes says when it cannot go on: one plain sentence that names the file, the value and the
+remedy.
+"""
 
 
 class LinernotesError(Exception):

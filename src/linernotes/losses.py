@@ -1,7 +1,7 @@
 """The sweep: item losses of a catalogue's segments on fixed draws, under one or several sets of weights.
 
-One pass over the data serves all weight sets: latents and conditioning are fetched once. Finished chunks are put on disk,
-so that a killed sweep goes on where it stopped and ends in the same bytes.
+One pass over the data serves all weight sets: latents and conditioning are fetched once. Finished chunks are
+put on disk, so that a killed sweep goes on where it stopped and ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def item_losses(
     """Item losses ``loss_nk`` [segments, draws] float32 under each of ``weight_sets``, by its name.
 
     Args:
-        folder: holds the chunks while the sweep runs, and ``losses.safetensors`` after it; a finished one is read back.
+        folder: holds the chunks while the sweep runs, and ``losses.safetensors`` after it; a finished one is
+            read back.
         rows: which segments; all if None.
         batch_size: (segment, draw) pairs in one forward pass; does not change the result beyond rounding.
         on_progress: called with forward passes of single pairs done and to do.
@@ -76,7 +77,9 @@ def item_losses(
         _require_finite(losses)
         return losses
 
-    return in_chunks(folder / "losses.safetensors", "item losses", header, len(rows), SEGMENTS_IN_CHUNK, chunk)
+    return in_chunks(
+        folder / "losses.safetensors", "item losses", header, len(rows), SEGMENTS_IN_CHUNK, chunk
+    )
 
 
 def frame_losses(
@@ -87,7 +90,9 @@ def frame_losses(
     rows: Sequence[int] | np.ndarray,
     batch_size: int = DEFAULT_BATCH,
 ) -> dict[str, Tensor]:
-    """Per-frame losses ``loss_nkt`` [segments, draws, frames] of a few segments: the evidence of *where* in a track."""
+    """Per-frame losses ``loss_nkt`` [segments, draws, frames] of a few segments: the evidence of *where* in a
+    track.
+    """
     items = items_of(model, catalogue, rows)
     shape = (len(rows) * len(draws), catalogue.encoding.frames)
     losses = {name: torch.empty(shape) for name in weight_sets}
@@ -109,11 +114,17 @@ def _passes(
     weight_sets: Mapping[str, ChangedWeights],
     batch_size: int,
 ) -> Iterator[tuple[slice, Tensor, str]]:
-    """Every (segment, draw) pair under every weight set: yields the pairs' slice, their ``loss_bt`` and the set's name."""
+    """Every (segment, draw) pair under every weight set: yields the pairs' slice, their ``loss_bt`` and the
+    set's name.
+    """
     device = device_of(model)
     draws, count = draws.to(device), len(draws)
     pairs = torch.arange(len(items) * count, device=device)
-    jobs = ((slice(start, start + batch_size), name) for start in range(0, len(pairs), batch_size) for name in weight_sets)
+    jobs = (
+        (slice(start, start + batch_size), name)
+        for start in range(0, len(pairs), batch_size)
+        for name in weight_sets
+    )
 
     def forward(worker: GenerativeModel, job: tuple[slice, str]) -> tuple[slice, Tensor, str]:
         chosen, name = job
@@ -128,5 +139,6 @@ def _require_finite(losses: Mapping[str, Tensor]) -> None:
     for name, loss_nk in losses.items():
         if not bool(torch.isfinite(loss_nk).all()):
             raise LinernotesError(
-                f"item losses under the weights {name!r} are no longer finite: unlearn with a smaller --step-size"
+                f"item losses under the weights {name!r} are no longer finite: unlearn with a smaller "
+                "--step-size"
             )

@@ -1,4 +1,6 @@
-"""The installed version of linernotes, and the version of the files it writes; every artefact carries both."""
+"""The installed version of linernotes, and the version of the files it writes; every artefact carries
+both.
+"""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,6 +1,7 @@
 """The Python API: every verb of the command line as a function. ``import linernotes`` offers these names.
 
-A name's module is imported when the name is first used: most of them bring torch and diffusers, which take seconds.
+A name's module is imported when the name is first used: most of them bring torch and diffusers, which take
+seconds.
 """
 
 from importlib import import_module

@@ -35,7 +35,9 @@ def generate(
     model: str | Path | GenerativeModel = BUILTIN,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Generates a clip, and beside it the sidecar ``attribute`` reads. ``seconds`` is the model's length if None."""
+    """Generates a clip, and beside it the sidecar ``attribute`` reads. ``seconds`` is the model's length if
+    None.
+    """
     loaded = load_model(model) if isinstance(model, str | Path) else model
     return generate_with(loaded, prompt, out, seed, seconds, on_progress)
 
@@ -51,7 +53,8 @@ def attribute(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> list[Attribution]:
-    """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``, ``evidence.parquet`` and ``report.html``.
+    """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``, ``evidence.parquet`` and
+    ``report.html``.
 
     Args:
         clips: generated clips with their sidecars, or any sound files, of any length;
@@ -60,7 +63,8 @@ def attribute(
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
-        LinernotesError: the model was trained on another catalogue, or ``out`` holds something else, or is being written.
+        LinernotesError: the model was trained on another catalogue, or ``out`` holds something else, or is
+            being written.
     """
     checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
     with Workspace(model, catalogue, cache, on_progress) as work:
@@ -76,8 +80,12 @@ class Demo:
     attribution: Attribution
 
 
-def run_demo(out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, on_progress: Progress | None = None) -> Demo:
-    """The whole job on the built-in model and catalogue: generate a clip from a prompt, attribute it, write the report."""
+def run_demo(
+    out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, on_progress: Progress | None = None
+) -> Demo:
+    """The whole job on the built-in model and catalogue: generate a clip from a prompt, attribute it, write
+    the report.
+    """
     folder = Path(out)
     with Workspace(on_progress=on_progress) as work:
         clip = work.generate(prompt, folder / "clip.flac", seed)
@@ -94,38 +102,68 @@ def verify(
     catalogue: str | Path = BENCHMARK,
     on_progress: Progress | None = None,
 ) -> Verification:
-    """Puts an attribution to the test: trains the model again without the first ``k`` tracks and without ``k`` random ones,
-    ``repeats`` times each, makes the clip again from its seed, and writes ``out/verify.html``. A killed run goes on.
+    """Puts an attribution to the test: trains the model again without the first ``k`` tracks and without
+    ``k`` random ones, ``repeats`` times each, makes the clip again from its seed, and writes
+    ``out/verify.html``. A killed run goes on.
 
     Args:
         attribution: an ``attribution.json`` of a clip that the model generated.
         model: small enough to be trained again, by the recipe in its ``training.json``.
 
     Raises:
-        LinernotesError: the attribution is of another model or catalogue, or of a clip that no model generated.
+        LinernotesError: the attribution is of another model or catalogue, or of a clip that no model
+            generated.
     """
     path = record_at(attribution)
     read = Attribution.load(path)
     loaded, opened = load_model(model), open_catalogue(catalogue)
     if read.model_hash != loaded.weights_hash:
-        raise LinernotesError(f"{path} was made with the model {read.model}, not with {model}: give that one with --model")
+        raise LinernotesError(
+            f"{path} was made with the model {read.model}, not with {model}: give that one with --model"
+        )
     if read.catalogue_hash != opened.hash:
-        raise LinernotesError(f"{path} was made with another catalogue than {catalogue}: give that one with --catalog")
+        raise LinernotesError(
+            f"{path} was made with another catalogue than {catalogue}: give that one with --catalog"
+        )
     if read.query.generated is None:
-        raise LinernotesError(f"{path} is not of one clip that the model generated, so it cannot be made again")
+        raise LinernotesError(
+            f"{path} is not of one clip that the model generated, so it cannot be made again"
+        )
     first = read.first_trained(k)
     if len(first) < min(k, read.training_tracks):
         raise UsageError(f"--k {k} is too many: {path} names the first {len(first)} training tracks")
     query = BankQuery(
-        read.query.name, read.query.prompt, read.query.seconds, int(read.query.generated["seed"]), "clip", "reporting", True
+        read.query.name,
+        read.query.prompt,
+        read.query.seconds,
+        int(read.query.generated["seed"]),
+        "clip",
+        "reporting",
+        True,
     )
     folder, names = Path(out), [track.track_id for track in first]
     found = verify_clip(
-        model_folder(model), catalogue_folder(catalogue), query, names, repeats, folder / "retrains", on_progress
+        model_folder(model),
+        catalogue_folder(catalogue),
+        query,
+        names,
+        repeats,
+        folder / "retrains",
+        on_progress,
     )
     tracks = {track.track_id: track for track in opened.tracks}
     sounds = {t.track_id: track_sound(opened, tracks[t.track_id], t.best_segment_start_s) for t in first}
-    words = ["linernotes", "verify", str(attribution), "--k", str(k), "--repeats", str(repeats), "--model", str(model)]
+    words = [
+        "linernotes",
+        "verify",
+        str(attribution),
+        "--k",
+        str(k),
+        "--repeats",
+        str(repeats),
+        "--model",
+        str(model),
+    ]
     words += ["--catalog", str(catalogue), "-o", str(out)]
     titles = {name: track.title for name, track in tracks.items()}
     write_verification(folder / "verify.html", read, found, first, sounds, titles, shlex.join(words))

@@ -60,13 +60,16 @@ def build_bank(
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Bank:
-    """Trains a model again on random halves of its catalogue and on all of it, and keeps what became of every clip: the ground
-    truth that scores are held against. A killed build goes on, and a finished one grows; the result is ``out/bank.safetensors``.
+    """Trains a model again on random halves of its catalogue and on all of it, and keeps what became of every
+    clip: the ground truth that scores are held against. A killed build goes on, and a finished one grows; the
+    result is ``out/bank.safetensors``.
 
     Args:
-        prompts: CSV file of the clips' prompts; the benchmark has its own, other catalogues' captions are drawn from.
+        prompts: CSV file of the clips' prompts; the benchmark has its own, other catalogues' captions are
+            drawn from.
         again: how many of the halves are trained again with other seeds: the noise ceiling.
-        seeds: how many models each of these halves has altogether. Outcomes are their means, and the ceiling rises.
+        seeds: how many models each of these halves has altogether. Outcomes are their means, and the ceiling
+            rises.
         draws: draws that each clip's loss is measured on.
     """
     model_path, catalogue_path = model_folder(model), catalogue_folder(catalogue)
@@ -92,7 +95,8 @@ class OpenedBank:
     bank: Bank
     prepared: Prepared
     kept: tuple[Path, ...]
-    files: Mapping[str, Path] = field(default_factory=dict)  # scores from elsewhere, by the name they go under
+    # scores from elsewhere, by the name they go under
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def clips(self) -> list[Query]:
@@ -117,7 +121,9 @@ class OpenedBank:
         return self._scores(names, lambda: source_queries(catalogue, self.sources), method, fewer)
 
     def training_scores(self, methods: Mapping[str, MethodSettings]) -> dict[str, np.ndarray]:
-        """``scores_qn`` of the bank's clips over its training tracks, by method; then those from elsewhere."""
+        """``scores_qn`` of the bank's clips over its training tracks, by method; then those from
+        elsewhere.
+        """
         found = {
             name: of_training_tracks(self.clip_scores(name, s).scores_qt, self.bank, self.prepared.catalogue)
             for name, s in methods.items()
@@ -138,9 +144,14 @@ class OpenedBank:
         model, header, bank = self.prepared.model_folder, self.bank.header, self.bank
         assert model is not None
         return Setting(
-            model, self.prepared.catalogue.path, recipe_of(model), bank.queries, bank.latents_qct, header["draws"],
+            model,
+            self.prepared.catalogue.path,
+            recipe_of(model),
+            bank.queries,
+            bank.latents_qct,
+            header["draws"],
             header["noise_seed"],
-        )  # fmt: skip
+        )
 
 
 def open_bank(
@@ -159,14 +170,18 @@ def open_bank(
         even_if_wrong: opens it to be looked at.
 
     Raises:
-        LinernotesError: no finished bank there, one of another model or catalogue, or one with a model that went wrong.
+        LinernotesError: no finished bank there, one of another model or catalogue, or one with a model that
+            went wrong.
     """
     read = read_bank(BENCHMARK_PARTS if str(bank) == BENCHMARK else Path(bank))
     prepared = Workspace(model, catalogue, None, on_progress).prepared
     read.require(prepared.model.weights_hash, prepared.catalogue.hash)
     if taken := sorted(set(scores or {}) & set(METHOD_SETTINGS)):
         raise UsageError(f"--scores {taken[0]}=... would hide the method of that name: choose another name")
-    kept = (read.path.parent / "scores", *((cache_folder() / "bank-scores",) if str(bank) == BENCHMARK else ()))
+    kept = (
+        read.path.parent / "scores",
+        *((cache_folder() / "bank-scores",) if str(bank) == BENCHMARK else ()),
+    )
     opened = OpenedBank(read, prepared, kept, {name: Path(path) for name, path in (scores or {}).items()})
     if not even_if_wrong:
         trusted(read, check(opened))
@@ -182,13 +197,15 @@ def trusted(bank: Bank, lines: Sequence[Sanity]) -> None:
     for line in lines:
         if line.wrong:
             raise LinernotesError(
-                f"{bank.path} cannot be trusted ({line.name}: {line.wrong}): look at a bank with 'linernotes bank show', "
-                "remove that model's file and the packed one, and build it again"
+                f"{bank.path} cannot be trusted ({line.name}: {line.wrong}): look at a bank with 'linernotes "
+                "bank show', remove that model's file and the packed one, and build it again"
             )
 
 
 def check(opened: OpenedBank, further: Bank | None = None) -> list[Sanity]:
-    """Whether every retrain of a bank, or of a ``further`` one beside it, learned what it was given and still generates."""
+    """Whether every retrain of a bank, or of a ``further`` one beside it, learned what it was given and still
+    generates.
+    """
     catalogue = opened.prepared.catalogue
     trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
     lines = check_bank(opened.bank, catalogue.track_n, trained)

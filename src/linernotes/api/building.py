@@ -30,15 +30,22 @@ def build_catalogue(
     strict: bool = False,
     on_progress: Progress | None = None,
 ) -> Catalogue:
-    """Builds a catalogue from a folder of recordings as people have them (docs/own-recordings.md), encoded by ``model``.
+    """Builds a catalogue from a folder of recordings as people have them (docs/own-recordings.md), encoded by
+    ``model``.
 
-    What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an error.
+    What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an
+    error.
     """
     loaded = load_model(model)
     return build(
-        read_source(Path(source)), Path(out), loaded, strict,
-        on_track=(lambda done, total: on_progress("reading recordings", done, total)) if on_progress else None,
-    )  # fmt: skip
+        read_source(Path(source)),
+        Path(out),
+        loaded,
+        strict,
+        on_track=(lambda done, total: on_progress("reading recordings", done, total))
+        if on_progress
+        else None,
+    )
 
 
 def train_model(
@@ -48,7 +55,8 @@ def train_model(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> GenerativeModel:
-    """Trains a new small model on a catalogue's training tracks, with the codec and the text encoder of ``init``.
+    """Trains a new small model on a catalogue's training tracks, with the codec and the text encoder of
+    ``init``.
 
     Args:
         settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...
@@ -69,9 +77,11 @@ def train_model(
     return load_model(out)
 
 
-def rebuild(out: str | Path, benchmark: bool = False, on_progress: Progress | None = None, **settings: Any) -> None:
-    """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the folder ``out``; or
-    the benchmark's planted tracks and model. A stopped run goes on.
+def rebuild(
+    out: str | Path, benchmark: bool = False, on_progress: Progress | None = None, **settings: Any
+) -> None:
+    """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the
+    folder ``out``; or the benchmark's planted tracks and model. A stopped run goes on.
 
     Raises:
         LinernotesError: ``out`` was begun with other settings.
@@ -96,14 +106,23 @@ def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None
     render_catalogue(Path(out), load_model().encoding, on_progress)
 
 
-def train_on(catalogue: Catalogue, template: Path, out: Path, settings: TrainingSettings, on_progress: Progress | None) -> None:
+def train_on(
+    catalogue: Catalogue, template: Path, out: Path, settings: TrainingSettings, on_progress: Progress | None
+) -> None:
     """Trains the pipeline in ``template`` on a catalogue's training segments."""
     data = catalogue.batch(catalogue.training_rows)
     train(
-        template, out, data.latents_nct, data.text_nld, data.seconds_n, settings,
-        (lambda done, total, loss: on_progress(f"training (loss {loss:.3f})", done, total)) if on_progress else None,
+        template,
+        out,
+        data.latents_nct,
+        data.text_nld,
+        data.seconds_n,
+        settings,
+        (lambda done, total, loss: on_progress(f"training (loss {loss:.3f})", done, total))
+        if on_progress
+        else None,
         catalogue.hash,
-    )  # fmt: skip
+    )
 
 
 def require_new(path: Path) -> None:

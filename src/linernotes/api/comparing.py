@@ -1,4 +1,6 @@
-"""Methods rather than clips: which there are, what they cost, how far they agree, how to set them, whether they are right."""
+"""Methods rather than clips: which there are, what they cost, how far they agree, how to set them, whether
+they are right.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,20 @@ from linernotes.methods.contract import Progress
 from linernotes.models.contract import GeneratingModel, PredictingModel
 from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.search import write_search
-from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodInfo, describe_methods, runnable
-from linernotes.settings.reading import as_flags, checked, refuse_together, settings_of, settings_where_they_fit
+from linernotes.settings.methods import (
+    DEFAULT_METHOD,
+    METHOD_SETTINGS,
+    MethodInfo,
+    describe_methods,
+    runnable,
+)
+from linernotes.settings.reading import (
+    as_flags,
+    checked,
+    refuse_together,
+    settings_of,
+    settings_where_they_fit,
+)
 
 SIDE_BY_SIDE = 5  # first tracks of each method on a comparison's page
 
@@ -66,8 +80,9 @@ def compare(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> Comparison:
-    """Attributes clips by several methods, measures how far these agree, and writes ``compare.html`` and ``agreement.json``;
-    each method's attributions are in ``out/METHOD``. A killed comparison goes on at the first method that is missing.
+    """Attributes clips by several methods, measures how far these agree, and writes ``compare.html`` and
+    ``agreement.json``; each method's attributions are in ``out/METHOD``. A killed comparison goes on at the
+    first method that is missing.
 
     Args:
         methods: all that can run if None (clap needs ``clap=FOLDER``).
@@ -75,7 +90,9 @@ def compare(
     """
     names = list(methods) if methods is not None else runnable(settings)
     if len(set(names)) < 2:
-        raise UsageError("a comparison needs at least two methods: name them with --methods, or leave that out for all")
+        raise UsageError(
+            "a comparison needs at least two methods: name them with --methods, or leave that out for all"
+        )
     refuse_together(settings)
     chosen = settings_where_they_fit(names, settings)
     work = Workspace(model, catalogue, cache, on_progress)
@@ -114,7 +131,9 @@ def compare(
         )
         for q, c in enumerate(loaded)
     ]
-    named = {t.track_id: t.best_segment_start_s for clip in shown for first in clip.first.values() for t in first}
+    named = {
+        t.track_id: t.best_segment_start_s for clip in shown for first in clip.first.values() for t in first
+    }
     sounds = {n: track_sound(prepared.catalogue, tracks[place[n]], start_s) for n, start_s in named.items()}
     words = ["linernotes", "compare", *map(str, clips), "--methods", ",".join(names), "--model", str(model)]
     words += ["--catalog", str(catalogue), *(["--prompt", prompt] if prompt else [])]
@@ -132,7 +151,8 @@ def plan(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> list[Plan]:
-    """What methods will cost on a model and a catalogue: forward-equivalents, seconds, memory, disk, before anything runs.
+    """What methods will cost on a model and a catalogue: forward-equivalents, seconds, memory, disk, before
+    anything runs.
 
     A few seconds of each unit of work are measured, on segments of the catalogue. Start-up is not counted.
     """
@@ -166,13 +186,13 @@ def sweep(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> Search:
-    """Searches a method's settings by a metric; a killed search goes on. Writes ``trials.db`` (Optuna), ``trials.parquet``,
-    ``sweep.svg`` and ``best.toml``, which ``attribute --settings`` takes.
+    """Searches a method's settings by a metric; a killed search goes on. Writes ``trials.db`` (Optuna),
+    ``trials.parquet``, ``sweep.svg`` and ``best.toml``, which ``attribute --settings`` takes.
 
     Args:
         grid: for each setting a line such as ``"layers=mlp,all"``.
-        metric: ``self-influence``: the mean rank of ``segments`` training segments' own among ``candidates``; ``lds``: how well
-            scores of a bank's tuning clips predict retraining.
+        metric: ``self-influence``: the mean rank of ``segments`` training segments' own among ``candidates``;
+            ``lds``: how well scores of a bank's tuning clips predict retraining.
         model: ``builtin`` for self-influence, ``benchmark`` for lds if None.
         catalogue: the same.
         sampler: ``grid`` for all choices (or ``trials`` of them), ``tpe`` to look where it is promising.
@@ -213,7 +233,8 @@ def self_influence(
 
 
 def model_fidelity(clips: int = 96, on_progress: Progress | None = None, every: int = 1) -> ModelFidelity:
-    """How good the built-in model is: what its codec keeps of decoys, and whether clips have the instrument prompted for.
+    """How good the built-in model is: what its codec keeps of decoys, and whether clips have the instrument
+    prompted for.
 
     Args:
         every: hear every n-th track only, to see that the measurement still runs.
@@ -221,7 +242,9 @@ def model_fidelity(clips: int = 96, on_progress: Progress | None = None, every: 
     model, catalogue = load_model(), open_catalogue()
     assert isinstance(model, GeneratingModel)
     tracks = catalogue.tracks[::every]
-    return measure_fidelity(model, tracks, lambda track: builtin_sound(track, 0.0, model.encoding), clips, on_progress)
+    return measure_fidelity(
+        model, tracks, lambda track: builtin_sound(track, 0.0, model.encoding), clips, on_progress
+    )
 
 
 def bench(
@@ -230,19 +253,24 @@ def bench(
     on_progress: Progress | None = None,
     quick: bool = False,
 ) -> dict[str, Any]:
-    """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo, methods; ``methods``
-    those that the last of them measures, all that can run if None; ``quick`` measures so little that its figures only show that
-    everything still runs.
+    """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo,
+    methods; ``methods`` those that the last of them measures, all that can run if None; ``quick`` measures so
+    little that its figures only show that everything still runs.
 
     Raises:
         UsageError: an unknown part or method, or methods where they are not measured.
     """
     if methods is not None and "methods" not in only:
-        raise UsageError(f"--methods says which are measured, and --only {', '.join(only)} measures none: add --only methods")
+        raise UsageError(
+            f"--methods says which are measured, and --only {', '.join(only)} measures none: add --only "
+            "methods"
+        )
     names = list(methods) if methods is not None else runnable({})
     settings_where_they_fit(names, {})  # refuses unknown ones now, not after an hour
     if unknown := set(only) - set(benches.BENCHES):
-        raise UsageError(f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(benches.BENCHES)}")
+        raise UsageError(
+            f"there is no bench {sorted(unknown)[0]!r}: choose from {', '.join(benches.BENCHES)}"
+        )
     report = on_progress or (lambda what, done, total: None)
     extent = benches.QUICK if quick else benches.FULL
     figures: dict[str, Any] = {}

@@ -52,18 +52,24 @@ def evaluate_lds(
     """How well each method's scores predict what retraining on known subsets does to the bank's clips.
 
     Args:
-        within: a metadata column; what the mere number of tracks of each of its values explains does not count.
+        within: a metadata column; what the mere number of tracks of each of its values explains does not
+            count.
     """
     scores = opened.training_scores(chosen_methods(methods, settings))
     groups = (within, groups_of(opened.prepared.catalogue.tracks, within)) if within else None
     return measure_lds(opened.bank, scores, split, output, DEFAULT_METHOD, groups)
 
 
-def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> MeasuredPlanted:
+def evaluate_planted(
+    opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any
+) -> MeasuredPlanted:
     """Which of the catalogue's known relations the model learned from, and which of them each method sees."""
     chosen = chosen_methods(methods, settings)
     if not opened.sources:
-        raise UsageError(f"{opened.prepared.catalogue.path} has no planted tracks: give columns 'relation' and 'related_to'")
+        raise UsageError(
+            f"{opened.prepared.catalogue.path} has no planted tracks: give columns 'relation' and "
+            "'related_to'"
+        )
     of_sources = {name: opened.source_scores(name, s).scores_qt for name, s in chosen.items()}
     of_clips = {name: opened.clip_scores(name, s).scores_qt for name, s in chosen.items()}
     return measure_planted(opened.bank, opened.prepared.catalogue, opened.sources, of_sources, of_clips)
@@ -78,10 +84,11 @@ def evaluate_counterfactual(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> list[Outcome]:
-    """Leave-k-out: what becomes of clips when the tracks that methods put first are left out, against random ones.
+    """Leave-k-out: what becomes of clips when the tracks that methods put first are left out, against random
+    ones.
 
-    Without ``methods``, from what was trained before, in ``out`` or with the bank; else by training again, about a minute for
-    each method and clip, and adding to what is in ``out``.
+    Without ``methods``, from what was trained before, in ``out`` or with the bank; else by training again,
+    about a minute for each method and clip, and adding to what is in ``out``.
 
     Args:
         percent: share of the catalogue that is left out.
@@ -102,14 +109,18 @@ def evaluate_counterfactual(
     scores = opened.training_scores(chosen_methods(named, settings) if named else {})
     queries = [q for q in bank.rows("reporting") if pooled or bank.queries[q].heard]
     if not queries:
-        raise UsageError(f"{bank.path} has no clip for reporting that every model makes again: build it with 'heard' prompts")
+        raise UsageError(
+            f"{bank.path} has no clip for reporting that every model makes again: build it with 'heard' "
+            "prompts"
+        )
     plan = plan_pooled if pooled else plan_arms
     arms, retrains = plan(bank, {name: scores[name] for name in methods}, percent, queries)
     planned = {retrain.name: retrain for retrain in retrains}
     if places[0].exists():
         before, earlier = read_arms(places[0])
         bank.require_same(before)
-        cases = {(arm.method, arm.percent, arm.pooled) for arm in arms}  # what stood there may be of other settings
+        # what stood there may be of other settings
+        cases = {(arm.method, arm.percent, arm.pooled) for arm in arms}
         arms = [*(arm for arm in earlier if (arm.method, arm.percent, arm.pooled) not in cases), *arms]
         for name, present_n, seed in zip(before.names, before.present_mn, before.seeds, strict=True):
             planned.setdefault(name, Retrain(name, "without", present_n, seed))
@@ -137,8 +148,9 @@ def evaluate_groups(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> tuple[list[GroupScore], dict[str, float]]:
-    """Leave one group out, train again, and compare with each method's sums over groups. Trains into ``out`` unless the bank
-    has the retrains already. Returns the methods, best first, and the mean rise of the clips' losses without each group.
+    """Leave one group out, train again, and compare with each method's sums over groups. Trains into ``out``
+    unless the bank has the retrains already. Returns the methods, best first, and the mean rise of the clips'
+    losses without each group.
     """
     bank, name = opened.bank, f"groups-{column}.safetensors"
     groups = groups_of(opened.prepared.catalogue.tracks, column)
@@ -146,7 +158,9 @@ def evaluate_groups(
     if column in _grouped_by(bank):
         trained = _trained_groups(opened, column)
     elif out is None:
-        raise UsageError(f"the bank has no retrains without each {column}: give a folder with --out, and they are made")
+        raise UsageError(
+            f"the bank has no retrains without each {column}: give a folder with --out, and they are made"
+        )
     else:
         setting, folder, planned = opened.setting(), Path(out), list(plan_groups(groups).values())
         run_retrains(setting, planned, folder / "retrains", on_progress)
@@ -170,7 +184,9 @@ def _trained_groups(opened: OpenedBank, column: str) -> Bank:
     return trained
 
 
-def evaluate_hubs(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> list[HubShare]:
+def evaluate_hubs(
+    opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any
+) -> list[HubShare]:
     """How often the same tracks come first for different clips."""
     scores = opened.training_scores(chosen_methods(methods, settings))
     titles = {track.track_id: track.title for track in opened.prepared.catalogue.tracks}
@@ -184,24 +200,45 @@ def evaluate_repeatability(
     if seeds < 2:
         raise UsageError(f"--seeds {seeds} leaves nothing to compare: give at least 2")
     first = int(settings.pop("seed", 0))
-    runs = [opened.training_scores(chosen_methods(methods, {**settings, "seed": seed})) for seed in range(first, first + seeds)]
+    runs = [
+        opened.training_scores(chosen_methods(methods, {**settings, "seed": seed}))
+        for seed in range(first, first + seeds)
+    ]
     return measure_repeatability(opened.bank, runs)
 
 
 def write_leaderboard(
-    opened: OpenedBank, path: str | Path, methods: Sequence[str] | None = None, within: str | None = None, **settings: Any
+    opened: OpenedBank,
+    path: str | Path,
+    methods: Sequence[str] | None = None,
+    within: str | None = None,
+    **settings: Any,
 ) -> Board:
     """Writes the leaderboard: every method by every measure that bank and catalogue allow.
 
     Args:
-        within: a metadata column; the LDS is measured once more without what the mere number of tracks of each of its values
-            explains. The instrument if left out, where the catalogue says it.
+        within: a metadata column; the LDS is measured once more without what the mere number of tracks of
+            each of its values explains. The instrument if left out, where the catalogue says it.
     """
     bank, catalogue, chosen = opened.bank, opened.prepared.catalogue, chosen_methods(methods, settings)
-    words = ["linernotes", "evaluate", "leaderboard", "-o", str(path), *(["--methods", ",".join(methods)] if methods else [])]
+    words = [
+        "linernotes",
+        "evaluate",
+        "leaderboard",
+        "-o",
+        str(path),
+        *(["--methods", ",".join(methods)] if methods else []),
+    ]
     words += ["--within", within] if within not in (None, "instrument") else []
     if bank.path.parent != BENCHMARK_PARTS:
-        words += ["--bank", str(bank.path), "--model", str(opened.prepared.model_folder), "--catalog", str(catalogue.path)]
+        words += [
+            "--bank",
+            str(bank.path),
+            "--model",
+            str(opened.prepared.model_folder),
+            "--catalog",
+            str(catalogue.path),
+        ]
     words += as_flags(settings)
     if within is None and any(track.extra.get("instrument") for track in catalogue.tracks):
         within = "instrument"

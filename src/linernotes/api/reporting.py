@@ -21,7 +21,8 @@ PAGE = "report.html"  # beside the record
 def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
     """Draws the page of an attribution from its record and the tables beside it, without a model.
 
-    What can no longer be heard (a clip or a catalogue that has gone or has changed) is left out, and the page says why.
+    What can no longer be heard (a clip or a catalogue that has gone or has changed) is left out, and the page
+    says why.
 
     Args:
         attribution: an ``attribution.json``, or its folder.
@@ -41,9 +42,14 @@ def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
         missing.append(f"The clip cannot be heard here: {error}.")
     first = read.first_trained(FIRST_TRACKS)
     sounds, why = _sounds(read, first)
-    shown = [ShownTrack(t, list(t.details.items()), sounds.get(t.track_id), change_t.get(t.track_id)) for t in first]
+    shown = [
+        ShownTrack(t, list(t.details.items()), sounds.get(t.track_id), change_t.get(t.track_id))
+        for t in first
+    ]
     page = Path(out) if out else path.parent / PAGE
-    by_split = {split: [s for name, s in scores.items() if splits[name] == split] for split in ("train", "decoy")}
+    by_split = {
+        split: [s for name, s in scores.items() if splits[name] == split] for split in ("train", "decoy")
+    }
     command = f"{read.sources.command} --settings {shlex.quote(str(path))} -o again"
     write_page(page, read, clip, shown, by_split["train"], by_split["decoy"], command, [*missing, *why])
     return page
@@ -56,6 +62,9 @@ def _sounds(read: Attribution, first: list[TrackScore]) -> tuple[dict[str, Sound
     except LinernotesError as error:
         return {}, [f"Tracks cannot be heard here: {error}."]
     if catalogue.hash != read.catalogue_hash:
-        return {}, [f"Tracks cannot be heard here: {catalogue.path} is no longer the catalogue that was attributed to."]
+        return {}, [
+            f"Tracks cannot be heard here: {catalogue.path} is no longer the catalogue that was attributed "
+            "to."
+        ]
     tracks = {track.track_id: track for track in catalogue.tracks}
     return {t.track_id: track_sound(catalogue, tracks[t.track_id], t.best_segment_start_s) for t in first}, []

@@ -1,4 +1,6 @@
-"""A workspace: an opened model, catalogue and cache, ready for any verb, for as long as a program wants them."""
+"""A workspace: an opened model, catalogue and cache, ready for any verb, for as long as a program wants
+them.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,8 @@ class Workspace:
             on_progress: ``on_progress(what, done, total)`` is called while long work runs.
 
         Raises:
-            LinernotesError: one of them is missing or damaged, they do not fit together, or the model says that it was
-                trained on another catalogue.
+            LinernotesError: one of them is missing or damaged, they do not fit together, or the model says
+                that it was trained on another catalogue.
         """
         self.names = (str(model), str(catalogue))
         loaded, opened = load_model(model), open_catalogue(catalogue)
@@ -63,7 +65,9 @@ class Workspace:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -78,7 +82,9 @@ class Workspace:
             UsageError: the workspace was closed.
         """
         if self._prepared is None:
-            raise UsageError(f"the workspace of {' and '.join(self.names)} was closed: open it again with linernotes.open")
+            raise UsageError(
+                f"the workspace of {' and '.join(self.names)} was closed: open it again with linernotes.open"
+            )
         return self._prepared
 
     @property
@@ -163,7 +169,12 @@ def _draw(item: Attributed) -> None:
 
 
 def generate_with(
-    model: GenerativeModel, prompt: str, out: str | Path, seed: int, seconds: float | None, on_progress: Progress | None
+    model: GenerativeModel,
+    prompt: str,
+    out: str | Path,
+    seed: int,
+    seconds: float | None,
+    on_progress: Progress | None,
 ) -> Path:
     """Generates a clip, and beside it the sidecar ``attribute`` reads.
 
@@ -171,13 +182,17 @@ def generate_with(
         UsageError: the model cannot generate here, or not so long.
     """
     if not isinstance(model, GeneratingModel):
-        raise UsageError(f"{model.name} lacks {POWERS[GeneratingModel]}: generate where it was made, and attribute here")
+        raise UsageError(
+            f"{model.name} lacks {POWERS[GeneratingModel]}: generate where it was made, and attribute here"
+        )
     check_writable(Path(out))
     encoding = model.encoding
     longest, least = encoding.segment_s, encoding.frame_samples / encoding.rate_hz
     seconds = longest if seconds is None else seconds
     if not least <= seconds <= longest + 1e-6:
-        raise UsageError(f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s")
+        raise UsageError(
+            f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s"
+        )
     on_step = (lambda done, total: on_progress("generating", done, total)) if on_progress else None
     latents = model.sample(prompt, seconds, seed, on_step)
     save_generated(Path(out), model, latents.cpu(), prompt, seconds, seed)

@@ -1,1 +1,3 @@
-"""The run itself: prepare a model and a catalogue once, score queries, and turn scores into an attribution."""
+"""The run itself: prepare a model and a catalogue once, score queries, and turn scores into an
+attribution.
+"""

@@ -1,4 +1,6 @@
-"""Where a model and a catalogue keep what is computed once for all queries, named by the hashes of what it depends on."""
+"""Where a model and a catalogue keep what is computed once for all queries, named by the hashes of what it
+depends on.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def prepare(
     """
     catalogue.require(model.encoding, model.name)
     if not len(catalogue.training_rows):
-        raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
+        raise LinernotesError(
+            f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'"
+        )
     device = device_of(model).type  # losses of a CPU and of a GPU differ in the last digits
     made_by = hash_json([__version__, code_hash(), device])[:8]
     folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}"
@@ -43,5 +47,9 @@ def code_hash() -> str:
     """Hash of the code that fills the cache: what other code computed is never taken for its own."""
     root = Path(__file__).parent.parent
     rooms = ("models", "curvature", "methods")
-    files = [*(path for room in rooms for path in root.glob(f"{room}/**/*.py")), root / "draws.py", root / "losses.py"]
+    files = [
+        *(path for room in rooms for path in root.glob(f"{room}/**/*.py")),
+        root / "draws.py",
+        root / "losses.py",
+    ]
     return hash_files(sorted(files), root)

@@ -1,4 +1,6 @@
-"""The attribution of one query: ranked tracks with scores and evidence, and all that is needed to repeat it."""
+"""The attribution of one query: ranked tracks with scores and evidence, and all that is needed to repeat
+it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class QueryRecord(BaseModel):
     generated: dict[str, Any] | None  # the sidecar's seed and model, for a generated clip
     content_hash: str = ""  # of latents, text embedding and heard frames: what the scores were made from
     prompt_known: bool = True
-    windows: int = 1  # a clip longer than the model hears is cut, and its score is the mean over its windows by seconds
+    # a clip longer than the model hears is cut, and its score is the mean over its windows by seconds
+    windows: int = 1
 
 
 class TrackScore(BaseModel):
@@ -48,7 +51,8 @@ class TrackScore(BaseModel):
     split: Literal["train", "decoy"]
     decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
-    details: dict[str, str] = {}  # what else the catalogue says of it: album, caption, licence, identifiers, ...
+    # what else the catalogue says of it: album, caption, licence, identifiers, ...
+    details: dict[str, str] = {}
 
 
 class ClipFile(BaseModel):
@@ -59,15 +63,20 @@ class ClipFile(BaseModel):
 
 
 class Sources(BaseModel):
-    """Where all that an attribution was made from lay: what a page needs to be heard, and a person to repeat it."""
+    """Where all that an attribution was made from lay: what a page needs to be heard, and a person to repeat
+    it.
+    """
 
     clips: list[ClipFile]
     catalogue: str
-    command: str  # that asks for the same on the command line, but for settings and output: those are the record's
+    # that asks for the same on the command line, but for settings and output: those are the record's
+    command: str
 
 
 class Attribution(BaseModel):
-    """What ``attribution.json`` holds. Scores are oriented: higher = removing the track would hurt the query more."""
+    """What ``attribution.json`` holds. Scores are oriented: higher = removing the track would hurt the query
+    more.
+    """
 
     kind: Literal["attribution"] = "attribution"
     schema_version: int = RECORD_VERSION
@@ -92,7 +101,9 @@ class Attribution(BaseModel):
     sources: Sources
 
     def first_trained(self, n: int) -> list[TrackScore]:
-        """The first ``n`` tracks that were trained on. Ranks that are missing among theirs belong to decoys."""
+        """The first ``n`` tracks that were trained on. Ranks that are missing among theirs belong to
+        decoys.
+        """
         return [track for track in self.tracks if track.split == "train"][:n]
 
     def save(self, path: Path) -> None:
@@ -111,18 +122,22 @@ class Attribution(BaseModel):
         refuse_newer(path, content)
         if content["schema_version"] < RECORD_VERSION:
             raise LinernotesError(
-                f"{path} was written by an older linernotes ({content.get('linernotes')}; this is {__version__}): "
-                "attribute the clip anew, into another folder"
+                f"{path} was written by an older linernotes ({content.get('linernotes')}; this is "
+                f"{__version__}): attribute the clip anew, into another folder"
             )
         try:
             return cls(**content)
         except ValidationError as error:
-            raise LinernotesError(f"{path} is damaged ({error.errors()[0]['msg'].lower()}): attribute the clip anew") from None
+            raise LinernotesError(
+                f"{path} is damaged ({error.errors()[0]['msg'].lower()}): attribute the clip anew"
+            ) from None
 
 
-def gather_tracks(scores_n: np.ndarray, track_n: np.ndarray, n_tracks: int, gather: Gather = "sum") -> np.ndarray:
-    """Scores of segments -> scores of tracks: the sum over a track's segments, since removing it removes them all; the
-    highest of them where a score is a likeness.
+def gather_tracks(
+    scores_n: np.ndarray, track_n: np.ndarray, n_tracks: int, gather: Gather = "sum"
+) -> np.ndarray:
+    """Scores of segments -> scores of tracks: the sum over a track's segments, since removing it removes them
+    all; the highest of them where a score is a likeness.
     """
     if gather == "sum":
         return np.bincount(track_n, weights=scores_n, minlength=n_tracks)
@@ -132,9 +147,15 @@ def gather_tracks(scores_n: np.ndarray, track_n: np.ndarray, n_tracks: int, gath
 
 
 def rank_tracks(
-    scores_n: np.ndarray, track_n: np.ndarray, start_s_n: np.ndarray, tracks: list[Track], gather: Gather = "sum"
+    scores_n: np.ndarray,
+    track_n: np.ndarray,
+    start_s_n: np.ndarray,
+    tracks: list[Track],
+    gather: Gather = "sum",
 ) -> list[TrackScore]:
-    """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on; ties keep the catalogue's order."""
+    """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on; ties keep the
+    catalogue's order.
+    """
     scores = gather_tracks(scores_n, track_n, len(tracks), gather)
     best = np.full(len(tracks), -1)
     for n in np.argsort(scores_n, kind="stable"):

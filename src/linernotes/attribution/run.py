@@ -1,4 +1,6 @@
-"""From clips to attributions: score all clips together by one method, rank tracks, gather evidence, write the files."""
+"""From clips to attributions: score all clips together by one method, rank tracks, gather evidence, write the
+files.
+"""
 
 from __future__ import annotations
 
@@ -40,19 +42,28 @@ class Attributed:
 
 
 def attribute_clips(
-    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path, command: Sequence[str] = ()
+    clips: list[Clip],
+    prepared: Prepared,
+    method: str,
+    settings: MethodSettings,
+    out: Path,
+    command: Sequence[str] = (),
 ) -> list[Attributed]:
-    """Attributes clips and writes each one's ``attribution.json``, ``scores.parquet`` and ``evidence.parquet``.
+    """Attributes clips and writes each one's ``attribution.json``, ``scores.parquet`` and
+    ``evidence.parquet``.
 
-    Into ``out`` for one clip, into ``out/NAME`` for several. Whatever the method computes once, and the data, are shared by
-    all of them.
+    Into ``out`` for one clip, into ``out/NAME`` for several. Whatever the method computes once, and the data,
+    are shared by all of them.
 
     Args:
         command: the words that ask for the same on the command line, without settings and output.
     """
     names = [clip.query.name for clip in clips]
     if len(set(names)) < len(names):
-        raise UsageError(f"two clips are named {max(names, key=names.count)!r}: rename one, since results are filed by name")
+        raise UsageError(
+            f"two clips are named {max(names, key=names.count)!r}: rename one, since results are filed by "
+            "name"
+        )
     model, catalogue = prepared.model, prepared.catalogue
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
     scores = score(method, prepared, [window for clip in clips for window in clip.windows], settings, work)
@@ -68,7 +79,9 @@ def attribute_clips(
     for clip, content, weights_q, warned in zip(clips, contents, weights_cq, said, strict=True):
         folder = out if len(clips) == 1 else out / clip.query.name
         scores_n = weights_q @ scores.scores_qn
-        attribution = _attribution(clip, content, prepared, method, settings, scores, scores_n, warned, shlex.join(command))
+        attribution = _attribution(
+            clip, content, prepared, method, settings, scores, scores_n, warned, shlex.join(command)
+        )
         header = {
             "orientation": ORIENTATION,
             "method": method,
@@ -95,7 +108,8 @@ def attribute_clips(
 def finished(
     clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
 ) -> list[Attributed] | None:
-    """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from the very same.
+    """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from
+    the very same.
 
     A method that reads files besides model and catalogue has none: these may have changed.
     """
@@ -112,7 +126,9 @@ def finished(
     return found
 
 
-def refuse_others(clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path) -> None:
+def refuse_others(
+    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
+) -> None:
     """Refuses to write over an attribution of another clip, method, model or catalogue.
 
     Raises:
@@ -122,8 +138,8 @@ def refuse_others(clips: list[Clip], prepared: Prepared, method: str, settings: 
         path = folder / RECORD
         if path.exists() and not _same(Attribution.load(path), content, prepared, method, settings):
             raise LinernotesError(
-                f"{folder} holds another attribution already (of another clip, or made otherwise), and it is kept: give "
-                "another folder with --out, or remove it"
+                f"{folder} holds another attribution already (of another clip, or made otherwise), and it is "
+                "kept: give another folder with --out, or remove it"
             )
 
 
@@ -151,15 +167,17 @@ def _as_set(clips: list[Clip]) -> Clip:
     first = clips[0]
     prompts = " | ".join(dict.fromkeys(clip.query.prompt for clip in clips))
     seconds = sum(clip.query.seconds for clip in clips)
-    query = replace(first.query, name="+".join(clip.query.name for clip in clips), prompt=prompts, seconds=seconds)
+    query = replace(
+        first.query, name="+".join(clip.query.name for clip in clips), prompt=prompts, seconds=seconds
+    )
     known = all(clip.prompt_known for clip in clips)
     files = [file for clip in clips for file in clip.files]
     return Clip([query], joined([clip.sound for clip in clips]), first.path, None, known, files)
 
 
 def _shares(clips: list[Clip]) -> np.ndarray:
-    """How much each window counts in its clip's score ``[clips, windows of all]``: its share of the clip's seconds, since a
-    clip's loss is the mean over its frames.
+    """How much each window counts in its clip's score ``[clips, windows of all]``: its share of the clip's
+    seconds, since a clip's loss is the mean over its frames.
     """
     rows = []
     for clip in clips:
@@ -190,9 +208,16 @@ def _window_hash(query: Query) -> str:
 
 
 def _attribution(
-    clip: Clip, content: str, prepared: Prepared, method: str, settings: MethodSettings, scores: Scores, scores_n: np.ndarray,
-    warned: list[str], command: str,
-) -> Attribution:  # fmt: skip
+    clip: Clip,
+    content: str,
+    prepared: Prepared,
+    method: str,
+    settings: MethodSettings,
+    scores: Scores,
+    scores_n: np.ndarray,
+    warned: list[str],
+    command: str,
+) -> Attribution:
     model, catalogue = prepared.model, prepared.catalogue
     query = clip.query
     return Attribution(
@@ -222,17 +247,20 @@ def _attribution(
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
         segments=len(prepared.rows),
         sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=command),
-        tracks=rank_tracks(scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather),
+        tracks=rank_tracks(
+            scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather
+        ),
     )
 
 
 def _evidence(
     attribution: Attribution, prepared: Prepared, scores: Scores, scores_n: np.ndarray, weights_q: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Where in the first tracks the score comes from: the change of loss per frame of each one's best segment, by track.
+    """Where in the first tracks the score comes from: the change of loss per frame of each one's best
+    segment, by track.
 
-    Of the method's own kind: only those that compare losses under two sets of weights have any. The windows of a clip are added
-    up by their shares ``weights_q``.
+    Of the method's own kind: only those that compare losses under two sets of weights have any. The windows
+    of a clip are added up by their shares ``weights_q``.
     """
     if not scores.changed or scores.draws is None:
         return {}
@@ -248,7 +276,9 @@ def _evidence(
         for part, weights in scores.changed[q]:
             sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
             losses = frame_losses(prepared.model, catalogue, part, sets, rows)
-            change_nt += weights_q[q] * (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
+            change_nt += (
+                weights_q[q] * (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
+            )
     change_nt *= scores.sign / len(scores.draws)
     frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
     content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)

@@ -1,4 +1,6 @@
-"""The tables beside ``attribution.json``: the score of every segment, and where in the first tracks it comes from."""
+"""The tables beside ``attribution.json``: the score of every segment, and where in the first tracks it comes
+from.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def save_scores(
     catalogue: Catalogue,
     header: Mapping[str, str],
 ) -> None:
-    """The scores of all segments, one row a segment in the catalogue's order; each window's own beside them."""
+    """The scores of all segments, one row a segment in the catalogue's order; each window's own beside
+    them.
+    """
     tracks = [catalogue.tracks[t] for t in catalogue.track_n]
     columns = {
         "track_id": [track.track_id for track in tracks],
@@ -40,16 +44,31 @@ def save_scores(
 
 
 def save_evidence(
-    folder: Path, change_t: Mapping[str, np.ndarray], start_s: Mapping[str, float], frame_s: float, header: Mapping[str, str]
+    folder: Path,
+    change_t: Mapping[str, np.ndarray],
+    start_s: Mapping[str, float],
+    frame_s: float,
+    header: Mapping[str, str],
 ) -> None:
-    """The change of loss in each frame of the first tracks' best segments, one row a frame; the mean is the segment's score."""
+    """The change of loss in each frame of the first tracks' best segments, one row a frame; the mean is the
+    segment's score.
+    """
     columns = {
         "track_id": [name for name, values in change_t.items() for _ in values],
-        "second": [start_s[name] + frame * frame_s for name, values in change_t.items() for frame in range(len(values))],
+        "second": [
+            start_s[name] + frame * frame_s
+            for name, values in change_t.items()
+            for frame in range(len(values))
+        ],
         "change": [float(value) for values in change_t.values() for value in values],
     }
     schema = pa.schema([("track_id", pa.string()), ("second", pa.float64()), ("change", pa.float64())])
-    _save(folder / EVIDENCE, columns, {"kind": "evidence", "axes": "frames of the best segment of a track", **header}, schema)
+    _save(
+        folder / EVIDENCE,
+        columns,
+        {"kind": "evidence", "axes": "frames of the best segment of a track", **header},
+        schema,
+    )
 
 
 def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict[str, str]]:
@@ -72,7 +91,9 @@ def read_evidence(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _save(path: Path, columns: Mapping[str, object], header: Mapping[str, str], schema: pa.Schema | None = None) -> None:
+def _save(
+    path: Path, columns: Mapping[str, object], header: Mapping[str, str], schema: pa.Schema | None = None
+) -> None:
     table = pa.table(dict(columns), schema=schema)
     table = table.replace_schema_metadata({"schema": str(SCHEMA_VERSION), **header})
     with replacing(path) as temporary:
@@ -83,4 +104,6 @@ def _read(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise LinernotesError(f"{path} cannot be read ({str(error).splitlines()[0]}): attribute the clip anew") from None
+        raise LinernotesError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): attribute the clip anew"
+        ) from None

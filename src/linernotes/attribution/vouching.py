@@ -1,4 +1,6 @@
-"""Whether the question fits the model: was it trained on this catalogue, did it make this clip, is the prompt known?"""
+"""Whether the question fits the model: was it trained on this catalogue, did it make this clip, is the prompt
+known?
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ RECORD = "training.json"  # what linernotes' own training leaves with a model
 
 
 def require_trained_on(folder: Path | None, model: GenerativeModel, catalogue: Catalogue) -> bool:
-    """Whether the model in ``folder`` says that it was trained on ``catalogue``: True, or False where it says nothing.
+    """Whether the model in ``folder`` says that it was trained on ``catalogue``: True, or False where it says
+    nothing.
 
     Raises:
         LinernotesError: it was trained on another one.
@@ -27,13 +30,15 @@ def require_trained_on(folder: Path | None, model: GenerativeModel, catalogue: C
     if record.get("catalogue") == catalogue.hash or record["data"] == _data_hash(catalogue):
         return True
     raise LinernotesError(
-        f"the model {model.name} was trained on another catalogue than {catalogue.path.name} (its training.json says so): "
-        "give the catalogue it was trained on with --catalog"
+        f"the model {model.name} was trained on another catalogue than {catalogue.path.name} (its "
+        "training.json says so): give the catalogue it was trained on with --catalog"
     )
 
 
 def _data_hash(catalogue: Catalogue) -> str:
-    """Hash of the training segments, as training takes it: decoys may be added to a catalogue, and it may be moved."""
+    """Hash of the training segments, as training takes it: decoys may be added to a catalogue, and it may be
+    moved.
+    """
     data = catalogue.batch(catalogue.training_rows)
     tensors = {"latents": data.latents_nct, "text": data.text_nld, "seconds": data.seconds_n}
     return hash_arrays({name: tensor.numpy() for name, tensor in tensors.items()})
@@ -44,16 +49,18 @@ def cautions(clips: Sequence[Clip], model: GenerativeModel, catalogue: Catalogue
     said = []
     if strangers := [clip for clip in clips if clip.generated is None]:
         said.append(
-            f"{', '.join(clip.path.name for clip in strangers)}: not known to come from the model {model.name}. A recording "
-            "made by anyone else is ranked just as plainly, often with higher scores, and the ranking then means nothing."
+            f"{', '.join(clip.path.name for clip in strangers)}: not known to come from the model "
+            f"{model.name}. A recording made by anyone else is ranked just as plainly, often with higher "
+            "scores, and the ranking then means nothing."
         )
     if unprompted := [clip for clip in clips if not clip.prompt_known]:
         said.append(
-            f"{', '.join(clip.path.name for clip in unprompted)}: nobody knows the prompt, so the model was asked without one."
+            f"{', '.join(clip.path.name for clip in unprompted)}: nobody knows the prompt, so the model was "
+            "asked without one."
         )
     if not vouched:
         said.append(
-            f"Nobody vouches that the model {model.name} was trained on the catalogue {catalogue.path.name}: if it was not, "
-            "the tracks named are none that it learned from."
+            f"Nobody vouches that the model {model.name} was trained on the catalogue {catalogue.path.name}: "
+            "if it was not, the tracks named are none that it learned from."
         )
     return said

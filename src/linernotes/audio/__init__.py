@@ -1,4 +1,6 @@
-"""Reads, checks, resamples and writes sound. Sound is ``[channels, samples]`` float32 in -1..1 with a rate in Hz."""
+"""Reads, checks, resamples and writes sound. Sound is ``[channels, samples]`` float32 in -1..1 with a rate in
+Hz.
+"""
 
 from linernotes.audio.formats import NAMED_SUFFIXES, SUFFIXES
 from linernotes.audio.mixing import Block

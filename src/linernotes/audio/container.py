@@ -1,7 +1,8 @@
 """What a container says of itself: its kind, and the length it announces where such a number can be trusted.
 
-Decoders read truncated and joined files silently short, so what is announced is compared with what came out. Writers that
-could not seek back (pipes, recorders that crashed) leave sizes that mean nothing; these are not believed.
+Decoders read truncated and joined files silently short, so what is announced is compared with what came out.
+Writers that could not seek back (pipes, recorders that crashed) leave sizes that mean nothing; these are not
+believed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ OGG_SOUND = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 
 @dataclass(frozen=True)
 class Container:
-    """What was found: its kind, where it begins behind foreign tags, and the samples it announces (0 = it does not)."""
+    """What was found: its kind, where it begins behind foreign tags, and the samples it announces (0 = it
+    does not).
+    """
 
     kind: str
     offset: int
@@ -38,7 +41,8 @@ def look_at(path: Path) -> Container:
     """Checks a file's outside.
 
     Raises:
-        AudioError: missing, empty, a pointer, of no known or of another kind than its name says, cut or joined.
+        AudioError: missing, empty, a pointer, of no known or of another kind than its name says, cut or
+            joined.
     """
     if path.is_dir():
         raise AudioError(path, "a folder", "give a sound file")
@@ -51,7 +55,9 @@ def look_at(path: Path) -> Container:
     with path.open("rb") as file:
         head = file.read(64)
         if head.startswith(LFS):
-            raise AudioError(path, "a Git LFS pointer", "the recording itself was not fetched; run 'git lfs pull'")
+            raise AudioError(
+                path, "a Git LFS pointer", "the recording itself was not fetched; run 'git lfs pull'"
+            )
         if expected is None:
             raise AudioError(path, "unsupported", f"convert it to {READ_NAMES}")
         offset = _behind_tags(file)
@@ -59,7 +65,9 @@ def look_at(path: Path) -> Container:
         if found is None:
             raise AudioError(path, "undecodable", f"its content is not {READ_NAMES}; export it again")
         if found != expected:
-            raise AudioError(path, "mislabelled", f"its name says {expected}, its content is {found}; rename it")
+            raise AudioError(
+                path, "mislabelled", f"its name says {expected}, its content is {found}; rename it"
+            )
         samples = 0
         if found == "WAV":
             _check_wav(path, file, offset, size)
@@ -82,7 +90,9 @@ def _at(file: BinaryIO, at: int, n: int) -> bytes:
 
 
 def _behind_tags(file: BinaryIO) -> int:
-    """Where the content begins: ID3v2 tags before it are an MP3's by right, but some put them before other things."""
+    """Where the content begins: ID3v2 tags before it are an MP3's by right, but some put them before other
+    things.
+    """
     at = 0
     while (head := _at(file, at, 10))[:3] == b"ID3" and len(head) == 10:
         at += 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]) + (10 if head[5] & 0x10 else 0)
@@ -92,7 +102,9 @@ def _behind_tags(file: BinaryIO) -> int:
 
 
 def _streamed(size: int) -> bool:
-    """Whether a 32-bit size is one of those that writers leave who could not seek back (sox, arecord, ffmpeg, ...)."""
+    """Whether a 32-bit size is one of those that writers leave who could not seek back (sox, arecord, ffmpeg,
+    ...).
+    """
     return size == 0 or 0x7FFFEF00 <= size <= 0x80000100 or size >= 0xFFFFFF00
 
 
@@ -131,7 +143,10 @@ def _check_joined(path: Path, file: BinaryIO, at: int, size: int, order: str) ->
         joined = name in (b"RIFF", b"RIFX", b"RF64")
         known = all(32 <= letter < 127 for letter in name) and at + 8 + length <= size + 1
         if joined or (not known and size - at > JOINED_BYTES and any(_at(file, at, JOINED_BYTES))):
-            detail = f"{size - at} bytes follow that its header does not count, as when files are joined; export it again"
+            detail = (
+                f"{size - at} bytes follow that its header does not count, as when files are joined; export "
+                "it again"
+            )
             raise AudioError(path, "longer than its header says", detail)
         if not known:
             return
@@ -168,7 +183,9 @@ def _check_chunks(path: Path, file: BinaryIO, offset: int, size: int, kind: str)
 
 
 def _check_matroska(path: Path, file: BinaryIO, offset: int, size: int) -> None:
-    """Whether the segment of a Matroska or WebM file lies inside the file (RFC 8794, section 4); streamed ones do not say."""
+    """Whether the segment of a Matroska or WebM file lies inside the file (RFC 8794, section 4); streamed
+    ones do not say.
+    """
     at = offset + 4
     for name_bytes in (0, 4):  # the EBML header, then the segment
         at += name_bytes
@@ -213,8 +230,8 @@ def _ogg_pages(file: BinaryIO, at: int) -> Iterator[_Page]:
 
 
 def _ogg_links(path: Path, file: BinaryIO, offset: int) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Where the streams of sound lie that follow each other in one file (RFC 3533, section 4), each brought to its end; and
-    where something between their pages is none.
+    """Where the streams of sound lie that follow each other in one file (RFC 3533, section 4), each brought
+    to its end; and where something between their pages is none.
 
     Raises:
         AudioError: one has no end.
@@ -253,11 +270,18 @@ def _mp3_samples(file: BinaryIO, offset: int) -> int:
 
 
 def xing_samples(frames: bytes) -> int | None:
-    """Samples that a Xing, Info or VBRI header among these bytes announces (0 = it does not say); None if there is none."""
+    """Samples that a Xing, Info or VBRI header among these bytes announces (0 = it does not say); None if
+    there is none.
+    """
     for mark in (b"Xing", b"Info"):
         at = frames.find(mark)
         for begin in (at - 36, at - 21, at - 13):  # MPEG-1 stereo; mono, or MPEG-2 stereo; MPEG-2 mono
-            if begin >= 0 and frames[begin] == 0xFF and frames[begin + 1] & 0xE0 == 0xE0 and len(frames) >= at + 12:
+            if (
+                begin >= 0
+                and frames[begin] == 0xFF
+                and frames[begin + 1] & 0xE0 == 0xE0
+                and len(frames) >= at + 12
+            ):
                 flags, count = struct.unpack(">II", frames[at + 4 : at + 12])
                 return int(count) * _frame_samples(frames[begin + 1]) if flags & 1 else 0
     if frames[36:40] == b"VBRI" and len(frames) >= 54:

@@ -15,10 +15,20 @@ BLOCK_SAMPLES = 1 << 18
 SCALE = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0, "s64": 9223372036854775808.0}
 # how loud each loudspeaker's channel is in the left and the right of two (ITU-R BS.775)
 PLACES = {
-    "FL": (1.0, 0.0), "FR": (0.0, 1.0), "FC": (0.7071, 0.7071), "LFE": (0.0, 0.0), "BL": (0.7071, 0.0),
-    "BR": (0.0, 0.7071), "SL": (0.7071, 0.0), "SR": (0.0, 0.7071), "BC": (0.5, 0.5), "FLC": (1.0, 0.0),
-    "FRC": (0.0, 1.0), "DL": (1.0, 0.0), "DR": (0.0, 1.0),
-}  # fmt: skip
+    "FL": (1.0, 0.0),
+    "FR": (0.0, 1.0),
+    "FC": (0.7071, 0.7071),
+    "LFE": (0.0, 0.0),
+    "BL": (0.7071, 0.0),
+    "BR": (0.0, 0.7071),
+    "SL": (0.7071, 0.0),
+    "SR": (0.0, 0.7071),
+    "BC": (0.5, 0.5),
+    "FLC": (1.0, 0.0),
+    "FRC": (0.0, 1.0),
+    "DL": (1.0, 0.0),
+    "DR": (0.0, 1.0),
+}
 
 
 class Blocks:
@@ -38,7 +48,9 @@ class Blocks:
             self.own_hz = frame.sample_rate
             if self.own_hz != self.rate_hz:
                 self.resample = soxr.ResampleStream(self.own_hz, self.rate_hz, self.channels, quality="VHQ")
-        self.waiting.append(self.resample.resample_chunk(np.ascontiguousarray(samples.T)).T if self.resample else samples)
+        self.waiting.append(
+            self.resample.resample_chunk(np.ascontiguousarray(samples.T)).T if self.resample else samples
+        )
         return self._taken() if sum(b.shape[1] for b in self.waiting) >= BLOCK_SAMPLES else self._nothing()
 
     def end(self) -> Block:
@@ -47,7 +59,9 @@ class Blocks:
 
     def _flush(self) -> None:
         if self.resample:
-            self.waiting.append(self.resample.resample_chunk(np.zeros((0, self.channels), np.float32), last=True).T)
+            self.waiting.append(
+                self.resample.resample_chunk(np.zeros((0, self.channels), np.float32), last=True).T
+            )
             self.resample = None
 
     def _taken(self) -> Block:

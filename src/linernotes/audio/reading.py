@@ -1,7 +1,7 @@
 """Decodes recordings as a stream, so that memory does not grow with their length, and checks what comes out.
 
-PyAV (FFmpeg) decodes. Nothing it returns is believed: lengths that the container announces, gaps in time, frames that were
-refused, numbers that are none, silence and scale are looked at here.
+PyAV (FFmpeg) decodes. Nothing it returns is believed: lengths that the container announces, gaps in time,
+frames that were refused, numbers that are none, silence and scale are looked at here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, with_channel
 
 RATES_HZ = (4000, 768000)
 LOUDEST_PEAK = 16.0  # +24 dB of full scale: beyond, a float file holds other units
-GAP_S = 0.01  # a hole in the time stamps that says that frames were skipped; rounding of time stamps is far below
+# a hole in the time stamps that says that frames were skipped; rounding of time stamps is far below
+GAP_S = 0.01
 SLACK_SAMPLES = {"MP3": 4 * 1152, "MP4": 3 * 2048}  # what encoders' delay and padding may take away
 PADDING_BYTES = 64
-VORBIS_WINDOW = 2048  # samples: a quarter of the longest window, by which time stamps may be off between windows
+# samples: a quarter of the longest window, by which time stamps may be off between windows
+VORBIS_WINDOW = 2048
 STAMPED = ("OGG", "FLAC", "MP4", "Matroska", "ASF")  # containers whose time stamps show lost frames
 av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is said here, in one sentence
 
@@ -55,7 +57,8 @@ def stream_sound(path: Path, rate_hz: int, channels: int) -> Iterator[Block]:
 
 
 def read_part(path: Path, start_s: float, seconds: float) -> Sound:
-    """Up to ``seconds`` of a recording from ``start_s`` on, at its own rate; the rest is neither kept nor checked.
+    """Up to ``seconds`` of a recording from ``start_s`` on, at its own rate; the rest is neither kept nor
+    checked.
 
     Raises:
         AudioError: it cannot be opened or decoded as far as that.
@@ -78,10 +81,14 @@ def _checked(path: Path, rate_hz: int, blocks: Iterator[Block]) -> Iterator[Bloc
     for block in blocks:
         if not np.isfinite(block).all():
             at_s = (n + int(np.flatnonzero(~np.isfinite(block).all(axis=0))[0])) / rate_hz
-            raise AudioError(path, "damaged", f"samples from {at_s:.2f} s on are not numbers; export it again")
+            raise AudioError(
+                path, "damaged", f"samples from {at_s:.2f} s on are not numbers; export it again"
+            )
         n, peak = n + block.shape[1], max(peak, float(np.abs(block).max(initial=0.0)))
         if peak > LOUDEST_PEAK:
-            raise AudioError(path, "scaled wrongly", f"its peak is {peak:.0f}, not 1; export it with samples from -1 to 1")
+            raise AudioError(
+                path, "scaled wrongly", f"its peak is {peak:.0f}, not 1; export it with samples from -1 to 1"
+            )
         yield block
     if n == 0:
         raise AudioError(path, "empty", "it holds no samples; export it again")
@@ -107,7 +114,9 @@ def _rate_of(path: Path, container: Container) -> int:
 
 
 def _links(container: Container) -> tuple[tuple[int, int | None], ...]:
-    """The parts of a file that are decoded one after the other; FFmpeg stumbles where chained streams differ."""
+    """The parts of a file that are decoded one after the other; FFmpeg stumbles where chained streams
+    differ.
+    """
     return container.links or ((container.offset, None),)
 
 
@@ -181,14 +190,19 @@ def _blocks(path: Path, container: Container, rate_hz: int) -> Iterator[Block]:
     if block.shape[1]:
         yield block
     if container.hole:
-        detail = f"something that is no part of it begins at byte {container.hole}; copy it again, or export it anew"
+        detail = (
+            f"something that is no part of it begins at byte {container.hole}; copy it again, or export it "
+            "anew"
+        )
         raise AudioError(path, "damaged", detail)
     if n < announced - SLACK_SAMPLES.get(container.kind, 0):
         raise _truncated(path, n / rate_hz, announced / rate_hz)
 
 
 class _Link:
-    """One logical stream being decoded: refused packets, steps in time and frames that are missing are seen here."""
+    """One logical stream being decoded: refused packets, steps in time and frames that are missing are seen
+    here.
+    """
 
     def __init__(self, path: Path, container: Container, seen_s: float) -> None:
         self.path, self.kind = path, container.kind
@@ -224,8 +238,8 @@ class _Link:
             yield frame
 
     def _check_time(self, frame: Any) -> None:
-        """Compares a frame's time stamp with what was decoded before it. Vorbis is off by up to half a window, for a while:
-        what stays off has lost frames.
+        """Compares a frame's time stamp with what was decoded before it. Vorbis is off by up to half a
+        window, for a while: what stays off has lost frames.
         """
         self.zero_s = frame.time if self.zero_s is None else self.zero_s
         off_s = frame.time - self.zero_s - self.samples / frame.sample_rate
@@ -265,7 +279,11 @@ def _announced(stream: Any, container: Container, rate_hz: int) -> int:
     if container.kind not in ("MP4", "ASF", "Matroska", "AU") or not stream.duration:
         return 0
     seconds = float(stream.duration * stream.time_base)
-    return 0 if seconds > 1e6 else round(seconds * rate_hz * (0.98 if container.kind in ("ASF", "Matroska") else 1))
+    return (
+        0
+        if seconds > 1e6
+        else round(seconds * rate_hz * (0.98 if container.kind in ("ASF", "Matroska") else 1))
+    )
 
 
 def _mp3_cut(packet: bytes) -> bool:
@@ -283,18 +301,24 @@ def _mp3_cut(packet: bytes) -> bool:
 
 
 def _no_frame(content: bytes) -> bool:
-    """Whether what an MP3's parser took for a frame is a tag, or the zeros that some writers leave at the end."""
+    """Whether what an MP3's parser took for a frame is a tag, or the zeros that some writers leave at the
+    end.
+    """
     padded = len(content) - len(content.rstrip(b"\0")) >= PADDING_BYTES
     return padded or any(mark in content for mark in (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN"))
 
 
 def _truncated(path: Path, seconds: float, announced_s: float) -> AudioError:
     whole = f" of {announced_s:.2f} s" if announced_s > seconds else ""
-    return AudioError(path, "truncated", f"{seconds:.2f} s{whole} can be read; copy it again, or export it anew")
+    return AudioError(
+        path, "truncated", f"{seconds:.2f} s{whole} can be read; copy it again, or export it anew"
+    )
 
 
 def _damaged(path: Path, at_s: float) -> AudioError:
-    return AudioError(path, "damaged", f"it cannot be decoded at {at_s:.2f} s; copy it again, or export it anew")
+    return AudioError(
+        path, "damaged", f"it cannot be decoded at {at_s:.2f} s; copy it again, or export it anew"
+    )
 
 
 def _brief(error: Exception) -> str:

@@ -49,7 +49,9 @@ def with_channels(samples_cn: np.ndarray, channels: int) -> np.ndarray:
 
 
 def loudness_db(samples: np.ndarray, frame_samples: int) -> np.ndarray:
-    """Root mean square of each frame in dB of full scale: ``[channels, T * frame_samples]`` -> ``[T]`` float32."""
+    """Root mean square of each frame in dB of full scale: ``[channels, T * frame_samples]`` -> ``[T]``
+    float32.
+    """
     framed = samples.reshape(samples.shape[0], -1, frame_samples)
     power = np.einsum("cts,cts->t", framed, framed, dtype=np.float64) / (framed.shape[0] * frame_samples)
     return (10 * np.log10(power + 1e-12)).astype(np.float32)

@@ -22,11 +22,14 @@ def write_sound(path: Path, sound: Sound) -> None:
     with replacing(path) as temporary:
         try:
             with soundfile.SoundFile(temporary, "w", sound.rate_hz, len(sound.samples)) as file:
-                for start in range(0, sound.samples.shape[1], WRITTEN_FRAMES):  # libsndfile's Vorbis dies of 2^21 at once
+                # libsndfile's Vorbis dies of 2^21 at once
+                for start in range(0, sound.samples.shape[1], WRITTEN_FRAMES):
                     file.write(np.clip(sound.samples[:, start : start + WRITTEN_FRAMES], -1, 1).T)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             full = shutil.disk_usage(path.parent).free < sound.samples.nbytes
-            raise OSError(errno.ENOSPC if full else errno.EIO, str(error).split(": ", 1)[-1], str(path)) from None
+            raise OSError(
+                errno.ENOSPC if full else errno.EIO, str(error).split(": ", 1)[-1], str(path)
+            ) from None
 
 
 def check_writable(path: Path) -> None:

@@ -1,1 +1,3 @@
-"""Tracks, their segments and their rights: from a folder of recordings to an immutable, content-hashed catalogue."""
+"""Tracks, their segments and their rights: from a folder of recordings to an immutable, content-hashed
+catalogue.
+"""

@@ -1,4 +1,6 @@
-"""What the columns and values of other people's tables mean: any case, spaces and the usual synonyms -> our own words."""
+"""What the columns and values of other people's tables mean: any case, spaces and the usual synonyms -> our
+own words.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ from collections.abc import Sequence
 from linernotes.errors import LinernotesError
 
 MEANINGS = {
-    "file_name": "file_name filename file path filepath file_path audio audio_path audio_file audio_filepath audio_file_path "
-    "audio_filename audio_file_name wav wav_path wav_file track_path track_file song_path song_file relative_path fname",
+    "file_name": "file_name filename file path filepath file_path audio audio_path audio_file audio_filepath "
+    "audio_file_path audio_filename audio_file_name wav wav_path wav_file track_path track_file song_path "
+    "song_file relative_path fname",
     "track_id": "track_id trackid",
     "title": "title song_title track_title song_name track_name",
     "artist": "artist artists artist_name artist_names performer performers",
@@ -28,13 +31,39 @@ WEAK = {"title": "name song track", "artist": "band album_artist", "source": "ur
 MEANING_OF = {name: meaning for meaning, names in MEANINGS.items() for name in names.split()}
 WEAK_MEANING_OF = {name: meaning for meaning, names in WEAK.items() for name in names.split()}
 MISSING = {
-    "", "NaN", "nan", "NAN", "-nan", "null", "NULL", "Null", "None", "none", "NONE", "N/A", "n/a", "#N/A", "NA", "<NA>",
-}  # fmt: skip
+    "",
+    "NaN",
+    "nan",
+    "NAN",
+    "-nan",
+    "null",
+    "NULL",
+    "Null",
+    "None",
+    "none",
+    "NONE",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "NA",
+    "<NA>",
+}
 TRAIN_WORDS = {"train", "training", "trained"}
 DECOY_WORDS = {"decoy", "decoys"}
 HELD_OUT_WORDS = {
-    "test", "tests", "testing", "validation", "valid", "val", "dev", "development", "eval", "evaluation", "heldout", "holdout",
-}  # fmt: skip
+    "test",
+    "tests",
+    "testing",
+    "validation",
+    "valid",
+    "val",
+    "dev",
+    "development",
+    "eval",
+    "evaluation",
+    "heldout",
+    "holdout",
+}
 
 
 def plain(column: str) -> str:
@@ -44,7 +73,8 @@ def plain(column: str) -> str:
 
 
 def meanings(columns: Sequence[str], where: str) -> dict[str, str]:
-    """Column -> the field it fills, or its own name if it is unknown. A word such as ``name`` gives way to ``title``.
+    """Column -> the field it fills, or its own name if it is unknown. A word such as ``name`` gives way to
+    ``title``.
 
     Raises:
         LinernotesError: two columns mean the same.
@@ -61,14 +91,17 @@ def meanings(columns: Sequence[str], where: str) -> dict[str, str]:
         found[column] = meaning
         if meaning in first:
             raise LinernotesError(
-                f"{where} has two columns that mean {meaning}, {first[meaning]!r} and {column!r}: rename or remove one"
+                f"{where} has two columns that mean {meaning}, {first[meaning]!r} and {column!r}: rename or "
+                "remove one"
             )
         first[meaning] = column
     return found
 
 
 def present(value: str) -> str:
-    """A value without the spaces around it; empty if it only says that there is none (``NaN``, ``null``, ``N/A``)."""
+    """A value without the spaces around it; empty if it only says that there is none (``NaN``, ``null``,
+    ``N/A``).
+    """
     value = value.strip()
     return "" if value in MISSING else value
 

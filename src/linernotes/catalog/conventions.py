@@ -1,8 +1,9 @@
-"""What people's folders say without a table: files of words beside a recording, and folders named after splits.
+"""What people's folders say without a table: files of words beside a recording, and folders named after
+splits.
 
-Beside ``clip.wav``: ``clip.txt`` or ``clip.json`` with a prompt (stable-audio-tools), ``clip.json`` with title, artist and
-description (audiocraft), ``clip_prompt.txt`` and ``clip_lyrics.txt`` (ACE-Step). Folders ``train`` and ``test`` side by
-side are those of Hugging Face's audiofolder.
+Beside ``clip.wav``: ``clip.txt`` or ``clip.json`` with a prompt (stable-audio-tools), ``clip.json`` with
+title, artist and description (audiocraft), ``clip_prompt.txt`` and ``clip_lyrics.txt`` (ACE-Step). Folders
+``train`` and ``test`` side by side are those of Hugging Face's audiofolder.
 """
 
 from __future__ import annotations
@@ -19,8 +20,15 @@ from linernotes.catalog.track import Flaw
 from linernotes.errors import LinernotesError
 
 LONGEST_TEXT_BYTES = 1 << 16  # beyond, it is a book and no caption
-VERSE = re.compile(r"^\s*\[(verse|chorus|intro|outro|bridge|hook|pre-chorus|inst)[^\]]*\]", re.IGNORECASE | re.MULTILINE)
-WORD_FILES = {"_prompt.txt": "caption", ".caption.txt": "caption", "_lyrics.txt": "lyrics", ".lyrics.txt": "lyrics"}
+VERSE = re.compile(
+    r"^\s*\[(verse|chorus|intro|outro|bridge|hook|pre-chorus|inst)[^\]]*\]", re.IGNORECASE | re.MULTILINE
+)
+WORD_FILES = {
+    "_prompt.txt": "caption",
+    ".caption.txt": "caption",
+    "_lyrics.txt": "lyrics",
+    ".lyrics.txt": "lyrics",
+}
 
 
 class Sidecars:
@@ -34,7 +42,8 @@ class Sidecars:
     def of(self, recording: str, known: set[str], other_stems: set[str]) -> dict[str, str] | Flaw:
         """What stands beside a recording, or what is wrong with it; ``known`` are fields its row has filled.
 
-        A file is no sidecar if another recording has its whole name as a stem (``a_prompt.wav`` beside ``a.wav``).
+        A file is no sidecar if another recording has its whole name as a stem (``a_prompt.wav`` beside
+        ``a.wav``).
         """
         stem = str(PurePosixPath(recording).with_suffix(""))
         values: dict[str, str] = {}
@@ -65,12 +74,16 @@ class Sidecars:
         try:
             record = json.loads(decode_text((self.folder / name).read_bytes(), name))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise LinernotesError(f"{name} cannot be read as JSON ({error}): correct it, or rename it") from None
+            raise LinernotesError(
+                f"{name} cannot be read as JSON ({error}): correct it, or rename it"
+            ) from None
         return _in_our_words(flat(record)) if isinstance(record, dict) else {}
 
 
 def _in_our_words(record: dict[str, str]) -> dict[str, str]:
-    """A sidecar's fields by our names. Of two that mean the same the first in our order is taken, others keep their name."""
+    """A sidecar's fields by our names. Of two that mean the same the first in our order is taken, others keep
+    their name.
+    """
     order = list(MEANING_OF)
     values: dict[str, str] = {}
     rest: dict[str, str] = {}

@@ -1,4 +1,6 @@
-"""Cuts a recording into segments as it is decoded: blocks of sound -> a few whole segments at a time, whatever its length."""
+"""Cuts a recording into segments as it is decoded: blocks of sound -> a few whole segments at a time,
+whatever its length.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ WAITING = 3  # such handfuls of one recording that may wait to be encoded
 
 @dataclass(frozen=True)
 class CutSound:
-    """Segments ``[n, channels, S]``, padded with zeros at the end of the track, and how much of each is content."""
+    """Segments ``[n, channels, S]``, padded with zeros at the end of the track, and how much of each is
+    content.
+    """
 
     samples_ncs: np.ndarray
     seconds_n: np.ndarray
@@ -39,8 +43,11 @@ class Finished:
 Cut = CutSound | Finished | Reject | BaseException
 
 
-def cut_blocks(blocks: Iterable[np.ndarray], encoding: Encoding, at_once: int | None = None) -> Iterator[CutSound]:
-    """Cuts sound that comes in blocks ``[channels, n]`` at the encoding's rate into segments; what remains is padded.
+def cut_blocks(
+    blocks: Iterable[np.ndarray], encoding: Encoding, at_once: int | None = None
+) -> Iterator[CutSound]:
+    """Cuts sound that comes in blocks ``[channels, n]`` at the encoding's rate into segments; what remains is
+    padded.
 
     A remainder shorter than one latent frame is dropped, unless it is all there is.
 
@@ -86,10 +93,14 @@ def _segments(samples_cs: np.ndarray, before: int, encoding: Encoding) -> CutSou
 
 
 def decode_track(folder: Path, track: Track, encoding: Encoding) -> Iterator[CutSound | Finished | Reject]:
-    """The segments of one recording, then ``Finished``; or, whenever something is wrong with it, a ``Reject`` at the end."""
+    """The segments of one recording, then ``Finished``; or, whenever something is wrong with it, a ``Reject``
+    at the end.
+    """
     digest, n, peak = hashlib.sha256(), 0, 0.0
     try:
-        for cut in cut_blocks(stream_sound(folder / track.file_name, encoding.rate_hz, encoding.channels), encoding):
+        for cut in cut_blocks(
+            stream_sound(folder / track.file_name, encoding.rate_hz, encoding.channels), encoding
+        ):
             digest.update(cut.samples_ncs.tobytes())
             n += round(float(cut.seconds_n.sum()) * encoding.rate_hz)
             peak = max(peak, float(np.abs(cut.samples_ncs).max(initial=0.0)))

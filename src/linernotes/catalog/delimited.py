@@ -1,7 +1,7 @@
 """Tables as text (CSV and its relatives) -> fields with the number of their line.
 
-Python's own reader lets a quote that never closes swallow the rows that follow, and rows that vanish may be decoys:
-here every quote that is not closed where it should be is an error that names its line.
+Python's own reader lets a quote that never closes swallow the rows that follow, and rows that vanish may be
+decoys: here every quote that is not closed where it should be is an error that names its line.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from linernotes.catalog.columns import MEANING_OF, plain
 from linernotes.errors import LinernotesError
 
 SEPARATORS = ",;\t|"
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-         (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 SOUND_ENDINGS = (*SUFFIXES, *NAMED_SUFFIXES)
 
 
@@ -29,7 +34,8 @@ class Fields:
 
 
 def decode_text(data: bytes, where: str) -> str:
-    """A text file's bytes as text, its line ends all ``\\n``: UTF-8, or UTF-16 and UTF-32 that begin with their mark.
+    """A text file's bytes as text, its line ends all ``\\n``: UTF-8, or UTF-16 and UTF-32 that begin with
+    their mark.
 
     Raises:
         LinernotesError: the bytes are no such text.
@@ -46,14 +52,17 @@ def decode_text(data: bytes, where: str) -> str:
 
 
 def read_delimited(path: Path, where: str, default: str = ",") -> list[Fields]:
-    """All rows of a table, the header first, blank ones left out; the separator is the one its header is made with.
+    """All rows of a table, the header first, blank ones left out; the separator is the one its header is made
+    with.
 
     Raises:
         LinernotesError: the file is no text, or a quote is not closed; the sentence names the line.
     """
     text = decode_text(path.read_bytes(), where)
     first, _, rest = text.partition("\n")
-    first_line = first.strip().strip('"').replace(" ", "").casefold() if "\t" not in first else first.casefold()
+    first_line = (
+        first.strip().strip('"').replace(" ", "").casefold() if "\t" not in first else first.casefold()
+    )
     if first_line.startswith("sep=") and len(first_line) == 5:
         return _rows(rest, first_line[4], where, 2)
     return _rows(text, _separator(text, default, where), where, 1)
@@ -126,11 +135,15 @@ def _quoted(text: str, quote: int, mark: str, where: str, line: int) -> tuple[st
                 return bare, plain_end  # "Heroes" (live): the quotes belong to the title
             problem = "has text after a closing quote"
     shown = text[quote : text.find("\n", quote) if "\n" in text[quote:] else len(text)][:40]
-    raise LinernotesError(f"{where} line {line} {problem} ({shown}): close it, or double the quotes in a quoted field")
+    raise LinernotesError(
+        f"{where} line {line} {problem} ({shown}): close it, or double the quotes in a quoted field"
+    )
 
 
 def _holds_row(value: str, mark: str) -> bool:
-    """Whether a field of several lines has a recording's name in one of them, as only a swallowed row does."""
+    """Whether a field of several lines has a recording's name in one of them, as only a swallowed row
+    does.
+    """
     if "\n" not in value:
         return False
     fields = (field for line in value.split("\n") for field in line.split(mark))

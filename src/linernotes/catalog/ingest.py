@@ -1,7 +1,8 @@
 """Builds a catalogue: a listed folder and a model -> segments with latents, in Lance.
 
-Files are decoded in parallel, cut into segments of the model's length and encoded; every few tracks a finished piece is
-put on disk, so that a killed build goes on where it stopped. The catalogue appears under its name only when complete.
+Files are decoded in parallel, cut into segments of the model's length and encoded; every few tracks a
+finished piece is put on disk, so that a killed build goes on where it stopped. The catalogue appears under
+its name only when complete.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ DECODERS = 2
 
 
 class SegmentEncoder(Protocol):
-    """What ingest needs of a model: the part of the model contract that turns sound and words into numbers."""
+    """What ingest needs of a model: the part of the model contract that turns sound and words into
+    numbers.
+    """
 
     encoding: Encoding
 
@@ -58,8 +61,8 @@ def build_catalogue(
         source_name: what the record says the sound comes from; the folder's path if None.
 
     Raises:
-        LinernotesError: something is there already, nothing usable in the source, rejects under ``strict``, or another process
-            is building it.
+        LinernotesError: something is there already, nothing usable in the source, rejects under ``strict``,
+            or another process is building it.
     """
     path = path.resolve()
     with held(path, "built"):
@@ -67,9 +70,13 @@ def build_catalogue(
 
 
 def _build(
-    source: Source, path: Path, model: SegmentEncoder, strict: bool, source_name: str | None,
+    source: Source,
+    path: Path,
+    model: SegmentEncoder,
+    strict: bool,
+    source_name: str | None,
     on_track: Callable[[int, int], None] | None,
-) -> Catalogue:  # fmt: skip
+) -> Catalogue:
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise LinernotesError(f"{path} exists already: choose another name or remove it")
     work, encoding = path.with_name(path.name + ".partial"), model.encoding
@@ -146,8 +153,8 @@ def _encode(cut: CutSound, model: SegmentEncoder, encoding: Encoding) -> pa.Reco
         ],
         schema=segment_schema(encoding),
     )
-    # into Arrow's own memory: kept among the encoding's large and short-lived arrays, small ones leave holes too small for the
-    # next, 8 MB for every handful of segments
+    # into Arrow's own memory: kept among the encoding's large and short-lived arrays, small ones leave holes
+    # too small for the next, 8 MB for every handful of segments
     return pa.ipc.read_record_batch(batch.serialize(), batch.schema)
 
 
@@ -180,9 +187,14 @@ def _assemble(
     rejects = list(source.rejects)
     kept: list[list[bool]] = []
     entries = [json.loads((work / f"{i:06d}.json").read_text()) for i in range(len(pieces))]
-    first_with: dict[str, Track] = {}  # of several tracks with the same sound the first that was trained on stays
+    # of several tracks with the same sound the first that was trained on stays
+    first_with: dict[str, Track] = {}
     for track, entry in zip(source.tracks, itertools.chain(*entries), strict=True):
-        if "hash" in entry and first_with.setdefault(entry["hash"], track).split == "decoy" and track.split == "train":
+        if (
+            "hash" in entry
+            and first_with.setdefault(entry["hash"], track).split == "decoy"
+            and track.split == "train"
+        ):
             first_with[entry["hash"]] = track
     for piece, of_piece in zip(pieces, entries, strict=True):
         kept.append([])
@@ -195,22 +207,36 @@ def _assemble(
             if first is track:
                 tracks.append(track)
             elif first.split == track.split:
-                rejects.append(Reject(track.file_name, "duplicate", f"the same sound as {first.file_name}; remove one"))
+                rejects.append(
+                    Reject(track.file_name, "duplicate", f"the same sound as {first.file_name}; remove one")
+                )
             else:
-                detail = f"the same sound as {first.file_name}, which is trained on, so it is no decoy; remove it"
+                detail = (
+                    f"the same sound as {first.file_name}, which is trained on, so it is no decoy; remove it"
+                )
                 rejects.append(Reject(track.file_name, "duplicate", detail))
     if strict and rejects:
         raise _strict_error(rejects)
     if not tracks:
-        raise LinernotesError(f"{source.folder} yields no usable track ({rejects[0].file_name}: {rejects[0].detail})")
+        raise LinernotesError(
+            f"{source.folder} yields no usable track ({rejects[0].file_name}: {rejects[0].detail})"
+        )
     captions = {text: number for number, text in enumerate(dict.fromkeys(track.caption for track in tracks))}
     built = work / "catalogue"
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
     write_catalogue(
-        built, encoding, tracks, _numbered(work, kept, tracks, captions), _embed(list(captions), model), rejects,
-        {"source": source_name or str(source.folder.resolve()), **({"notes": source.notes} if source.notes else {})},
-    )  # fmt: skip
+        built,
+        encoding,
+        tracks,
+        _numbered(work, kept, tracks, captions),
+        _embed(list(captions), model),
+        rejects,
+        {
+            "source": source_name or str(source.folder.resolve()),
+            **({"notes": source.notes} if source.notes else {}),
+        },
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         path.rmdir()  # empty: checked at the start
@@ -219,7 +245,9 @@ def _assemble(
     return Catalogue(path)
 
 
-def _numbered(work: Path, kept: list[list[bool]], tracks: list[Track], captions: dict[str, int]) -> Iterator[pa.RecordBatch]:
+def _numbered(
+    work: Path, kept: list[list[bool]], tracks: list[Track], captions: dict[str, int]
+) -> Iterator[pa.RecordBatch]:
     """The segments of all kept tracks, with the numbers of their track and caption filled in."""
     number = 0
     for i, flags in enumerate(kept):
@@ -241,7 +269,8 @@ def _embed(captions: list[str], model: SegmentEncoder) -> list[tuple[str, np.nda
         some = captions[i : i + CAPTIONS_AT_ONCE]
         for text, values_ld in zip(some, model.embed_text(some).cpu(), strict=True):
             used = int(torch.nonzero(values_ld.abs().sum(1))[-1]) + 1
-            embedded.append((text, values_ld[:used].half().numpy().copy()))  # no view, which would keep the whole batch
+            # no view, which would keep the whole batch
+            embedded.append((text, values_ld[:used].half().numpy().copy()))
     return embedded
 
 
@@ -254,4 +283,6 @@ def _same_plan(work: Path, plan: dict[str, Any]) -> bool:
 
 def _strict_error(rejects: Sequence[Reject]) -> LinernotesError:
     named = "".join(f"\n  {reject.file_name}: {reject.reason}: {reject.detail}" for reject in rejects)
-    return LinernotesError(f"--strict allows no rejects, and there are {len(rejects)}; mend them, or leave it out:{named}")
+    return LinernotesError(
+        f"--strict allows no rejects, and there are {len(rejects)}; mend them, or leave it out:{named}"
+    )

@@ -1,7 +1,8 @@
-"""Walks a folder of recordings -> the names of its visible files, and what was met on the way that cannot be entered.
+"""Walks a folder of recordings -> the names of its visible files, and what was met on the way that cannot be
+entered.
 
-Hidden and system folders hold deleted, cached and doubled recordings, which nobody means to train on: they are passed
-over. Linked folders are entered, each real folder once.
+Hidden and system folders hold deleted, cached and doubled recordings, which nobody means to train on: they
+are passed over. Linked folders are entered, each real folder once.
 """
 
 from __future__ import annotations
@@ -14,9 +15,19 @@ from linernotes.catalog.track import Flaw, Reject, printable
 from linernotes.errors import LinernotesError
 
 SYSTEM_NAMES = {
-    "__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "recycler",
-    "system volume information", "lost+found", "__pycache__",
-}  # fmt: skip
+    "__macosx",
+    "@eadir",
+    "@tmp",
+    "@recycle",
+    "@recently-snapshot",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    "lost+found",
+    "__pycache__",
+}
 HEAD_BYTES = 64
 IN_ICLOUD = "in iCloud only"
 
@@ -37,7 +48,8 @@ def is_hidden(name: str) -> bool:
 
 
 def list_folder(folder: Path) -> Listing:
-    """Lists ``folder`` and all below it. Of two ways to one real folder the one without a link counts, else the first.
+    """Lists ``folder`` and all below it. Of two ways to one real folder the one without a link counts, else
+    the first.
 
     Raises:
         LinernotesError: the folder itself cannot be read.
@@ -56,7 +68,9 @@ def list_folder(folder: Path) -> Listing:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             if not place:
-                raise LinernotesError(f"{folder} cannot be read ({error.strerror}): check its permissions") from None
+                raise LinernotesError(
+                    f"{folder} cannot be read ({error.strerror}): check its permissions"
+                ) from None
             detail = f"the folder cannot be read ({error.strerror}); check its permissions"
             listing.rejects.append(Reject(printable(place), "unreadable folder", detail))
             continue
@@ -67,7 +81,9 @@ def list_folder(folder: Path) -> Listing:
 
 
 def head_flaw(path: Path) -> Flaw | None:
-    """What is wrong with a file that is no recording at all, whatever its name says; None if it may be one."""
+    """What is wrong with a file that is no recording at all, whatever its name says; None if it may be
+    one.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -78,7 +94,10 @@ def head_flaw(path: Path) -> Flaw | None:
     if head.startswith(b"version https://git-lfs"):
         return "Git LFS pointer", "only a pointer to the recording was copied; fetch it with 'git lfs pull'"
     if head.lstrip(b"./").startswith((b"annex/objects/", b"git/annex/objects/")):
-        return "git-annex pointer", "only a pointer to the recording was copied; fetch it with 'git annex get'"
+        return (
+            "git-annex pointer",
+            "only a pointer to the recording was copied; fetch it with 'git annex get'",
+        )
     if head.startswith((b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")):
         return "AppleDouble", "it holds what macOS notes beside a file, no sound; remove it"
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -99,13 +118,16 @@ def _entered(folder: Path, place: str, seen: dict[tuple[int, int], str]) -> Flaw
     if identity in seen:
         return (
             "linked twice",
-            f"the same folder is read as {printable(seen[identity]) or printable(str(folder))}; remove one link",
+            f"the same folder is read as {printable(seen[identity]) or printable(str(folder))}; remove one "
+            "link",
         )
     seen[identity] = place
     return None
 
 
-def _sort_in(entry: os.DirEntry[str], name: str, listing: Listing, real: list[str], linked: list[str]) -> None:
+def _sort_in(
+    entry: os.DirEntry[str], name: str, listing: Listing, real: list[str], linked: list[str]
+) -> None:
     if entry.name.startswith(".") and entry.name.endswith(".icloud"):  # macOS moved the file itself away
         there = name.removesuffix(entry.name) + entry.name[1:].removesuffix(".icloud")
         listing.rejects.append(Reject(printable(there), IN_ICLOUD, "download it to this computer first"))
@@ -118,7 +140,9 @@ def _sort_in(entry: os.DirEntry[str], name: str, listing: Listing, real: list[st
     elif entry.is_file():
         listing.names.append(name)
     else:
-        listing.rejects.append(Reject(printable(name), "no file", "it is a pipe, socket or device; remove it"))
+        listing.rejects.append(
+            Reject(printable(name), "no file", "it is a pipe, socket or device; remove it")
+        )
 
 
 def _leads_somewhere(link: os.DirEntry[str]) -> bool:

@@ -1,4 +1,6 @@
-"""Finds the file that a table's row means: back-slashes, absolute paths, another case, composed or decomposed letters."""
+"""Finds the file that a table's row means: back-slashes, absolute paths, another case, composed or decomposed
+letters.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ class Places:
                 if len(found) == 1:
                     return found[0]
                 if found:
-                    return "ambiguous", f"file_name could be {' or '.join(found)}; write it as the file is written"
+                    return (
+                        "ambiguous",
+                        f"file_name could be {' or '.join(found)}; write it as the file is written",
+                    )
         for path in paths:
             found = self._by_real_path.get(os.path.realpath(path), [])
             if found:
@@ -60,7 +65,11 @@ class Places:
             if is_hidden(name) and os.path.lexists(Path(self.root, name)):
                 return "hidden", "the row names a hidden or system file, which is not read; move or rename it"
         if not inside or WINDOWS_ROOT.match(given.strip()):
-            return "outside", "file_name leads out of the folder; move the file inside, or write its path relative to the table"
+            return (
+                "outside",
+                "file_name leads out of the folder; move the file inside, or write its path relative to the "
+                "table",
+            )
         return "missing", "the row names a file that is not there; add the file or remove the row"
 
     def _paths(self, given: str, near: str) -> Iterator[str]:

@@ -26,7 +26,8 @@ OWN_FIELDS = set(Track.__dataclass_fields__) - {"file_name", "extra"}
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of recordings as it was listed: tracks whose file exists, in the order of their rows, and rejects.
+    """A folder of recordings as it was listed: tracks whose file exists, in the order of their rows, and
+    rejects.
 
     ``notes`` are sentences to be shown once: what was taken for what.
     """
@@ -51,7 +52,9 @@ def read_source(folder: Path) -> Source:
         LinernotesError: no such folder, a table that is not understood, or no track at all.
     """
     if not folder.is_dir():
-        raise LinernotesError(f"{folder} is not a folder: give the folder that holds the recordings and their metadata.csv")
+        raise LinernotesError(
+            f"{folder} is not a folder: give the folder that holds the recordings and their metadata.csv"
+        )
     listing = list_folder(folder)
     tables, notes = read_tables(listing)
     reading = _Reading(Places(listing), list(listing.rejects), notes)
@@ -67,14 +70,17 @@ def read_source(folder: Path) -> Source:
     rejects = reading.rejects
     if not tracks:
         raise LinernotesError(
-            f"{folder} yields no track ({len(rejects)} rejected{': ' + rejects[0].detail if rejects else ''}): "
+            f"{folder} yields no track ({len(rejects)} "
+            f"rejected{': ' + rejects[0].detail if rejects else ''}): "
             f"put {', '.join(SUFFIXES)} files there, named in metadata.csv"
         )
     return Source(folder, tracks, rejects, reading.notes + reading.split_notes())
 
 
 class _Reading:
-    """Rows by the file they describe, as they are gathered from tables and files, and what is rejected on the way."""
+    """Rows by the file they describe, as they are gathered from tables and files, and what is rejected on the
+    way.
+    """
 
     def __init__(self, places: Places, rejects: list[Reject], notes: list[str]) -> None:
         self.places = places
@@ -103,7 +109,9 @@ class _Reading:
                     detail = f"{detail} ({row.where})"
                 self.rejects.append(Reject(printable(name) or f"(row {number})", reason, detail))
         if table.unknown:
-            self.notes.append(f"{table.name}: columns kept without being used: {', '.join(map(printable, table.unknown))}")
+            self.notes.append(
+                f"{table.name}: columns kept without being used: {', '.join(map(printable, table.unknown))}"
+            )
 
     def _take_row(self, row: Row, table: Table) -> Flaw | None:
         if not all(map(sayable, [*row.values, *row.values.values()])):
@@ -163,14 +171,18 @@ class _Reading:
             if flaw or isinstance(beside, tuple):
                 self.rejects.append(Reject(name, *(flaw or ("", ""))))
                 continue
-            values = beside | values | {"split": self._split(name, row.get("split", beside.get("split")), near)}
+            values = (
+                beside | values | {"split": self._split(name, row.get("split", beside.get("split")), near)}
+            )
             if "title" not in values and "artist" not in values:
                 values = read_tags(self.folder / name) | values
             complete.append((name, values))
         return self._identified(complete)
 
     def _identified(self, rows: list[tuple[str, dict[str, str]]]) -> list[Track]:
-        """Identifiers that a table gives must differ; those we make up give way (``take``, then ``take.flac``)."""
+        """Identifiers that a table gives must differ; those we make up give way (``take``, then
+        ``take.flac``).
+        """
         given = {values["track_id"] for _, values in rows if "track_id" in values}
         used: set[str] = set()
         tracks = []

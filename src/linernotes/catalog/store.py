@@ -6,8 +6,8 @@
               captions.lance    one row a distinct caption: its text embedding, float16, without padding
               rejects.lance     one row for what is not in the catalogue, with the reason
 
-Segments and tracks keep the order of the source. The latents and embeddings as stored (float16) are the training items:
-whatever trains or scores on them reads the same numbers.
+Segments and tracks keep the order of the source. The latents and embeddings as stored (float16) are the
+training items: whatever trains or scores on them reads the same numbers.
 """
 
 from __future__ import annotations
@@ -50,12 +50,16 @@ class SegmentBatch:
 
 
 class Catalogue:
-    """An opened catalogue. Track rows and the small columns of segments are in memory, latents stay on disk."""
+    """An opened catalogue. Track rows and the small columns of segments are in memory, latents stay on
+    disk.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
-            raise LinernotesError(f"there is no catalogue at {path}: build one with 'linernotes catalog build'")
+            raise LinernotesError(
+                f"there is no catalogue at {path}: build one with 'linernotes catalog build'"
+            )
         record_path = path / "catalogue.json"
         self.record: dict[str, Any] = read_json(record_path, "a catalogue")
         check_header(record_path, self.record, KIND, {})
@@ -67,13 +71,17 @@ class Catalogue:
             index = self._segments.to_table(columns=["track", "start_s", "seconds", "caption"])
             self._captions = lance.dataset(str(path / "captions.lance"))
         except (OSError, ValueError) as error:
-            raise LinernotesError(f"{path} is damaged ({str(error).splitlines()[0]}): build the catalogue anew") from None
+            raise LinernotesError(
+                f"{path} is damaged ({str(error).splitlines()[0]}): build the catalogue anew"
+            ) from None
         self.track_n: np.ndarray = index["track"].to_numpy()  # which row of tracks a segment is cut from
         self.start_s_n: np.ndarray = index["start_s"].to_numpy()
         self.seconds_n: np.ndarray = index["seconds"].to_numpy()
         self._caption_n: np.ndarray = index["caption"].to_numpy()
         if len(self.track_n) != self.record["segments"]:
-            raise LinernotesError(f"{path} holds {len(self.track_n)} of {self.record['segments']} segments: build it anew")
+            raise LinernotesError(
+                f"{path} holds {len(self.track_n)} of {self.record['segments']} segments: build it anew"
+            )
 
     def __len__(self) -> int:
         """Number of segments."""
@@ -97,25 +105,33 @@ class Catalogue:
     def latents(self, rows: Sequence[int] | np.ndarray) -> Tensor:
         """The latents alone of these rows: ``[n, C, T]``, float32."""
         table = self._segments.take(np.asarray(rows).tolist(), columns=["latents"])
-        latents = _floats(table["latents"]).reshape(len(table), self.encoding.latent_channels, self.encoding.frames)
+        latents = _floats(table["latents"]).reshape(
+            len(table), self.encoding.latent_channels, self.encoding.frames
+        )
         return _tensor(latents.astype(np.float32))
 
     def _text(self, captions_n: np.ndarray) -> Tensor:
         """Text embeddings of captions, padded with zeros to the text encoder's length: ``[n, L, D]``."""
         distinct, place_n = np.unique(captions_n, return_inverse=True)
-        text_dld = np.zeros((len(distinct), self.encoding.text_tokens, self.encoding.text_dim), dtype=np.float32)
+        text_dld = np.zeros(
+            (len(distinct), self.encoding.text_tokens, self.encoding.text_dim), dtype=np.float32
+        )
         for text_ld, row in zip(text_dld, self._captions.take(distinct.tolist())["embedding"], strict=True):
             used_ld = row.values.to_numpy(zero_copy_only=False).reshape(-1, self.encoding.text_dim)
             text_ld[: len(used_ld)] = used_ld
         return _tensor(text_dld[place_n])
 
     def loudness_db(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Loudness of each frame of these segments in dB of full scale, ``[n, T]``; frames of padding are ``-inf``."""
+        """Loudness of each frame of these segments in dB of full scale, ``[n, T]``; frames of padding are
+        ``-inf``.
+        """
         table = self._segments.take(np.asarray(rows).tolist(), columns=["loudness_db"])
         return _floats(table["loudness_db"]).reshape(len(table), self.encoding.frames)
 
     def rejects(self) -> list[Reject]:
-        return [Reject(**row) for row in lance.dataset(str(self.path / "rejects.lance")).to_table().to_pylist()]
+        return [
+            Reject(**row) for row in lance.dataset(str(self.path / "rejects.lance")).to_table().to_pylist()
+        ]
 
     def require(self, encoding: Encoding, model: str) -> None:
         """Refuses to be used with a model whose codec or text encoder is not the one it was encoded with.
@@ -130,12 +146,16 @@ class Catalogue:
             )
 
 
-def copy_tracks(path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made_from: dict[str, Any]) -> Catalogue:
-    """Writes a catalogue of tracks of other catalogues, all encoded alike, with their segments as they are stored there.
+def copy_tracks(
+    path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made_from: dict[str, Any]
+) -> Catalogue:
+    """Writes a catalogue of tracks of other catalogues, all encoded alike, with their segments as they are
+    stored there.
 
     Args:
         path: a new or empty folder.
-        chosen: for each track the catalogue it comes from, its place among that one's tracks, and what it is called here.
+        chosen: for each track the catalogue it comes from, its place among that one's tracks, and what it is
+            called here.
     """
     encoding = chosen[0][0].encoding
     captions: dict[str, int] = {}
@@ -145,7 +165,9 @@ def copy_tracks(path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made
         if track.caption not in captions:
             captions[track.caption] = len(captions)
             (values,) = catalogue._captions.take([own])["embedding"]
-            used = np.array(values.values.to_numpy(zero_copy_only=False), copy=True).reshape(-1, encoding.text_dim)
+            used = np.array(values.values.to_numpy(zero_copy_only=False), copy=True).reshape(
+                -1, encoding.text_dim
+            )
             embeddings.append((track.caption, used))
 
     def segments() -> Iterator[pa.RecordBatch]:
@@ -154,7 +176,9 @@ def copy_tracks(path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made
             for batch in catalogue._segments.take(rows.tolist()).combine_chunks().to_batches():
                 for name, value in (("track", number), ("caption", captions[track.caption])):
                     i = batch.schema.get_field_index(name)
-                    batch = batch.set_column(i, batch.schema.field(i), pa.array(np.full(len(batch), value, dtype=np.int32)))
+                    batch = batch.set_column(
+                        i, batch.schema.field(i), pa.array(np.full(len(batch), value, dtype=np.int32))
+                    )
                 yield batch
 
     path.mkdir(parents=True, exist_ok=True)
@@ -170,7 +194,12 @@ def segment_schema(encoding: Encoding) -> pa.Schema:
             ("start_s", pa.float64()),
             ("seconds", pa.float64()),
             ("caption", pa.int32()),
-            ("latents", pa.list_(pa.int16() if encoding.codes else pa.float16(), encoding.latent_channels * encoding.frames)),
+            (
+                "latents",
+                pa.list_(
+                    pa.int16() if encoding.codes else pa.float16(), encoding.latent_channels * encoding.frames
+                ),
+            ),
             ("loudness_db", pa.list_(pa.float32(), encoding.frames)),
         ]
     )
@@ -188,12 +217,18 @@ def write_catalogue(
     """Writes a whole catalogue into the empty folder ``path``; the record comes last.
 
     Args:
-        segments: batches of ``segment_schema``, in order, one for each track, since the catalogue's hash is made of theirs.
+        segments: batches of ``segment_schema``, in order, one for each track, since the catalogue's hash is
+            made of theirs.
         captions: distinct captions with their embeddings ``[tokens, D]``, in the order ``caption`` counts in.
         made_from: what the record keeps about how the catalogue was made.
     """
-    track_rows = [{**track.__dict__, "extra": json.dumps(track.extra, ensure_ascii=False)} for track in tracks]
-    caption_rows = [{"caption": text, "embedding": values.astype(np.float16, copy=False).ravel()} for text, values in captions]
+    track_rows = [
+        {**track.__dict__, "extra": json.dumps(track.extra, ensure_ascii=False)} for track in tracks
+    ]
+    caption_rows = [
+        {"caption": text, "embedding": values.astype(np.float16, copy=False).ravel()}
+        for text, values in captions
+    ]
     digests: list[bytes] = [
         json.dumps([track_rows, [text for text, _ in captions]], sort_keys=True, ensure_ascii=False).encode()
     ]

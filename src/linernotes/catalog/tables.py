@@ -1,7 +1,8 @@
-"""Finds the tables people bring (CSV and relatives, JSON lines, JSON, Parquet) in a folder -> rows in linernotes' own words.
+"""Finds the tables people bring (CSV and relatives, JSON lines, JSON, Parquet) in a folder -> rows in
+linernotes' own words.
 
-A table that is not understood is an error, never a folder without a table: read as nothing, it turns decoys into
-training tracks.
+A table that is not understood is an error, never a folder without a table: read as nothing, it turns decoys
+into training tracks.
 """
 
 from __future__ import annotations
@@ -87,15 +88,16 @@ def read_tables(listing: Listing) -> tuple[list[Table], list[str]]:
             continue
         beside = [n for n in others if _stem(n) in recordings and not _has_files(listing, n)]
         notes += [
-            f"{printable(name)} is not read: it has no column of files and stands beside a recording of its name"
+            f"{printable(name)} is not read: it has no column of files and stands beside a recording of its "
+            "name"
             for name in beside
         ]
         others = [name for name in others if name not in beside]
         if len(others) > 1:
             names = ", ".join(PurePosixPath(name).name for name in others)
             raise LinernotesError(
-                f"{listing.folder / place} has several tables ({names}): put the one that is meant into metadata.csv, with a "
-                f"column split for recordings that were not trained on"
+                f"{listing.folder / place} has several tables ({names}): put the one that is meant into "
+                "metadata.csv, with a column split for recordings that were not trained on"
             )
         if others:
             chosen += others
@@ -114,7 +116,9 @@ def read_table(listing: Listing, name: str) -> Table:
     if name in listing.broken:
         raise LinernotesError(f"{where} is a link to nothing: restore what it leads to, or remove it")
     if suffix not in READ_SUFFIXES:
-        raise LinernotesError(f"{where} is a table in a format that is not read: save it as CSV (metadata.csv)")
+        raise LinernotesError(
+            f"{where} is a table in a format that is not read: save it as CSV (metadata.csv)"
+        )
     try:
         if suffix in DELIMITED:
             columns, raw = _delimited(path, where, DELIMITED[suffix])
@@ -130,10 +134,17 @@ def read_table(listing: Listing, name: str) -> Table:
     if not raw:
         raise LinernotesError(f"{where} has no rows: name the recordings in it, or remove it")
     rows = [
-        Row(place, {meaning[c]: v if meaning[c] == "file_name" and present(v) else present(v)
-                    for c, v in values.items() if c in meaning}, flaw)
+        Row(
+            place,
+            {
+                meaning[c]: v if meaning[c] == "file_name" and present(v) else present(v)
+                for c, v in values.items()
+                if c in meaning
+            },
+            flaw,
+        )
         for place, values, flaw in raw
-    ]  # fmt: skip
+    ]
     if not any(row.values.get("file_name") for row in rows):
         raise LinernotesError(f"{where} names no file in any row: fill in its column file_name")
     known = {*MEANINGS, "extra"}
@@ -161,7 +172,11 @@ def _delimited(path: Path, where: str, default: str) -> tuple[list[str], Raw]:
             flaw = (
                 f"too {'many' if many else 'few'} fields",
                 f"{place} has {len(line.fields)} fields, its header {len(header)}; "
-                + ("put quotes around a field that holds the separator" if many else "write the empty ones too"),
+                + (
+                    "put quotes around a field that holds the separator"
+                    if many
+                    else "write the empty ones too"
+                ),
             )
         values = {c: v for c, v in zip(header, line.fields, strict=False) if plain(c)}
         rows.append((place, values, flaw))
@@ -174,7 +189,9 @@ def _records(path: Path, where: str, suffix: str) -> tuple[list[str], Raw]:
     name = printable(path.name)
     if suffix == ".parquet":
         table = pq.read_table(path)
-        records = [(f"row {n} of {name}", r) for n, r in enumerate(_plain_columns(table).to_pylist(), start=1)]
+        records = [
+            (f"row {n} of {name}", r) for n, r in enumerate(_plain_columns(table).to_pylist(), start=1)
+        ]
     else:
         data = path.read_bytes()
         text = decode_text(gzip.decompress(data) if path.suffix.lower() == ".gz" else data, where)
@@ -183,14 +200,21 @@ def _records(path: Path, where: str, suffix: str) -> tuple[list[str], Raw]:
             records = [(f"entry {n} of {name}", entry) for n, entry in enumerate(entries, start=1)]
         else:
             lines = enumerate(text.split("\n"), start=1)
-            records = [(f"line {n} of {name}", _parsed(x, f"{where} line {n}")) for n, x in lines if x.strip()]
+            records = [
+                (f"line {n} of {name}", _parsed(x, f"{where} line {n}")) for n, x in lines if x.strip()
+            ]
     for place, record in records:
         if not isinstance(record, dict):
-            raise LinernotesError(f'{where}: {place} is no object with named fields: write {{"file_name": ...}}')
+            raise LinernotesError(
+                f'{where}: {place} is no object with named fields: write {{"file_name": ...}}'
+            )
     columns = dict.fromkeys(
-        str(column) for _, record in records for column, value in record.items()
-        if not (isinstance(value, dict) and MEANING_OF.get(plain(str(column))) == "file_name")  # sound itself, not its name
-    )  # fmt: skip
+        str(column)
+        for _, record in records
+        for column, value in record.items()
+        # sound itself, not its name
+        if not (isinstance(value, dict) and MEANING_OF.get(plain(str(column))) == "file_name")
+    )
     rows: Raw = [(place, flat(record), None) for place, record in records]
     return list(columns), rows
 
@@ -220,7 +244,11 @@ def _parsed(text: str, where: str) -> Any:
 def _listed(value: Any) -> list[Any]:
     """The rows of a JSON document: a list, an object that holds one list, or an object of names and rows."""
     if isinstance(value, dict):
-        lists = [inner for inner in value.values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
+        lists = [
+            inner
+            for inner in value.values()
+            if isinstance(inner, list) and inner and isinstance(inner[0], dict)
+        ]
         if len(lists) == 1:
             return lists[0]
         if value and all(isinstance(inner, dict) and _is_sound(name) for name, inner in value.items()):
@@ -230,15 +258,22 @@ def _listed(value: Any) -> list[Any]:
 
 def _plain_columns(table: Any) -> Any:
     """A Parquet table without its columns of sound: bytes and arrays belong to no row of words."""
-    kept = [f.name for f in table.schema if not (pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)
-                                                 or pa.types.is_struct(f.type))]  # fmt: skip
+    kept = [
+        f.name
+        for f in table.schema
+        if not (pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type) or pa.types.is_struct(f.type))
+    ]
     return table.select(kept)
 
 
 def _agreed(columns: Sequence[str], raw: Raw) -> list[str]:
-    """The columns without those that name the same files more briefly than another does (a name beside its path)."""
+    """The columns without those that name the same files more briefly than another does (a name beside its
+    path).
+    """
     naming = [c for c in columns if MEANING_OF.get(plain(c)) == "file_name"]
-    ends = [{PurePosixPath(values.get(c, "").replace("\\", "/")).name for c in naming} for _, values, _ in raw]
+    ends = [
+        {PurePosixPath(values.get(c, "").replace("\\", "/")).name for c in naming} for _, values, _ in raw
+    ]
     if len(naming) < 2 or not raw or any(len(names) > 1 for names in ends):
         return list(columns)
     longest = max(naming, key=lambda c: sum(len(values.get(c, "")) for _, values, _ in raw))

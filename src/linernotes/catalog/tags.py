@@ -1,4 +1,6 @@
-"""What a recording says of itself: title, artist, album, ISRC and year from its tags. A broken tag says nothing."""
+"""What a recording says of itself: title, artist, album, ISRC and year from its tags. A broken tag says
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,12 @@ KEYS = {
     "isrc": ("TSRC", "isrc", "ISRC", "----:com.apple.iTunes:ISRC", "WM/ISRC"),
     "year": ("TDRC", "TYER", "date", "year", "\xa9day", "Year", "WM/Year"),
 }
-INFO_KEYS = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"ICRD": "year"}  # its ISRC means "source"
+INFO_KEYS = {
+    b"INAM": "title",
+    b"IART": "artist",
+    b"IPRD": "album",
+    b"ICRD": "year",
+}  # its ISRC means "source"
 INFO_BYTES = 1 << 20
 
 

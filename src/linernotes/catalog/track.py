@@ -1,4 +1,6 @@
-"""What a folder's listing comes to: a ``Track`` for each recording that is taken, a ``Reject`` for each that is not."""
+"""What a folder's listing comes to: a ``Track`` for each recording that is taken, a ``Reject`` for each that
+is not.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ Flaw = tuple[str, str]  # why something is not taken: in a word or two, and in a
 
 @dataclass(frozen=True)
 class Track:
-    """One recording of the catalogue. ``extra`` holds the metadata columns linernotes has no use for itself."""
+    """One recording of the catalogue. ``extra`` holds the metadata columns linernotes has no use for
+    itself.
+    """
 
     track_id: str
     file_name: str
@@ -27,15 +31,25 @@ class Track:
 
     @property
     def details(self) -> dict[str, str]:
-        """What there is to say beside title and artist, by label: of further columns those whose value the caption lacks."""
-        known = {"album": self.album, "caption": self.caption, "licence": self.licence, "ISRC": self.isrc, "ISWC": self.iswc}
+        """What there is to say beside title and artist, by label: of further columns those whose value the
+        caption lacks.
+        """
+        known = {
+            "album": self.album,
+            "caption": self.caption,
+            "licence": self.licence,
+            "ISRC": self.isrc,
+            "ISWC": self.iswc,
+        }
         further = {name: value for name, value in self.extra.items() if value not in self.caption}
         return {label: text for label, text in (known | further).items() if text}
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A file or row that is not in the catalogue, and why: ``reason`` in a word or two, ``detail`` in a sentence."""
+    """A file or row that is not in the catalogue, and why: ``reason`` in a word or two, ``detail`` in a
+    sentence.
+    """
 
     file_name: str
     reason: str

@@ -1,5 +1,5 @@
-"""``linernotes VERB``: which verbs there are. The module of a verb is imported when it is called, so that asking for the
-version or for help costs no wait.
+"""``linernotes VERB``: which verbs there are. The module of a verb is imported when it is called, so that
+asking for the version or for help costs no wait.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ VERBS = {
     ),
     "generate": Verb(
         "clips",
-        "Generate a clip from a prompt, with the sidecar that lets 'attribute' use exactly what was generated.",
+        "Generate a clip from a prompt, with the sidecar that lets 'attribute' use exactly what was "
+        "generated.",
     ),
     "attribute": Verb(
         "clips",
-        "Say which training tracks shaped CLIPS, by default by unlearning: make a copy of the model forget each clip and "
-        "measure what it gets worse at.",
+        "Say which training tracks shaped CLIPS, by default by unlearning: make a copy of the model forget "
+        "each clip and measure what it gets worse at.",
     ),
     "report": Verb(
         "clips",
@@ -43,7 +44,8 @@ VERBS = {
     ),
     "verify": Verb(
         "clips",
-        "Put an attribution to the test, and hear it: train again without its first tracks, and make the clip again.",
+        "Put an attribution to the test, and hear it: train again without its first tracks, and make the "
+        "clip again.",
     ),
     "train": Verb(
         "training",
@@ -59,19 +61,23 @@ VERBS = {
         "Build and look at retrain banks: models trained again on known tracks, the ground truth.",
     ),
     "evaluate": Verb("evaluate", "Measure whether attributions, and the model, are any good."),
-    "methods": Verb("research", "List all attribution methods: family, what each costs, where it comes from."),
+    "methods": Verb(
+        "research", "List all attribution methods: family, what each costs, where it comes from."
+    ),
     "compare": Verb(
         "research",
         "Attribute CLIPS by several methods and show how far they agree, side by side.",
     ),
     "plan": Verb(
         "research",
-        "Say what methods will cost before anything runs: time, memory, disk, from a few seconds of measurement.",
+        "Say what methods will cost before anything runs: time, memory, disk, from a few seconds of "
+        "measurement.",
     ),
     "sweep": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
     "bench": Verb(
         "research",
-        "Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same run.",
+        "Measure what attribution costs on this machine, on the built-in model; ratios are of one and the "
+        "same run.",
     ),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -13,23 +13,37 @@ from linernotes.cli.options import BankOption, BenchmarkCatalogueOption, Benchma
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
 
 app = typer.Typer(
-    no_args_is_help=True, help="Build and look at retrain banks: models trained again on known tracks, the ground truth."
+    no_args_is_help=True,
+    help="Build and look at retrain banks: models trained again on known tracks, the ground truth.",
 )
 
 
 @app.command("build")
 @plainly
 def bank_build(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bank; a stopped build in it goes on, a finished bank grows.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder of the bank; a stopped build in it goes on, a finished bank grows."
+        ),
+    ],
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
     prompts: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="CSV file: prompt and, if wanted, name, kind, split (tuning or reporting), seed, heard."),
+        Path | None,
+        typer.Option(
+            help="CSV file: prompt and, if wanted, name, kind, split (tuning or reporting), seed, heard."
+        ),
     ] = None,
-    halves: Annotated[int, typer.Option(min=0, help="Models trained on random halves of the training tracks.")] = 64,
-    again: Annotated[int, typer.Option(min=0, help="How many halves are trained again with another seed (the ceiling).")] = 16,
-    seeds: Annotated[int, typer.Option(min=1, help="How many models each of these halves has, the first included.")] = 2,
+    halves: Annotated[
+        int, typer.Option(min=0, help="Models trained on random halves of the training tracks.")
+    ] = 64,
+    again: Annotated[
+        int, typer.Option(min=0, help="How many halves are trained again with another seed (the ceiling).")
+    ] = 16,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="How many models each of these halves has, the first included.")
+    ] = 2,
     full: Annotated[int, typer.Option(min=1, help="Models trained on all training tracks.")] = 4,
     draws: Annotated[int, typer.Option(min=1, help="Draws each clip's loss is measured on.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of halves, models and draws.")] = 0,
@@ -46,11 +60,16 @@ def bank_build(
     from linernotes import api
 
     with Bars() as bars:
-        bank = api.build_bank(out, model, catalog, prompts, halves, again, seeds, full, draws, seed, on_progress=bars)
+        bank = api.build_bank(
+            out, model, catalog, prompts, halves, again, seeds, full, draws, seed, on_progress=bars
+        )
     if as_json:
         print_json(bank.header)
         return
-    stdout.print(f"{escape(str(bank.path))}: {len(bank.names)} models, {len(bank.queries)} clips, {len(bank.tracks)} tracks")
+    stdout.print(
+        f"{escape(str(bank.path))}: {len(bank.names)} models, {len(bank.queries)} clips, {len(bank.tracks)} "
+        "tracks"
+    )
 
 
 @app.command("show")
@@ -61,7 +80,9 @@ def bank_show(
     catalog: BenchmarkCatalogueOption = "benchmark",
     as_json: JsonOption = False,
 ) -> None:
-    """Print whether a bank can be trusted: what every retrained model learned, and that it still generates."""
+    """Print whether a bank can be trusted: what every retrained model learned, and that it still
+    generates.
+    """
     check_bank(bank)
     check_places(model, catalog)
     from linernotes import api

@@ -26,7 +26,9 @@ def catalog_build(
     source: Annotated[Path, typer.Argument(help="Folder of recordings, with or without a table of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The catalogue to make.")],
     model: ModelOption = "builtin",
-    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything in the source cannot be used.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if anything in the source cannot be used.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a catalogue from a folder of recordings; what cannot be used is listed with its reason."""
@@ -43,7 +45,10 @@ def catalog_build(
         print_json({**catalogue.record, "rejected": [reject.__dict__ for reject in rejects]})
         return
     r = catalogue.record
-    stdout.print(f"{escape(str(out))}: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, hash {r['hash']}")
+    stdout.print(
+        f"{escape(str(out))}: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, hash "
+        f"{r['hash']}"
+    )
     for note in r.get("notes", ()):
         stdout.print(f"[dim]{escape(note)}[/]")
     _show_rejects(rejects)
@@ -64,13 +69,16 @@ def catalog_show(
     rejects = opened.rejects()
     if as_json:
         tracks = [track.__dict__ for track in opened.tracks]
-        print_json({**opened.record, "track_list": tracks, "rejected": [reject.__dict__ for reject in rejects]})
+        print_json(
+            {**opened.record, "track_list": tracks, "rejected": [reject.__dict__ for reject in rejects]}
+        )
         return
     r = opened.record
     seconds = float(opened.seconds_n.sum())
     stdout.print(
-        f"[bold]{escape(str(opened.path))}[/]: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} segments, "
-        f"{int(seconds) // 60} min {int(seconds) % 60} s, encoded by {escape(opened.encoding.model)}, hash {r['hash']}"
+        f"[bold]{escape(str(opened.path))}[/]: {r['tracks']} tracks ({r['decoys']} decoys), {r['segments']} "
+        f"segments, {int(seconds) // 60} min {int(seconds) % 60} s, encoded by "
+        f"{escape(opened.encoding.model)}, hash {r['hash']}"
     )
     print_table(tracks_table(opened.tracks, SHOWN))
     _show_rejects(rejects)

@@ -1,4 +1,6 @@
-"""Refuses wrong paths and names at once, before torch, which takes seconds, is imported: a mistyped name costs no wait."""
+"""Refuses wrong paths and names at once, before torch, which takes seconds, is imported: a mistyped name
+costs no wait.
+"""
 
 from __future__ import annotations
 
@@ -41,21 +43,28 @@ def check_catalogue(catalogue: str) -> None:
     _exists(path, f"there is no catalogue at {path}: build one with 'linernotes catalog build'")
     if not path.is_dir():
         raise LinernotesError(f"{path} is a file, not a catalogue: give the folder that holds catalogue.json")
-    _exists(path / "catalogue.json", f"{path / 'catalogue.json'} is missing, so {path} is not a catalogue: check the path")
+    _exists(
+        path / "catalogue.json",
+        f"{path / 'catalogue.json'} is missing, so {path} is not a catalogue: check the path",
+    )
 
 
 def check_bank(bank: str) -> None:
     """Refuses a bank that is not there, or not finished."""
     path = Path(bank) / "bank.safetensors" if Path(bank).is_dir() else Path(bank)
     if bank not in SHIPPED:
-        _exists(path, f"there is no finished bank at {bank}: build one with 'linernotes bank build -o {bank}'")
+        _exists(
+            path, f"there is no finished bank at {bank}: build one with 'linernotes bank build -o {bank}'"
+        )
 
 
 def check_source(folder: Path) -> None:
     """Refuses a source of recordings that is no folder."""
     _exists(folder, f"there is no folder {folder}: check the path")
     if not folder.is_dir():
-        raise LinernotesError(f"{folder} is not a folder: give the folder that holds the recordings and their metadata.csv")
+        raise LinernotesError(
+            f"{folder} is not a folder: give the folder that holds the recordings and their metadata.csv"
+        )
 
 
 def check_file(path: Path, what: str) -> None:
@@ -87,14 +96,18 @@ def check_out(folder: Path) -> None:
     for path in (folder, *folder.parents):
         if path.exists():
             if not path.is_dir():
-                raise LinernotesError(f"{path} is a file, so nothing can be written into {folder}: give another --out")
+                raise LinernotesError(
+                    f"{path} is a file, so nothing can be written into {folder}: give another --out"
+                )
             return
 
 
 def check_methods(methods: Sequence[str] | None, settings: Mapping[str, Any]) -> None:
     """Refuses unknown methods, settings that fit none of them, and values out of range."""
     refuse_together(settings)
-    settings_where_they_fit(list(methods) if methods is not None else runnable(dict(settings)), dict(settings))
+    settings_where_they_fit(
+        list(methods) if methods is not None else runnable(dict(settings)), dict(settings)
+    )
 
 
 def check_places(model: str, catalogue: str) -> None:
@@ -104,7 +117,9 @@ def check_places(model: str, catalogue: str) -> None:
     cache_folder()
 
 
-def check_truth(bank: str, model: str, catalogue: str, methods: Sequence[str] | None, settings: Mapping[str, Any]) -> None:
+def check_truth(
+    bank: str, model: str, catalogue: str, methods: Sequence[str] | None, settings: Mapping[str, Any]
+) -> None:
     """Refuses what an evaluation against a bank cannot use."""
     check_bank(bank)
     check_places(model, catalogue)

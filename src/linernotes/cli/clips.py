@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import check_attribution, check_clips, check_model, check_out, check_places, check_written_clip
+from linernotes.cli.checks import (
+    check_attribution,
+    check_clips,
+    check_model,
+    check_out,
+    check_places,
+    check_written_clip,
+)
 from linernotes.cli.options import (
     BenchmarkCatalogueOption,
     BenchmarkModelOption,
@@ -35,7 +42,7 @@ app = typer.Typer()
 @plainly
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for clip, attribution and report.")],
-    prompt: Annotated[Optional[str], typer.Option(help="What to generate; a good example if left out.")] = None,  # noqa: UP045
+    prompt: Annotated[str | None, typer.Option(help="What to generate; a good example if left out.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the generated clip.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,13 +61,17 @@ def demo(
 @plainly
 def generate(
     prompt: Annotated[str, typer.Option(help="What to generate.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The clip: a name that ends in .flac, .wav or .ogg.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The clip: a name that ends in .flac, .wav or .ogg.")
+    ],
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed, another clip.")] = 0,
-    seconds: Annotated[Optional[float], typer.Option(help="Duration; the model's own if left out.")] = None,  # noqa: UP045
+    seconds: Annotated[float | None, typer.Option(help="Duration; the model's own if left out.")] = None,
     model: ModelOption = "builtin",
     as_json: JsonOption = False,
 ) -> None:
-    """Generate a clip from a prompt, with the sidecar that lets 'attribute' use exactly what was generated."""
+    """Generate a clip from a prompt, with the sidecar that lets 'attribute' use exactly what was
+    generated.
+    """
     check_written_clip(out)
     check_out(out.parent)
     check_model(model)
@@ -82,7 +93,9 @@ def generate(
 @method_flags
 def attribute(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files, of any length.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the record, its tables and report.html.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the record, its tables and report.html.")
+    ],
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",
     prompt: PromptOption = None,
@@ -91,8 +104,8 @@ def attribute(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Say which training tracks shaped CLIPS, by default by unlearning: make a copy of the model forget each clip and measure
-    what it gets worse at.
+    """Say which training tracks shaped CLIPS, by default by unlearning: make a copy of the model forget each
+    clip and measure what it gets worse at.
     """
     chosen, values = read_settings(method, settings, flags)
     check_clips(clips)
@@ -101,7 +114,9 @@ def attribute(
     from linernotes import api
 
     with Bars() as bars:
-        done = api.attribute(clips, out, model, catalog, prompt, chosen, on_progress=bars, **values.model_dump())
+        done = api.attribute(
+            clips, out, model, catalog, prompt, chosen, on_progress=bars, **values.model_dump()
+        )
     _show(done, as_json)
     reports = [out / "report.html"] if len(done) == 1 else [out / a.query.name / "report.html" for a in done]
     stderr.print("\nReport: " + ", ".join(escape(str(path)) for path in reports))
@@ -111,12 +126,15 @@ def attribute(
 @plainly
 def report(
     attribution: Annotated[Path, typer.Argument(help="An attribution.json, or its folder.")],
-    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="The page; report.html beside it if left out.")] = None,  # noqa: UP045
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; report.html beside it if left out.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw the page of an attribution again, from its files alone.
 
-    No model is loaded. A clip or a catalogue that has gone or has changed is not heard, and the page says why.
+    No model is loaded. A clip or a catalogue that has gone or has changed is not heard, and the page says
+    why.
     """
     check_attribution(attribution)
     from linernotes import api
@@ -131,15 +149,22 @@ def report(
 @app.command()
 @plainly
 def verify(
-    attribution: Annotated[Path, typer.Argument(help="An attribution.json (or its folder) of a clip the model generated.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for verify.html and the retrained models' measures.")],
+    attribution: Annotated[
+        Path, typer.Argument(help="An attribution.json (or its folder) of a clip the model generated.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for verify.html and the retrained models' measures.")
+    ],
     k: Annotated[int, typer.Option("--k", min=1, help="How many of the first tracks are left out.")] = 10,
-    repeats: Annotated[int, typer.Option(min=1, help="Models trained without them, and as many without random ones.")] = 2,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Models trained without them, and as many without random ones.")
+    ] = 2,
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
     as_json: JsonOption = False,
 ) -> None:
-    """Put an attribution to the test, and hear it: train again without its first tracks, and make the clip again.
+    """Put an attribution to the test, and hear it: train again without its first tracks, and make the clip
+    again.
 
     Three to five minutes on two cores for a clip of the benchmark's model. A stopped run goes on.
     """
@@ -151,7 +176,9 @@ def verify(
 
     with Bars() as bars:
         found = api.verify(attribution, out, k, repeats, model, catalog, on_progress=bars)
-    remade = [{n: getattr(r, n) for n in ("arm", "seed", "left_out", "loss", "distances")} for r in found.remade]
+    remade = [
+        {n: getattr(r, n) for n in ("arm", "seed", "left_out", "loss", "distances")} for r in found.remade
+    ]
     if as_json:
         print_json({"loss": found.loss, "left_out": found.left_out, "remade": remade})
         return
@@ -162,7 +189,10 @@ def verify(
 def _show(attributions: list[Attribution], as_json: bool) -> None:
     if as_json:
         print_json(
-            [{**a.model_dump(exclude={"tracks"}), "tracks": [t.model_dump() for t in a.tracks[:FIRST]]} for a in attributions]
+            [
+                {**a.model_dump(exclude={"tracks"}), "tracks": [t.model_dump() for t in a.tracks[:FIRST]]}
+                for a in attributions
+            ]
         )
         return
     from linernotes.report.page import ranking_table

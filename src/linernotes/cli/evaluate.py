@@ -58,7 +58,9 @@ def evaluate_model(
     every: Annotated[int, typer.Option(min=1, help="Hear every n-th track only, to see that it runs.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the built-in model: what its codec keeps, and whether clips have the instrument their prompt names."""
+    """Measure the built-in model: what its codec keeps, and whether clips have the instrument their prompt
+    names.
+    """
     from linernotes import api
     from linernotes.report.truth import fidelity_table
 

@@ -1,11 +1,13 @@
-"""Options that several verbs have, and typed settings as flags, so that a setting is named and described once."""
+"""Options that several verbs have, and typed settings as flags, so that a setting is named and described
+once.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -13,25 +15,34 @@ from pydantic.fields import FieldInfo
 
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 
-ModelOption = Annotated[str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")
+]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, 'builtin' or 'benchmark'.")]
-BenchmarkModelOption = Annotated[str, typer.Option("--model", help="Folder of the model that is trained anew, or 'benchmark'.")]
-BenchmarkCatalogueOption = Annotated[str, typer.Option("--catalog", help="The catalogue it was trained on, or 'benchmark'.")]
+BenchmarkModelOption = Annotated[
+    str, typer.Option("--model", help="Folder of the model that is trained anew, or 'benchmark'.")
+]
+BenchmarkCatalogueOption = Annotated[
+    str, typer.Option("--catalog", help="The catalogue it was trained on, or 'benchmark'.")
+]
 BankOption = Annotated[str, typer.Option("--bank", help="Folder or file of a retrain bank, or 'benchmark'.")]
 MethodOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--method", help=f"One of 'linernotes methods'; {DEFAULT_METHOD}, or the settings file's, if left out."),
+    str | None,
+    typer.Option(
+        "--method",
+        help=f"One of 'linernotes methods'; {DEFAULT_METHOD}, or the settings file's, if left out.",
+    ),
 ]
 MethodsOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--methods", help="Some of 'linernotes methods', with commas between; all if left out."),
 ]
 SettingsOption = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="TOML file with settings, or an attribution.json to repeat; flags go on top."),
 ]
 PromptOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--prompt", help="The prompt, if anyone knows it, of clips without a sidecar."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -44,7 +55,9 @@ def settings_flags(settings: type[BaseModel], panel: str) -> Callable[[Command],
 
     A flag that is not given arrives as None, so that a settings file can say otherwise.
     """
-    return _adding([_flag(name, field, str(field.default), panel) for name, field in settings.model_fields.items()])
+    return _adding(
+        [_flag(name, field, str(field.default), panel) for name, field in settings.model_fields.items()]
+    )
 
 
 def method_flags(command: Command) -> Command:
@@ -53,8 +66,16 @@ def method_flags(command: Command) -> Command:
     for name in dict.fromkeys(name for kind in METHOD_SETTINGS.values() for name in kind.model_fields):
         kinds = {method: kind for method, kind in METHOD_SETTINGS.items() if name in kind.model_fields}
         fields = [kind.model_fields[name] for kind in kinds.values()]
-        default = str(fields[0].default) if len({str(field.default) for field in fields}) == 1 else "the method's"
-        whose = "all methods" if len(kinds) == len(METHOD_SETTINGS) else "most methods" if len(kinds) > 8 else ", ".join(kinds)
+        default = (
+            str(fields[0].default) if len({str(field.default) for field in fields}) == 1 else "the method's"
+        )
+        whose = (
+            "all methods"
+            if len(kinds) == len(METHOD_SETTINGS)
+            else "most methods"
+            if len(kinds) > 8
+            else ", ".join(kinds)
+        )
         flags.append(_flag(name, fields[0], default, f"Settings of {whose}", _described(kinds, name)))
     return _adding(flags)(command)
 
@@ -65,10 +86,14 @@ def _described(kinds: Mapping[str, type[MethodSettings]], name: str) -> str:
     for method, kind in kinds.items():
         methods_of.setdefault(str(kind.model_fields[name].description), []).append(method)
     first, *others = methods_of
-    return " ".join([first, *(f"For {', '.join(methods_of[other])}: {other[0].lower()}{other[1:]}" for other in others)])
+    return " ".join(
+        [first, *(f"For {', '.join(methods_of[other])}: {other[0].lower()}{other[1:]}" for other in others)]
+    )
 
 
-def _flag(name: str, field: FieldInfo, default: str, panel: str, description: str | None = None) -> inspect.Parameter:
+def _flag(
+    name: str, field: FieldInfo, default: str, panel: str, description: str | None = None
+) -> inspect.Parameter:
     boolean = field.annotation is bool
     shown = default.lower() if boolean else default
     text = description or str(field.description)
@@ -76,7 +101,7 @@ def _flag(name: str, field: FieldInfo, default: str, panel: str, description: st
     flag = "--" + name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if boolean else [flag]
     option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
-    annotation = Annotated[Optional[field.annotation], option]  # type: ignore[name-defined]  # noqa: UP045
+    annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

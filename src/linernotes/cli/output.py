@@ -1,7 +1,8 @@
-"""What a person sees: progress, tables, one plain sentence when something fails. Results go to stdout, all else to stderr.
+"""What a person sees: progress, tables, one plain sentence when something fails. Results go to stdout, all
+else to stderr.
 
-What goes into a file or a pipe is neither cut nor wrapped, holds no control characters, and a reader that stops early is no
-failure.
+What goes into a file or a pipe is neither cut nor wrapped, holds no control characters, and a reader that
+stops early is no failure.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ stderr = Output(to_stderr=True)
 
 
 class Bars:
-    """Progress as jobs begin and go on; call it with ``(what, done, total)``. Bars on a terminal, else a line now and then."""
+    """Progress as jobs begin and go on; call it with ``(what, done, total)``. Bars on a terminal, else a line
+    now and then.
+    """
 
     def __init__(self) -> None:
         self._shown = _TerminalBars() if sys.stderr.isatty() else _Lines()
@@ -78,11 +81,14 @@ class Bars:
         self._shown.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._shown.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        self._shown.show(what.split(" (")[0], what, done, total)  # what follows in brackets may change from call to call
+        # what follows in brackets may change from call to call
+        self._shown.show(what.split(" (")[0], what, done, total)
 
 
 class _TerminalBars:
@@ -142,7 +148,9 @@ def _span(seconds: float) -> str:
 
 
 def settle_streams() -> None:
-    """Lets text through that the terminal's encoding does not have, as escapes; a stream that was closed swallows all."""
+    """Lets text through that the terminal's encoding does not have, as escapes; a stream that was closed
+    swallows all.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -231,7 +239,8 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
                 _fail("the disk is full: free some space and run the same command again", 1, error)
             detail = str(error).splitlines()[0] if str(error) else ""
             _fail(
-                f"unexpected {type(error).__name__}: {detail} (run with --debug before the verb for the whole story)",
+                f"unexpected {type(error).__name__}: {detail} (run with --debug before the verb for the "
+                "whole story)",
                 1,
                 error,
             )
@@ -248,7 +257,9 @@ def _fail(sentence: str, code: int, error: BaseException) -> NoReturn:
 
 
 def _nobody_reads() -> NoReturn:
-    """Ends quietly: what is still unwritten goes nowhere, so that the interpreter does not complain of it at its end."""
+    """Ends quietly: what is still unwritten goes nowhere, so that the interpreter does not complain of it at
+    its end.
+    """
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise typer.Exit(1)

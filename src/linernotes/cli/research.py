@@ -1,9 +1,11 @@
-"""Verbs about methods rather than clips: which there are, what they cost, how far they agree, which settings are best."""
+"""Verbs about methods rather than clips: which there are, what they cost, how far they agree, which settings
+are best.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -46,7 +48,9 @@ def methods(as_json: JsonOption = False) -> None:
 @method_flags
 def compare(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files, of any length.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for compare.html and each method's attributions.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for compare.html and each method's attributions.")
+    ],
     methods: MethodsOption = None,
     model: ModelOption = "builtin",
     catalog: CatalogueOption = "builtin",
@@ -63,7 +67,9 @@ def compare(
     from linernotes.report.comparison import agreement_table, correlations_table
 
     with Bars() as bars:
-        done = api.compare(clips, out, listed(methods), model, catalog, prompt, on_progress=bars, **given(flags))
+        done = api.compare(
+            clips, out, listed(methods), model, catalog, prompt, on_progress=bars, **given(flags)
+        )
     a = done.agreement
     if as_json:
         print_json(a.record())
@@ -87,7 +93,9 @@ def plan(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Say what methods will cost before anything runs: time, memory, disk, from a few seconds of measurement."""
+    """Say what methods will cost before anything runs: time, memory, disk, from a few seconds of
+    measurement.
+    """
     check_methods(listed(methods), given(flags))
     check_places(model, catalog)
     from linernotes import api
@@ -104,19 +112,27 @@ def plan(
 @plainly
 @method_flags
 def sweep(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, sweep.svg, best.toml.")],
-    grid: Annotated[list[str], typer.Option(help="SETTING=VALUE,VALUE,...; once for each setting to search.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, sweep.svg, best.toml.")
+    ],
+    grid: Annotated[
+        list[str], typer.Option(help="SETTING=VALUE,VALUE,...; once for each setting to search.")
+    ],
     method: Annotated[str, typer.Option(help="One of 'linernotes methods'.")] = DEFAULT_METHOD,
     metric: Annotated[
         str, typer.Option(help="self-influence (small is good), or lds on a bank's tuning clips.")
     ] = "self-influence",
-    sampler: Annotated[str, typer.Option(help="grid: all choices; tpe: look where it is promising.")] = "grid",
-    trials: Annotated[Optional[int], typer.Option(min=1, help="How many; all of the grid if left out.")] = None,  # noqa: UP045
+    sampler: Annotated[
+        str, typer.Option(help="grid: all choices; tpe: look where it is promising.")
+    ] = "grid",
+    trials: Annotated[int | None, typer.Option(min=1, help="How many; all of the grid if left out.")] = None,
     segments: Annotated[int, typer.Option(min=1, help="Training segments that are taken as queries.")] = 40,
     candidates: Annotated[int, typer.Option(min=2, help="Segments among which they are ranked.")] = 200,
     bank: BankOption = "benchmark",
-    model: Annotated[Optional[str], typer.Option(help="builtin for self-influence, benchmark for lds, if left out.")] = None,  # noqa: UP045
-    catalog: Annotated[Optional[str], typer.Option(help="The same.")] = None,  # noqa: UP045
+    model: Annotated[
+        str | None, typer.Option(help="builtin for self-influence, benchmark for lds, if left out.")
+    ] = None,
+    catalog: Annotated[str | None, typer.Option(help="The same.")] = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -155,14 +171,18 @@ def sweep(
 @plainly
 def bench(
     only: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="Only this part: sweep, query, ingest, demo, queries or methods. May be repeated."),
     ] = None,
     methods: MethodsOption = None,
-    quick: Annotated[bool, typer.Option("--quick", help="So little that the figures only show that it runs.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="So little that the figures only show that it runs.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same run."""
+    """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same
+    run.
+    """
     check_methods(listed(methods), {})
     from linernotes import api
 

@@ -23,7 +23,9 @@ app = typer.Typer()
 def train(
     catalog: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
-    init: Annotated[str, typer.Option(help="The model whose codec, text encoder and sizes are taken over.")] = "builtin",
+    init: Annotated[
+        str, typer.Option(help="The model whose codec, text encoder and sizes are taken over.")
+    ] = "builtin",
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -48,7 +50,9 @@ def train(
 @settings_flags(TrainingSettings, "How it is trained")
 def rebuild(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sounds, catalogue and model.")],
-    benchmark: Annotated[bool, typer.Option("--benchmark", help="The benchmark's planted tracks and model instead.")] = False,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="The benchmark's planted tracks and model instead.")
+    ] = False,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:

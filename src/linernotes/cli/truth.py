@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -26,16 +26,24 @@ from linernotes.errors import UsageError
 app = typer.Typer()
 
 OutOption = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", "-o", help="Folder for table (Parquet, Markdown) and picture (SVG); nothing is saved if left out."),
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder for table (Parquet, Markdown) and picture (SVG); nothing is saved if left out.",
+    ),
 ]
 ScoresOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(help="NAME=FILE: scores from elsewhere, Parquet with columns query, track_id, score. May be repeated."),
+    list[str] | None,
+    typer.Option(
+        help="NAME=FILE: scores from elsewhere, Parquet with columns query, track_id, score. May be repeated."
+    ),
 ]
 WithinOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Metadata column: leave out what the mere number of tracks of each of its values explains."),
+    str | None,
+    typer.Option(
+        help="Metadata column: leave out what the mere number of tracks of each of its values explains."
+    ),
 ]
 
 
@@ -48,7 +56,9 @@ def evaluate_lds(
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
     split: Annotated[str, typer.Option(help="Which clips count: reporting or tuning.")] = "reporting",
-    output: Annotated[str, typer.Option(help="What retrains are asked: their loss or their prediction.")] = "loss",
+    output: Annotated[
+        str, typer.Option(help="What retrains are asked: their loss or their prediction.")
+    ] = "loss",
     within: WithinOption = None,
     scores: ScoresOption = None,
     out: OutOption = None,
@@ -74,11 +84,15 @@ def evaluate_lds(
 @method_flags
 def evaluate_counterfactual(
     methods: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Methods to train for, with commas between; left out: show what has been trained."),
     ] = None,
-    percent: Annotated[float, typer.Option(help="Share of the catalogue that is left out, if methods are named.")] = 2.0,
-    pooled: Annotated[bool, typer.Option("--pooled", help="Leave out one set of tracks for all clips at once.")] = False,
+    percent: Annotated[
+        float, typer.Option(help="Share of the catalogue that is left out, if methods are named.")
+    ] = 2.0,
+    pooled: Annotated[
+        bool, typer.Option("--pooled", help="Leave out one set of tracks for all clips at once.")
+    ] = False,
     bank: BankOption = "benchmark",
     model: BenchmarkModelOption = "benchmark",
     catalog: BenchmarkCatalogueOption = "benchmark",
@@ -89,13 +103,17 @@ def evaluate_counterfactual(
 ) -> None:
     """Leave-k-out: train again without a method's first tracks, and see what becomes of the clips.
 
-    Without --methods it shows what has been trained, in --out or with the bank; with them it trains, about a minute a clip and
-    method, into --out, and adds to what is there.
+    Without --methods it shows what has been trained, in --out or with the bank; with them it trains, about a
+    minute a clip and method, into --out, and adds to what is there.
     """
     if scores and not methods:
-        raise UsageError("--scores needs --methods here: without, only what has been trained is shown; name 'random', say")
+        raise UsageError(
+            "--scores needs --methods here: without, only what has been trained is shown; name 'random', say"
+        )
     if methods and out is None:
-        raise UsageError("--methods trains models, which need a folder: give one with --out, or leave out --methods")
+        raise UsageError(
+            "--methods trains models, which need a folder: give one with --out, or leave out --methods"
+        )
     files = _files(scores)
     if methods:
         check_truth(bank, model, catalog, listed(methods), given(flags))
@@ -108,7 +126,9 @@ def evaluate_counterfactual(
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, files, on_progress=bars)
         names = [*(listed(methods) or ()), *(opened.files if methods else ())]
-        outcomes = api.evaluate_counterfactual(opened, names, percent, pooled, out, on_progress=bars, **given(flags))
+        outcomes = api.evaluate_counterfactual(
+            opened, names, percent, pooled, out, on_progress=bars, **given(flags)
+        )
     publish(counterfactual_table(outcomes), out, as_json)
 
 
@@ -124,7 +144,9 @@ def evaluate_planted(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Which relations (duplicate, transposed, other instrument, ...) the model learns from, and which each method sees."""
+    """Which relations (duplicate, transposed, other instrument, ...) the model learns from, and which each
+    method sees.
+    """
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
     from linernotes.report.truth import planted_table
@@ -152,7 +174,8 @@ def evaluate_groups(
 ) -> None:
     """Leave one group out, train again, and compare with each method's sums over groups.
 
-    The benchmark's bank holds album and instrument; for any other column one model is trained for every value, into --out.
+    The benchmark's bank holds album and instrument; for any other column one model is trained for every
+    value, into --out.
     """
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
@@ -160,7 +183,9 @@ def evaluate_groups(
 
     with Bars() as bars:
         opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        measured, rises = api.evaluate_groups(opened, by, listed(methods), out, on_progress=bars, **given(flags))
+        measured, rises = api.evaluate_groups(
+            opened, by, listed(methods), out, on_progress=bars, **given(flags)
+        )
     publish(groups_table(by, measured, rises), out, as_json)
 
 
@@ -200,7 +225,9 @@ def evaluate_repeatability(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """How far a method agrees with itself when all of its noise is drawn anew; scores every clip once a seed."""
+    """How far a method agrees with itself when all of its noise is drawn anew; scores every clip once a
+    seed.
+    """
     check_truth(bank, model, catalog, listed(methods), given(flags))
     from linernotes import api
     from linernotes.report.truth import repeatability_table
@@ -215,7 +242,9 @@ def evaluate_repeatability(
 @plainly
 @method_flags
 def evaluate_leaderboard(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write (Markdown); its pictures go beside it.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The page to write (Markdown); its pictures go beside it.")
+    ],
     methods: MethodsOption = None,
     bank: BankOption = "benchmark",
     model: BenchmarkModelOption = "benchmark",

@@ -1,4 +1,6 @@
-"""The diagonal Fisher: for every weight, the mean over training items and draws of its squared loss gradient."""
+"""The diagonal Fisher: for every weight, the mean over training items and draws of its squared loss
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +27,32 @@ def fit_diagonal_fisher(
     batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
-    """F_p = E_{i, t, eps} [ (dL(z_i; t, eps) / d theta_p)^2 ] over the training segments (empirical Fisher; Wang et al.
-    2024, eq. 5), for every parameter of the model's layers, its output layer among them, by name.
+    """F_p = E_{i, t, eps} [ (dL(z_i; t, eps) / d theta_p)^2 ] over the training segments (empirical Fisher;
+    Wang et al. 2024, eq. 5), for every parameter of the model's layers, its output layer among them, by name.
 
-    A draw is one sample of the loss: gradients are squared before they are averaged over items and draws. Each segment
-    has its own ``draws`` draws, fixed by ``seed``. Written to ``path``; a finished one is read back, a killed one resumed.
+    A draw is one sample of the loss: gradients are squared before they are averaged over items and draws.
+    Each segment has its own ``draws`` draws, fixed by ``seed``. Written to ``path``; a finished one is read
+    back, a killed one resumed.
 
     Raises:
-        LinernotesError: no training segments, catalogue of another model, or ``path`` was made from something else.
+        LinernotesError: no training segments, catalogue of another model, or ``path`` was made from something
+            else.
     """
 
     def squares(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
         return squared_gradients(worker, drawn.items, drawn.draws)
 
     sums = fit_sums(
-        model, catalogue, draws, seed, path, "diagonal Fisher, summed", {"layers": FITTED}, squares, batch_size, on_progress
+        model,
+        catalogue,
+        draws,
+        seed,
+        path,
+        "diagonal Fisher, summed",
+        {"layers": FITTED},
+        squares,
+        batch_size,
+        on_progress,
     )
     return {name: total / (len(catalogue.training_rows) * draws) for name, total in sums.items()}
 
@@ -58,5 +71,10 @@ def squared_gradients(model: GenerativeModel, items: Batch, draws: Draws) -> dic
 
 
 def precondition(gradient: dict[str, Tensor], fisher: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
-    """(F + lambda)^-1 g, with lambda = ``damping`` times the mean of F in each layer (each parameter tensor)."""
-    return {name: g / (fisher[name].to(g.device) + damping * fisher[name].mean().to(g.device)) for name, g in gradient.items()}
+    """(F + lambda)^-1 g, with lambda = ``damping`` times the mean of F in each layer (each parameter
+    tensor).
+    """
+    return {
+        name: g / (fisher[name].to(g.device) + damping * fisher[name].mean().to(g.device))
+        for name, g in gradient.items()
+    }

@@ -1,4 +1,6 @@
-"""Sums of something over the training segments and their draws: what every curvature is fitted with; resumable."""
+"""Sums of something over the training segments and their draws: what every curvature is fitted with;
+resumable.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ SEGMENTS_IN_CHUNK = 256
 
 @dataclass(frozen=True)
 class Drawn:
-    """A batch of training segments with one draw each, on the model's device, and what sampled targets are drawn by."""
+    """A batch of training segments with one draw each, on the model's device, and what sampled targets are
+    drawn by.
+    """
 
     items: Batch
     draws: Draws
@@ -44,19 +48,28 @@ def fit_sums(
     on_progress: Callable[[int, int], None] | None = None,
     shared: Draws | None = None,
 ) -> dict[str, Tensor]:
-    """Sums ``measure`` over all training segments, each with ``draws`` draws of its own, fixed by ``seed``, or all with the
-    ``shared`` draws.
+    """Sums ``measure`` over all training segments, each with ``draws`` draws of its own, fixed by ``seed``,
+    or all with the ``shared`` draws.
 
     Written to ``path``; a finished file is read back, a killed fit resumed.
 
     Raises:
-        LinernotesError: no training segments, catalogue of another model, or ``path`` was made from something else.
+        LinernotesError: no training segments, catalogue of another model, or ``path`` was made from something
+            else.
     """
     catalogue.require(model.encoding, model.name)
     rows = catalogue.training_rows
     if not len(rows):
-        raise LinernotesError(f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'")
-    header = {"model": model.weights_hash, "catalogue": catalogue.hash, "draws": draws, "seed": seed, **header}
+        raise LinernotesError(
+            f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'"
+        )
+    header = {
+        "model": model.weights_hash,
+        "catalogue": catalogue.hash,
+        "draws": draws,
+        "seed": seed,
+        **header,
+    }
     header |= {"noise": shared.hash} if shared else {}
     if path.exists():
         return load_tensors(path, kind, header)[0]
@@ -89,7 +102,8 @@ Chance = tuple[Draws, Batch]  # one draw of every segment, and what its sampled 
 
 def _their_own(model: GenerativeModel, segments: int, draws: int, seed: int, number: int) -> Iterator[Chance]:
     generator = random_for("Fisher", seed, number)
-    order = torch.randperm(segments, generator=generator)  # a segment's noise must not follow its place in the catalogue
+    # a segment's noise must not follow its place in the catalogue
+    order = torch.randperm(segments, generator=generator)
     for _ in range(draws):
         yield model.draw(segments, generator, order=order), model.draw_targets(segments, generator)
 

@@ -1,7 +1,9 @@
-"""Item gradients projected on both sides of each linear layer: a few thousand numbers an item instead of millions.
+"""Item gradients projected on both sides of each linear layer: a few thousand numbers an item instead of
+millions.
 
-LoGra (Choe et al. 2024, 2405.13954, sec. 3.1): with fixed random P_in [in, r] and P_out [out, r], an item's gradient
-sum_t g_t a_t' of a layer becomes sum_t (P_out' g_t)(P_in' a_t)', [r, r]; the full gradient is never formed.
+LoGra (Choe et al. 2024, 2405.13954, sec. 3.1): with fixed random P_in [in, r] and P_out [out, r], an item's
+gradient sum_t g_t a_t' of a layer becomes sum_t (P_out' g_t)(P_in' a_t)', [r, r]; the full gradient is never
+formed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from linernotes.curvature.per_item import Measured, as_matrix, matrix_layers, observe_items, per_item, sides, with_ones
+from linernotes.curvature.per_item import (
+    Measured,
+    as_matrix,
+    matrix_layers,
+    observe_items,
+    per_item,
+    sides,
+    with_ones,
+)
 from linernotes.draws import Batch, Draws, random_for
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import GenerativeModel
@@ -20,7 +30,9 @@ from linernotes.models.contract import GenerativeModel
 
 @dataclass(frozen=True)
 class Projection:
-    """Gaussian projections ``in_ir`` and ``out_or`` for each linear layer, by its name; inner products are kept on average."""
+    """Gaussian projections ``in_ir`` and ``out_or`` for each linear layer, by its name; inner products are
+    kept on average.
+    """
 
     in_ir: dict[str, Tensor]
     out_or: dict[str, Tensor]
@@ -32,7 +44,8 @@ class Projection:
 
 
 def draw_projection(module: nn.Module, names: Iterable[str], rank: int, seed: int) -> Projection:
-    """Projections of the linear layers whose weight is among ``names``; each layer's depends on ``seed`` and its name alone.
+    """Projections of the linear layers whose weight is among ``names``; each layer's depends on ``seed`` and
+    its name alone.
 
     Raises:
         LinernotesError: there is no linear layer among them.
@@ -51,8 +64,8 @@ def draw_projection(module: nn.Module, names: Iterable[str], rank: int, seed: in
 def projected_gradients(
     model: GenerativeModel, projection: Projection, measured: Measured, each: int, items: Batch, draws: Draws
 ) -> tuple[Tensor, Tensor]:
-    """Projected gradients of the mean of ``measured`` over the passes of an item, ``each`` in number and one after the other,
-    and ``measured_b`` itself.
+    """Projected gradients of the mean of ``measured`` over the passes of an item, ``each`` in number and one
+    after the other, and ``measured_b`` itself.
 
     Returns:
         ``gradient_ip`` [B / each, P] and ``measured_b`` [B].
@@ -72,5 +85,8 @@ def projected_gradients(
 def project_gradient(module: nn.Module, projection: Projection, gradient: dict[str, Tensor]) -> Tensor:
     """The same projection of one gradient that is there in full, by parameter names: ``[P]``."""
     layers = matrix_layers(module, gradient.keys())
-    parts = [projection.out_or[n].T @ as_matrix(layers[n], n, gradient) @ projection.in_ir[n] for n in projection.in_ir]
+    parts = [
+        projection.out_or[n].T @ as_matrix(layers[n], n, gradient) @ projection.in_ir[n]
+        for n in projection.in_ir
+    ]
     return torch.cat([part.flatten() for part in parts])

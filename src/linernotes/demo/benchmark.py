@@ -1,6 +1,6 @@
-"""Decides what the benchmark is: 512 training tracks and 144 decoys, most drawn from the built-in catalogue, some planted so
-that it is known what resembles what, and the prompts of its query clips. Small enough for its model to be trained in 100
-seconds on one core, and so to be trained again without any of its tracks.
+"""Decides what the benchmark is: 512 training tracks and 144 decoys, most drawn from the built-in catalogue,
+some planted so that it is known what resembles what, and the prompts of its query clips. Small enough for its
+model to be trained in 100 seconds on one core, and so to be trained again without any of its tracks.
 """
 
 from __future__ import annotations
@@ -26,23 +26,45 @@ TRAINING = TrainingSettings(steps=1000, batch_size=16, learning_rate=6e-3, ema=0
 RARE_INSTRUMENT = "xylophone"
 RARE_TRACKS = 10
 
-# How many works stand in the catalogue as a source that is never trained on and a relative that is: the same tune on another
-# instrument, transposed, stretched, played by another hand, or as another collection has it. Duplicates are both trained on.
-RELATIONS = {"duplicate": 8, "instrument": 8, "transposed": 8, "stretched": 8, "performance": 8, "version": 16}
+# How many works stand in the catalogue as a source that is never trained on and a relative that is: the same
+# tune on another instrument, transposed, stretched, played by another hand, or as another collection has it.
+# Duplicates are both trained on.
+RELATIONS = {
+    "duplicate": 8,
+    "instrument": 8,
+    "transposed": 8,
+    "stretched": 8,
+    "performance": 8,
+    "version": 16,
+}
 RENDERED = ("instrument", "transposed", "stretched", "performance")
 
 SHORT_PROMPTS = (
-    "flute", "a slow air", "a hornpipe for accordion", "church organ", "a waltz in D major", "banjo, fast",
-    "something in a minor key for violin", "a chorale",
-)  # fmt: skip
+    "flute",
+    "a slow air",
+    "a hornpipe for accordion",
+    "church organ",
+    "a waltz in D major",
+    "banjo, fast",
+    "something in a minor key for violin",
+    "a chorale",
+)
 QUERIES = {"caption": 10, "recombined": 10, "short": 8, "rare": 6, "duplicated": 6}
 TUNING_SHARE = 0.4
-HEARD = {"caption": 2, "recombined": 2, "short": 1, "rare": 1, "duplicated": 2}  # clips that are made again by every retrain
+HEARD = {
+    "caption": 2,
+    "recombined": 2,
+    "short": 1,
+    "rare": 1,
+    "duplicated": 2,
+}  # clips that are made again by every retrain
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One track of the benchmark: ``origin`` is the built-in track whose segments it takes; None if it is rendered anew."""
+    """One track of the benchmark: ``origin`` is the built-in track whose segments it takes; None if it is
+    rendered anew.
+    """
 
     track: Track
     origin: str | None
@@ -50,7 +72,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class PlannedQuery:
-    """One clip to be generated: what kind of prompt it has, and what it may be used for (``tuning`` or ``reporting``)."""
+    """One clip to be generated: what kind of prompt it has, and what it may be used for (``tuning`` or
+    ``reporting``).
+    """
 
     name: str
     prompt: str
@@ -61,7 +85,9 @@ class PlannedQuery:
 
 
 def plan_benchmark(builtin: Sequence[Track]) -> list[Planned]:
-    """All tracks of the benchmark, training tracks first. The same everywhere: it depends on the built-in catalogue alone."""
+    """All tracks of the benchmark, training tracks first. The same everywhere: it depends on the built-in
+    catalogue alone.
+    """
     draw = random.Random(SEED)
     works: dict[str, list[Track]] = defaultdict(list)
     for track in builtin:
@@ -101,8 +127,8 @@ def plan_benchmark(builtin: Sequence[Track]) -> list[Planned]:
 
 
 def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
-    """The prompts of the benchmark's clips: captions of training tracks and of decoys, a few words, the rare instrument, and
-    captions of tracks that stand twice in the catalogue.
+    """The prompts of the benchmark's clips: captions of training tracks and of decoys, a few words, the rare
+    instrument, and captions of tracks that stand twice in the catalogue.
     """
     draw = random.Random(SEED + 1)
     tracks = [p.track for p in planned]
@@ -131,7 +157,9 @@ def playing_of(track: Track) -> Playing | None:
     extra = track.extra
     if not {"transpose", "stretch", "performance"} & extra.keys():
         return None
-    return Playing(int(extra.get("transpose", 0)), float(extra.get("stretch", 1)), int(extra.get("performance", 0)))
+    return Playing(
+        int(extra.get("transpose", 0)), float(extra.get("stretch", 1)), int(extra.get("performance", 0))
+    )
 
 
 def _plant(source: Track, relation: str, number: int, draw: random.Random) -> Planned:
@@ -149,13 +177,22 @@ def _plant(source: Track, relation: str, number: int, draw: random.Random) -> Pl
     elif relation == "performance":
         extra["performance"] = str(1 + number)
     identifier = f"planted-{relation}-{number:02d}"
-    track = replace(source, track_id=identifier, file_name=f"{identifier}.flac", caption=caption, extra=extra, split="train")
+    track = replace(
+        source,
+        track_id=identifier,
+        file_name=f"{identifier}.flac",
+        caption=caption,
+        extra=extra,
+        split="train",
+    )
     return Planned(_related(track, relation, source), source.track_id if relation == "duplicate" else None)
 
 
 def _related(track: Track, relation: str, other: Track, split: str = "train") -> Track:
     return replace(
-        _marked(track, relation), split=split, extra={**_marked(track, relation).extra, "related_to": other.track_id}
+        _marked(track, relation),
+        split=split,
+        extra={**_marked(track, relation).extra, "related_to": other.track_id},
     )
 
 

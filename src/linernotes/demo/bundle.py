@@ -1,4 +1,6 @@
-"""Where the built-in model and catalogue are, how their tracks sound, and how both are made anew from nothing."""
+"""Where the built-in model and catalogue are, how their tracks sound, and how both are made anew from
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
 from linernotes.version import __version__
 
-__all__ = ["BENCHMARK", "BENCHMARK_PARTS", "BUILTIN", "CATALOGUE", "MODEL"]  # what importers of this module know them by
+__all__ = [
+    "BENCHMARK",
+    "BENCHMARK_PARTS",
+    "BUILTIN",
+    "CATALOGUE",
+    "MODEL",
+]  # what importers of this module know them by
 
 TRAINED_PARTS = ("transformer", "projection_model")
 SOUNDS_AT_ONCE = 32
@@ -41,7 +49,12 @@ Progress = Callable[[str, int, int], None]
 def builtin_sound(track: Track, start_s: float, shape: Encoding) -> Sound:
     """One track of the built-in catalogue, rendered now, from ``start_s`` on."""
     samples = render_track(
-        track.source, track.extra["instrument"], track.extra["tempo"], shape.segment_samples, shape.rate_hz, playing_of(track)
+        track.source,
+        track.extra["instrument"],
+        track.extra["tempo"],
+        shape.segment_samples,
+        shape.rate_hz,
+        playing_of(track),
     )
     return Sound(samples[:, round(start_s * shape.rate_hz) :], shape.rate_hz)
 
@@ -65,7 +78,9 @@ def render_catalogue(folder: Path, shape: Encoding, on_progress: Progress | None
     for i, (track, row) in enumerate(zip(plan, rows, strict=True), start=1):
         path = work / str(row["file_name"])
         if not path.exists():
-            samples = render_track(str(row["source"]), track.instrument, track.tempo, shape.segment_samples, shape.rate_hz)
+            samples = render_track(
+                str(row["source"]), track.instrument, track.tempo, shape.segment_samples, shape.rate_hz
+            )
             write_sound(path, Sound(samples, shape.rate_hz))
         if on_progress:
             on_progress("rendering tunes", i, len(plan))
@@ -81,7 +96,8 @@ def render_catalogue(folder: Path, shape: Encoding, on_progress: Progress | None
 def rebuild_bundle(
     out: Path, settings: TrainingSettings, train: Callable[..., None], on_progress: Progress | None = None
 ) -> None:
-    """Makes model and catalogue from nothing: renders, fits the codec, writes the untrained pipeline, encodes, trains.
+    """Makes model and catalogue from nothing: renders, fits the codec, writes the untrained pipeline,
+    encodes, trains.
 
     Each step is skipped when its result stands in ``out`` already, so a killed run goes on where it stopped.
 
@@ -108,21 +124,31 @@ def rebuild_bundle(
     if not catalogue.exists():
         model = _builtin(template)
         build_catalogue(
-            source, catalogue, model, source_name=BUILTIN,
-            on_track=(lambda done, total: on_progress("encoding tracks", done, total)) if on_progress else None,
-        )  # fmt: skip
+            source,
+            catalogue,
+            model,
+            source_name=BUILTIN,
+            on_track=(lambda done, total: on_progress("encoding tracks", done, total))
+            if on_progress
+            else None,
+        )
     if not (out / "model").exists():
         train(Catalogue(catalogue), template, out / "model", settings)
 
 
 def open_benchmark() -> tuple[Path, Path]:
-    """The folders of the benchmark's model and catalogue, put together in the cache when first asked for: the model takes its
-    codec and text encoder from the built-in one, the catalogue most of its tracks.
+    """The folders of the benchmark's model and catalogue, put together in the cache when first asked for: the
+    model takes its codec and text encoder from the built-in one, the catalogue most of its tracks.
     """
     files = [p for part in ("model", "planted") for p in (BENCHMARK_PARTS / part).rglob("*") if p.is_file()]
     taken_over = [Catalogue(CATALOGUE).hash]
-    taken_over += [hash_files((MODEL / part).iterdir(), MODEL) for part in ("vae", "text_encoder", "tokenizer")]
-    folder = cache_folder() / f"{BENCHMARK}-{hash_json([hash_files(files, BENCHMARK_PARTS), taken_over, __version__])}"
+    taken_over += [
+        hash_files((MODEL / part).iterdir(), MODEL) for part in ("vae", "text_encoder", "tokenizer")
+    ]
+    folder = (
+        cache_folder()
+        / f"{BENCHMARK}-{hash_json([hash_files(files, BENCHMARK_PARTS), taken_over, __version__])}"
+    )
     if not folder.exists():
         work = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
         shutil.rmtree(work, ignore_errors=True)
@@ -151,8 +177,8 @@ def assemble_benchmark_catalogue(planted: Path, path: Path) -> Catalogue:
 def rebuild_benchmark(
     out: Path, settings: TrainingSettings, train: Callable[..., None], on_progress: Progress | None = None
 ) -> None:
-    """Makes the benchmark anew in ``out``: ``catalogue`` and ``trained``, and of these what the package keeps: ``planted`` (the
-    planted tracks as a catalogue) and ``model`` (the trained parts of the model).
+    """Makes the benchmark anew in ``out``: ``catalogue`` and ``trained``, and of these what the package
+    keeps: ``planted`` (the planted tracks as a catalogue) and ``model`` (the trained parts of the model).
 
     Each step is skipped when its result stands in ``out`` already.
 
@@ -161,7 +187,12 @@ def rebuild_benchmark(
     """
     model = _builtin(MODEL)
     shape = model.encoding
-    sounds, planted, catalogue, template = out / "sounds", out / "planted", out / "catalogue", out / "untrained"
+    sounds, planted, catalogue, template = (
+        out / "sounds",
+        out / "planted",
+        out / "catalogue",
+        out / "untrained",
+    )
     if not planted.exists():
         sounds.mkdir(parents=True, exist_ok=True)
         rendered = [p.track for p in plan_benchmark(Catalogue(CATALOGUE).tracks) if p.origin is None]
@@ -188,7 +219,9 @@ def rebuild_benchmark(
     if not (out / "model").exists():
         half = out / "model.partial"
         shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(out / "trained", half, ignore=shutil.ignore_patterns("vae", "text_encoder", "tokenizer"))
+        shutil.copytree(
+            out / "trained", half, ignore=shutil.ignore_patterns("vae", "text_encoder", "tokenizer")
+        )
         replace_folder(half, out / "model")
 
 
@@ -202,7 +235,9 @@ def _builtin(folder: Path) -> StableAudio:
 def _fit_codec(codec: SpectrogramCodec, paths: list[Path], on_progress: Progress | None) -> None:
     def batches() -> Iterator[torch.Tensor]:
         for start in range(0, len(paths), SOUNDS_AT_ONCE):
-            some = [torch.from_numpy(read_sound(path).samples) for path in paths[start : start + SOUNDS_AT_ONCE]]
+            some = [
+                torch.from_numpy(read_sound(path).samples) for path in paths[start : start + SOUNDS_AT_ONCE]
+            ]
             yield torch.stack(some)
             if on_progress:
                 on_progress("fitting the codec", min(len(paths), start + SOUNDS_AT_ONCE), len(paths))

@@ -9,4 +9,5 @@ BUNDLE = Path(__file__).parent / "bundle"
 MODEL = BUNDLE / "model"
 CATALOGUE = BUNDLE / "catalogue"
 BENCHMARK = "benchmark"
-BENCHMARK_PARTS = BUNDLE / "benchmark"  # the trained parts of the small model, the planted tracks, the retrain bank
+# the trained parts of the small model, the planted tracks, the retrain bank
+BENCHMARK_PARTS = BUNDLE / "benchmark"

@@ -1,5 +1,5 @@
-"""Where what is called by a name lies: ``builtin`` and ``benchmark`` come with the package, everything else is a path. And
-where a catalogue's sound comes from: the built-in tunes are played, other recordings are read.
+"""Where what is called by a name lies: ``builtin`` and ``benchmark`` come with the package, everything else
+is a path. And where a catalogue's sound comes from: the built-in tunes are played, other recordings are read.
 """
 
 from __future__ import annotations
@@ -45,5 +45,6 @@ def track_sound(catalogue: Catalogue, track: Track, start_s: float) -> Sound | N
         sound = read_part(Path(source) / track.file_name, start_s, encoding.segment_s)
     except (AudioError, OSError):
         return None
-    least = encoding.frame_samples / encoding.rate_hz  # one latent frame: what is shorter is not what was scored
+    # one latent frame: what is shorter is not what was scored
+    least = encoding.frame_samples / encoding.rate_hz
     return sound if sound.seconds >= least else None

@@ -1,5 +1,6 @@
-"""Decides what stands in the built-in catalogue: tunes -> 2,048 training tracks and 320 decoys, each with an instrument
-and a tempo drawn independently of the tune. The same on every machine: it depends on the packages and ``SEED`` alone.
+"""Decides what stands in the built-in catalogue: tunes -> 2,048 training tracks and 320 decoys, each with an
+instrument and a tempo drawn independently of the tune. The same on every machine: it depends on the packages
+and ``SEED`` alone.
 """
 
 from __future__ import annotations
@@ -20,13 +21,24 @@ DECOYS = 320
 
 # General MIDI programs (0-based), chosen to be told apart by ear.
 INSTRUMENTS = {
-    "piano": 0, "harpsichord": 6, "vibraphone": 11, "xylophone": 13, "church organ": 19, "accordion": 21,
-    "guitar": 24, "violin": 40, "trumpet": 56, "clarinet": 71, "flute": 73, "banjo": 105,
-}  # fmt: skip
+    "piano": 0,
+    "harpsichord": 6,
+    "vibraphone": 11,
+    "xylophone": 13,
+    "church organ": 19,
+    "accordion": 21,
+    "guitar": 24,
+    "violin": 40,
+    "trumpet": 56,
+    "clarinet": 71,
+    "flute": 73,
+    "banjo": 105,
+}
 TEMPOS = {"slow": 84, "steady": 100, "lively": 116, "fast": 132}  # quarter notes a minute
 
-# Two tunes are versions of one work when this share of the shorter one's melodic turns stands in the other, or the
-# smaller share when their titles agree as well. A turn is a run of TURN successive intervals: transposition drops out.
+# Two tunes are versions of one work when this share of the shorter one's melodic turns stands in the other,
+# or the smaller share when their titles agree as well. A turn is a run of TURN successive intervals:
+# transposition drops out.
 TURN = 6
 SAME_WORK_SHARE = 0.4
 SAME_WORK_SHARE_WITH_TITLE = 0.15
@@ -45,7 +57,10 @@ class DemoTrack:
 
     @property
     def caption(self) -> str:
-        return f"{_article(self.tune.rhythm)} in {self.tune.key} for {self.instrument}, {self.tempo}, {self.tune.metre} time"
+        return (
+            f"{_article(self.tune.rhythm)} in {self.tune.key} for {self.instrument}, {self.tempo}, "
+            f"{self.tune.metre} time"
+        )
 
     def row(self) -> dict[str, str | None]:
         """The track as a row of an audiofolder's ``metadata.csv``."""
@@ -91,7 +106,9 @@ def plan_catalogue() -> list[DemoTrack]:
         elif len(training) + len(group) <= TRAINING_TRACKS:
             training += group
     if len(training) != TRAINING_TRACKS or len(decoys) != DECOYS:
-        raise RuntimeError(f"the music21 corpus yields {len(training)} + {len(decoys)} tracks: install music21 10.5.1")
+        raise RuntimeError(
+            f"the music21 corpus yields {len(training)} + {len(decoys)} tracks: install music21 10.5.1"
+        )
     return [
         _play(tunes[i], f"work-{_identifier(tunes[members[works[i]][0]])}", split)
         for split, chosen in (("train", training), ("decoy", decoys))
@@ -113,7 +130,8 @@ def group_works(titles: Sequence[str], melodies: Sequence[Sequence[int]]) -> lis
             where[turn].append(i)
     shared: dict[tuple[int, int], int] = defaultdict(int)
     for found in where.values():
-        if len(found) <= 40:  # a turn that stands in very many tunes (a scale) says nothing about any two of them
+        # a turn that stands in very many tunes (a scale) says nothing about any two of them
+        if len(found) <= 40:
             for a_index, a in enumerate(found):
                 for b in found[a_index + 1 :]:
                     shared[a, b] += 1

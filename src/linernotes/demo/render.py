@@ -1,4 +1,6 @@
-"""Plays tracks of the built-in catalogue: notes, instrument, tempo -> sound, through a General MIDI soundfont."""
+"""Plays tracks of the built-in catalogue: notes, instrument, tempo -> sound, through a General MIDI
+soundfont.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ class Playing:
 
     transpose: int = 0  # semitones
     stretch: float = 1.0  # how many times as long
-    performance: int = 0  # a player's own timing, articulation and dynamics, drawn by this seed; 0 = as written
+    # a player's own timing, articulation and dynamics, drawn by this seed; 0 = as written
+    performance: int = 0
 
 
 def render_track(
@@ -52,20 +55,26 @@ def render_track(
 
 
 def perform(notes: Sequence[Note], quarters_per_minute: float, seed: int) -> list[Note]:
-    """Another performance of the same notes: onsets that stray by some 15 ms, shorter notes, loud and soft ones."""
+    """Another performance of the same notes: onsets that stray by some 15 ms, shorter notes, loud and soft
+    ones.
+    """
     draw = random.Random(seed)
     ticks_per_s = quarters_per_minute / 60 * TICKS_PER_QUARTER
     played = [
         replace(
-            note, start=max(0, round(note.start + draw.gauss(0, 0.015) * ticks_per_s)),
-            length=max(1, round(note.length * draw.uniform(0.6, 1.0))), velocity=draw.randint(60, 115),
+            note,
+            start=max(0, round(note.start + draw.gauss(0, 0.015) * ticks_per_s)),
+            length=max(1, round(note.length * draw.uniform(0.6, 1.0))),
+            velocity=draw.randint(60, 115),
         )
         for note in notes
-    ]  # fmt: skip
+    ]
     return sorted(played, key=lambda note: (note.start, note.pitch))
 
 
-def render_notes(notes: Sequence[Note], program: int, quarters_per_minute: float, n_samples: int, rate_hz: int) -> np.ndarray:
+def render_notes(
+    notes: Sequence[Note], program: int, quarters_per_minute: float, n_samples: int, rate_hz: int
+) -> np.ndarray:
     """Notes played by a General MIDI ``program`` -> mono ``[1, n_samples]`` float32, peak ``PEAK``."""
     import symusic
 
@@ -93,5 +102,7 @@ def _synthesizer(rate_hz: int) -> Any:
 
     spec = importlib.util.find_spec("pretty_midi")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the built-in catalogue is played with the soundfont of pretty_midi: pip install pretty_midi")
+        raise ModuleNotFoundError(
+            "the built-in catalogue is played with the soundfont of pretty_midi: pip install pretty_midi"
+        )
     return symusic.Synthesizer(str(Path(spec.origin).parent / "TimGM6mb.sf2"), rate_hz, 0)

@@ -1,7 +1,9 @@
-"""Reads the tunes the built-in catalogue is made of: ABC collections and Bach chorales of the music21 wheel -> ``Tune``.
+"""Reads the tunes the built-in catalogue is made of: ABC collections and Bach chorales of the music21 wheel
+-> ``Tune``.
 
-Nothing of them is kept in this repository: the text is read where pip put it, cleaned of fingerings and remarks, and
-turned into notes by symusic's ``abc2midi`` (tunes) or music21 (chorales). A tune that does not parse cleanly is left out.
+Nothing of them is kept in this repository: the text is read where pip put it, cleaned of fingerings and
+remarks, and turned into notes by symusic's ``abc2midi`` (tunes) or music21 (chorales). A tune that does not
+parse cleanly is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ COLLECTIONS = {
     "bach": "Bach, four-part chorales",
 }
 
-_KEY = re.compile(r"^\s*([A-G])\s*([#b]?)\s*(m(?!aj|ix)|min\w*|maj\w*|dor\w*|mix\w*|phr\w*|lyd\w*|aeo\w*)?", re.I)
+_KEY = re.compile(
+    r"^\s*([A-G])\s*([#b]?)\s*(m(?!aj|ix)|min\w*|maj\w*|dor\w*|mix\w*|phr\w*|lyd\w*|aeo\w*)?", re.I
+)
 _MODES = {
     "m": "minor",
     "min": "minor",
@@ -41,7 +45,9 @@ _KEPT_FIELDS = ("X:", "T:", "M:", "L:", "K:")
 
 @dataclass(frozen=True)
 class Tune:
-    """One tune as its collection has it. ``source`` is ``file`` or ``file#index``, inside the collection's folder."""
+    """One tune as its collection has it. ``source`` is ``file`` or ``file#index``, inside the collection's
+    folder.
+    """
 
     collection: str
     source: str
@@ -55,7 +61,9 @@ class Tune:
 
 @dataclass(frozen=True)
 class Note:
-    """One note: ``start`` and ``length`` in ticks (``TICKS_PER_QUARTER`` to the quarter), ``pitch`` in MIDI numbers."""
+    """One note: ``start`` and ``length`` in ticks (``TICKS_PER_QUARTER`` to the quarter), ``pitch`` in MIDI
+    numbers.
+    """
 
     start: int
     length: int
@@ -67,7 +75,9 @@ def corpus_folder() -> Path:
     """Where the music21 wheel keeps its corpus, found without importing music21 (which takes seconds)."""
     spec = importlib.util.find_spec("music21")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the built-in catalogue is read from the music21 package: pip install music21")
+        raise ModuleNotFoundError(
+            "the built-in catalogue is read from the music21 package: pip install music21"
+        )
     return Path(spec.origin).parent / "corpus"
 
 
@@ -170,20 +180,34 @@ def _rhythm(field: str, title: str, metre: str) -> str:
 
 
 def _tidy_title(title: str) -> str:
-    title = re.sub(r"\s*-+\s*(reel|jig|hornpipe|strathspey|clog|slip ?jig|double jig)\.?$", "", title.strip(), flags=re.I)
+    title = re.sub(
+        r"\s*-+\s*(reel|jig|hornpipe|strathspey|clog|slip ?jig|double jig)\.?$", "", title.strip(), flags=re.I
+    )
     title = title.strip(" .,\"'")
-    return title.title().replace("'S", "'s").replace("'D", "'d").replace("'Ll", "'ll") if title.isupper() else title
+    return (
+        title.title().replace("'S", "'s").replace("'D", "'d").replace("'Ll", "'ll")
+        if title.isupper()
+        else title
+    )
 
 
 def _person(text: str) -> str | None:
     text = re.sub(r"(?i)contributed|transcribed|\bby\b|\b\d{8,}\b|\"", " ", text)
-    names = [word for word in text.replace("*", ",").split() if "@" not in word and ":" not in word and "www." not in word]
+    names = [
+        word
+        for word in text.replace("*", ",").split()
+        if "@" not in word and ":" not in word and "www." not in word
+    ]
     words = " ".join(names).split(",")[0].strip(" .,")
     return words.title() if words.isupper() else (words or None)
 
 
 def _abc_notes(text: str) -> list[Note]:
-    lines = [line for line in text.splitlines() if line.startswith(_KEPT_FIELDS) or not re.match(r"[A-Za-z]:|%|\s*$", line)]
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.startswith(_KEPT_FIELDS) or not re.match(r"[A-Za-z]:|%|\s*$", line)
+    ]
     plain = re.sub(r'"[^"\n]*"', "", "\n".join(lines)) + "\n"
     import symusic  # sets SYMUSIC_ABC2MIDI to the converter it carries
 
@@ -200,7 +224,9 @@ def _abc_notes(text: str) -> list[Note]:
         score = symusic.Score(str(mid))
     scale = TICKS_PER_QUARTER / score.ticks_per_quarter
     notes = [
-        Note(round(n.time * scale), max(1, round(n.duration * scale)), n.pitch) for track in score.tracks for n in track.notes
+        Note(round(n.time * scale), max(1, round(n.duration * scale)), n.pitch)
+        for track in score.tracks
+        for n in track.notes
     ]
     return sorted(notes, key=lambda n: (n.start, n.pitch))
 
@@ -219,5 +245,7 @@ def _chorale_notes(path: Path) -> list[Note]:
         for pitch in element.pitches:
             start, length = float(element.offset), float(element.quarterLength)
             if length > 0:
-                notes.append(Note(round(start * TICKS_PER_QUARTER), round(length * TICKS_PER_QUARTER), pitch.midi))
+                notes.append(
+                    Note(round(start * TICKS_PER_QUARTER), round(length * TICKS_PER_QUARTER), pitch.midi)
+                )
     return sorted(set(notes), key=lambda n: (n.start, n.pitch, n.length))

@@ -1,4 +1,6 @@
-"""Whether methods say the same: correlations, overlaps of first places, concentration, and hubs, over training tracks."""
+"""Whether methods say the same: correlations, overlaps of first places, concentration, and hubs, over
+training tracks.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,10 @@ class Agreement:
     overlap: np.ndarray  # share of the first places that both fill with the same tracks
     rank_biased_overlap: np.ndarray
     concentration: np.ndarray  # share of what stands above the median score that the first places hold
-    hub_share: np.ndarray  # share of the first places of one query that are first places of another, mean over pairs
-    decoys_first: np.ndarray  # decoys among the first places of all tracks, mean over queries; nan without decoys
+    # share of the first places of one query that are first places of another, mean over pairs
+    hub_share: np.ndarray
+    # decoys among the first places of all tracks, mean over queries; nan without decoys
+    decoys_first: np.ndarray
 
     def record(self) -> dict[str, Any]:
         """What JSON can say of it: null for what there is none of."""
@@ -36,7 +40,9 @@ class Agreement:
         return dict(without_nan(listed))
 
 
-def measure_agreement(scores: Mapping[str, np.ndarray], queries: list[str], decoy_n: np.ndarray, first: int = 10) -> Agreement:
+def measure_agreement(
+    scores: Mapping[str, np.ndarray], queries: list[str], decoy_n: np.ndarray, first: int = 10
+) -> Agreement:
     """Compares methods.
 
     Args:
@@ -65,9 +71,13 @@ def measure_agreement(scores: Mapping[str, np.ndarray], queries: list[str], deco
         spearman=matrix(ranks, correlation),
         overlap=matrix(tops, lambda x, y: overlap(x[:first], y[:first])),
         rank_biased_overlap=matrix(tops, rank_biased_overlap),
-        concentration=np.array([np.mean([concentration(row, first) for row in trained[name]]) for name in names]),
+        concentration=np.array(
+            [np.mean([concentration(row, first) for row in trained[name]]) for name in names]
+        ),
         hub_share=np.array([hub_share(tops[name][:, :first]) for name in names]),
-        decoys_first=np.array([decoy_n[everyone[n]].sum(axis=1).mean() if decoy_n.any() else np.nan for n in names]),
+        decoys_first=np.array(
+            [decoy_n[everyone[n]].sum(axis=1).mean() if decoy_n.any() else np.nan for n in names]
+        ),
     )
 
 
@@ -84,7 +94,9 @@ def overlap(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def rank_biased_overlap(x: np.ndarray, y: np.ndarray) -> float:
-    """RBO of two whole rankings (Webber et al. 2010, eq. 7, truncated where the weight left is below 1e-6)."""
+    """RBO of two whole rankings (Webber et al. 2010, eq. 7, truncated where the weight left is below
+    1e-6).
+    """
     depth = min(len(x), int(np.ceil(np.log(1e-6) / np.log(RBO_PERSISTENCE))))
     seen_x: set[int] = set()
     seen_y: set[int] = set()

@@ -46,12 +46,14 @@ def measure_board(
     groups: Mapping[str, Bank],
     seconds: Mapping[str, float],
 ) -> Board:
-    """Measures ``scores`` (by method, ``scores_qn`` of the bank's clips over its training tracks) in every way.
+    """Measures ``scores`` (by method, ``scores_qn`` of the bank's clips over its training tracks) in every
+    way.
 
     Args:
-        within: a metadata column; the LDS is measured once more without what the mere number of tracks of each of its values
-            explains.
-        left_out: leave-k-out retrains and what each was for; of the arms only those count that these scores ask for.
+        within: a metadata column; the LDS is measured once more without what the mere number of tracks of
+            each of its values explains.
+        left_out: leave-k-out retrains and what each was for; of the arms only those count that these scores
+            ask for.
         groups: by metadata column, retrains without each of its values.
         seconds: by method, what a clip took where all were scored in one run.
     """
@@ -64,8 +66,13 @@ def measure_board(
         within=measure_lds(bank, scores, reference=DEFAULT_METHOD, within=inside) if inside else None,
         planted=planted,
         hubs={hub.method: hub for hub in measure_hubs(bank, scores, titles)},
-        outcomes=measure_outcomes(left_out[0], arms_of_scores(bank, scores, left_out[1]), LIKENESSES) if left_out else [],
-        groups={column: measure_groups(b, bank, groups_of(tracks, column), scores)[0] for column, b in groups.items()},
+        outcomes=measure_outcomes(left_out[0], arms_of_scores(bank, scores, left_out[1]), LIKENESSES)
+        if left_out
+        else [],
+        groups={
+            column: measure_groups(b, bank, groups_of(tracks, column), scores)[0]
+            for column, b in groups.items()
+        },
         seconds=seconds,
         tracks=len(bank.tracks),
         tuning=len(bank.rows("tuning")),

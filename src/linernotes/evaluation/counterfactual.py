@@ -1,8 +1,10 @@
-"""Leave-k-out: train again without the tracks a method puts first, and see what becomes of the clip, against leaving out as
-many at random. A method that does not beat mere resemblance here has not shown that it sees inside the model.
+"""Leave-k-out: train again without the tracks a method puts first, and see what becomes of the clip, against
+leaving out as many at random. A method that does not beat mere resemblance here has not shown that it sees
+inside the model.
 
-A retrain is noisy, and part of its noise is common to all clips. Every retrain therefore has a seed of its own, a clip's loss
-is read against the other clips' under the same retrain, and intervals are over retrains (and clips, where one serves many).
+A retrain is noisy, and part of its noise is common to all clips. Every retrain therefore has a seed of its
+own, a clip's loss is read against the other clips' under the same retrain, and intervals are over retrains
+(and clips, where one serves many).
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ ARMS_SEED = 7
 
 @dataclass(frozen=True)
 class Arm:
-    """One retrain and why: which method's first tracks it was trained without, what share of the catalogue, for which clip
-    (empty if pooled or at random).
+    """One retrain and why: which method's first tracks it was trained without, what share of the catalogue,
+    for which clip (empty if pooled or at random).
     """
 
     method: str
@@ -44,8 +46,9 @@ class Arm:
 class Outcome:
     """What leaving out a method's first tracks does, over what leaving out as many at random does.
 
-    ``specific`` is the figure to read: the clip's own rise less the mean rise of the other clips under the same retrain; in the
-    pooled form, where every clip is meant, the rise itself. At random it is that of each clip that others have retrains for.
+    ``specific`` is the figure to read: the clip's own rise less the mean rise of the other clips under the
+    same retrain; in the pooled form, where every clip is meant, the rise itself. At random it is that of each
+    clip that others have retrains for.
     """
 
     method: str
@@ -89,8 +92,9 @@ def plan_arms(
 def plan_pooled(
     bank: Bank, scores: Mapping[str, np.ndarray], percent: float, queries: Sequence[int]
 ) -> tuple[list[Arm], list[Retrain]]:
-    """The cheaper form: one set of tracks for all clips together, the ``percent`` of the catalogue that stand highest for any
-    of them (by their best place, then by their mean place), left out at once, with several seeds.
+    """The cheaper form: one set of tracks for all clips together, the ``percent`` of the catalogue that stand
+    highest for any of them (by their best place, then by their mean place), left out at once, with several
+    seeds.
     """
     n = len(bank.tracks)
     k = tracks_in(percent, n)
@@ -106,8 +110,8 @@ def plan_pooled(
 
 
 def arms_of_scores(bank: Bank, scores: Mapping[str, np.ndarray], arms: Sequence[Arm]) -> list[Arm]:
-    """Those of ``arms`` that leave out what these scores put first. A method that was trained with other settings, or is not
-    among them, is left out whole: its cases would be a mean over two methods.
+    """Those of ``arms`` that leave out what these scores put first. A method that was trained with other
+    settings, or is not among them, is left out whole: its cases would be a mean over two methods.
     """
     wanted: list[Arm] = []
     for percent, pooled in dict.fromkeys((arm.percent, arm.pooled) for arm in arms):
@@ -125,7 +129,9 @@ def tracks_in(percent: float, n: int) -> int:
     """
     k = round(percent / 100 * n) if np.isfinite(percent) else 0
     if not 1 <= k <= n // 2:
-        raise UsageError(f"{percent:g} % of {n} tracks is {k}: choose a share that leaves out at least one, at most half")
+        raise UsageError(
+            f"{percent:g} % of {n} tracks is {k}: choose a share that leaves out at least one, at most half"
+        )
     return k
 
 
@@ -140,7 +146,9 @@ def measure_outcomes(bank: Bank, arms: Sequence[Arm], likenesses: Sequence[str] 
     """
     row = {name: i for i, name in enumerate(bank.names)}
     if missing := [arm.retrain for arm in arms if arm.retrain not in row]:
-        raise LinernotesError(f"{bank.path} lacks the retrain {missing[0]} and {len(missing) - 1} more: build it anew")
+        raise LinernotesError(
+            f"{bank.path} lacks the retrain {missing[0]} and {len(missing) - 1} more: build it anew"
+        )
     cases: dict[tuple[float, bool], dict[str, list[Arm]]] = {}
     for arm in arms:
         cases.setdefault((arm.percent, arm.pooled), {}).setdefault(arm.method, []).append(arm)
@@ -149,7 +157,9 @@ def measure_outcomes(bank: Bank, arms: Sequence[Arm], likenesses: Sequence[str] 
         chance = [row[arm.retrain] for arm in by_method[AT_RANDOM]]
         found = {m: _Cases(bank, [row[a.retrain] for a in own], own, chance) for m, own in by_method.items()}
         drawn = {method: case.resampled() for method, case in found.items()}
-        best = max((m for m in found if m in likenesses), key=lambda m: found[m].means()["specific"], default=None)
+        best = max(
+            (m for m in found if m in likenesses), key=lambda m: found[m].means()["specific"], default=None
+        )
         for method, case in found.items():
             means = case.means()
             at = {name: interval(value, drawn[method][name]) for name, value in means.items()}
@@ -208,12 +218,16 @@ class _Plan:
 
 
 class _Cases:
-    """One method's retrains at one share, against the random ones: each retrain is a case, over one clip or over all."""
+    """One method's retrains at one share, against the random ones: each retrain is a case, over one clip or
+    over all.
+    """
 
     def __init__(self, bank: Bank, rows: Sequence[int], arms: Sequence[Arm], chance: Sequence[int]) -> None:
         self.rows = list(rows)
         self.reporting = bank.rows("reporting")
-        place = {query.name: self.reporting.index(q) for q, query in enumerate(bank.queries) if q in self.reporting}
+        place = {
+            query.name: self.reporting.index(q) for q, query in enumerate(bank.queries) if q in self.reporting
+        }
         self.own = [place.get(arm.query) for arm in arms]
         self.loss_mq = bank.loss_mqk[:, self.reporting].mean(axis=2, dtype=np.float64)
         heard = [q for q, query in enumerate(bank.queries) if query.heard]
@@ -232,7 +246,9 @@ class _Cases:
         return self._means(np.arange(len(self.rows)), partial(_without, self.chance), everyone, self.singly)
 
     def resampled(self) -> dict[str, np.ndarray]:
-        """The same with cases, random arms and clips drawn anew; the same draws for methods with as many cases."""
+        """The same with cases, random arms and clips drawn anew; the same draws for methods with as many
+        cases.
+        """
         random = np.random.default_rng(ARMS_SEED)
         some = []
         for _ in range(RESAMPLES // 4):
@@ -246,7 +262,9 @@ class _Cases:
     def _means(
         self, cases: np.ndarray, chance: Callable[[int], list[int]], clips: np.ndarray, singly: list[int]
     ) -> dict[str, float]:
-        values: dict[str, list[float]] = {name: [] for name in ("rise", "control", "specific", "relative", *DISTANCES)}
+        values: dict[str, list[float]] = {
+            name: [] for name in ("rise", "control", "specific", "relative", *DISTANCES)
+        }
         for case in cases:
             m, own = self.rows[case], self.own[case]
             against = chance(m)
@@ -271,7 +289,9 @@ class _Cases:
             ]
             for d, name in enumerate(DISTANCES):
                 values[name].append(float(np.mean([each[d] for each in moved])) if moved else np.nan)
-        return {name: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for name, v in values.items()}
+        return {
+            name: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for name, v in values.items()
+        }
 
 
 def _without(rows: list[int], m: int) -> list[int]:

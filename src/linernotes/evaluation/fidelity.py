@@ -1,6 +1,8 @@
-"""Whether the built-in model is good enough to attribute: what its codec keeps, and whether clips are what the prompt says.
+"""Whether the built-in model is good enough to attribute: what its codec keeps, and whether clips are what
+the prompt says.
 
-Melody is compared by chroma, instruments by a small classifier trained on sound that never went through the codec.
+Melody is compared by chroma, instruments by a small classifier trained on sound that never went through the
+codec.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class ModelFidelity:
     instrument_before: float  # share of original sounds whose instrument the classifier names
     instrument_after: float  # the same of decoded sounds
     clips: int
-    instrument_generated: float  # share of generated clips in which it finds the instrument that the prompt names
+    # share of generated clips in which it finds the instrument that the prompt names
+    instrument_generated: float
 
 
 def fit_instrument_classifier(sounds: Sequence[Sound], instruments: Sequence[str]) -> Pipeline:
@@ -52,7 +55,8 @@ def measure_fidelity(
     clips: int,
     on_progress: Progress | None = None,
 ) -> ModelFidelity:
-    """Encodes and decodes every decoy, and generates ``clips`` clips from captions of decoys, each instrument equally often.
+    """Encodes and decodes every decoy, and generates ``clips`` clips from captions of decoys, each instrument
+    equally often.
 
     Args:
         tracks: tracks whose ``extra`` names an ``instrument`` that stands in the caption.
@@ -75,10 +79,14 @@ def measure_fidelity(
     decoys = [track for track in tracks if track.split == "decoy"]
     instruments = sorted({track.extra["instrument"] for track in tracks})
     classifier = fit_instrument_classifier(
-        listen("hearing training tracks", training, sound_of), [track.extra["instrument"] for track in training]
+        listen("hearing training tracks", training, sound_of),
+        [track.extra["instrument"] for track in training],
     )
     named = [track.extra["instrument"] for track in decoys]
-    originals, decoded = listen("hearing decoys", decoys, sound_of), listen("encoding and decoding", decoys, through)
+    originals, decoded = (
+        listen("hearing decoys", decoys, sound_of),
+        listen("encoding and decoding", decoys, through),
+    )
     asked = [instruments[i % len(instruments)] for i in range(clips)]
     generated = []
     for i, instrument in enumerate(asked):
@@ -89,7 +97,9 @@ def measure_fidelity(
         report("generating clips", i + 1, clips)
     return ModelFidelity(
         tracks=len(decoys),
-        chroma_correlation=float(np.mean([chroma_correlation(a, b) for a, b in zip(originals, decoded, strict=True)])),
+        chroma_correlation=float(
+            np.mean([chroma_correlation(a, b) for a, b in zip(originals, decoded, strict=True)])
+        ),
         instrument_before=instrument_accuracy(classifier, originals, named),
         instrument_after=instrument_accuracy(classifier, decoded, named),
         clips=clips,

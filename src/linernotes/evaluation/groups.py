@@ -1,4 +1,6 @@
-"""Groups of tracks (an artist, a collection, an instrument): leave one out, train again, and compare with the scores' sums."""
+"""Groups of tracks (an artist, a collection, an instrument): leave one out, train again, and compare with the
+scores' sums.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ class GroupScore:
     method: str
     top1: Interval  # share of queries whose first group is the right one
     ndcg: Interval  # of the first three, gains are rises of loss
-    truncated: Interval | None  # top1 when only the first tracks of each query count; None without clips to choose by
+    # top1 when only the first tracks of each query count; None without clips to choose by
+    truncated: Interval | None
     queries: int
 
 
@@ -40,7 +43,9 @@ def groups_of(tracks: Sequence[Track], column: str) -> dict[str, np.ndarray]:
     values = [str(getattr(track, column, None) or track.extra.get(column, "")) for track in trained]
     names = sorted(set(values) - {""})
     if len(names) < 2:
-        raise UsageError(f"training tracks have {len(names)} different values of {column!r}: group by another column")
+        raise UsageError(
+            f"training tracks have {len(names)} different values of {column!r}: group by another column"
+        )
     return {name: np.array([value == name for value in values]) for name in names}
 
 
@@ -56,11 +61,12 @@ def plan_groups(groups: Mapping[str, np.ndarray]) -> dict[str, Retrain]:
 def measure_groups(
     bank: Bank, full: Bank, groups: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
 ) -> tuple[list[GroupScore], np.ndarray]:
-    """Methods, best first, and the truth ``rise_qg``: each query's loss without a group less its mean over full-data retrains.
+    """Methods, best first, and the truth ``rise_qg``: each query's loss without a group less its mean over
+    full-data retrains.
 
-    A group's score is the sum of its tracks', each less the query's mean over all tracks: whoever trains as many steps without
-    a group trains more on all others, and where a method has its zero says nothing. Intervals are over queries; the truth is
-    one retrain a group.
+    A group's score is the sum of its tracks', each less the query's mean over all tracks: whoever trains as
+    many steps without a group trains more on all others, and where a method has its zero says nothing.
+    Intervals are over queries; the truth is one retrain a group.
 
     Args:
         bank: holds a retrain without each group; ``full``: holds full-data retrains.
@@ -78,7 +84,9 @@ def measure_groups(
         gains = np.array([ndcg(sums_qg[q], rise_qg[q]) for q in rows])
         short = None
         if tuning and len(halves) >= LEAST_MODELS:
-            kept = choose_kept(scores_qn[tuning], full.present_mn[halves], -outputs_mq(full, "loss")[halves].T[tuning])
+            kept = choose_kept(
+                scores_qn[tuning], full.present_mn[halves], -outputs_mq(full, "loss")[halves].T[tuning]
+            )
             short = bootstrap_mean(_right(group_sums(truncated(scores_qn, kept), groups), rise_qg)[rows])
         right = bootstrap_mean(_right(sums_qg, rise_qg)[rows])
         measured.append(GroupScore(method, right, bootstrap_mean(gains), short, len(rows)))
@@ -96,7 +104,8 @@ def _right(sums_qg: np.ndarray, rise_qg: np.ndarray) -> np.ndarray:
 
 
 def ndcg(scores_g: np.ndarray, gains_g: np.ndarray, first: int = GAINS_AT) -> float:
-    """Normalised discounted cumulative gain of the first places (Järvelin and Kekäläinen 2002); gains below 0 count as 0.
+    """Normalised discounted cumulative gain of the first places (Järvelin and Kekäläinen 2002); gains below 0
+    count as 0.
 
     nan where no gain is above 0.
     """

@@ -1,4 +1,6 @@
-"""Two warnings about scores that need no truth: the same tracks first for every clip, other tracks first for other noise."""
+"""Two warnings about scores that need no truth: the same tracks first for every clip, other tracks first for
+other noise.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,11 @@ def measure_hubs(bank: Bank, scores: Mapping[str, np.ndarray], titles: Mapping[s
             drawn.append(shared[some][:, some][apart].mean() if apart.any() else np.nan)
         ((track, times),) = Counter(tops.ravel().tolist()).most_common(1)
         name = bank.tracks[track]
-        found.append(HubShare(method, interval(hub_share(tops), np.array(drawn)), titles.get(name, name), times, len(rows)))
+        found.append(
+            HubShare(
+                method, interval(hub_share(tops), np.array(drawn)), titles.get(name, name), times, len(rows)
+            )
+        )
     return found
 
 
@@ -63,9 +69,13 @@ def measure_repeatability(bank: Bank, runs: Sequence[Mapping[str, np.ndarray]]) 
     for method in runs[0]:
         pearson, shared = [], []
         for q in rows:  # one value a clip: pairs of the same seeds are not independent
-            pairs = [(a[method][q].astype(float), b[method][q].astype(float)) for a, b in combinations(runs, 2)]
+            pairs = [
+                (a[method][q].astype(float), b[method][q].astype(float)) for a, b in combinations(runs, 2)
+            ]
             tops = [[np.argsort(-x, kind="stable")[:FIRST] for x in pair] for pair in pairs]
             pearson.append(np.mean([correlation(x, y) for x, y in pairs]))
             shared.append(np.mean([overlap(x, y) for x, y in tops]))
-        found.append(Repeatability(method, bootstrap_mean(np.array(pearson)), bootstrap_mean(np.array(shared))))
+        found.append(
+            Repeatability(method, bootstrap_mean(np.array(pearson)), bootstrap_mean(np.array(shared)))
+        )
     return found

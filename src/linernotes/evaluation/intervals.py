@@ -19,7 +19,9 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        low, high = (f"{e:.2f}".replace("0.", ".", 1) if abs(e) < 0.995 else f"{e:.2f}" for e in (self.low, self.high))
+        low, high = (
+            f"{e:.2f}".replace("0.", ".", 1) if abs(e) < 0.995 else f"{e:.2f}" for e in (self.low, self.high)
+        )
         return f"{self.value:.2f} [{low},{high}]"
 
 
@@ -55,22 +57,26 @@ class Resamples:
     def draw(cls, models: int, queries: int, seed: int = 0) -> Resamples:
         random = np.random.default_rng(seed)
         counts_bm = random.multinomial(models, np.full(models, 1 / models), size=RESAMPLES).astype(float)
-        return cls(counts_bm, random.multinomial(queries, np.full(queries, 1 / queries), size=RESAMPLES) / queries)
+        return cls(
+            counts_bm, random.multinomial(queries, np.full(queries, 1 / queries), size=RESAMPLES) / queries
+        )
 
     def of_models(self, some: np.ndarray) -> Resamples:
         """The same resamples, of some of the models only."""
         return Resamples(self.counts_bm[:, some], self.weight_bq)
 
 
-def bootstrap_correlations(pairs: list[tuple[np.ndarray, np.ndarray]], resamples: Resamples) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap_correlations(
+    pairs: list[tuple[np.ndarray, np.ndarray]], resamples: Resamples
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean over queries of correlations over models, for several methods on the same resamples.
 
     Args:
         pairs: for each method two arrays ``[queries, models]``, of ranks for Spearman's.
 
     Returns:
-        ``[methods]`` values, and ``[methods, resamples]`` with queries and models drawn anew each time; ranks are kept. A
-        resample without any model has no value (nan).
+        ``[methods]`` values, and ``[methods, resamples]`` with queries and models drawn anew each time; ranks
+        are kept. A resample without any model has no value (nan).
     """
     queries, models = pairs[0][0].shape
     once_1m, all_1q = np.ones((1, models)), np.full((1, queries), 1 / queries)
@@ -80,7 +86,9 @@ def bootstrap_correlations(pairs: list[tuple[np.ndarray, np.ndarray]], resamples
 
 
 def _weighted(x_qm: np.ndarray, y_qm: np.ndarray, weight_bm: np.ndarray) -> np.ndarray:
-    """Correlation over models of each query under each row of weights, ``[B, Q]``; 0 where either is constant."""
+    """Correlation over models of each query under each row of weights, ``[B, Q]``; 0 where either is
+    constant.
+    """
     share_bm = weight_bm / np.maximum(weight_bm.sum(axis=1, keepdims=True), 1)
     mean_x, mean_y = share_bm @ x_qm.T, share_bm @ y_qm.T
     both = share_bm @ (x_qm * y_qm).T - mean_x * mean_y

@@ -1,5 +1,6 @@
-"""The linear datamodelling score: do a method's scores, summed over the tracks a retrained model saw, predict how well it knows
-each query (Park et al. 2023, def. 2.5)? And the ceiling that even a perfect predictor cannot pass, since a retrain is noisy.
+"""The linear datamodelling score: do a method's scores, summed over the tracks a retrained model saw, predict
+how well it knows each query (Park et al. 2023, def. 2.5)? And the ceiling that even a perfect predictor
+cannot pass, since a retrain is noisy.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ OUTPUTS: tuple[Output, ...] = ("loss", "prediction")
 
 @dataclass(frozen=True)
 class MethodLds:
-    """One method's score: mean Spearman correlation over queries, with an interval over queries and models."""
+    """One method's score: mean Spearman correlation over queries, with an interval over queries and
+    models.
+    """
 
     method: str
     lds: Interval
     of_ceiling: Interval  # as a share of the ceiling, both on the same resamples
     truncated: Interval | None  # when only the first ``kept`` tracks of each query count
     kept: int | None
-    behind: Interval | None  # the reference's LDS minus this one's, on the same resamples; None for the reference itself
+    # the reference's LDS minus this one's, on the same resamples; None for the reference itself
+    behind: Interval | None
     behind_truncated: Interval | None  # the reference's LDS minus this one's truncated form's
     by_kind: dict[str, float]
 
@@ -50,7 +54,9 @@ class MeasuredLds:
 
 
 def outputs_mq(bank: Bank, output: Output) -> np.ndarray:
-    """What a retrain is asked: the queries' losses, or how far its predictions are from the first model's; mean over draws."""
+    """What a retrain is asked: the queries' losses, or how far its predictions are from the first model's;
+    mean over draws.
+    """
     return (bank.loss_mqk if output == "loss" else bank.change_mqk).mean(axis=2, dtype=np.float64)
 
 
@@ -66,13 +72,15 @@ def measure_lds(
     """The LDS of methods, best first.
 
     Args:
-        scores: by method, ``scores_qn`` [queries, training tracks] of all of the bank's queries, in its order.
-        split: which queries count. How many tracks a truncated score keeps is chosen on those for tuning, so with these there
-            is no truncated form.
-        reference: the method that the others are compared with; the best if it is not among them (which flatters it).
-        within: a column of the catalogue and, by its values, which training tracks have them. What a linear function of *how
-            many* tracks of each a model saw explains is taken out of outcomes and predictions: the partial correlation. What
-            is left is which of them it saw.
+        scores: by method, ``scores_qn`` [queries, training tracks] of all of the bank's queries, in its
+            order.
+        split: which queries count. How many tracks a truncated score keeps is chosen on those for tuning, so
+            with these there is no truncated form.
+        reference: the method that the others are compared with; the best if it is not among them (which
+            flatters it).
+        within: a column of the catalogue and, by its values, which training tracks have them. What a linear
+            function of *how many* tracks of each a model saw explains is taken out of outcomes and
+            predictions: the partial correlation. What is left is which of them it saw.
 
     Raises:
         LinernotesError: too few models or queries for an interval.
@@ -82,38 +90,48 @@ def measure_lds(
     twice = sum(len(run) > 1 for run in runs)
     if len(halves) < LEAST_MODELS or twice < 2:
         raise LinernotesError(
-            f"{bank.path} holds {len(halves)} halves and {twice} of them a second time, too few for an interval: "
-            f"build it with at least {LEAST_MODELS} and 2"
+            f"{bank.path} holds {len(halves)} halves and {twice} of them a second time, too few for an "
+            f"interval: build it with at least {LEAST_MODELS} and 2"
         )
     if len(rows) < 2:
-        raise LinernotesError(f"{bank.path} holds {len(rows)} queries for {split}, too few for an interval: add prompts")
+        raise LinernotesError(
+            f"{bank.path} holds {len(rows)} queries for {split}, too few for an interval: add prompts"
+        )
     out_mq, seen_mn = outputs_mq(bank, output), bank.present_mn.astype(np.float64)
     if within:
         counts_mg = seen_mn @ np.stack(list(within[1].values()), axis=1)
         if len(within[1]) > len(halves) // 3:
             raise UsageError(
-                f"{within[0]} has {len(within[1])} values, too many to take out of {len(halves)} models: choose a column with "
-                f"at most {len(halves) // 3}"
+                f"{within[0]} has {len(within[1])} values, too many to take out of {len(halves)} models: "
+                f"choose a column with at most {len(halves) // 3}"
             )
         out_mq, seen_mn = (without_counts(values, counts_mg, halves) for values in (out_mq, seen_mn))
     resamples = Resamples.draw(len(halves), len(rows), seed)
     value, drawn = _seed_correlation(out_mq[:, rows], runs, resamples)
     seed_correlation = interval(value, drawn)
     seeds = 1 / np.mean([1 / len(run) for run in runs])
-    top, top_drawn = ceiling_of_mean(np.array(value), seeds), ceiling_of_mean(drawn, seeds)
+    top, top_drawn = ceiling_of_mean(np.array(value), float(seeds)), ceiling_of_mean(drawn, float(seeds))
     ceiling = interval(float(top), top_drawn)
 
     target_qm = _ranks(-np.stack([out_mq[run].mean(axis=0) for run in runs], axis=1))
     present_mn = seen_mn[halves]
     names = list(scores)
     tuning = bank.rows("tuning") if split == "reporting" else []
-    kept = {name: choose_kept(scores[name][tuning], present_mn, target_qm[tuning]) for name in names} if tuning else {}
+    kept = (
+        {name: choose_kept(scores[name][tuning], present_mn, target_qm[tuning]) for name in names}
+        if tuning
+        else {}
+    )
     predicted = {name: _ranks(_predicted(scores[name][rows], present_mn)) for name in names}
     short = {n: _ranks(_predicted(truncated(scores[n][rows], kept[n]), present_mn)) for n in kept}
-    plain_values, plain_drawn = bootstrap_correlations([(predicted[n], target_qm[rows]) for n in names], resamples)
+    plain_values, plain_drawn = bootstrap_correlations(
+        [(predicted[n], target_qm[rows]) for n in names], resamples
+    )
     order = np.argsort(-plain_values, kind="stable")
     short_values, short_drawn = (
-        bootstrap_correlations([(short[n], target_qm[rows]) for n in names], resamples) if kept else (plain_values, plain_drawn)
+        bootstrap_correlations([(short[n], target_qm[rows]) for n in names], resamples)
+        if kept
+        else (plain_values, plain_drawn)
     )
     first = names.index(reference) if reference in names else int(order[0])
     kinds = [bank.queries[q].kind for q in rows]
@@ -127,7 +145,9 @@ def measure_lds(
                 interval(float(share(plain_values[i], top)), share(plain_drawn[i], top_drawn)),
                 interval(short_values[i], short_drawn[i]) if kept else None,
                 kept.get(names[i]),
-                interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i]) if i != first else None,
+                interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i])
+                if i != first
+                else None,
                 interval(plain_values[first] - short_values[i], plain_drawn[first] - short_drawn[i])
                 if kept and i != first
                 else None,
@@ -135,20 +155,34 @@ def measure_lds(
             )
         )
     return MeasuredLds(
-        output, split, len(rows), len(halves), float(seeds), seed_correlation, ceiling, names[first], within[0] if within else "", methods
+        output,
+        split,
+        len(rows),
+        len(halves),
+        float(seeds),
+        seed_correlation,
+        ceiling,
+        names[first],
+        within[0] if within else "",
+        methods,
     )
 
 
 def ceiling_of_mean(correlation: np.ndarray, seeds: float) -> np.ndarray:
-    """The correlation of a perfect predictor with a mean over ``seeds`` runs, of which two correlate so (Spearman-Brown): the
-    root of S r / (1 + (S - 1) r). Halves of different numbers of runs count by their harmonic mean.
+    """The correlation of a perfect predictor with a mean over ``seeds`` runs, of which two correlate so
+    (Spearman-Brown): the root of S r / (1 + (S - 1) r). Halves of different numbers of runs count by their
+    harmonic mean.
     """
     r = np.maximum(correlation, 0)
     return np.sqrt(seeds * r / (1 + (seeds - 1) * r))
 
 
-def _seed_correlation(out_mq: np.ndarray, runs: list[list[int]], resamples: Resamples) -> tuple[float, np.ndarray]:
-    """How well two seeds agree on the halves that both were trained on, mean over all pairs of seeds; and its resamples."""
+def _seed_correlation(
+    out_mq: np.ndarray, runs: list[list[int]], resamples: Resamples
+) -> tuple[float, np.ndarray]:
+    """How well two seeds agree on the halves that both were trained on, mean over all pairs of seeds; and its
+    resamples.
+    """
     pairs = [(a, b) for b in range(1, max(len(run) for run in runs)) for a in range(b)]
     values, drawn, weights = [], [], []
     for a, b in pairs:
@@ -162,7 +196,9 @@ def _seed_correlation(out_mq: np.ndarray, runs: list[list[int]], resamples: Resa
 
 
 def without_counts(values_mx: np.ndarray, counts_mg: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
-    """What is left of models' values when the best linear function of their counts, fitted on some of them, is taken out."""
+    """What is left of models' values when the best linear function of their counts, fitted on some of them,
+    is taken out.
+    """
     known_mg = np.column_stack([np.ones(len(counts_mg)), counts_mg])
     return values_mx - known_mg @ (np.linalg.pinv(known_mg[fitted_on]) @ values_mx[fitted_on])
 
@@ -187,7 +223,9 @@ def choose_kept(scores_qn: np.ndarray, present_mn: np.ndarray, target_qm: np.nda
     """How many tracks a truncated score keeps, where that serves best on queries that are not reported on."""
     n = scores_qn.shape[1]
     choices = [k for k in (1, 2, 3, 5, 8, 12, 18, 25, 35, 50, 75, 100, 150, 250) if k < n]
-    return choices[int(np.argmax([predicted_mean(truncated(scores_qn, k), present_mn, target_qm) for k in choices]))]
+    return choices[
+        int(np.argmax([predicted_mean(truncated(scores_qn, k), present_mn, target_qm) for k in choices]))
+    ]
 
 
 def predicted_mean(scores_qn: np.ndarray, present_mn: np.ndarray, target_qm: np.ndarray) -> float:

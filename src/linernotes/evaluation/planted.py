@@ -1,4 +1,6 @@
-"""Music's own truth: which relations between tracks the model learns from, by retraining, and which of them a method sees."""
+"""Music's own truth: which relations between tracks the model learns from, by retraining, and which of them a
+method sees.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ class Relation:
 
     relation: str
     pairs: int
-    learned: Interval | None  # rise of the source's loss without the relative, as a share of the relative's own; None: a group
+    # rise of the source's loss without the relative, as a share of the relative's own; None: a group
+    learned: Interval | None
     recall: dict[str, float]  # by method: share of the relatives among the first ten training tracks
 
 
@@ -32,8 +35,10 @@ class MeasuredPlanted:
     first: int
     relations: list[Relation]
     recall: dict[str, Interval]  # by method, over all planted relatives
-    tie: dict[str, float]  # by method: how far apart two copies of one recording score, as a share of the highest score
-    decoys: dict[str, Interval]  # by method: unrelated decoys among the first ten of all tracks, for the bank's clips
+    # by method: how far apart two copies of one recording score, as a share of the highest score
+    tie: dict[str, float]
+    # by method: unrelated decoys among the first ten of all tracks, for the bank's clips
+    decoys: dict[str, Interval]
     decoys_by_chance: float
 
 
@@ -48,8 +53,8 @@ def measure_planted(
 
     Args:
         of_sources: by method, scores [sources, tracks] of the sources as queries.
-        of_clips: by method, scores [queries, tracks] of the bank's clips: for decoys, and for groups (tracks with a relation to
-            no track in particular) that clips of that kind were prompted for.
+        of_clips: by method, scores [queries, tracks] of the bank's clips: for decoys, and for groups (tracks
+            with a relation to no track in particular) that clips of that kind were prompted for.
     """
     tracks = catalogue.tracks
     trained = np.array([track.split == "train" for track in tracks])
@@ -65,12 +70,21 @@ def measure_planted(
             found = [_recall(scores_pt[i], trained, sources[i].track, [sources[i].relative]) for i in chosen]
             hits[method] += found
             means[method] = float(np.mean(found))
-        relations.append(Relation(relation, len(chosen), _learned(rises[chosen], rises_drawn[:, chosen]), means))
+        relations.append(
+            Relation(relation, len(chosen), _learned(rises[chosen], rises_drawn[:, chosen]), means)
+        )
     for relation in dict.fromkeys(track.extra.get("relation", "") for track in tracks):
-        group = [i for i, t in enumerate(tracks) if t.extra.get("relation") == relation and "related_to" not in t.extra]
+        group = [
+            i
+            for i, t in enumerate(tracks)
+            if t.extra.get("relation") == relation and "related_to" not in t.extra
+        ]
         clips = [q for q in reporting if bank.queries[q].kind == relation]
         if relation and group and clips:
-            means = {m: float(np.mean([_recall(s[q], trained, -1, group) for q in clips])) for m, s in of_clips.items()}
+            means = {
+                m: float(np.mean([_recall(s[q], trained, -1, group) for q in clips]))
+                for m, s in of_clips.items()
+            }
             relations.append(Relation(f"{relation} group", len(clips), None, means))
     candidates = trained | plain
     decoys = {
@@ -102,7 +116,9 @@ def _recall(scores_t: np.ndarray, trained: np.ndarray, itself: int, relatives: S
 
 
 def _tie(scores_pt: np.ndarray, trained: np.ndarray, sources: Sequence[Source]) -> float:
-    """How far apart two copies score, as a share of how far the first training track stands above the median one."""
+    """How far apart two copies score, as a share of how far the first training track stands above the median
+    one.
+    """
     apart = [
         abs(row[s.track] - row[s.relative]) / max(float(row[trained].max() - np.median(row[trained])), 1e-30)
         for row, s in zip(scores_pt, sources, strict=True)
@@ -111,8 +127,9 @@ def _tie(scores_pt: np.ndarray, trained: np.ndarray, sources: Sequence[Source]) 
 
 
 def _rises(bank: Bank, catalogue: Catalogue, sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
-    """By how much each source's loss is higher in halves without its relative, over how much the relative's own is
-    ``[sources]``, and with the halves drawn anew ``[resamples, sources]``; nan where the relative's own does not rise.
+    """By how much each source's loss is higher in halves without its relative, over how much the relative's
+    own is ``[sources]``, and with the halves drawn anew ``[resamples, sources]``; nan where the relative's
+    own does not rise.
     """
     halves = bank.which("half")
     present_mn, loss_ms = bank.present_mn[halves], bank.item_loss_ms[halves].astype(np.float64)

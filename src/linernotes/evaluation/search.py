@@ -1,7 +1,8 @@
-"""The paper's grid search as a tool: any settings of any method, by any metric, through Optuna; a killed search goes on.
+"""The paper's grid search as a tool: any settings of any method, by any metric, through Optuna; a killed
+search goes on.
 
-A search lives in a folder: ``trials.db`` (Optuna's own SQLite storage, which its dashboard opens), ``trials.parquet``,
-``best.toml`` (what ``attribute --settings`` takes).
+A search lives in a folder: ``trials.db`` (Optuna's own SQLite storage, which its dashboard opens),
+``trials.parquet``, ``best.toml`` (what ``attribute --settings`` takes).
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ class Metric:
 
     direction: str  # Optuna's: "minimize" or "maximize"
     unit: str
-    measure: Callable[[str, MethodSettings, Path], dict[str, float]]  # the first value is the metric, the rest are noted
-    made_from: Mapping[str, Any] = field(default_factory=dict)  # what a search must share with the one it goes on from
+    # the first value is the metric, the rest are noted
+    measure: Callable[[str, MethodSettings, Path], dict[str, float]]
+    # what a search must share with the one it goes on from
+    made_from: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,18 @@ class Search:
 
 
 def self_influence_metric(prepared: Prepared, segments: int, candidates: int, seed: int) -> Metric:
-    """Mean rank of a training segment's own track among ``candidates`` segments (1 is best), over ``segments`` segments chosen
-    by clustering; beside it the share that come first, and ``harm``: the score of the median candidate, for unlearning how
-    much worse the copies get at tracks that have nothing to do with the query.
+    """Mean rank of a training segment's own track among ``candidates`` segments (1 is best), over
+    ``segments`` segments chosen by clustering; beside it the share that come first, and ``harm``: the score
+    of the median candidate, for unlearning how much worse the copies get at tracks that have nothing to do
+    with the query.
     """
     catalogue = prepared.catalogue
     own = choose_segments(catalogue, segments, seed)
     others = np.setdiff1d(catalogue.training_rows, own)
     if candidates < segments:
-        raise UsageError(f"--candidates {candidates} is fewer than --segments {segments}: rank among at least as many")
+        raise UsageError(
+            f"--candidates {candidates} is fewer than --segments {segments}: rank among at least as many"
+        )
     more = np.random.default_rng(seed).permutation(others)[: candidates - segments]
     some = replace(prepared, only=tuple(int(row) for row in np.concatenate([own, more])))
     queries = [segment_query(catalogue, int(row)) for row in own]
@@ -84,39 +90,56 @@ def self_influence_metric(prepared: Prepared, segments: int, candidates: int, se
     def measure(method: str, settings: MethodSettings, folder: Path) -> dict[str, float]:
         scores_qn = score(method, some, queries, settings, folder).scores_qn
         ranks = np.array([rank_of(q, scores_n) for q, scores_n in enumerate(scores_qn)])
-        return {"mean_rank": float(ranks.mean()), "first": float((ranks == 1).mean()), "harm": float(np.median(scores_qn))}
+        return {
+            "mean_rank": float(ranks.mean()),
+            "first": float((ranks == 1).mean()),
+            "harm": float(np.median(scores_qn)),
+        }
 
     made_from = {"model": prepared.model.weights_hash, "catalogue": catalogue.hash, "segments": segments}
     return Metric("minimize", f"mean rank among {len(some.rows)} segments", measure, made_from)
 
 
 def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric:
-    """Mean LDS over the bank's tuning clips, plain and, as ``truncated``, with only the first tracks of each clip counting.
+    """Mean LDS over the bank's tuning clips, plain and, as ``truncated``, with only the first tracks of each
+    clip counting.
 
     Args:
         clips: all of the bank's, in its order.
     """
     rows, halves = bank.rows("tuning"), bank.which("half")
     if not rows or len(halves) < LEAST_MODELS:
-        raise UsageError(f"{bank.path} has {len(rows)} tuning clips and {len(halves)} halves, too few to choose settings by")
+        raise UsageError(
+            f"{bank.path} has {len(rows)} tuning clips and {len(halves)} halves, too few to choose settings "
+            "by"
+        )
     catalogue = prepared.catalogue
     target_qm = -outputs_mq(bank, "loss")[halves].T[rows]
     present_mn = bank.present_mn[halves]
 
     def measure(method: str, settings: MethodSettings, folder: Path) -> dict[str, float]:
         scores_qs = score(method, prepared, [clips[q] for q in rows], settings, folder).scores_qn
-        gathered = [gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather) for s in scores_qs]
+        gathered = [
+            gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather) for s in scores_qs
+        ]
         scores_qn = of_training_tracks(np.stack(gathered), bank, catalogue)
         kept = choose_kept(scores_qn, present_mn, target_qm)
-        plain, short = (predicted_mean(s, present_mn, target_qm) for s in (scores_qn, truncated(scores_qn, kept)))
+        plain, short = (
+            predicted_mean(s, present_mn, target_qm) for s in (scores_qn, truncated(scores_qn, kept))
+        )
         return {"lds": plain, "truncated": short, "kept": float(kept)}
 
-    made_from = {"model": prepared.model.weights_hash, "catalogue": catalogue.hash, "clips": bank.header["clips"]}
+    made_from = {
+        "model": prepared.model.weights_hash,
+        "catalogue": catalogue.hash,
+        "clips": bank.header["clips"],
+    }
     return Metric("maximize", f"LDS, {len(rows)} tuning clips, {len(halves)} models", measure, made_from)
 
 
 def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
-    """``["layers=mlp,all", "step_size=1e-4,1e-3"]`` -> values by setting, each checked against the method's settings.
+    """``["layers=mlp,all", "step_size=1e-4,1e-3"]`` -> values by setting, each checked against the method's
+    settings.
 
     Raises:
         UsageError: nothing to search, an unknown setting, a value out of range.
@@ -152,8 +175,8 @@ def search(
     folder: Path,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Search:
-    """Measures all of a grid (``grid``), or as many choices as ``trials`` says, picked by a tree-structured Parzen estimator
-    (``tpe``) from the grid's values, numbers between their least and greatest.
+    """Measures all of a grid (``grid``), or as many choices as ``trials`` says, picked by a tree-structured
+    Parzen estimator (``tpe``) from the grid's values, numbers between their least and greatest.
 
     Args:
         fixed: settings that are the same in every trial.
@@ -172,15 +195,24 @@ def search(
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        storage=f"sqlite:///{(folder / 'trials.db').resolve()}", study_name="linernotes", load_if_exists=True,
+        storage=f"sqlite:///{(folder / 'trials.db').resolve()}",
+        study_name="linernotes",
+        load_if_exists=True,
         direction=metric.direction,
-    )  # fmt: skip
-    told = {"method": method, "grid": dict(grid), "fixed": dict(fixed), "metric": metric_name, "unit": metric.unit}
+    )
+    told = {
+        "method": method,
+        "grid": dict(grid),
+        "fixed": dict(fixed),
+        "metric": metric_name,
+        "unit": metric.unit,
+    }
     told |= {"sampler": sampler, **metric.made_from}
     known = study.user_attrs.get("search")
     if known is not None and known != hash_json(told):
         raise UsageError(
-            f"{folder} holds another search: give another folder, or the same model, method, grid, metric, sampler"
+            f"{folder} holds another search: give another folder, or the same model, method, grid, metric, "
+            "sampler"
         )
     study.set_user_attr("search", hash_json(told))
 
@@ -211,14 +243,18 @@ def search(
         if sampler == "grid":  # told which one is next: Optuna's own grid counts an interrupted trial as done
             tried = [trial.user_attrs.get("chosen") for trial in done]
             study.enqueue_trial(next(choice for choice in choices if choice not in tried))
-        else:  # random numbers of its own for every trial, so that a search that goes on does not repeat its first ones
+        # random numbers of its own for every trial, so that a search that goes on does not repeat its first
+        # ones
+        else:
             study.sampler = optuna.samplers.TPESampler(seed=seed + len(done))
         study.optimize(objective, n_trials=1)
     if on_progress:
         on_progress("trials", count, count)
     found = Search(method, metric_name, metric.unit, dict(grid), _sorted(finished(), metric.direction))
     if not any(trial.values for trial in found.trials):
-        raise LinernotesError(f"all {len(found.trials)} trials failed, the first because {found.trials[0].failed}")
+        raise LinernotesError(
+            f"all {len(found.trials)} trials failed, the first because {found.trials[0].failed}"
+        )
     _write(found, fixed, kind, folder)
     return found
 
@@ -243,13 +279,22 @@ def _sorted(done: list[optuna.trial.FrozenTrial], direction: str) -> list[Trial]
     ]
     sign = 1 if direction == "minimize" else -1
     return sorted(
-        trials, key=lambda t: (sign * next(iter(t.values.values())) if t.values else math.inf, t.values.get("harm", 0))
+        trials,
+        key=lambda t: (
+            sign * next(iter(t.values.values())) if t.values else math.inf,
+            t.values.get("harm", 0),
+        ),
     )
 
 
 def _write(found: Search, fixed: Mapping[str, Any], kind: type[MethodSettings], folder: Path) -> None:
-    rows = [{**t.chosen, **t.values, "seconds": t.seconds, "failed": t.failed, "trial": t.number} for t in found.trials]
-    write_parquet(folder / "trials.parquet", rows, {"method": found.method, "metric": found.metric, "unit": found.unit})
+    rows = [
+        {**t.chosen, **t.values, "seconds": t.seconds, "failed": t.failed, "trial": t.number}
+        for t in found.trials
+    ]
+    write_parquet(
+        folder / "trials.parquet", rows, {"method": found.method, "metric": found.metric, "unit": found.unit}
+    )
     if found.trials and found.trials[0].values:
         best = checked(kind, {**fixed, **found.trials[0].chosen})
         write_settings(folder / "best.toml", found.method, best.model_dump())
@@ -257,6 +302,9 @@ def _write(found: Search, fixed: Mapping[str, Any], kind: type[MethodSettings], 
 
 def write_settings(path: Path, method: str, values: dict[str, Any]) -> None:
     """Settings as TOML that ``attribute --settings`` takes."""
-    lines = [f"method = {json.dumps(method)}", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+    lines = [
+        f"method = {json.dumps(method)}",
+        *(f"{name} = {json.dumps(value)}" for name, value in values.items()),
+    ]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -32,8 +32,11 @@ class SelfRank:
     segment_rank: float
 
 
-def self_influence(prepared: Prepared, method: str, settings: MethodSettings, segments: int, folder: Path) -> list[SelfRank]:
-    """Ranks of ``segments`` training segments, drawn by ``settings.seed`` from different tracks as far as there are.
+def self_influence(
+    prepared: Prepared, method: str, settings: MethodSettings, segments: int, folder: Path
+) -> list[SelfRank]:
+    """Ranks of ``segments`` training segments, drawn by ``settings.seed`` from different tracks as far as
+    there are.
 
     Args:
         folder: where the method keeps its chunks.
@@ -63,13 +66,16 @@ def self_influence(prepared: Prepared, method: str, settings: MethodSettings, se
 
 
 def rank_of(i: int, scores_n: np.ndarray) -> float:
-    """The rank of the i-th score; 1 is best. Equals share the middle of their places: who scores all alike ranks none first."""
+    """The rank of the i-th score; 1 is best. Equals share the middle of their places: who scores all alike
+    ranks none first.
+    """
     return 1 + float((scores_n > scores_n[i]).sum()) + 0.5 * float((scores_n == scores_n[i]).sum() - 1)
 
 
 def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarray:
-    """Rows of training segments with sound in them, as different as can be: the nearest to each of ``segments`` cluster centres
-    of their latents' statistics, one segment of every track first, then further ones.
+    """Rows of training segments with sound in them, as different as can be: the nearest to each of
+    ``segments`` cluster centres of their latents' statistics, one segment of every track first, then further
+    ones.
 
     Raises:
         LinernotesError: there are fewer.
@@ -78,7 +84,9 @@ def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarra
     loud = np.median(np.maximum(catalogue.loudness_db(rows), -120), axis=1) > -50
     rows = np.random.default_rng(seed).permutation(rows[loud])
     if len(rows) < segments:
-        raise LinernotesError(f"{catalogue.path} has {len(rows)} training segments with sound, not {segments}: ask for fewer")
+        raise LinernotesError(
+            f"{catalogue.path} has {len(rows)} training segments with sound, not {segments}: ask for fewer"
+        )
     _, first = np.unique(catalogue.track_n[rows], return_index=True)
     if len(first) <= segments:
         further = np.setdiff1d(np.arange(len(rows)), first)
@@ -102,4 +110,6 @@ def segment_query(catalogue: Catalogue, row: int) -> Query:
     name = f"{track.track_id}@{catalogue.start_s_n[row]:.0f}s"
     seconds = float(batch.seconds_n[0])
     loudness_t = catalogue.loudness_db([row])[0]
-    return query_from_latents(name, batch.latents_nct[0], batch.text_nld[0], track.caption, seconds, loudness_t)
+    return query_from_latents(
+        name, batch.latents_nct[0], batch.text_nld[0], track.caption, seconds, loudness_t
+    )

@@ -1,5 +1,5 @@
-"""One attribution put to the test: train again without the tracks it names first, and without as many random ones, and make
-the clip again from the same seed.
+"""One attribution put to the test: train again without the tracks it names first, and without as many random
+ones, and make the clip again from the same seed.
 """
 
 from __future__ import annotations
@@ -62,9 +62,14 @@ class Verification:
 
 
 def verify_clip(
-    model_folder: Path, catalogue: Path, query: BankQuery, first: list[str], repeats: int, folder: Path,
+    model_folder: Path,
+    catalogue: Path,
+    query: BankQuery,
+    first: list[str],
+    repeats: int,
+    folder: Path,
     on_progress: Progress | None = None,
-) -> Verification:  # fmt: skip
+) -> Verification:
     """Trains 2 x ``repeats`` models and makes the clip again under each; a killed run goes on.
 
     Args:
@@ -79,17 +84,30 @@ def verify_clip(
     trained = [track.track_id for track in opened.tracks if track.split == "train"]
     place = {name: i for i, name in enumerate(trained)}
     if missing := [name for name in first if name not in place]:
-        raise LinernotesError(f"{missing[0]} is no training track of {catalogue}: give the catalogue of the attribution")
+        raise LinernotesError(
+            f"{missing[0]} is no training track of {catalogue}: give the catalogue of the attribution"
+        )
     if not 1 <= len(first) <= len(trained) // 2:
-        raise UsageError(f"{len(first)} of {len(trained)} tracks cannot be left out: choose --k from 1 to {len(trained) // 2}")
+        raise UsageError(
+            f"{len(first)} of {len(trained)} tracks cannot be left out: choose --k from 1 to "
+            f"{len(trained) // 2}"
+        )
     model = remakable(model_folder)
     latents = model.sample(query.prompt, query.seconds, query.seed).cpu()
     setting = Setting(
-        model_folder, catalogue, recipe_of(model_folder), [replace(query, heard=True)], latents.numpy(), DRAWS, VERIFY_SEED
+        model_folder,
+        catalogue,
+        recipe_of(model_folder),
+        [replace(query, heard=True)],
+        latents.numpy(),
+        DRAWS,
+        VERIFY_SEED,
     )
     arms = []
     for i in range(repeats):
-        draw = np.random.default_rng([VERIFY_SEED, abs(query.seed), i]).permutation(len(trained))[: len(first)]
+        draw = np.random.default_rng([VERIFY_SEED, abs(query.seed), i]).permutation(len(trained))[
+            : len(first)
+        ]
         for arm, left_out in ((FIRST, [place[name] for name in first]), (RANDOM, draw.tolist())):
             present = np.ones(len(trained), dtype=bool)
             present[left_out] = False
@@ -107,7 +125,9 @@ def verify_clip(
         distances = dict(zip(DISTANCES, found["distance_hd"][0].tolist(), strict=True))
         absent = [trained[i] for i in np.flatnonzero(~retrain.present_n)]
         sound = cut(decoded(model, found["clip_hct"].float()))
-        remade.append(Remade(retrain.kind, retrain.seed, absent, float(found["loss_qk"].mean()), distances, sound))
+        remade.append(
+            Remade(retrain.kind, retrain.seed, absent, float(found["loss_qk"].mean()), distances, sound)
+        )
     with torch.inference_mode():
         loss = float(query_pass(model, setting, 0, setting.drawn(model))[0].mean())
     return Verification(cut(decoded(model, latents)), loss, len(first), remade)

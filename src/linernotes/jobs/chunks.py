@@ -1,4 +1,6 @@
-"""Long work in chunks that are put on disk as they are finished: a killed run goes on, and ends in the same bytes."""
+"""Long work in chunks that are put on disk as they are finished: a killed run goes on, and ends in the same
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,12 @@ def in_chunks(
     compute: Callable[[slice], dict[str, Tensor]],
     on_done: Callable[[int], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Tensors whose first axis is ``count`` rows, computed ``chunk`` rows at a time and put together in ``path``.
+    """Tensors whose first axis is ``count`` rows, computed ``chunk`` rows at a time and put together in
+    ``path``.
 
-    Finished chunks lie beside ``path`` while it is made; a finished file is read back, a killed run goes on at the first
-    missing chunk and ends in the same bytes. A second process waits for the first and reads its file. ``on_done(rows)`` is
-    called after each chunk.
+    Finished chunks lie beside ``path`` while it is made; a finished file is read back, a killed run goes on
+    at the first missing chunk and ends in the same bytes. A second process waits for the first and reads its
+    file. ``on_done(rows)`` is called after each chunk.
     """
     if path.exists():
         return load_tensors(path, kind, header)[0]

@@ -1,4 +1,6 @@
-"""Jobs on processes of their own, one thread each: for what holds a model and trains it. Jobs and results are pickled."""
+"""Jobs on processes of their own, one thread each: for what holds a model and trains it. Jobs and results are
+pickled.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ Result = TypeVar("Result")
 
 
 def in_processes(
-    jobs: Iterable[Job], work: Callable[[Job], Result], at_once: int, begin: Callable[..., None], arguments: tuple[Any, ...]
+    jobs: Iterable[Job],
+    work: Callable[[Job], Result],
+    at_once: int,
+    begin: Callable[..., None],
+    arguments: tuple[Any, ...],
 ) -> Iterator[Result]:
     """``work(job)`` of every job, as they are finished.
 
@@ -33,11 +39,12 @@ def in_processes(
         whole = True
     except BrokenProcessPool:
         raise LinernotesError(
-            f"a process was killed, perhaps for want of memory ({at_once} ran at once); what was finished is kept: "
-            "run the same command again"
+            f"a process was killed, perhaps for want of memory ({at_once} ran at once); what was finished is "
+            "kept: run the same command again"
         ) from None
     finally:
-        own = list((pool._processes or {}).values())  # not all children of this program: others may be its host's
+        # not all children of this program: others may be its host's
+        own = list((pool._processes or {}).values())
         pool.shutdown(wait=whole, cancel_futures=True)
         for process in [] if whole else own:
             process.terminate()

@@ -1,4 +1,6 @@
-"""Jobs on threads, in order: for what shares one model's memory, and lets go of the interpreter while it computes."""
+"""Jobs on threads, in order: for what shares one model's memory, and lets go of the interpreter while it
+computes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def in_threads(workers: Sequence[Worker], jobs: Iterable[Job], work: Callable[[Worker, Job], Result]) -> Iterator[Result]:
+def in_threads(
+    workers: Sequence[Worker], jobs: Iterable[Job], work: Callable[[Worker, Job], Result]
+) -> Iterator[Result]:
     """``work(worker, job)`` of every job, in the jobs' order; no worker has two at once.
 
     ``jobs`` is taken from as workers come free, in the calling thread: it may draw random numbers.

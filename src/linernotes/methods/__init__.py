@@ -1,1 +1,3 @@
-"""Attribution methods, one file a family. Every score is oriented alike: higher = removing the item hurts the query more."""
+"""Attribution methods, one file a family. Every score is oriented alike: higher = removing the item hurts the
+query more.
+"""

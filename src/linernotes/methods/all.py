@@ -1,5 +1,5 @@
-"""All methods by name. A method turns (prepared model, queries, its settings, a folder of its own) into ``Scores``, and says
-beforehand what work that will be.
+"""All methods by name. A method turns (prepared model, queries, its settings, a folder of its own) into
+``Scores``, and says beforehand what work that will be.
 """
 
 from __future__ import annotations
@@ -13,17 +13,26 @@ import numpy as np
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods import gradients, mucs, projected, readout, similarity, unlearning
 from linernotes.methods.contract import Prepared, Query, Scores, Work
-from linernotes.models.contract import POWERS, GenerativeModel, HiddenStatesModel, PredictingModel, ReadoutModel
+from linernotes.models.contract import (
+    POWERS,
+    GenerativeModel,
+    HiddenStatesModel,
+    PredictingModel,
+    ReadoutModel,
+)
 from linernotes.settings.methods import MethodSettings
 
 
 @dataclass(frozen=True)
 class Method:
-    """``score(prepared, queries, settings, folder)``, ``work(prepared, settings, query)`` and ``reads(prepared, settings)``."""
+    """``score(prepared, queries, settings, folder)``, ``work(prepared, settings, query)`` and
+    ``reads(prepared, settings)``.
+    """
 
     score: Callable[..., Scores]
     work: Callable[..., Work]
-    reads: Callable[..., str] = lambda _prepared, _settings: ""  # hash of what is read besides model and catalogue, if anything
+    # hash of what is read besides model and catalogue, if anything
+    reads: Callable[..., str] = lambda _prepared, _settings: ""
     power: type | None = None  # what the model must be able to do beyond the contract
 
 
@@ -43,8 +52,12 @@ METHODS: dict[str, Method] = {
     "latent": Method(similarity.score_latent, similarity.no_work),
     "timbre": Method(similarity.score_timbre, similarity.work_of_sound),
     "tonal": Method(similarity.score_tonal, similarity.work_of_sound),
-    "activations": Method(similarity.score_activations, similarity.work_of_activations, power=HiddenStatesModel),
-    "clap": Method(similarity.score_clap, similarity.work_of_sound, lambda _prepared, s: similarity.hash_clap(s.clap)),
+    "activations": Method(
+        similarity.score_activations, similarity.work_of_activations, power=HiddenStatesModel
+    ),
+    "clap": Method(
+        similarity.score_clap, similarity.work_of_sound, lambda _prepared, s: similarity.hash_clap(s.clap)
+    ),
     "representer": Method(gradients.score_representer, gradients.work_of_products),
     "random": Method(similarity.score_random, similarity.no_work),
 }
@@ -65,7 +78,9 @@ def require_runs_on(method: str, model: GenerativeModel) -> None:
     power = METHODS[method].power
     if power is not None and not isinstance(model, power):
         others = ", ".join(name for name in METHODS if runs_on(name, model))
-        raise UsageError(f"{model.name} lacks {POWERS[power]}, and the method {method} needs that: choose one of {others}")
+        raise UsageError(
+            f"{model.name} lacks {POWERS[power]}, and the method {method} needs that: choose one of {others}"
+        )
 
 
 def require_layers(model: GenerativeModel, settings: MethodSettings) -> None:
@@ -76,10 +91,14 @@ def require_layers(model: GenerativeModel, settings: MethodSettings) -> None:
     """
     kind = settings.model_dump().get("layers")
     if kind is not None and kind not in model.layer_kinds:
-        raise UsageError(f"{model.name} has no layers {kind!r}: choose --layers from {', '.join(model.layer_kinds)}")
+        raise UsageError(
+            f"{model.name} has no layers {kind!r}: choose --layers from {', '.join(model.layer_kinds)}"
+        )
 
 
-def score(method: str, prepared: Prepared, queries: list[Query], settings: MethodSettings, folder: Path) -> Scores:
+def score(
+    method: str, prepared: Prepared, queries: list[Query], settings: MethodSettings, folder: Path
+) -> Scores:
     """Scores of all segments for the queries, by the method of that name.
 
     Raises:
@@ -90,5 +109,7 @@ def score(method: str, prepared: Prepared, queries: list[Query], settings: Metho
     require_layers(prepared.model, settings)
     scores = METHODS[method].score(prepared, queries, settings, folder)
     if not np.isfinite(scores.scores_qn).all():
-        raise LinernotesError(f"scores of {method} are not finite: use a smaller --step-size, or more --damping")
+        raise LinernotesError(
+            f"scores of {method} are not finite: use a smaller --step-size, or more --damping"
+        )
     return scores

@@ -68,7 +68,9 @@ class Prepared:
         return (lambda done, total: report(what, done, total)) if report else None
 
 
-def draw(model: GenerativeModel, count: int, generator: torch.Generator, levels: Levels = EVERY_LEVEL) -> Draws:
+def draw(
+    model: GenerativeModel, count: int, generator: torch.Generator, levels: Levels = EVERY_LEVEL
+) -> Draws:
     """``count`` draws; one for a model whose loss owes nothing to chance.
 
     Raises:
@@ -91,13 +93,16 @@ class Scores:
 
     scores_qn: np.ndarray
     draws: Draws | None = None  # those that items were scored on, if any
-    changed: list[list[Changed]] = field(default_factory=list)  # of each query: other weights, and the draws they are for
+    # of each query: other weights, and the draws they are for
+    changed: list[list[Changed]] = field(default_factory=list)
     sign: int = 1  # -1 where a loss that falls speaks for a track
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a method has to do, as counts of unit jobs (``evaluation/cost/units.py`` measures their seconds), and bytes."""
+    """What a method has to do, as counts of unit jobs (``evaluation/cost/units.py`` measures their seconds),
+    and bytes.
+    """
 
     once: Mapping[str, float] = field(default_factory=dict)  # once per model and catalogue
     per_run: Mapping[str, float] = field(default_factory=dict)  # shared by all queries of a run

@@ -14,18 +14,32 @@ from linernotes.settings.methods import AbuEkfacSettings, EkfacSettings
 
 def fisher_of(prepared: Prepared, draws: int, seed: int, batch_size: int) -> dict[str, Tensor]:
     """The diagonal Fisher of the model and catalogue, from the prepared folder or fitted now."""
-    path = prepared.folder / f"fisher-{hash_json({'draws': draws, 'seed': seed, 'layers': FITTED})}.safetensors"
+    path = (
+        prepared.folder / f"fisher-{hash_json({'draws': draws, 'seed': seed, 'layers': FITTED})}.safetensors"
+    )
     on_progress = prepared.progress("Fisher (once per model)")
     return fit_diagonal_fisher(prepared.model, prepared.catalogue, draws, seed, path, batch_size, on_progress)
 
 
 def ekfac_of(prepared: Prepared, settings: AbuEkfacSettings | EkfacSettings, layers: str) -> Ekfac:
     """EK-FAC of the model and catalogue, from the prepared folder or fitted now."""
-    made_from = {"layers": layers, "fisher": settings.fisher, "draws": settings.fisher_draws, "seed": settings.seed}
+    made_from = {
+        "layers": layers,
+        "fisher": settings.fisher,
+        "draws": settings.fisher_draws,
+        "seed": settings.seed,
+    }
     return fit_ekfac(
-        prepared.model, prepared.catalogue, layers, settings.fisher, settings.fisher_draws, settings.seed,
-        prepared.folder / f"ekfac-{hash_json(made_from)}", settings.batch_size, prepared.progress("EK-FAC (once per model)"),
-    )  # fmt: skip
+        prepared.model,
+        prepared.catalogue,
+        layers,
+        settings.fisher,
+        settings.fisher_draws,
+        settings.seed,
+        prepared.folder / f"ekfac-{hash_json(made_from)}",
+        settings.batch_size,
+        prepared.progress("EK-FAC (once per model)"),
+    )
 
 
 def ekfac_units(prepared: Prepared, settings: AbuEkfacSettings | EkfacSettings) -> dict[str, float]:

@@ -1,8 +1,9 @@
-"""Attribution by exact gradient products: <direction(query), grad L(item)>, no projection, no full item gradient kept.
+"""Attribution by exact gradient products: <direction(query), grad L(item)>, no projection, no full item
+gradient kept.
 
-Grad-dot and grad-cos (Charpiat et al. 2019), TracIn over the checkpoints a training kept (Pruthi et al. 2020, eq. 5),
-influence with EK-FAC (Grosse et al. 2023, eq. 13), and representer points as the gradient product of the output layer
-(Yeh et al. 2018, thm 3.1: a product of features times a product of output gradients).
+Grad-dot and grad-cos (Charpiat et al. 2019), TracIn over the checkpoints a training kept (Pruthi et al. 2020,
+eq. 5), influence with EK-FAC (Grosse et al. 2023, eq. 13), and representer points as the gradient product of
+the output layer (Yeh et al. 2018, thm 3.1: a product of features times a product of output gradients).
 """
 
 from __future__ import annotations
@@ -32,26 +33,36 @@ from linernotes.settings.methods import (
 )
 
 
-def score_grad_dot(prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path) -> Scores:
+def score_grad_dot(
+    prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path
+) -> Scores:
     """<grad L(q), grad L(z_n)>."""
     return Scores(*_products(prepared, queries, settings, folder))
 
 
-def score_grad_cos(prepared: Prepared, queries: list[Query], settings: GradCosSettings, folder: Path) -> Scores:
+def score_grad_cos(
+    prepared: Prepared, queries: list[Query], settings: GradCosSettings, folder: Path
+) -> Scores:
     """The same, divided by both lengths."""
     return Scores(*_products(prepared, queries, settings, folder, cosine=True))
 
 
-def score_representer(prepared: Prepared, queries: list[Query], settings: RepresenterSettings, folder: Path) -> Scores:
-    """The gradient product of the output layer W: sum over positions s, t of (f_s' f_t)(d_s' d_t), f features, d dL/d(W f)."""
+def score_representer(
+    prepared: Prepared, queries: list[Query], settings: RepresenterSettings, folder: Path
+) -> Scores:
+    """The gradient product of the output layer W: sum over positions s, t of (f_s' f_t)(d_s' d_t), f
+    features, d dL/d(W f).
+    """
     return score_grad_dot(prepared, queries, settings, folder)
 
 
 def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSettings, folder: Path) -> Scores:
-    """sum over the kept checkpoints c of lr_c <grad L_c(q), grad L_c(z_n)>; a model that kept none has its final weights only.
+    """sum over the kept checkpoints c of lr_c <grad L_c(q), grad L_c(z_n)>; a model that kept none has its
+    final weights only.
 
-    The final weights stand where the learning rate has come down to nothing, so beside checkpoints they count for nothing.
-    Prompt and duration are embedded by the final model throughout: checkpoints hold the denoiser.
+    The final weights stand where the learning rate has come down to nothing, so beside checkpoints they count
+    for nothing. Prompt and duration are embedded by the final model throughout: checkpoints hold the
+    denoiser.
     """
     kept = read_checkpoints(prepared.model_folder) if prepared.model_folder else []
     total: np.ndarray | float = 0.0
@@ -81,35 +92,56 @@ def score_ekfac(prepared: Prepared, queries: list[Query], settings: EkfacSetting
 
 
 def _products(
-    prepared: Prepared, queries: list[Query], settings: ProductSettings, folder: Path,
-    turned: Callable[[Gradient], Gradient] = lambda gradient: gradient, at: ChangedWeights | None = None, cosine: bool = False,
-) -> tuple[np.ndarray, Draws]:  # fmt: skip
-    """``scores_qn`` and the draws of the items: in each band of noise levels the products of the queries' gradients,
-    ``turned``, with the segments', their mean over bands weighted by draws; or cosines.
+    prepared: Prepared,
+    queries: list[Query],
+    settings: ProductSettings,
+    folder: Path,
+    turned: Callable[[Gradient], Gradient] = lambda gradient: gradient,
+    at: ChangedWeights | None = None,
+    cosine: bool = False,
+) -> tuple[np.ndarray, Draws]:
+    """``scores_qn`` and the draws of the items: in each band of noise levels the products of the queries'
+    gradients, ``turned``, with the segments', their mean over bands weighted by draws; or cosines.
     """
     draws = prepared.draws(settings.draws, settings.seed)
     total = np.zeros((len(queries), len(prepared.rows)))
     for band, part in enumerate(draws.bands(settings.noise_bands)):
-        gradients = [gradient_of_query(prepared, query, settings, at, (band, settings.noise_bands)) for query in queries]
+        gradients = [
+            gradient_of_query(prepared, query, settings, at, (band, settings.noise_bands))
+            for query in queries
+        ]
         directions = [turned(gradient) for gradient in gradients]
         place = folder / f"band-{band}"
-        dots_qn, squares_n = gradient_products(prepared, part, settings.batch_size, directions, at or {}, place)
+        dots_qn, squares_n = gradient_products(
+            prepared, part, settings.batch_size, directions, at or {}, place
+        )
         if cosine:
-            lengths_q = np.array([sum(float(g.double().square().sum()) for g in d.values()) ** 0.5 for d in directions])
+            lengths_q = np.array(
+                [sum(float(g.double().square().sum()) for g in d.values()) ** 0.5 for d in directions]
+            )
             dots_qn = dots_qn / np.maximum(lengths_q[:, None] * np.sqrt(squares_n), 1e-30)
         total += len(part) / len(draws) * dots_qn
     return total, draws
 
 
 def gradient_of_query(
-    prepared: Prepared, query: Query, settings: ProductSettings, at: ChangedWeights | None = None, band: Band = WHOLE
+    prepared: Prepared,
+    query: Query,
+    settings: ProductSettings,
+    at: ChangedWeights | None = None,
+    band: Band = WHOLE,
 ) -> Gradient:
     """The query's gradient with respect to the chosen layers, at the base weights or ``at`` others."""
     weights = {name: (at or {}).get(name, p) for name, p in prepared.model.layers(settings.layers).items()}
     others = {name: tensor for name, tensor in (at or {}).items() if name not in weights}
-    draws, on_draws = query_draws(prepared.model, settings, band), prepared.progress(f"gradient of the clip ({query.name})")
+    draws, on_draws = (
+        query_draws(prepared.model, settings, band),
+        prepared.progress(f"gradient of the clip ({query.name})"),
+    )
     with using_weights(prepared.model.network, others):
-        return query_gradient(prepared.model, query, weights, draws, settings.mask_silence, settings.batch_size, on_draws)
+        return query_gradient(
+            prepared.model, query, weights, draws, settings.mask_silence, settings.batch_size, on_draws
+        )
 
 
 def work_of_products(prepared: Prepared, settings: ProductSettings, _query: Query, times: int = 1) -> Work:
@@ -117,7 +149,9 @@ def work_of_products(prepared: Prepared, settings: ProductSettings, _query: Quer
     unit = "output product" if settings.layers == "output" else "product"
     passes = times * len(prepared.rows) * settings.draws
     memory = 2 * weight_bytes(prepared, settings.layers)
-    return Work({}, {unit: passes}, {"gradient": times * settings.gradient_draws}, memory_bytes_per_query=memory)
+    return Work(
+        {}, {unit: passes}, {"gradient": times * settings.gradient_draws}, memory_bytes_per_query=memory
+    )
 
 
 def work_of_tracin(prepared: Prepared, settings: TracinSettings, query: Query) -> Work:

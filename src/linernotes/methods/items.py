@@ -1,4 +1,6 @@
-"""One pass over all segments with all their draws, whole items at a time: what gradient and activation methods share."""
+"""One pass over all segments with all their draws, whole items at a time: what gradient and activation
+methods share.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,18 @@ Look = Callable[[GenerativeModel, Pairs], dict[str, Tensor]]
 
 
 def sweep_items(
-    prepared: Prepared, draws: Draws, batch_size: int, look: Look, folder: Path, kind: str, header: Mapping[str, object],
+    prepared: Prepared,
+    draws: Draws,
+    batch_size: int,
+    look: Look,
+    folder: Path,
+    kind: str,
+    header: Mapping[str, object],
     only: np.ndarray | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
-    """``look(worker, pairs)`` for all segments of the catalogue, or ``only`` some, a few whole segments with all their draws at
-    a time; its tensors, whose first axis is the segments, are put together in order. Resumable.
+) -> dict[str, Tensor]:
+    """``look(worker, pairs)`` for all segments of the catalogue, or ``only`` some, a few whole segments with
+    all their draws at a time; its tensors, whose first axis is the segments, are put together in order.
+    Resumable.
     """
     model, catalogue = prepared.model, prepared.catalogue
     catalogue.require(model.encoding, model.name)
@@ -44,9 +53,14 @@ def sweep_items(
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     return in_chunks(
-        folder / f"{kind.replace(' ', '-')}.safetensors", kind, {**header, "rows": hash_arrays({"rows": rows})}, len(rows),
-        SEGMENTS_IN_CHUNK, chunk, (lambda done: report(done, len(rows))) if report else None,
-    )  # fmt: skip
+        folder / f"{kind.replace(' ', '-')}.safetensors",
+        kind,
+        {**header, "rows": hash_arrays({"rows": rows})},
+        len(rows),
+        SEGMENTS_IN_CHUNK,
+        chunk,
+        (lambda done: report(done, len(rows))) if report else None,
+    )
 
 
 def whole_items(model: GenerativeModel, items: Batch, draws: Draws, batch_size: int) -> Iterator[Pairs]:
@@ -60,11 +74,15 @@ def whole_items(model: GenerativeModel, items: Batch, draws: Draws, batch_size: 
 
 
 def gradient_products(
-    prepared: Prepared, draws: Draws, batch_size: int, directions: Sequence[Mapping[str, Tensor]], at: ChangedWeights,
+    prepared: Prepared,
+    draws: Draws,
+    batch_size: int,
+    directions: Sequence[Mapping[str, Tensor]],
+    at: ChangedWeights,
     folder: Path,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """``dots_qn`` [Q, N] of each direction with each segment's gradient (mean over the draws), and the squared lengths
-    ``squares_n`` of these gradients over the parameters that the directions have.
+) -> tuple[np.ndarray, np.ndarray]:
+    """``dots_qn`` [Q, N] of each direction with each segment's gradient (mean over the draws), and the
+    squared lengths ``squares_n`` of these gradients over the parameters that the directions have.
     """
     names = directions[0].keys()
     stacked = {name: torch.stack([direction[name] for direction in directions]).flatten(1) for name in names}
@@ -84,12 +102,18 @@ def gradient_products(
         return found
 
     header = {
-        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": draws.hash,
+        "model": prepared.model.weights_hash,
+        "catalogue": prepared.catalogue.hash,
+        "noise": draws.hash,
         "directions": [hash_arrays({n: g.cpu().numpy() for n, g in d.items()}) for d in directions],
         "at": hash_arrays({n: g.cpu().numpy() for n, g in at.items()}),
-    }  # fmt: skip
-    result = sweep_items(prepared, draws, batch_size, look, folder, "gradient products", header, prepared.rows)
+    }
+    result = sweep_items(
+        prepared, draws, batch_size, look, folder, "gradient products", header, prepared.rows
+    )
     dots_qn, squares_n = result["dots_nq"].double().T.numpy(), result["squares_n"].double().numpy()
     if not (np.isfinite(dots_qn).all() and np.isfinite(squares_n).all()):
-        raise LinernotesError("gradients of the training items are not finite: the model is broken; train it anew")
+        raise LinernotesError(
+            "gradients of the training items are not finite: the model is broken; train it anew"
+        )
     return dots_qn, squares_n

@@ -1,7 +1,8 @@
 """MUCS: bounded mirrored ascent with a retain batch (Serra et al. 2026, 2605.17938).
 
-AdamW on L(retain batch) - w min(L(query), L_null) until L(query) >= s L_null, where L_null is the loss of an untrained
-network of the same architecture: ascent has an end, and what the query shares with nothing else is held in place.
+AdamW on L(retain batch) - w min(L(query), L_null) until L(query) >= s L_null, where L_null is the loss of an
+untrained network of the same architecture: ascent has an end, and what the query shares with nothing else is
+held in place.
 """
 
 from __future__ import annotations
@@ -29,17 +30,27 @@ PILOT_RETAIN = 16
 
 
 def score_mucs(prepared: Prepared, queries: list[Query], settings: MucsSettings, folder: Path) -> Scores:
-    """Scores of all segments on draws from the noisiest part of the schedule, the same for every item and both models."""
+    """Scores of all segments on draws from the noisiest part of the schedule, the same for every item and
+    both models.
+    """
     levels = (1 - settings.noisiest, 1.0) if prepared.model.random else EVERY_LEVEL
     draws = prepared.draws(settings.draws, settings.seed, levels)
-    return rescore(prepared, queries, lambda some, _band: ascend(prepared, some, settings)[0], settings, draws, folder)
+    return rescore(
+        prepared, queries, lambda some, _band: ascend(prepared, some, settings)[0], settings, draws, folder
+    )
 
 
-def ascend(prepared: Prepared, queries: Sequence[Query], settings: MucsSettings) -> tuple[dict[str, Tensor], int]:
-    """The weights after the bounded ascent on the mean loss of ``queries``, by parameter name, and the steps it took."""
+def ascend(
+    prepared: Prepared, queries: Sequence[Query], settings: MucsSettings
+) -> tuple[dict[str, Tensor], int]:
+    """The weights after the bounded ascent on the mean loss of ``queries``, by parameter name, and the steps
+    it took.
+    """
     worker = twin(prepared.model)
     names = worker.layers(settings.layers).keys()
-    weights = {n: nn.Parameter(p.detach().clone()) for n, p in worker.network.named_parameters() if n in names}
+    weights = {
+        n: nn.Parameter(p.detach().clone()) for n, p in worker.network.named_parameters() if n in names
+    }
     for name, weight in weights.items():  # the worker's own parameters, over memory of their own
         _put(worker.network, name, weight)
     null = _mean_loss(untrained_twin(prepared.model, settings.seed), queries, settings, NULL_DRAWS, number=-1)
@@ -88,14 +99,18 @@ def _put(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
     setattr(module.get_submodule(owner), short, parameter)
 
 
-def _mean_loss(model: GenerativeModel, queries: Sequence[Query], settings: MucsSettings, draws: int, number: int) -> Tensor:
+def _mean_loss(
+    model: GenerativeModel, queries: Sequence[Query], settings: MucsSettings, draws: int, number: int
+) -> Tensor:
     device = device_of(model)
     generator = random_for("MUCS query", settings.seed, number)
     total = torch.zeros((), device=device)
     for query in queries:
         some = draw(model, draws, generator).to(device)
         loss_bt = model.loss_bt(query.items(model, len(some)), some)
-        total = total + (loss_bt @ heard_weights(query, settings.mask_silence).to(device)).mean() / len(queries)
+        total = total + (loss_bt @ heard_weights(query, settings.mask_silence).to(device)).mean() / len(
+            queries
+        )
     return total
 
 
@@ -103,16 +118,21 @@ def _retain_loss(model: GenerativeModel, prepared: Prepared, settings: MucsSetti
     device = device_of(model)
     generator = random_for("MUCS retain", settings.seed, step)
     size = min(settings.retain_batch, prepared.n_training)
-    chosen = prepared.catalogue.training_rows[torch.randperm(prepared.n_training, generator=generator)[:size].numpy()]
+    chosen = prepared.catalogue.training_rows[
+        torch.randperm(prepared.n_training, generator=generator)[:size].numpy()
+    ]
     draws = model.draw(size, generator).to(device)
     return model.loss_bt(items_of(model, prepared.catalogue, chosen), draws).mean()
 
 
 def work_of_mucs(prepared: Prepared, settings: MucsSettings, query: Query) -> Work:
-    """How far it is to the bound is found out by going there with a small retain batch; it hardly depends on its size."""
+    """How far it is to the bound is found out by going there with a small retain batch; it hardly depends on
+    its size.
+    """
     pilot = settings.model_copy(update={"retain_batch": min(PILOT_RETAIN, settings.retain_batch)})
     _, taken = ascend(prepared, [query], pilot)
-    ascend(prepared, [query], settings.model_copy(update={"max_steps": 1}))  # one step of full size, for the memory it holds
+    # one step of full size, for the memory it holds
+    ascend(prepared, [query], settings.model_copy(update={"max_steps": 1}))
     steps = {"gradient": taken * (min(settings.retain_batch, prepared.n_training) + settings.gradient_draws)}
     work = rescoring_work(prepared, settings, steps)
     return replace(work, memory_bytes_per_query=2 * work.memory_bytes_per_query)

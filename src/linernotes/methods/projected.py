@@ -1,7 +1,9 @@
-"""TRAK, D-TRAK and DAS: linear models on projected gradients, phi [N, P], with the Gram matrix of the training segments.
+"""TRAK, D-TRAK and DAS: linear models on projected gradients, phi [N, P], with the Gram matrix of the
+training segments.
 
-TRAK: Park et al. 2023, eq. 13 (without the weights Q, as for diffusion: Georgiev et al. 2023). D-TRAK: Zheng et al. 2024,
-the squared output in the loss's place. DAS: Lin et al. 2025, eq. 12: a Newton step of the predicted noise.
+TRAK: Park et al. 2023, eq. 13 (without the weights Q, as for diffusion: Georgiev et al. 2023). D-TRAK: Zheng
+et al. 2024, the squared output in the loss's place. DAS: Lin et al. 2025, eq. 12: a Newton step of the
+predicted noise.
 
 As in these papers the query is taken whole, its silence included.
 """
@@ -21,7 +23,13 @@ from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, W
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.models.contract import GenerativeModel, PredictingModel, device_of
 from linernotes.models.workers import in_order
-from linernotes.settings.methods import DasSettings, DtrakSettings, GramSettings, ProjectedSettings, TrakSettings
+from linernotes.settings.methods import (
+    DasSettings,
+    DtrakSettings,
+    GramSettings,
+    ProjectedSettings,
+    TrakSettings,
+)
 
 
 def score_trak(prepared: Prepared, queries: list[Query], settings: TrakSettings, folder: Path) -> Scores:
@@ -35,10 +43,11 @@ def score_dtrak(prepared: Prepared, queries: list[Query], settings: DtrakSetting
 
 
 def score_das(prepared: Prepared, queries: list[Query], settings: DasSettings, folder: Path) -> Scores:
-    """Mean over draws of the squared change of the query's output if the segment were left out (``newton_change``).
+    """Mean over draws of the squared change of the query's output if the segment were left out
+    (``newton_change``).
 
-    On draw k the output is looked at along one random direction v_k, the same for query and items: squared changes along
-    random directions average to the squared change of the whole output.
+    On draw k the output is looked at along one random direction v_k, the same for query and items: squared
+    changes along random directions average to the squared change of the whole output.
     """
     model = prepared.model
     draws = prepared.draws(settings.draws, settings.seed)
@@ -51,22 +60,31 @@ def score_das(prepared: Prepared, queries: list[Query], settings: DasSettings, f
         direction_ct = torch.randn(shape, generator=generator) / (shape[0] * shape[1]) ** 0.5
         one = draws[k : k + 1]
         measured = probe(direction_ct.to(device_of(model)))
-        kept = _features(prepared, settings, projection, one, f"output along direction {k}", measured, direction_ct)
+        kept = _features(
+            prepared, settings, projection, one, f"output along direction {k}", measured, direction_ct
+        )
         phi_qp = torch.cat([_query_features(prepared, q, projection, measured, one) for q in queries])
         total += newton_change(
-            kept["gradients_np"].double(), kept["residuals_n"].double(), phi_qp.double(), trained, settings.damping
+            kept["gradients_np"].double(),
+            kept["residuals_n"].double(),
+            phi_qp.double(),
+            trained,
+            settings.damping,
         ).square()
     return Scores((total / len(draws)).numpy()[:, prepared.rows], draws)
 
 
-def newton_change(phi_np: Tensor, residual_n: Tensor, phi_qp: Tensor, trained: Tensor, damping: float) -> Tensor:
-    """What each segment does to each query's output under a linear model on phi, ``[Q, N]``: exact leave-one-out of ridge
-    regression (by Sherman and Morrison) for segments it was fitted on, adding one for the others.
+def newton_change(
+    phi_np: Tensor, residual_n: Tensor, phi_qp: Tensor, trained: Tensor, damping: float
+) -> Tensor:
+    """What each segment does to each query's output under a linear model on phi, ``[Q, N]``: exact
+    leave-one-out of ridge regression (by Sherman and Morrison) for segments it was fitted on, adding one for
+    the others.
 
     Args:
         residual_n: output minus target of each segment.
-        trained: rows of phi that the model was fitted on; ``damping``: the ridge, as a multiple of the Gram matrix's mean
-            eigenvalue.
+        trained: rows of phi that the model was fitted on; ``damping``: the ridge, as a multiple of the Gram
+            matrix's mean eigenvalue.
     """
     solved_np = solve_gram(phi_np[trained], phi_np, damping)
     leverage_n = (solved_np * phi_np).sum(dim=1)
@@ -77,14 +95,18 @@ def newton_change(phi_np: Tensor, residual_n: Tensor, phi_qp: Tensor, trained: T
 
 
 def solve_gram(phi_np: Tensor, right_mp: Tensor, damping: float) -> Tensor:
-    """(Phi' Phi + lambda)^-1 applied to each row of ``right_mp``, lambda = ``damping`` times the mean eigenvalue."""
+    """(Phi' Phi + lambda)^-1 applied to each row of ``right_mp``, lambda = ``damping`` times the mean
+    eigenvalue.
+    """
     gram_pp = phi_np.T @ phi_np
     ridge = damping * gram_pp.diagonal().mean()
     gram_pp.diagonal().add_(ridge)
     return torch.linalg.solve(gram_pp, right_mp.T, left=True).T
 
 
-def _score_gram(prepared: Prepared, queries: list[Query], settings: GramSettings, name: str, measured: Measured) -> Scores:
+def _score_gram(
+    prepared: Prepared, queries: list[Query], settings: GramSettings, name: str, measured: Measured
+) -> Scores:
     draws = prepared.draws(settings.draws, settings.seed)
     projection = _projection(prepared, settings)
     phi_np = _features(prepared, settings, projection, draws, name, measured)["gradients_np"].double()
@@ -92,21 +114,30 @@ def _score_gram(prepared: Prepared, queries: list[Query], settings: GramSettings
     phi_qp = torch.cat(
         [_query_features(prepared, q, projection, measured, many, settings.batch_size) for q in queries]
     ).double()
-    solved_qp = solve_gram(phi_np[torch.from_numpy(prepared.catalogue.training_rows)], phi_qp, settings.damping)
+    solved_qp = solve_gram(
+        phi_np[torch.from_numpy(prepared.catalogue.training_rows)], phi_qp, settings.damping
+    )
     return Scores((solved_qp @ phi_np.T).numpy()[:, prepared.rows], draws)
 
 
 def _projection(prepared: Prepared, settings: ProjectedSettings) -> Projection:
     module = prepared.model.network
-    return draw_projection(module, prepared.model.layers(settings.layers).keys(), settings.projection, settings.seed)
+    return draw_projection(
+        module, prepared.model.layers(settings.layers).keys(), settings.projection, settings.seed
+    )
 
 
 def _features(
-    prepared: Prepared, settings: ProjectedSettings, projection: Projection, draws: Draws, name: str, measured: Measured,
+    prepared: Prepared,
+    settings: ProjectedSettings,
+    projection: Projection,
+    draws: Draws,
+    name: str,
+    measured: Measured,
     direction_ct: Tensor | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
-    """``gradients_np`` of all segments, from the prepared folder or computed now; with a direction, ``residuals_n`` too: the
-    model's error along it.
+) -> dict[str, Tensor]:
+    """``gradients_np`` of all segments, from the prepared folder or computed now; with a direction,
+    ``residuals_n`` too: the model's error along it.
     """
 
     def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
@@ -118,15 +149,25 @@ def _features(
         return {"gradients_np": gradient_ip, "residuals_n": measured_b - aimed_b}
 
     made_from = {
-        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": draws.hash, "measured": name,
-        "layers": settings.layers, "projection": settings.projection, "seed": settings.seed,
-    }  # fmt: skip
+        "model": prepared.model.weights_hash,
+        "catalogue": prepared.catalogue.hash,
+        "noise": draws.hash,
+        "measured": name,
+        "layers": settings.layers,
+        "projection": settings.projection,
+        "seed": settings.seed,
+    }
     folder = prepared.folder / f"projected-{hash_json(made_from)}"
     return sweep_items(prepared, draws, settings.batch_size, look, folder, "projected gradients", made_from)
 
 
 def _query_features(
-    prepared: Prepared, query: Query, projection: Projection, measured: Measured, draws: Draws, batch_size: int = 32
+    prepared: Prepared,
+    query: Query,
+    projection: Projection,
+    measured: Measured,
+    draws: Draws,
+    batch_size: int = 32,
 ) -> Tensor:
     """The query's projected gradient, mean over draws, ``[1, P]``."""
     model = prepared.model
@@ -152,7 +193,9 @@ def work_of_gram(prepared: Prepared, settings: GramSettings, _query: Query) -> W
 def work_of_das(prepared: Prepared, settings: DasSettings, _query: Query) -> Work:
     """The same for each draw by itself."""
     kept, n = _kept_bytes(prepared, settings), len(prepared.catalogue)
-    flops = settings.draws * (_solve_gigaflops(prepared, settings) + 2e-9 * n * _width(prepared, settings) ** 2)
+    flops = settings.draws * (
+        _solve_gigaflops(prepared, settings) + 2e-9 * n * _width(prepared, settings) ** 2
+    )
     once = {"single projection": n * settings.draws}
     return Work(once, {"gigaflop": flops}, {"projection": settings.draws}, settings.draws * kept, 6 * kept)
 

@@ -20,11 +20,21 @@ Gradient = dict[str, Tensor]  # by parameter name
 
 
 def query_draws(
-    model: GenerativeModel, settings: UnlearningSettings | ProductSettings, band: Band = WHOLE, number: int = 0
+    model: GenerativeModel,
+    settings: UnlearningSettings | ProductSettings,
+    band: Band = WHOLE,
+    number: int = 0,
 ) -> Draws:
-    """The query's draws in a band of noise levels: the band's share of them, and other ones in each of ``number`` steps."""
+    """The query's draws in a band of noise levels: the band's share of them, and other ones in each of
+    ``number`` steps.
+    """
     name = "unlearning" if band == WHOLE else f"unlearning, band {band[0]} of {band[1]}"
-    return draw(model, max(1, settings.gradient_draws // band[1]), random_for(name, settings.seed, number), levels_of(band))
+    return draw(
+        model,
+        max(1, settings.gradient_draws // band[1]),
+        random_for(name, settings.seed, number),
+        levels_of(band),
+    )
 
 
 def query_gradient(
@@ -36,7 +46,9 @@ def query_gradient(
     batch_size: int,
     on_draws: Callable[[int, int], None] | None = None,
 ) -> Gradient:
-    """Gradient of the query's loss with respect to the ``changed`` weights, mean over draws and heard frames."""
+    """Gradient of the query's loss with respect to the ``changed`` weights, mean over draws and heard
+    frames.
+    """
     device = device_of(model)
     weight_t = heard_weights(query, mask_silence).to(device)
     item = query.items(model)
@@ -47,7 +59,9 @@ def query_gradient(
         parameters = {name: p for name, p in worker.network.named_parameters() if name in changed}
         with using_weights(worker.network, changed), with_gradients(list(parameters.values())):
             loss_bt = worker.loss_bt(item.repeat(len(some)), some)
-            gradients = torch.autograd.grad((loss_bt * weight_t).sum() / len(draws), list(parameters.values()))
+            gradients = torch.autograd.grad(
+                (loss_bt * weight_t).sum() / len(draws), list(parameters.values())
+            )
         return dict(zip(parameters, gradients, strict=True)), len(some)
 
     total = {name: torch.zeros_like(p) for name, p in changed.items()}
@@ -69,5 +83,7 @@ def heard_weights(query: Query, mask_silence: bool) -> Tensor:
     """
     frames_t = query.heard_t if mask_silence else torch.ones_like(query.heard_t)
     if not bool(frames_t.any()):
-        raise LinernotesError(f"{query.name} is silent throughout: give a clip with sound in it, or --no-mask-silence")
+        raise LinernotesError(
+            f"{query.name} is silent throughout: give a clip with sound in it, or --no-mask-silence"
+        )
     return frames_t / frames_t.sum()

@@ -1,13 +1,15 @@
-"""Unlearning in the model's linear read-out: the exact step, and its exact effect on every item, from forward passes alone.
+"""Unlearning in the model's linear read-out: the exact step, and its exact effect on every item, from forward
+passes alone.
 
 Where a model's output is linear in one layer's weights W, the item loss is quadratic in them, frame by frame:
-|r + P D phi|^2 / C with r the prediction less its target, phi what the layer is given, P the linear maps after it and D the
-change of W. Its curvature is Kronecker, (2 / C) P'P (x) E[phi phi'], so the mirrored unlearning step
-theta' = theta + (a / N) (F + lambda)^-1 grad L(query) (Wang et al. 2024, eq. 6), which elsewhere needs an approximate F, is
-solved here as it stands; no gradient of any deeper layer is formed.
+|r + P D phi|^2 / C with r the prediction less its target, phi what the layer is given, P the linear maps
+after it and D the change of W. Its curvature is Kronecker, (2 / C) P'P (x) E[phi phi'], so the mirrored
+unlearning step theta' = theta + (a / N) (F + lambda)^-1 grad L(query) (Wang et al. 2024, eq. 6), which
+elsewhere needs an approximate F, is solved here as it stands; no gradient of any deeper layer is formed.
 
-The step is taken in each band of noise levels by itself, with that band's curvature, and held against items' losses on that
-band: the read-out's gradients at different noise levels are nearly unrelated or opposed (dev/LOG.md).
+The step is taken in each band of noise levels by itself, with that band's curvature, and held against items'
+losses on that band: the read-out's gradients at different noise levels are nearly unrelated or opposed
+(dev/LOG.md).
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
 
 
-def score_readout(prepared: Prepared, queries: list[Query], settings: ReadoutSettings, folder: Path) -> Scores:
-    """Rise of the item loss after the exact unlearning step of each query in the read-out, mean over bands."""
+def score_readout(
+    prepared: Prepared, queries: list[Query], settings: ReadoutSettings, folder: Path
+) -> Scores:
+    """Rise of the item loss after the exact unlearning step of each query in the read-out, mean over
+    bands.
+    """
     readout, bands = readout_of(prepared.model), settings.noise_bands
     draws = prepared.draws(settings.draws, settings.seed)
     parts = draws.bands(bands)
@@ -41,23 +47,30 @@ def score_readout(prepared: Prepared, queries: list[Query], settings: ReadoutSet
     sets_of = [queries] if settings.together else [[query] for query in queries]
     step_qbcf = torch.stack([unlearning_steps(prepared, some, curvature_bff, settings) for some in sets_of])
     header = {
-        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": draws.hash,
+        "model": prepared.model.weights_hash,
+        "catalogue": prepared.catalogue.hash,
+        "noise": draws.hash,
         "steps": hash_arrays({"steps": step_qbcf.cpu().numpy()}),
-    }  # fmt: skip
+    }
     look = partial(rises, readout=readout, step_qbcf=step_qbcf, each=len(draws))
-    rise_nq = sweep_items(prepared, draws, settings.batch_size, look, folder, "losses without the clip", header, prepared.rows)[
-        "rise_nq"
-    ]
+    rise_nq = sweep_items(
+        prepared, draws, settings.batch_size, look, folder, "losses without the clip", header, prepared.rows
+    )["rise_nq"]
     changed = [
-        [(part, weights_after(prepared.model, readout, step_cf)) for part, step_cf in zip(parts, step_bcf, strict=True)]
+        [
+            (part, weights_after(prepared.model, readout, step_cf))
+            for part, step_cf in zip(parts, step_bcf, strict=True)
+        ]
         for step_bcf in step_qbcf
     ]
     return Scores(rise_nq.double().T.numpy(), draws, changed)
 
 
-def rises(worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qbcf: Tensor, each: int) -> dict[str, Tensor]:
-    """Rise of each item's loss by each query's steps, one for each band; mean over ``each`` item's draws, which lie in order of
-    their noise level.
+def rises(
+    worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qbcf: Tensor, each: int
+) -> dict[str, Tensor]:
+    """Rise of each item's loss by each query's steps, one for each band; mean over ``each`` item's draws,
+    which lie in order of their noise level.
     """
     bands = step_qbcf.shape[1]
 
@@ -81,7 +94,9 @@ def readout_of(model: GenerativeModel) -> Readout:
 
 
 def read(model: GenerativeModel, readout: Readout, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """One pass forward: prediction less target ``[B, T, C]``, and what the read-out is given ``[B, T, F (+ 1)]``."""
+    """One pass forward: prediction less target ``[B, T, C]``, and what the read-out is given ``[B, T, F (+
+    1)]``.
+    """
     assert isinstance(model, ReadoutModel)
     layer = model.network.get_submodule(readout.layer)
     given: list[Tensor] = []
@@ -99,11 +114,11 @@ def read(model: GenerativeModel, readout: Readout, pairs: Pairs) -> tuple[Tensor
 
 
 def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int, seed: int = 0) -> Tensor:
-    """E[phi phi'] over the training segments and their frames in each band of ``draws``, ``[bands, F, F]``; from the prepared
-    folder or fitted now, in one pass forward.
+    """E[phi phi'] over the training segments and their frames in each band of ``draws``, ``[bands, F, F]``;
+    from the prepared folder or fitted now, in one pass forward.
 
-    The draws are those that items are scored on: what the features owe to this very noise is then no signal. With draws of its
-    own the same method predicts retraining less well (dev/LOG.md).
+    The draws are those that items are scored on: what the features owe to this very noise is then no signal.
+    With draws of its own the same method predicts retraining less well (dev/LOG.md).
     """
     readout = readout_of(prepared.model)
 
@@ -115,16 +130,27 @@ def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int,
     made_from = {"layer": readout.layer, "bands": bands}
     path = prepared.folder / f"readout-{hash_json([made_from, draws.hash])}.safetensors"
     sums = fit_sums(
-        prepared.model, prepared.catalogue, len(draws), seed, path, "curvature of the read-out", made_from, moments,
-        batch_size, prepared.progress("curvature (once per model)"), draws,
-    )  # fmt: skip
+        prepared.model,
+        prepared.catalogue,
+        len(draws),
+        seed,
+        path,
+        "curvature of the read-out",
+        made_from,
+        moments,
+        batch_size,
+        prepared.progress("curvature (once per model)"),
+        draws,
+    )
     moments_bff = torch.stack([sums[f"band-{band}"] for band in range(bands)])
     return moments_bff / (prepared.n_training * len(draws) / bands * prepared.model.encoding.frames)
 
 
-def unlearning_steps(prepared: Prepared, queries: Sequence[Query], curvature_bff: Tensor, settings: ReadoutSettings) -> Tensor:
-    """(a / N) (F + lambda)^-1 grad L for the queries' mean loss in each band, as it acts on the model's output
-    ``[bands, C, F (+ 1)]``: the factors P, P'P and 2 / C of gradient and curvature cancel out.
+def unlearning_steps(
+    prepared: Prepared, queries: Sequence[Query], curvature_bff: Tensor, settings: ReadoutSettings
+) -> Tensor:
+    """(a / N) (F + lambda)^-1 grad L for the queries' mean loss in each band, as it acts on the model's
+    output ``[bands, C, F (+ 1)]``: the factors P, P'P and 2 / C of gradient and curvature cancel out.
     """
     steps, bands = [], len(curvature_bff)
     for b, curvature_ff in enumerate(curvature_bff):
@@ -157,7 +183,9 @@ def query_moment(prepared: Prepared, query: Query, settings: ReadoutSettings, ba
 
 
 def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> dict[str, Tensor]:
-    """The layer's weights that do to the output what the step does: of all such, those nearest to the old ones."""
+    """The layer's weights that do to the output what the step does: of all such, those nearest to the old
+    ones.
+    """
     layer: Any = model.network.get_submodule(readout.layer)
     move_of = torch.linalg.pinv(readout.projection_co.double()) @ step_cf.double()
     after = {f"{readout.layer}.weight": layer.weight + move_of[:, : layer.weight.shape[1]].float()}
@@ -174,6 +202,10 @@ def work_of_readout(prepared: Prepared, settings: ReadoutSettings, _query: Query
     curvature = TENSOR_BYTES * settings.noise_bands * width**2
     steps = TENSOR_BYTES * settings.noise_bands * layer.weight.numel()
     return Work(
-        {"forward": prepared.n_training * settings.draws}, {"forward": len(prepared.rows) * settings.draws},
-        {"forward": settings.gradient_draws}, curvature, 4 * curvature, steps,
-    )  # fmt: skip
+        {"forward": prepared.n_training * settings.draws},
+        {"forward": len(prepared.rows) * settings.draws},
+        {"forward": settings.gradient_draws},
+        curvature,
+        4 * curvature,
+        steps,
+    )

@@ -1,4 +1,6 @@
-"""The second half of every unlearning method: item losses under the changed weights against those under the base weights."""
+"""The second half of every unlearning method: item losses under the changed weights against those under the
+base weights.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +32,17 @@ def rescore(
     sign: int = 1,
     bands: int = 1,
 ) -> Scores:
-    """Scores of all segments for several queries, in one sweep over the data: losses under each one's weights less those under
-    the base weights, or, to first order, <theta' - theta, grad L(z_n)>, one gradient a segment for all queries together.
+    """Scores of all segments for several queries, in one sweep over the data: losses under each one's weights
+    less those under the base weights, or, to first order, <theta' - theta, grad L(z_n)>, one gradient a
+    segment for all queries together.
 
     Args:
-        change: gives the changed weights for one query, or for all of them as one set (``settings.together``), unlearned in one
-            band of noise levels.
+        change: gives the changed weights for one query, or for all of them as one set
+            (``settings.together``), unlearned in one band of noise levels.
         folder: keeps the changed weights, so that a killed run goes on with the very same.
         sign: -1 if the change went toward the query.
-        bands: a band's weights are held against losses on the same band's draws only; the bands' means are added up.
+        bands: a band's weights are held against losses on the same band's draws only; the bands' means are
+            added up.
 
     Raises:
         LinernotesError: losses under the changed weights are no longer finite.
@@ -61,7 +65,9 @@ def rescore(
         share = len(part) / len(draws)
         if settings.score_by == "first-order":
             own = dict(prepared.model.network.named_parameters())
-            moves = [{name: tensor - own[name] for name, tensor in weights.items()} for weights in sets.values()]
+            moves = [
+                {name: tensor - own[name] for name, tensor in weights.items()} for weights in sets.values()
+            ]
             dots_qn, _ = gradient_products(prepared, part, settings.batch_size, moves, {}, place)
             total += share * dots_qn
             continue
@@ -69,16 +75,24 @@ def rescore(
         first += len(part)
         what = "scoring the catalogue" if bands == 1 else f"scoring the catalogue (band {band + 1})"
         losses = item_losses(
-            prepared.model, prepared.catalogue, part, sets, place, prepared.rows, batch_size=settings.batch_size,
+            prepared.model,
+            prepared.catalogue,
+            part,
+            sets,
+            place,
+            prepared.rows,
+            batch_size=settings.batch_size,
             on_progress=prepared.progress(what),
-        )  # fmt: skip
+        )
         for i, name in enumerate(sets):
             total[i] += share * skew(losses[name], base_nk, settings.score_by).mean(dim=1).numpy()
     return Scores(sign * total, draws, changed, sign)
 
 
 def skew(after_nk: Tensor, before_nk: Tensor, kind: Skew) -> Tensor:
-    """How far losses moved, ``[N, K]`` float64: L' - L, or (L' - L) / (L' + L + 0.001) (Serra et al. 2026)."""
+    """How far losses moved, ``[N, K]`` float64: L' - L, or (L' - L) / (L' + L + 0.001) (Serra et al.
+    2026).
+    """
     after, before = after_nk.double(), before_nk.double()
     return after - before if kind == "difference" else (after - before) / (after + before + SKEW_FLOOR)
 
@@ -87,13 +101,21 @@ def base_losses(prepared: Prepared, draws: Draws, batch_size: int) -> Tensor:
     """Item losses of all segments under the base weights, from the prepared folder or computed now."""
     folder = prepared.folder / f"base-{hash_json([draws.hash, prepared.only])}"
     return item_losses(
-        prepared.model, prepared.catalogue, draws, {"base": {}}, folder, prepared.rows,
-        batch_size=batch_size, on_progress=prepared.progress("base losses (once per model)"),
-    )["base"]  # fmt: skip
+        prepared.model,
+        prepared.catalogue,
+        draws,
+        {"base": {}},
+        folder,
+        prepared.rows,
+        batch_size=batch_size,
+        on_progress=prepared.progress("base losses (once per model)"),
+    )["base"]
 
 
 def rescoring_work(prepared: Prepared, settings: RescoringSettings, step: Mapping[str, float]) -> Work:
-    """The work of an unlearning method whose changed weights take ``step`` for each query, without what its step needs once."""
+    """The work of an unlearning method whose changed weights take ``step`` for each query, without what its
+    step needs once.
+    """
     passes = len(prepared.rows) * settings.draws
     changed = (1 + getattr(settings, "noise_bands", 1)) * weight_bytes(prepared, settings.layers)
     if settings.score_by == "first-order":

@@ -1,7 +1,9 @@
-"""Resemblance: how near each segment is to the query in sound, in latents, in the model's hidden states, or by chance.
+"""Resemblance: how near each segment is to the query in sound, in latents, in the model's hidden states, or
+by chance.
 
-None of these asks what the model learned. An attribution that does not beat them has not shown that it sees inside it.
-Sound is decoded from the catalogue's latents, so that query and segments have gone through the same codec.
+None of these asks what the model learned. An attribution that does not beat them has not shown that it sees
+inside it. Sound is decoded from the catalogue's latents, so that query and segments have gone through the
+same codec.
 """
 
 from __future__ import annotations
@@ -41,15 +43,23 @@ DESCRIBED_NUMBERS = 300  # timbre and tonal content of one segment
 
 
 def score_latent(prepared: Prepared, queries: list[Query], settings: LatentSettings, folder: Path) -> Scores:
-    """Cosine of the latents' mean and deviation over frames, each dimension standardised over the training segments."""
+    """Cosine of the latents' mean and deviation over frames, each dimension standardised over the training
+    segments.
+    """
     every = torch.split(torch.arange(len(prepared.catalogue)), SEGMENTS_IN_CHUNK)
     codes = prepared.model.encoding.codes
-    features_nf = torch.cat([latent_statistics(prepared.catalogue.latents(rows.numpy()), codes) for rows in every])
-    return _cosines(prepared, features_nf, torch.cat([latent_statistics(q.latents_ct[None], codes) for q in queries]))
+    features_nf = torch.cat(
+        [latent_statistics(prepared.catalogue.latents(rows.numpy()), codes) for rows in every]
+    )
+    return _cosines(
+        prepared, features_nf, torch.cat([latent_statistics(q.latents_ct[None], codes) for q in queries])
+    )
 
 
 def latent_statistics(latents_nct: Tensor, codes: int = 0) -> Tensor:
-    """Mean and deviation over frames, ``[N, 2 C]``; of codes how often each one stands, ``[N, C x codes]``."""
+    """Mean and deviation over frames, ``[N, 2 C]``; of codes how often each one stands, ``[N, C x
+    codes]``.
+    """
     if codes:
         return torch.nn.functional.one_hot(latents_nct.long(), codes).float().mean(dim=2).flatten(1)
     return torch.cat([latents_nct.mean(dim=2), latents_nct.std(dim=2)], dim=1)
@@ -69,7 +79,9 @@ def score_tonal(prepared: Prepared, queries: list[Query], settings: TonalSetting
 
 
 def score_clap(prepared: Prepared, queries: list[Query], settings: ClapSettings, folder: Path) -> Scores:
-    """Cosine of CLAP embeddings of windows of 10 s, cut here (the checkpoint's own extractor crops at random)."""
+    """Cosine of CLAP embeddings of windows of 10 s, cut here (the checkpoint's own extractor crops at
+    random).
+    """
     embed, name = load_clap(settings.clap)
     features_nf = _sound_features(prepared, f"clap {name}", embed)
     return _cosines(prepared, features_nf, _query_features(prepared, queries, embed), standardise=False)
@@ -100,7 +112,8 @@ def load_clap(folder: str) -> tuple[Callable[[Sound], np.ndarray], str]:
         windows = [samples[start : start + window] for start in range(0, max(1, len(samples)), window)]
         whole = [w for w in windows if len(w) * 2 >= window] or windows[:1]
         embeddings = []
-        for one in whole:  # one by one: of several, a fused checkpoint's extractor treats one at random as longer
+        # one by one: of several, a fused checkpoint's extractor treats one at random as longer
+        for one in whole:
             inputs = extractor(one, sampling_rate=rate, return_tensors="pt", padding="repeatpad")
             with torch.inference_mode():
                 found = model.get_audio_features(**inputs)
@@ -118,16 +131,22 @@ def hash_clap(folder: str) -> str:
         LinernotesError: the folder is not a CLAP checkpoint in safetensors.
     """
     if not folder:
-        raise UsageError("method clap needs a checkpoint: give its folder with --clap, as transformers saves it")
+        raise UsageError(
+            "method clap needs a checkpoint: give its folder with --clap, as transformers saves it"
+        )
     path = Path(folder)
     if not (path / "config.json").exists() or not any(path.glob("*.safetensors")):
-        raise LinernotesError(f"{path} is no CLAP checkpoint (config.json and safetensors): give a folder transformers saved")
+        raise LinernotesError(
+            f"{path} is no CLAP checkpoint (config.json and safetensors): give a folder transformers saved"
+        )
     return hash_files([p for p in path.iterdir() if p.suffix in {".safetensors", ".json"}], path)
 
 
-def score_activations(prepared: Prepared, queries: list[Query], settings: ActivationsSettings, folder: Path) -> Scores:
-    """Minus the squared distance of the blocks' outputs, each position scaled to length 1, mean over blocks, positions and
-    draws; query and segments get the same noise.
+def score_activations(
+    prepared: Prepared, queries: list[Query], settings: ActivationsSettings, folder: Path
+) -> Scores:
+    """Minus the squared distance of the blocks' outputs, each position scaled to length 1, mean over blocks,
+    positions and draws; query and segments get the same noise.
     """
     draws = prepared.draws(settings.draws, settings.seed)
     model, here = prepared.model, draws.to(device_of(prepared.model))
@@ -136,20 +155,26 @@ def score_activations(prepared: Prepared, queries: list[Query], settings: Activa
     def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
         hidden_bd = block_outputs(worker, pairs)
         items = hidden_bd.reshape(-1, len(draws), hidden_bd.shape[1])
-        return {"nearness_nq": torch.stack([(items * h).sum(dim=(1, 2)) for h in hidden_qkd], dim=1) / len(draws)}
+        return {
+            "nearness_nq": torch.stack([(items * h).sum(dim=(1, 2)) for h in hidden_qkd], dim=1) / len(draws)
+        }
 
     header = {
-        "model": model.weights_hash, "catalogue": prepared.catalogue.hash, "noise": draws.hash,
+        "model": model.weights_hash,
+        "catalogue": prepared.catalogue.hash,
+        "noise": draws.hash,
         "queries": [hash_json([q.name, q.prompt, q.seconds, q.latents_ct.tolist()]) for q in queries],
-    }  # fmt: skip
-    cosine_nq = sweep_items(prepared, draws, settings.batch_size, look, folder, "activations", header, prepared.rows)[
-        "nearness_nq"
-    ]
+    }
+    cosine_nq = sweep_items(
+        prepared, draws, settings.batch_size, look, folder, "activations", header, prepared.rows
+    )["nearness_nq"]
     return Scores((2 * cosine_nq.double() - 2).T.numpy(), draws)
 
 
 def block_outputs(model: GenerativeModel, pairs: Pairs) -> Tensor:
-    """Outputs of the blocks ``[B, D]``, scaled so that the dot product of two rows is the mean cosine of their positions."""
+    """Outputs of the blocks ``[B, D]``, scaled so that the dot product of two rows is the mean cosine of
+    their positions.
+    """
     assert isinstance(model, HiddenStatesModel)
     hidden = model.hidden_states(*pairs)
     units = [torch.nn.functional.normalize(hidden_bpf, dim=-1) for hidden_bpf in hidden]
@@ -159,11 +184,16 @@ def block_outputs(model: GenerativeModel, pairs: Pairs) -> Tensor:
 
 def score_random(prepared: Prepared, queries: list[Query], settings: RandomSettings, folder: Path) -> Scores:
     """Standard normal numbers; the same query and seed, the same numbers."""
-    rows = [torch.randn(len(prepared.catalogue), generator=random_for(f"random {q.name}", settings.seed)) for q in queries]
+    rows = [
+        torch.randn(len(prepared.catalogue), generator=random_for(f"random {q.name}", settings.seed))
+        for q in queries
+    ]
     return Scores(torch.stack(rows).double().numpy()[:, prepared.rows])
 
 
-def _cosines(prepared: Prepared, features_nf: Tensor, features_qf: Tensor, standardise: bool = True) -> Scores:
+def _cosines(
+    prepared: Prepared, features_nf: Tensor, features_qf: Tensor, standardise: bool = True
+) -> Scores:
     if standardise:
         trained = features_nf[torch.from_numpy(prepared.catalogue.training_rows)]
         mean, deviation = trained.mean(dim=0), trained.std(dim=0, correction=0).clamp_min(1e-6)
@@ -173,7 +203,9 @@ def _cosines(prepared: Prepared, features_nf: Tensor, features_qf: Tensor, stand
 
 
 def describe_both(sound: Sound) -> np.ndarray:
-    """Timbre, then tonal content as it sounds: decoding is what costs, so a sound is decoded once for both."""
+    """Timbre, then tonal content as it sounds: decoding is what costs, so a sound is decoded once for
+    both.
+    """
     return np.concatenate([timbre(sound), tonal(sound)[0]])
 
 
@@ -190,16 +222,27 @@ def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], n
         latents_nct = catalogue.latents(np.arange(rows.start, rows.stop))
         seconds = catalogue.seconds_n[rows]
         jobs = zip(latents_nct, seconds, strict=True)
-        return {"features_nf": torch.stack(list(in_order(model, jobs, lambda m, job: describe_sound(m, *job, describe))))}
+        return {
+            "features_nf": torch.stack(
+                list(in_order(model, jobs, lambda m, job: describe_sound(m, *job, describe)))
+            )
+        }
 
     report = prepared.progress("describing the catalogue's sound")
     return in_chunks(
-        prepared.folder / f"features-{hash_json(header)}.safetensors", "sound features", header, len(catalogue),
-        SEGMENTS_IN_CHUNK, chunk, (lambda done: report(done, len(catalogue))) if report else None,
-    )["features_nf"]  # fmt: skip
+        prepared.folder / f"features-{hash_json(header)}.safetensors",
+        "sound features",
+        header,
+        len(catalogue),
+        SEGMENTS_IN_CHUNK,
+        chunk,
+        (lambda done: report(done, len(catalogue))) if report else None,
+    )["features_nf"]
 
 
-def _query_features(prepared: Prepared, queries: list[Query], describe: Callable[[Sound], np.ndarray]) -> Tensor:
+def _query_features(
+    prepared: Prepared, queries: list[Query], describe: Callable[[Sound], np.ndarray]
+) -> Tensor:
     return torch.stack([describe_sound(prepared.model, q.latents_ct, q.seconds, describe) for q in queries])
 
 
@@ -207,14 +250,21 @@ def describe_sound(
     model: GenerativeModel, latents_ct: Tensor, seconds: float, describe: Callable[[Sound], np.ndarray]
 ) -> Tensor:
     """``describe`` of a segment's decoded sound, cut to its length."""
-    samples = model.decode(latents_ct[None])[0].cpu().numpy()[:, : max(1, round(seconds * model.encoding.rate_hz))]
+    samples = (
+        model.decode(latents_ct[None])[0].cpu().numpy()[:, : max(1, round(seconds * model.encoding.rate_hz))]
+    )
     return torch.from_numpy(np.asarray(describe(Sound(samples, model.encoding.rate_hz)), dtype=np.float32))
 
 
 def work_of_sound(prepared: Prepared, settings: SimilaritySettings, _query: Query) -> Work:
     """Timbre, tonal and CLAP. Once: every segment is decoded and described."""
     unit = "clap" if isinstance(settings, ClapSettings) else "sound"
-    return Work({unit: len(prepared.catalogue)}, {}, {unit: 1}, TENSOR_BYTES * len(prepared.catalogue) * DESCRIBED_NUMBERS)
+    return Work(
+        {unit: len(prepared.catalogue)},
+        {},
+        {unit: 1},
+        TENSOR_BYTES * len(prepared.catalogue) * DESCRIBED_NUMBERS,
+    )
 
 
 def work_of_activations(prepared: Prepared, settings: ActivationsSettings, _query: Query) -> Work:

@@ -1,7 +1,9 @@
-"""Attribution by unlearning: make a copy of the model forget the query, and see which training items it loses.
+"""Attribution by unlearning: make a copy of the model forget the query, and see which training items it
+loses.
 
-AbU: Wang et al. 2024 (2406.09408) for images, Choi et al. 2025 (2506.18312) for music. AbU+: Wang et al. 2025 (2511.10721).
-Forward-INF: Ko et al. 2024 (2402.08922). Only the tensors that change are copied, never the model.
+AbU: Wang et al. 2024 (2406.09408) for images, Choi et al. 2025 (2506.18312) for music. AbU+: Wang et al. 2025
+(2511.10721). Forward-INF: Ko et al. 2024 (2402.08922). Only the tensors that change are copied, never the
+model.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from linernotes.settings.methods import AbuEkfacSettings, AbuSettings, ForwardIn
 
 
 def score_abu(prepared: Prepared, queries: list[Query], settings: AbuSettings, folder: Path) -> Scores:
-    """Rise of the item loss after theta' = theta + (a / N) (F + lambda)^-1 grad L(query)  (Wang et al. 2024, eq. 6)."""
+    """Rise of the item loss after theta' = theta + (a / N) (F + lambda)^-1 grad L(query)  (Wang et al. 2024,
+    eq. 6).
+    """
     fisher = fisher_of(prepared, settings.fisher_draws, settings.seed, settings.batch_size)
     scale = settings.step_size / prepared.n_training
 
@@ -35,7 +39,9 @@ def score_abu(prepared: Prepared, queries: list[Query], settings: AbuSettings, f
     return _score_steps(prepared, queries, settings, settings.steps, step, folder)
 
 
-def score_abu_ekfac(prepared: Prepared, queries: list[Query], settings: AbuEkfacSettings, folder: Path) -> Scores:
+def score_abu_ekfac(
+    prepared: Prepared, queries: list[Query], settings: AbuEkfacSettings, folder: Path
+) -> Scores:
     """The same with EK-FAC in the place of the diagonal F (Wang et al. 2025): only linear layers move."""
     factors = ekfac_of(prepared, settings, settings.layers)
     scale = settings.step_size / prepared.n_training
@@ -47,7 +53,9 @@ def score_abu_ekfac(prepared: Prepared, queries: list[Query], settings: AbuEkfac
     return _score_steps(prepared, queries, settings, settings.steps, step, folder)
 
 
-def score_forward_inf(prepared: Prepared, queries: list[Query], settings: ForwardInfSettings, folder: Path) -> Scores:
+def score_forward_inf(
+    prepared: Prepared, queries: list[Query], settings: ForwardInfSettings, folder: Path
+) -> Scores:
     """Fall of the item loss after theta' = theta - eta grad L(query)  (Ko et al. 2024, alg. 1)."""
 
     def step(gradient: Gradient) -> Gradient:
@@ -57,9 +65,14 @@ def score_forward_inf(prepared: Prepared, queries: list[Query], settings: Forwar
 
 
 def _score_steps(
-    prepared: Prepared, queries: list[Query], settings: AbuSettings | ForwardInfSettings, steps: int,
-    step: Callable[[Gradient], Gradient], folder: Path, sign: int = 1,
-) -> Scores:  # fmt: skip
+    prepared: Prepared,
+    queries: list[Query],
+    settings: AbuSettings | ForwardInfSettings,
+    steps: int,
+    step: Callable[[Gradient], Gradient],
+    folder: Path,
+    sign: int = 1,
+) -> Scores:
     def changed(some: Sequence[Query], band: Band) -> Gradient:
         return take_steps(prepared.model, some, settings, steps, step, prepared.on_progress, band)
 
@@ -76,8 +89,8 @@ def take_steps(
     on_progress: Progress | None = None,
     band: Band = WHOLE,
 ) -> Gradient:
-    """The weights after ``steps`` steps, by parameter name; each step takes ``step`` of a fresh gradient of the queries' mean
-    loss at the weights so far.
+    """The weights after ``steps`` steps, by parameter name; each step takes ``step`` of a fresh gradient of
+    the queries' mean loss at the weights so far.
 
     Raises:
         LinernotesError: every frame of a query is silent, or the weights are no longer finite.
@@ -89,7 +102,8 @@ def take_steps(
             weights[name] = weights[name] + change
     if not all_finite(weights):
         raise LinernotesError(
-            f"unlearning {queries[0].name} left weights that are not finite: use a smaller --step-size or more --damping"
+            f"unlearning {queries[0].name} left weights that are not finite: use a smaller --step-size or "
+            "more --damping"
         )
     return weights
 
@@ -109,7 +123,9 @@ def queries_gradient(
         what = f"gradient of the clip ({query.name})"
         on_draws = partial(on_progress, what) if on_progress else None
         draws = query_draws(model, settings, band, number)
-        gradient = query_gradient(model, query, changed, draws, settings.mask_silence, settings.batch_size, on_draws)
+        gradient = query_gradient(
+            model, query, changed, draws, settings.mask_silence, settings.batch_size, on_draws
+        )
         for name, g in gradient.items():
             total[name] = total[name] + g / len(queries) if name in total else g / len(queries)
     return total

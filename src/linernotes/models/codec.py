@@ -1,8 +1,9 @@
-"""The built-in codec: sound -> patches of a compressed mel spectrogram -> their principal components, and back by Griffin-Lim.
+"""The built-in codec: sound -> patches of a compressed mel spectrogram -> their principal components, and
+back by Griffin-Lim.
 
-It stands where a Stable Audio pipeline has its AutoencoderOobleck and answers to the same calls. Amplitudes are compressed
-by a cube root, as loudness is heard (Stevens 1957); all else is linear, so the codec is fitted in closed form, in seconds,
-and its encoder has no randomness. Why not a logarithm: dev/LOG.md.
+It stands where a Stable Audio pipeline has its AutoencoderOobleck and answers to the same calls. Amplitudes
+are compressed by a cube root, as loudness is heard (Stevens 1957); all else is linear, so the codec is fitted
+in closed form, in seconds, and its encoder has no randomness. Why not a logarithm: dev/LOG.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ GRIFFIN_LIM_MOMENTUM = 0.99
 
 @dataclass(frozen=True)
 class Encoded:
-    """What ``encode`` returns, in the form of diffusers' autoencoders: a distribution that is a single point."""
+    """What ``encode`` returns, in the form of diffusers' autoencoders: a distribution that is a single
+    point.
+    """
 
     latents: Tensor
 
@@ -49,9 +52,10 @@ class Decoded:
 class SpectrogramCodec(ModelMixin, ConfigMixin):
     """Mono sound ``[B, 1, S]`` <-> latents ``[B, latent_channels, S / hop_length]``.
 
-    A latent frame is a patch of ``patch`` spectrogram frames of ``mels`` bands: compressed amplitudes, minus their mean,
-    on the leading principal components, each divided by its scale. The scale is the square root of the component's
-    standard deviation (half-whitened), so that what is loud in the data stays the larger part of a diffusion loss.
+    A latent frame is a patch of ``patch`` spectrogram frames of ``mels`` bands: compressed amplitudes, minus
+    their mean, on the leading principal components, each divided by its scale. The scale is the square root
+    of the component's standard deviation (half-whitened), so that what is loud in the data stays the larger
+    part of a diffusion loss.
     """
 
     @register_to_config
@@ -83,11 +87,17 @@ class SpectrogramCodec(ModelMixin, ConfigMixin):
         return Encoded(latents_btc.transpose(1, 2).contiguous())
 
     def decode(self, latents_bct: Tensor) -> Decoded:
-        """Latents -> sound ``[B, 1, T * hop_length]``: mel amplitudes, linear amplitudes, then phases by Griffin-Lim."""
+        """Latents -> sound ``[B, 1, T * hop_length]``: mel amplitudes, linear amplitudes, then phases by
+        Griffin-Lim.
+        """
         patches_btp = (latents_bct.transpose(1, 2) * self.scale) @ self.components + self.mean
         batch, frames, _ = patches_btp.shape
         mels, patch = self.config.mels, self.config.patch
-        level_bmf = patches_btp.reshape(batch, frames, mels, patch).transpose(1, 2).reshape(batch, mels, frames * patch)
+        level_bmf = (
+            patches_btp.reshape(batch, frames, mels, patch)
+            .transpose(1, 2)
+            .reshape(batch, mels, frames * patch)
+        )
         amplitude_bmf = level_bmf.clamp_min(0) ** (1 / self.config.exponent)
         return Decoded(self._griffin_lim(self._unmel(amplitude_bmf))[:, None])
 
@@ -101,9 +111,15 @@ class SpectrogramCodec(ModelMixin, ConfigMixin):
         return split.reshape(batch, frames // patch, mels * patch)
 
     def fit(self, sounds: Iterable[Tensor]) -> float:
-        """Sets mean, components and scale from batches of sound ``[B, 1, S]``; returns the share of variance kept."""
+        """Sets mean, components and scale from batches of sound ``[B, 1, S]``; returns the share of variance
+        kept.
+        """
         size = self.mean.numel()
-        count, total, products = 0, torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
+        count, total, products = (
+            0,
+            torch.zeros(size, dtype=torch.float64),
+            torch.zeros(size, size, dtype=torch.float64),
+        )
         for sound_b1s in sounds:
             flat = self.patches(sound_b1s).flatten(0, 1).double()
             count += flat.shape[0]
@@ -125,11 +141,15 @@ class SpectrogramCodec(ModelMixin, ConfigMixin):
 
     def _stft(self, sound_bs: Tensor) -> Tensor:
         hop, n_fft = self.config.spectrogram_hop, self.config.n_fft
-        spectrum = torch.stft(sound_bs, n_fft, hop, window=self.window, center=True, pad_mode="constant", return_complex=True)
+        spectrum = torch.stft(
+            sound_bs, n_fft, hop, window=self.window, center=True, pad_mode="constant", return_complex=True
+        )
         return spectrum[..., : sound_bs.shape[-1] // hop]
 
     def _unmel(self, amplitude_bmf: Tensor) -> Tensor:
-        """The non-negative spectrum whose bands are nearest: multiplicative updates (Lee & Seung 2001, eq. 4)."""
+        """The non-negative spectrum whose bands are nearest: multiplicative updates (Lee & Seung 2001, eq.
+        4).
+        """
         spread = self.bands.T / self.bands.T.sum(1, keepdim=True).clamp_min(1e-8)
         spectrum = spread @ amplitude_bmf
         wanted = self.bands.T @ amplitude_bmf
@@ -138,15 +158,21 @@ class SpectrogramCodec(ModelMixin, ConfigMixin):
         return spectrum
 
     def _griffin_lim(self, spectrum_bfn: Tensor) -> Tensor:
-        """Phases for an amplitude spectrum: fast Griffin-Lim (Perraudin et al. 2013), from fixed random phases."""
+        """Phases for an amplitude spectrum: fast Griffin-Lim (Perraudin et al. 2013), from fixed random
+        phases.
+        """
         n_fft, hop = self.config.n_fft, self.config.spectrogram_hop
         length = spectrum_bfn.shape[-1] * hop
         generator = torch.Generator().manual_seed(0)
-        angles = (2 * math.pi * torch.rand(spectrum_bfn.shape[1:], generator=generator)).to(spectrum_bfn.device)
+        angles = (2 * math.pi * torch.rand(spectrum_bfn.shape[1:], generator=generator)).to(
+            spectrum_bfn.device
+        )
         phase = torch.polar(torch.ones_like(angles), angles).expand(spectrum_bfn.shape)
         previous = torch.zeros_like(phase)
         for _ in range(GRIFFIN_LIM_STEPS):
-            sound = torch.istft(spectrum_bfn * phase, n_fft, hop, window=self.window, center=True, length=length)
+            sound = torch.istft(
+                spectrum_bfn * phase, n_fft, hop, window=self.window, center=True, length=length
+            )
             rebuilt = self._stft(sound)
             phase = torch.sgn(rebuilt - previous * (GRIFFIN_LIM_MOMENTUM / (1 + GRIFFIN_LIM_MOMENTUM)))
             previous = rebuilt
@@ -154,7 +180,9 @@ class SpectrogramCodec(ModelMixin, ConfigMixin):
 
 
 def mel_bands(mels: int, n_fft: int, rate_hz: int) -> Tensor:
-    """Triangular bands ``[mels, n_fft // 2 + 1]``, equally spaced in mel up to half the rate, each summing to 1."""
+    """Triangular bands ``[mels, n_fft // 2 + 1]``, equally spaced in mel up to half the rate, each summing to
+    1.
+    """
     bins_hz = torch.linspace(0, rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
     lowest, highest = (1127 * math.log(1 + hz / 700) for hz in (LOWEST_HZ, rate_hz / 2))
     edges_hz = 700 * (torch.exp(torch.linspace(lowest, highest, mels + 2, dtype=torch.float64) / 1127) - 1)

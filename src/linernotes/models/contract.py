@@ -1,11 +1,12 @@
-"""The model contract: all that linernotes asks of a generative model. To support a new family, write a class with the methods
-of ``GenerativeModel``; no other room knows which model it works on (docs/add-a-model.md).
+"""The model contract: all that linernotes asks of a generative model. To support a new family, write a class
+with the methods of ``GenerativeModel``; no other room knows which model it works on (docs/add-a-model.md).
 
-Sound is ``[B, channels, samples]`` float32 in -1..1. Latents are ``[B, C, T]``, real numbers or codes of C codebooks; T counts
-*frames*. *Items* and *draws* are the model's own: other rooms index and move them, and look at nothing inside.
+Sound is ``[B, channels, samples]`` float32 in -1..1. Latents are ``[B, C, T]``, real numbers or codes of C
+codebooks; T counts *frames*. *Items* and *draws* are the model's own: other rooms index and move them, and
+look at nothing inside.
 
-Beyond the contract lie powers, each a small protocol. A method asks for those it needs; a model without one says so by not
-having it, and the other methods run.
+Beyond the contract lie powers, each a small protocol. A method asks for those it needs; a model without one
+says so by not having it, and the other methods run.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class GenerativeModel(Protocol):
     layer_kinds: Sequence[str]  # the kinds of layers it has, "all" and "output" among them
 
     def encode(self, sound_bcs: Tensor) -> Tensor:
-        """Sound of one segment's length -> latents ``[B, C, T]``, without randomness (the posterior's mode)."""
+        """Sound of one segment's length -> latents ``[B, C, T]``, without randomness (the posterior's
+        mode).
+        """
 
     def decode(self, latents_bct: Tensor) -> Tensor:
         """Latents -> sound ``[B, channels, samples]``."""
@@ -45,18 +48,27 @@ class GenerativeModel(Protocol):
         """Prompts -> text embeddings ``[B, L, D]`` of the frozen text encoder; what a catalogue stores."""
 
     def items(self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor) -> Batch:
-        """Segments as the loss takes them, on the model's device: latents and conditioning, once for all passes."""
+        """Segments as the loss takes them, on the model's device: latents and conditioning, once for all
+        passes.
+        """
 
-    def draw(self, count: int, generator: torch.Generator, levels: Levels = EVERY_LEVEL, order: Tensor | None = None) -> Draws:
+    def draw(
+        self,
+        count: int,
+        generator: torch.Generator,
+        levels: Levels = EVERY_LEVEL,
+        order: Tensor | None = None,
+    ) -> Draws:
         """``count`` draws from a part of the noise levels; ``generator`` alone decides which.
 
         Args:
-            order: a permutation: its i-th entry says which of the noise levels, counted upwards, draw i gets. As they
-                come, upwards, if None.
+            order: a permutation: its i-th entry says which of the noise levels, counted upwards, draw i gets.
+                As they come, upwards, if None.
         """
 
     def loss_bt(self, items: Batch, draws: Draws) -> Tensor:
-        """The training loss of each item under its draw, one value per frame ``[B, T]``; its mean over frames is the item loss.
+        """The training loss of each item under its draw, one value per frame ``[B, T]``; its mean over frames
+        is the item loss.
 
         Nothing else may be random, and no item's loss may depend on the others in its batch.
         """
@@ -65,8 +77,9 @@ class GenerativeModel(Protocol):
         """The randomness of ``sampled_loss_b`` beyond the draws."""
 
     def sampled_loss_b(self, items: Batch, draws: Draws, targets: Batch) -> Tensor:
-        """The item loss against targets drawn from the model's own output, ``[B]``, up to what has no gradient: the mean outer
-        product of its gradients is the Gauss-Newton (true Fisher) matrix of the item loss.
+        """The item loss against targets drawn from the model's own output, ``[B]``, up to what has no
+        gradient: the mean outer product of its gradients is the Gauss-Newton (true Fisher) matrix of the item
+        loss.
         """
 
     def layers(self, kind: str) -> dict[str, nn.Parameter]:
@@ -79,7 +92,9 @@ class GenerativeModel(Protocol):
 
 @runtime_checkable
 class PredictingModel(GenerativeModel, Protocol):
-    """A model that predicts noise, a velocity or a flow: its item loss is the squared error, a mean over channels."""
+    """A model that predicts noise, a velocity or a flow: its item loss is the squared error, a mean over
+    channels.
+    """
 
     def prediction(self, items: Batch, draws: Draws) -> Tensor:
         """The network's output, ``[B, C, T]``."""
@@ -90,8 +105,9 @@ class PredictingModel(GenerativeModel, Protocol):
 
 @dataclass(frozen=True)
 class Readout:
-    """A linear layer between a model's last features and its output, and nothing but linear maps after it: changing the layer's
-    weight by D changes the output by ``projection_co @ D @ given``, frame by frame, exactly.
+    """A linear layer between a model's last features and its output, and nothing but linear maps after it:
+    changing the layer's weight by D changes the output by ``projection_co @ D @ given``, frame by frame,
+    exactly.
     """
 
     layer: str  # its name in ``network``
@@ -130,8 +146,12 @@ class TrainableModel(GenerativeModel, Protocol):
     def trained_parts(self) -> nn.ModuleDict:
         """The modules that training moves, the network among them, by the name of their folder."""
 
-    def training_items(self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor, unconditional_b: Tensor) -> Batch:
-        """``items`` with gradients to the trained parts, and without conditioning where ``unconditional_b``."""
+    def training_items(
+        self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor, unconditional_b: Tensor
+    ) -> Batch:
+        """``items`` with gradients to the trained parts, and without conditioning where
+        ``unconditional_b``.
+        """
 
     def save_parts(self, folder: Path) -> None:
         """Writes the trained parts into a folder that holds the rest of the model."""

@@ -1,4 +1,6 @@
-"""What turned sound and words into numbers. A catalogue has an encoding, a model has one, and they must be equal."""
+"""What turned sound and words into numbers. A catalogue has an encoding, a model has one, and they must be
+equal.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from dataclasses import dataclass
 class Encoding:
     """Sizes of a model's latents (or codes) and text embeddings, and the hashes of what makes them.
 
-    A *frame* is one step in time of the latents ``[latent_channels, frames]``; one segment is ``frames`` long, which is also
-    the longest clip that the model generates.
+    A *frame* is one step in time of the latents ``[latent_channels, frames]``; one segment is ``frames``
+    long, which is also the longest clip that the model generates.
     """
 
     model: str  # the name of one model that encodes so

@@ -1,4 +1,6 @@
-"""What a folder must hold to be loaded as a model, looked at without torch, so that a wrong path is refused at once."""
+"""What a folder must hold to be loaded as a model, looked at without torch, so that a wrong path is refused
+at once.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def check_is_folder(folder: Path) -> None:
     if folder.is_file():
         if any(folder.match(pattern) for pattern in PICKLES):
             raise LinernotesError(
-                f"{folder} is a pickle, which can run code and is never loaded: convert it to a folder of safetensors"
+                f"{folder} is a pickle, which can run code and is never loaded: convert it to a folder of "
+                "safetensors"
             )
         raise LinernotesError(f"{folder} is a file, not a model: give the folder that holds model_index.json")
     if not folder.exists():
@@ -59,14 +62,16 @@ def check_folder(folder: Path) -> None:
     """Refuses, before anything is read, what is not a Stable Audio pipeline in safetensors.
 
     Raises:
-        LinernotesError: no such folder, another pipeline, a part is missing, is there only in pickle form, or is the text that
-            Git LFS leaves in a file's place.
+        LinernotesError: no such folder, another pipeline, a part is missing, is there only in pickle form, or
+            is the text that Git LFS leaves in a file's place.
     """
     check_is_folder(folder)
     refuse_pointers(folder)
     kind = _index(folder).get("_class_name")
     if kind != PIPELINE:
-        raise LinernotesError(f"{folder} holds a {kind}, and only {PIPELINE} is supported: give another model")
+        raise LinernotesError(
+            f"{folder} holds a {kind}, and only {PIPELINE} is supported: give another model"
+        )
     for name in WEIGHT_FOLDERS:
         _check_weights(folder / name)
 
@@ -77,7 +82,9 @@ def refuse_pointers(folder: Path) -> None:
     Raises:
         LinernotesError: names the first of them.
     """
-    for path in sorted([*folder.glob("*.json"), *(path for part in PARTS for path in (folder / part).glob("*"))]):
+    for path in sorted(
+        [*folder.glob("*.json"), *(path for part in PARTS for path in (folder / part).glob("*"))]
+    ):
         if is_pointer(path):
             what = "the weights" if path.suffix == ".safetensors" else "the file itself"
             raise LinernotesError(f"{path} is a Git LFS pointer, not {what}: run 'git lfs pull' in {folder}")
@@ -94,7 +101,11 @@ def is_pointer(path: Path) -> bool:
 def variant_of(part: Path) -> str | None:
     """The variant whose weights are loaded: None for the plain ones, ``"fp16"`` if only those are there."""
     names = [path.name for path in part.glob("*.safetensors")]
-    halves = [name for name in names if re.search(r"\.fp16(-\d+-of-\d+)?\.safetensors$|-\d+-of-\d+\.fp16\.safetensors$", name)]
+    halves = [
+        name
+        for name in names
+        if re.search(r"\.fp16(-\d+-of-\d+)?\.safetensors$|-\d+-of-\d+\.fp16\.safetensors$", name)
+    ]
     return "fp16" if names and len(halves) == len(names) else None
 
 
@@ -104,7 +115,8 @@ def _check_weights(part: Path) -> None:
     pickles = sorted(path.name for pattern in PICKLES for path in part.glob(pattern))
     if pickles:
         raise LinernotesError(
-            f"{part / pickles[0]} is a pickle, which can run code and is never loaded: convert it to safetensors"
+            f"{part / pickles[0]} is a pickle, which can run code and is never loaded: convert it to "
+            "safetensors"
         )
     raise LinernotesError(f"{part} holds no safetensors weights: copy the model anew")
 
@@ -114,7 +126,9 @@ def _index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise LinernotesError(f"{path} is missing, so {folder} is not a diffusers pipeline: check the path") from None
+        raise LinernotesError(
+            f"{path} is missing, so {folder} is not a diffusers pipeline: check the path"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise LinernotesError(f"{path} is damaged ({error}): copy the model anew") from None
     if not isinstance(index, dict):

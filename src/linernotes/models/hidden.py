@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 
 def outputs_of(module: nn.Module, names: Sequence[str], run: Callable[[], object]) -> list[Tensor]:
-    """What the submodules of these names return while ``run`` goes through them once, without gradients; of several results
-    the first.
+    """What the submodules of these names return while ``run`` goes through them once, without gradients; of
+    several results the first.
     """
     found: list[Tensor] = []
 

@@ -27,7 +27,9 @@ def open_model(folder: Path, device: torch.device | None = None) -> GenerativeMo
 
 
 def family_of(folder: Path) -> Any:
-    """The class of the model in a folder; the first family if it is nobody's, which then says what is wrong with it."""
+    """The class of the model in a folder; the first family if it is nobody's, which then says what is wrong
+    with it.
+    """
     families = list(_families())
     return next((family for family in families if family.holds(folder)), families[0])
 

@@ -1,7 +1,8 @@
 """Builds the built-in model: a small Stable Audio pipeline in diffusers' own classes and folder layout.
 
-The text encoder is a T5 encoder with seeded random weights and is never trained, as Stable Audio's is frozen while its
-denoiser trains: it only has to keep different words apart, and the denoiser's cross-attention learns what they mean.
+The text encoder is a T5 encoder with seeded random weights and is never trained, as Stable Audio's is frozen
+while its denoiser trains: it only has to keep different words apart, and the denoiser's cross-attention
+learns what they mean.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class SmallModel:
 def write_small_model(
     folder: Path, codec: SpectrogramCodec, corpus: Iterable[str], seed: int, size: SmallModel | None = None
 ) -> None:
-    """Writes an untrained small pipeline to ``folder``, with a tokenizer trained on the texts of ``corpus``."""
+    """Writes an untrained small pipeline to ``folder``, with a tokenizer trained on the texts of
+    ``corpus``.
+    """
     size = size or SmallModel()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -56,10 +59,17 @@ def _write_parts(folder: Path, codec: SpectrogramCodec, corpus: Iterable[str], s
     tokenizer.save_pretrained(folder / "tokenizer")
     T5EncoderModel(
         T5Config(
-            vocab_size=len(tokenizer), d_model=size.text_dim, d_kv=32, d_ff=2 * size.text_dim, num_layers=size.text_layers,
-            num_heads=size.text_dim // 32, dropout_rate=0.0, pad_token_id=0, eos_token_id=1,
+            vocab_size=len(tokenizer),
+            d_model=size.text_dim,
+            d_kv=32,
+            d_ff=2 * size.text_dim,
+            num_layers=size.text_layers,
+            num_heads=size.text_dim // 32,
+            dropout_rate=0.0,
+            pad_token_id=0,
+            eos_token_id=1,
         )
-    ).save_pretrained(folder / "text_encoder")  # fmt: skip
+    ).save_pretrained(folder / "text_encoder")
     write_denoiser(folder, codec.config.latent_channels, size)
     CosineDPMSolverMultistepScheduler(
         sigma_min=0.03, sigma_max=500.0, sigma_data=1.0, solver_order=2, prediction_type="v_prediction"
@@ -69,13 +79,23 @@ def _write_parts(folder: Path, codec: SpectrogramCodec, corpus: Iterable[str], s
 def write_denoiser(folder: Path, latent_channels: int, size: SmallModel) -> None:
     """Writes an untrained denoiser and its conditioning projection."""
     StableAudioDiTModel(
-        sample_size=size.frames, in_channels=latent_channels, out_channels=latent_channels, num_layers=size.layers,
-        attention_head_dim=size.head_dim, num_attention_heads=size.heads, num_key_value_attention_heads=size.heads,
-        cross_attention_dim=size.text_dim, cross_attention_input_dim=size.text_dim,
-        global_states_input_dim=2 * size.text_dim, time_proj_dim=128,
-    ).save_pretrained(folder / "transformer")  # fmt: skip
+        sample_size=size.frames,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        num_layers=size.layers,
+        attention_head_dim=size.head_dim,
+        num_attention_heads=size.heads,
+        num_key_value_attention_heads=size.heads,
+        cross_attention_dim=size.text_dim,
+        cross_attention_input_dim=size.text_dim,
+        global_states_input_dim=2 * size.text_dim,
+        time_proj_dim=128,
+    ).save_pretrained(folder / "transformer")
     StableAudioProjectionModel(
-        text_encoder_dim=size.text_dim, conditioning_dim=size.text_dim, min_value=0.0, max_value=size.longest_s
+        text_encoder_dim=size.text_dim,
+        conditioning_dim=size.text_dim,
+        min_value=0.0,
+        max_value=size.longest_s,
     ).save_pretrained(folder / "projection_model")
 
 

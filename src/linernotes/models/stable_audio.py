@@ -1,7 +1,8 @@
-"""The adapter for Stable Audio pipelines in diffusers' folder layout: the built-in model and Stable Audio Open alike.
+"""The adapter for Stable Audio pipelines in diffusers' folder layout: the built-in model and Stable Audio
+Open alike.
 
-Loads the parts by hand instead of through ``StableAudioPipeline.from_pretrained``, so that only safetensors are ever
-read (a pickle can run code) and no class is imported because a file names it.
+Loads the parts by hand instead of through ``StableAudioPipeline.from_pretrained``, so that only safetensors
+are ever read (a pickle can run code) and no class is imported because a file names it.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ DEFAULT_SAMPLING = {"steps": 100, "guidance": 7.0}  # those of StableAudioPipeli
 
 
 class StableAudio:
-    """A ``GenerativeModel`` with all powers, over the parts of a Stable Audio pipeline. See ``models/contract.py`` for the
-    methods.
+    """A ``GenerativeModel`` with all powers, over the parts of a Stable Audio pipeline. See
+    ``models/contract.py`` for the methods.
     """
 
     random = True
@@ -73,12 +74,24 @@ class StableAudio:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(
                 folder / "tokenizer", local_files_only=True, trust_remote_code=False
             )
-            self.codec = self._part(CODECS[read_json(folder / "vae/config.json", "a model")["_class_name"]], folder / "vae")
+            self.codec = self._part(
+                CODECS[read_json(folder / "vae/config.json", "a model")["_class_name"]], folder / "vae"
+            )
             self.text_encoder = self._part(T5EncoderModel, folder / "text_encoder")
             self.projection = self._part(StableAudioProjectionModel, folder / "projection_model")
             self.network: nn.Module = self._part(StableAudioDiTModel, folder / "transformer")
-            self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(
+                folder / "scheduler", local_files_only=True
+            )
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
             raise LinernotesError(
                 f"{folder} could not be loaded as a Stable Audio pipeline ({_brief(error)}): copy it anew"
             ) from error
@@ -97,19 +110,30 @@ class StableAudio:
             text_dim=self.text_encoder.config.d_model,
         )
         generation = folder / "generation.json"
-        self.sampling = {**DEFAULT_SAMPLING, **(read_json(generation, "a model") if generation.exists() else {})}
+        self.sampling = {
+            **DEFAULT_SAMPLING,
+            **(read_json(generation, "a model") if generation.exists() else {}),
+        }
         self.rotary = self._rotary(config)
         self.weights_hash = _hash_parts(folder, *TRAINED)
 
     def _part(self, kind: Any, folder: Path) -> Any:
         dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
         part, loading = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True,
-            variant=variant_of(folder), **{dtype: torch.float32},
-        )  # fmt: skip
-        wrong = [f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(loading[f"{how}_keys"])]
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            variant=variant_of(folder),
+            **{dtype: torch.float32},
+        )
+        wrong = [
+            f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(loading[f"{how}_keys"])
+        ]
         if wrong:  # what is missing would be random numbers, in silence
-            raise ValueError(f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}")
+            raise ValueError(
+                f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}"
+            )
         if hasattr(part, "register_to_config"):
             part.register_to_config(_name_or_path="")  # or what is saved would say where this was loaded from
         return part.to(self.device).eval().requires_grad_(False)
@@ -146,7 +170,13 @@ class StableAudio:
         condition = project(self.projection, text_bld.to(self.device), seconds_b.to(self.device))
         return Batch({"latents": latents_bct.to(self.device), **condition})
 
-    def draw(self, count: int, generator: torch.Generator, levels: Levels = EVERY_LEVEL, order: Tensor | None = None) -> Draws:
+    def draw(
+        self,
+        count: int,
+        generator: torch.Generator,
+        levels: Levels = EVERY_LEVEL,
+        order: Tensor | None = None,
+    ) -> Draws:
         """Times in (0, 1), one in each equal part of the levels, and white noise."""
         t_k = stratified_times(count, generator, levels)
         return Draws({"t": t_k if order is None else t_k[order], "eps": self._noise(count, generator)})
@@ -168,8 +198,8 @@ class StableAudio:
         return Batch({"noise": self._noise(count, generator)})
 
     def sampled_loss_b(self, items: Batch, draws: Draws, targets: Batch) -> Tensor:
-        """The squared error's curvature in D numbers of output is 2 / D: targets lie around the output in white noise, whose
-        gradient at the output is sqrt(2 / D) times white noise.
+        """The squared error's curvature in D numbers of output is 2 / D: targets lie around the output in
+        white noise, whose gradient at the output is sqrt(2 / D) times white noise.
         """
         noise_bct = targets.tensors["noise"]
         direction_bct = noise_bct * math.sqrt(2 / noise_bct[0].numel())
@@ -194,8 +224,8 @@ class StableAudio:
         return outputs_of(self.network, blocks, lambda: self.prediction(items, draws))
 
     def readout(self) -> Readout:
-        """The last block's second MLP matrix: a residual sum, the output projection and a convolution of width 1 follow, no
-        normalisation.
+        """The last block's second MLP matrix: a residual sum, the output projection and a convolution of
+        width 1 follow, no normalisation.
         """
         (layer,) = {name.rpartition(".")[0] for name in self.layers("last-mlp")}
         denoiser: Any = self.network
@@ -204,17 +234,24 @@ class StableAudio:
         return Readout(layer, projection_co, skipped=1)  # the global token stands before the frames
 
     def sample(self, prompt: str, seconds: float, seed: int, on_step: OnStep | None = None) -> Tensor:
-        """Latents ``[1, C, T]`` by the pipeline's own sampler. Noise is drawn on the CPU: a seed means the same anywhere."""
+        """Latents ``[1, C, T]`` by the pipeline's own sampler. Noise is drawn on the CPU: a seed means the
+        same anywhere.
+        """
         pipeline = StableAudioPipeline(
-            vae=self.codec, text_encoder=self.text_encoder, projection_model=self.projection,
-            tokenizer=self.tokenizer, transformer=self.network, scheduler=self.scheduler,
-        )  # fmt: skip
+            vae=self.codec,
+            text_encoder=self.text_encoder,
+            projection_model=self.projection,
+            tokenizer=self.tokenizer,
+            transformer=self.network,
+            scheduler=self.scheduler,
+        )
         pipeline.set_progress_bar_config(disable=True)
         steps = int(self.sampling["steps"])
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn(1, self.encoding.latent_channels, self.encoding.frames, generator=generator)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="torchsde")  # it complains of rounding at the ends of the schedule
+            # it complains of rounding at the ends of the schedule
+            warnings.filterwarnings("ignore", module="torchsde")
             latents = pipeline(
                 prompt,
                 audio_end_in_s=seconds,
@@ -230,7 +267,9 @@ class StableAudio:
     def trained_parts(self) -> nn.ModuleDict:
         return nn.ModuleDict(dict(zip(TRAINED, (self.network, self.projection), strict=True)))
 
-    def training_items(self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor, unconditional_b: Tensor) -> Batch:
+    def training_items(
+        self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor, unconditional_b: Tensor
+    ) -> Batch:
         items = self.items(latents_bct, text_bld, seconds_b)
         tokens = items.tensors["tokens"].masked_fill(unconditional_b.to(self.device)[:, None, None], 0)
         return Batch({**items.tensors, "tokens": tokens})
@@ -256,16 +295,26 @@ def _path(draws: Draws) -> tuple[Tensor, Tensor]:
 
 
 def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[str, Tensor]:
-    """Conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a summary of durations."""
-    out = projection(text_hidden_states=text_bld, start_seconds=torch.zeros_like(seconds_b), end_seconds=seconds_b)
-    silent = (text_bld == 0).all(-1, keepdim=True)  # padding stays exactly zero after the projection, as in the pipeline
+    """Conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a
+    summary of durations.
+    """
+    out = projection(
+        text_hidden_states=text_bld, start_seconds=torch.zeros_like(seconds_b), end_seconds=seconds_b
+    )
+    # padding stays exactly zero after the projection, as in the pipeline
+    silent = (text_bld == 0).all(-1, keepdim=True)
     text = out.text_hidden_states.masked_fill(silent, 0)
     start, end = out.seconds_start_hidden_states, out.seconds_end_hidden_states
     return {"tokens": torch.cat([text, start, end], dim=1), "summary": torch.cat([start, end], dim=2)}
 
 
 def _hash_parts(folder: Path, *parts: str) -> str:
-    files = [path for part in parts for path in (folder / part).iterdir() if path.suffix in {".safetensors", ".json", ".model"}]
+    files = [
+        path
+        for part in parts
+        for path in (folder / part).iterdir()
+        if path.suffix in {".safetensors", ".json", ".model"}
+    ]
     return hash_files(files, folder)
 
 

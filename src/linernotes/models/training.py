@@ -1,8 +1,8 @@
 """Trains a small pipeline's denoiser and conditioning projection: latents, text, durations -> a model folder.
 
-AdamW with warm-up and cosine decay, an exponential moving average of the weights, and dropout of the conditioning for
-classifier-free guidance. What a step draws depends on the seed and the step's number alone, so a killed run that is
-started again ends in the same weights as one that was never stopped.
+AdamW with warm-up and cosine decay, an exponential moving average of the weights, and dropout of the
+conditioning for classifier-free guidance. What a step draws depends on the seed and the step's number alone,
+so a killed run that is started again ends in the same weights as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from linernotes.artefacts import hash_arrays, hash_json, load_tensors, replace_folder, save_tensors, write_json
+from linernotes.artefacts import (
+    hash_arrays,
+    hash_json,
+    load_tensors,
+    replace_folder,
+    save_tensors,
+    write_json,
+)
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import POWERS, TrainableModel, device_of
 from linernotes.models.opening import family_of, open_model
@@ -42,19 +49,24 @@ def train(
 ) -> None:
     """Trains the pipeline in ``template`` on segments and writes the trained pipeline to ``folder``.
 
-    A run in progress lives in ``folder`` + ``.partial``; calling again with the same arguments goes on from its last
-    checkpoint. ``on_step(done, total, loss)`` reports progress. ``catalogue``: hash of what the segments come from, for the
-    model's record.
+    A run in progress lives in ``folder`` + ``.partial``; calling again with the same arguments goes on from
+    its last checkpoint. ``on_step(done, total, loss)`` reports progress. ``catalogue``: hash of what the
+    segments come from, for the model's record.
 
     Raises:
-        LinernotesError: nothing to train on, another run's partial state is there, or the loss is no longer finite.
+        LinernotesError: nothing to train on, another run's partial state is there, or the loss is no longer
+            finite.
     """
     if not len(latents_nct):
         raise LinernotesError("the catalogue holds no training segments: add tracks whose split is 'train'")
     work = folder.with_name(folder.name + ".partial")
     data = {"latents": latents_nct.numpy(), "text": text_nld.numpy(), "seconds": seconds_n.numpy()}
     model = open_trainable(template)
-    run = {"settings": hash_json(settings.model_dump()), "data": hash_arrays(data), "start": model.weights_hash}
+    run = {
+        "settings": hash_json(settings.model_dump()),
+        "data": hash_arrays(data),
+        "start": model.weights_hash,
+    }
     checkpoint = work / "checkpoint.safetensors"
     parts = model.trained_parts().requires_grad_(True)
     own = next(name for name, part in parts.items() if part is model.network) + "."
@@ -62,12 +74,17 @@ def train(
     latents_nct, text_nld, seconds_n = (x.to(device) for x in (latents_nct, text_nld, seconds_n))
     parameters = dict(parts.named_parameters())
     average = {name: p.detach().clone() for name, p in parameters.items()}
-    optimiser = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     done, losses = _resume(checkpoint, run, parameters, average, optimiser)
     if not done:
-        shutil.rmtree(work / KEPT, ignore_errors=True)  # of a run that was stopped before it could say which it was
+        # of a run that was stopped before it could say which it was
+        shutil.rmtree(work / KEPT, ignore_errors=True)
 
-    kept_at = {round((i + 1) * settings.steps / (settings.checkpoints + 1)) for i in range(settings.checkpoints)}
+    kept_at = {
+        round((i + 1) * settings.steps / (settings.checkpoints + 1)) for i in range(settings.checkpoints)
+    }
     parts.train()
     for step in range(done, settings.steps):
         for group in optimiser.param_groups:
@@ -85,13 +102,17 @@ def train(
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise LinernotesError(
-                f"the loss at step {step + 1} is {losses[-1]}: train with a smaller --learning-rate, after removing {work}"
+                f"the loss at step {step + 1} is {losses[-1]}: train with a smaller --learning-rate, after "
+                f"removing {work}"
             )
         if step + 1 in kept_at:
             rate = optimiser.param_groups[0]["lr"]
             kept = {n.removeprefix(own): p for n, p in average.items() if n.startswith(own)}
             save_tensors(
-                work / KEPT / f"step-{step + 1:08d}.safetensors", kept, CHECKPOINT, {"learning_rate": rate, "step": step + 1}
+                work / KEPT / f"step-{step + 1:08d}.safetensors",
+                kept,
+                CHECKPOINT,
+                {"learning_rate": rate, "step": step + 1},
             )
         if on_step:
             on_step(step + 1, settings.steps, losses[-1])
@@ -131,13 +152,19 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def read_checkpoints(folder: Path) -> list[tuple[dict[str, Tensor], float]]:
-    """The denoiser's averaged weights at the checkpoints a training kept, by parameter name, with the learning rates there."""
+    """The denoiser's averaged weights at the checkpoints a training kept, by parameter name, with the
+    learning rates there.
+    """
     loaded = (load_tensors(path, CHECKPOINT) for path in checkpoint_files(folder))
     return [(tensors, float(header["learning_rate"])) for tensors, header in loaded]
 
 
-def _write_trained(template: Path, built: Path, model: TrainableModel, losses: list[float], record: dict[str, Any]) -> None:
-    """The trained pipeline, from the template's other parts and the trained ones, with its loss curve and record."""
+def _write_trained(
+    template: Path, built: Path, model: TrainableModel, losses: list[float], record: dict[str, Any]
+) -> None:
+    """The trained pipeline, from the template's other parts and the trained ones, with its loss curve and
+    record.
+    """
     shutil.rmtree(built, ignore_errors=True)
     shutil.copytree(template, built, ignore=shutil.ignore_patterns(*model.trained_parts(), KEPT))
     model.save_parts(built)
@@ -151,9 +178,13 @@ def _write_trained(template: Path, built: Path, model: TrainableModel, losses: l
 
 
 def _loss(
-    model: TrainableModel, latents_nct: Tensor, text_nld: Tensor, seconds_n: Tensor, settings: TrainingSettings,
+    model: TrainableModel,
+    latents_nct: Tensor,
+    text_nld: Tensor,
+    seconds_n: Tensor,
+    settings: TrainingSettings,
     generator: torch.Generator,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The mean loss of one random batch. Noise levels are stratified: still uniform, with less variance."""
     size, device = settings.batch_size, latents_nct.device
     rows = torch.randint(len(latents_nct), (size,), generator=generator).to(device)
@@ -171,9 +202,14 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _checkpoint(
-    path: Path, run: dict[str, str], step: int, losses: list[float], parameters: dict[str, nn.Parameter],
-    average: dict[str, Tensor], optimiser: torch.optim.Optimizer,
-) -> None:  # fmt: skip
+    path: Path,
+    run: dict[str, str],
+    step: int,
+    losses: list[float],
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> None:
     tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
     for name, parameter in parameters.items():
         state = optimiser.state[parameter]
@@ -183,9 +219,12 @@ def _checkpoint(
 
 
 def _resume(
-    path: Path, run: dict[str, str], parameters: dict[str, nn.Parameter], average: dict[str, Tensor],
+    path: Path,
+    run: dict[str, str],
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
-) -> tuple[int, list[float]]:  # fmt: skip
+) -> tuple[int, list[float]]:
     if not path.exists():
         return 0, []
     try:

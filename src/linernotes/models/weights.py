@@ -42,7 +42,11 @@ def with_gradients(parameters: Collection[nn.Parameter]) -> Iterator[None]:
 
 def hash_weights(changed: ChangedWeights) -> str:
     """Identifies changed weights; the base weights hash to ``base``."""
-    return hash_arrays({name: tensor.detach().cpu().numpy() for name, tensor in changed.items()}) if changed else "base"
+    return (
+        hash_arrays({name: tensor.detach().cpu().numpy() for name, tensor in changed.items()})
+        if changed
+        else "base"
+    )
 
 
 def all_finite(changed: ChangedWeights) -> bool:

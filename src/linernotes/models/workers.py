@@ -1,7 +1,8 @@
 """Runs many small jobs on a model, one a core: on a CPU that is quicker than all cores on one job at a time.
 
-Layers of a small model are too small to be shared out well. Each worker has a *twin* of the model: its own module tree and
-parameter objects over the very same memory, so that one worker can run on other weights or carry hooks unseen by the rest.
+Layers of a small model are too small to be shared out well. Each worker has a *twin* of the model: its own
+module tree and parameter objects over the very same memory, so that one worker can run on other weights or
+carry hooks unseen by the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Model = TypeVar("Model", bound=GenerativeModel)
 def twin(model: Model) -> Model:
     """The same model with parameter objects of its own; no weight is copied."""
     tensors = [*model.network.parameters(), *model.network.buffers()]
-    same_memory = {id(t): nn.Parameter(t.data, t.requires_grad) if isinstance(t, nn.Parameter) else t for t in tensors}
+    same_memory = {
+        id(t): nn.Parameter(t.data, t.requires_grad) if isinstance(t, nn.Parameter) else t for t in tensors
+    }
     other = copy.copy(model)
     other.network = copy.deepcopy(model.network, same_memory)
     return other

@@ -10,7 +10,12 @@ from linernotes.report.table import Table, text
 
 def tracks_table(tracks: Sequence[Track], first: int) -> Table:
     """The ``first`` of the tracks; a note says how many more there are."""
-    columns = [text("track_id", "track"), text("title", "title"), text("artist", "artist"), text("split", "split")]
+    columns = [
+        text("track_id", "track"),
+        text("title", "title"),
+        text("artist", "artist"),
+        text("split", "split"),
+    ]
     more = len(tracks) - first
     notes = [f"... and {more} more (--json lists all)"] if more > 0 else []
     return Table("tracks", columns, [vars(track) for track in tracks[:first]], notes=notes)

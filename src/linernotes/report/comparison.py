@@ -1,4 +1,6 @@
-"""The page of a comparison: how far methods agree, as pictures, and what each puts first for every clip, to be heard."""
+"""The page of a comparison: how far methods agree, as pictures, and what each puts first for every clip, to
+be heard.
+"""
 
 from __future__ import annotations
 
@@ -40,23 +42,39 @@ class ComparedClip:
 
 
 def write_comparison(
-    path: Path, agreement: Agreement, clips: Sequence[ComparedClip], sounds: Mapping[str, Sound | None], command: str
+    path: Path,
+    agreement: Agreement,
+    clips: Sequence[ComparedClip],
+    sounds: Mapping[str, Sound | None],
+    command: str,
 ) -> None:
-    """Writes ``compare.html``, self-contained: each track's sound stands in it once, however often it is named.
+    """Writes ``compare.html``, self-contained: each track's sound stands in it once, however often it is
+    named.
 
     Args:
         sounds: by track id; None where a recording is gone.
     """
     families = {method: METHOD_SETTINGS[method].family for method in agreement.methods}
     players = {name: player_source(sound) for name, sound in sounds.items() if sound is not None}
-    environment = Environment(loader=PackageLoader("linernotes.report", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("linernotes.report", "."), autoescape=True, undefined=StrictUndefined
+    )
     page = environment.get_template("comparison.html.j2").render(
         version=__version__,
         agreement=agreement,
         families=families,
-        matrices=[(title, matrix_svg(getattr(agreement, name), agreement.methods)) for name, title in MATRICES.items()],
+        matrices=[
+            (title, matrix_svg(getattr(agreement, name), agreement.methods))
+            for name, title in MATRICES.items()
+        ],
         clips=[
-            {"name": c.name, "prompt": c.prompt, "audio": player_source(c.sound), "first": c.first, "cautions": c.cautions}
+            {
+                "name": c.name,
+                "prompt": c.prompt,
+                "audio": player_source(c.sound),
+                "first": c.first,
+                "cautions": c.cautions,
+            }
             for c in clips
         ],
         players=json.dumps(players).replace("<", "\\u003c"),
@@ -90,7 +108,10 @@ def correlations_table(a: Agreement) -> Table:
     """Spearman's correlation of each two methods' scores."""
     return Table(
         name="spearman",
-        columns=[name("method", "Spearman"), *(number(f"with {method}", method, ".2f") for method in a.methods)],
+        columns=[
+            name("method", "Spearman"),
+            *(number(f"with {method}", method, ".2f") for method in a.methods),
+        ],
         rows=[
             {"method": method, **{f"with {b}": float(value) for b, value in zip(a.methods, row, strict=True)}}
             for method, row in zip(a.methods, a.spearman, strict=True)

@@ -54,7 +54,10 @@ def costs_table(costs: Sequence[MethodCost]) -> Table:
     rows = [
         {
             "method": c.method,
-            **{field: f"{getattr(c, field):.0f} / {getattr(c, planned):.0f}" for field, planned in pairs.values()},
+            **{
+                field: f"{getattr(c, field):.0f} / {getattr(c, planned):.0f}"
+                for field, planned in pairs.values()
+            },
         }
         for c in costs
     ]

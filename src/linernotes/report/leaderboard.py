@@ -15,45 +15,51 @@ from linernotes.report.truth import FINE, METHOD, lds_table, planted_table
 from linernotes.settings.methods import METHOD_SETTINGS
 
 RULES = """\
-- **Truth.** {models} models of the same architecture and recipe were trained anew on random halves of the {tracks}
-  training tracks, {pairs} of the halves a second time with another seed. A method is asked for its scores of
-  {reporting} generated clips; the other {tuning} clips were there to choose settings with, and are not reported on.
-- **LDS** is the Spearman correlation, over the retrained models, of the summed scores of the tracks a model saw and
-  its loss of the clip (sign turned), mean over clips. Intervals are 95 %, by bootstrap over clips and models
-  together.
-- **The ceiling** is what a perfect predictor of the expected loss would reach: {ceiling}. Two seeds on the same
-  half correlate at {seeds} only, since training is a matter of chance.
-- **Truncated**: only the first tracks of each clip count, by how far they stand above the next; how many is chosen
-  on the tuning clips. A likeness that is not truncated is a straw man.
-- **Leave-k-out**: by how much a clip's loss rises when the model is trained without the method's first tracks for
-  it, over what leaving out as many random tracks does, and over what it does to the other clips (*its own rise*).
-  *Pooled*: one set of tracks for all clips is left out, those that stand highest for any of them. Intervals are
-  over models and clips.
-- *LDS of predictions*: the same, with how far the retrained model's predictions moved in place of its loss. *Hub
-  share*: the share of the first ten that two clips have in common. *s a clip*: seconds, all clips in one run, some of
-  what is computed once per model being there already; what methods cost is measured in docs/measured/costs.md.
-  *Spectrum moved*: how much further the clip made again moved than without random tracks. *NDCG@3*: how good the
-  first three groups are; 1 is best.
-- Methods run with their defaults unless the command says otherwise. Defaults were chosen on the tuning clips; the
-  figures of the others were seen, too, while methods were developed (dev/LOG.md), and all clips share the same
-  retrained models. Planted relatives are scored on fewer draws (4, or one a noise band).
-- A method that does not beat the likenesses (`latent`, `timbre`, `tonal`, `activations`) has not shown that it sees
-  inside the model. `tracin` is `grad-dot` where a model kept no checkpoints.{absent}
+- **Truth.** {models} models of the same architecture and recipe were trained anew on random halves of the
+  {tracks} training tracks, {pairs} of the halves a second time with another seed. A method is asked for its
+  scores of {reporting} generated clips; the other {tuning} clips were there to choose settings with, and are
+  not reported on.
+- **LDS** is the Spearman correlation, over the retrained models, of the summed scores of the tracks a model
+  saw and its loss of the clip (sign turned), mean over clips. Intervals are 95 %, by bootstrap over clips and
+  models together.
+- **The ceiling** is what a perfect predictor of the expected loss would reach: {ceiling}. Two seeds on the
+  same half correlate at {seeds} only, since training is a matter of chance.
+- **Truncated**: only the first tracks of each clip count, by how far they stand above the next; how many is
+  chosen on the tuning clips. A likeness that is not truncated is a straw man.
+- **Leave-k-out**: by how much a clip's loss rises when the model is trained without the method's first tracks
+  for it, over what leaving out as many random tracks does, and over what it does to the other clips (*its own
+  rise*). *Pooled*: one set of tracks for all clips is left out, those that stand highest for any of them.
+  Intervals are over models and clips.
+- *LDS of predictions*: the same, with how far the retrained model's predictions moved in place of its loss.
+  *Hub share*: the share of the first ten that two clips have in common. *s a clip*: seconds, all clips in one
+  run, some of what is computed once per model being there already; what methods cost is measured in
+  docs/measured/costs.md. *Spectrum moved*: how much further the clip made again moved than without random
+  tracks. *NDCG@3*: how good the first three groups are; 1 is best.
+- Methods run with their defaults unless the command says otherwise. Defaults were chosen on the tuning clips;
+  the figures of the others were seen, too, while methods were developed (dev/LOG.md), and all clips share the
+  same retrained models. Planted relatives are scored on fewer draws (4, or one a noise band).
+- A method that does not beat the likenesses (`latent`, `timbre`, `tonal`, `activations`) has not shown that
+  it sees inside the model. `tracin` is `grad-dot` where a model kept no checkpoints.{absent}
 """
 
 
 UNTRAINED = "Not trained yet: `linernotes evaluate counterfactual --methods ... -o OUT`."
 ABOUT_GROUPS = (
-    "One model was trained without each group of tracks. Does a method's sum over a group (of scores less the clip's mean, "
-    "since groups differ in size) name the one whose absence raises the clip's loss most, and how good are its first "
-    "three? Intervals are over clips; the truth is a single retrain a group and noisy itself, so small differences mean "
-    "nothing."
+    "One model was trained without each group of tracks. Does a method's sum over a group (of scores less "
+    "the clip's mean, since groups differ in size) name the one whose absence raises the clip's loss most, "
+    "and how good are its first three? Intervals are over clips; the truth is a single retrain a group and "
+    "noisy itself, so small differences mean nothing."
 )
 
 
 def write_leaderboard(path: Path, board: Board, command: str) -> None:
-    """Writes the page, and beside it its pictures ``NAME-lds.svg`` and ``NAME-planted.svg``; ``command`` repeats it."""
-    tables = {"lds": lds_table(board.lds), **({"planted": planted_table(board.planted)} if board.planted else {})}
+    """Writes the page, and beside it its pictures ``NAME-lds.svg`` and ``NAME-planted.svg``; ``command``
+    repeats it.
+    """
+    tables = {
+        "lds": lds_table(board.lds),
+        **({"planted": planted_table(board.planted)} if board.planted else {}),
+    }
     for what, table in tables.items():
         with replacing(path.with_name(f"{path.stem}-{what}.svg")) as temporary:
             temporary.write_text(table.picture, encoding="utf-8")
@@ -149,9 +155,9 @@ def _about_strata(within: MeasuredLds | None) -> str:
     if not within:
         return "By kind of prompt:"
     return (
-        f"By kind of prompt, and within each {within.within} (what the mere *number* of tracks of each explains is taken "
-        "out of losses and predictions: what is left is *which* of them a model saw; ceiling "
-        f"{within.ceiling}):"
+        f"By kind of prompt, and within each {within.within} (what the mere *number* of tracks of each "
+        "explains is taken out of losses and predictions: what is left is *which* of them a model saw; "
+        f"ceiling {within.ceiling}):"
     )
 
 
@@ -190,7 +196,11 @@ def _groups(board: Board) -> Table:
     rows = [
         {
             "method": m.method,
-            **{f"{c}_{field}": getattr(by_method[m.method], field) for c, by_method in of.items() for field in measures},
+            **{
+                f"{c}_{field}": getattr(by_method[m.method], field)
+                for c, by_method in of.items()
+                for field in measures
+            },
         }
         for m in board.lds.methods
     ]
@@ -204,7 +214,9 @@ def _seen(p: MeasuredPlanted) -> Table:
         [
             text("relation", "relation"),
             number("pairs", "pairs"),
-            interval("learned", "what the model learns from the relative, as a share of what it learns of itself"),
+            interval(
+                "learned", "what the model learns from the relative, as a share of what it learns of itself"
+            ),
         ],
         [vars(relation) for relation in p.relations if relation.learned],
     )
@@ -217,8 +229,9 @@ def _seen(p: MeasuredPlanted) -> Table:
     ]
     rows = planted_table(p).rows
     note = (
-        f"By chance {p.decoys_by_chance:.1f} of the first {p.first} are decoys. Duplicates apart: how far two copies of one "
-        "recording score from each other, as a share of how far the first training track stands above the median one. What a "
-        "model learns from a duplicate is 1 by construction: it is the same recording."
+        f"By chance {p.decoys_by_chance:.1f} of the first {p.first} are decoys. Duplicates apart: how far "
+        "two copies of one recording score from each other, as a share of how far the first training track "
+        "stands above the median one. What a model learns from a duplicate is 1 by construction: it is the "
+        "same recording."
     )
     return Table("planted", columns, rows, notes=[note], above=[learned])

@@ -26,7 +26,9 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class ShownTrack:
-    """A track of the page: its place, its sound from where its best segment begins, and the evidence there."""
+    """A track of the page: its place, its sound from where its best segment begins, and the evidence
+    there.
+    """
 
     score: TrackScore
     details: Sequence[tuple[str, str]]  # label and text: album, key, licence, ...
@@ -37,11 +39,20 @@ class ShownTrack:
 def ranking_table(attribution: Attribution, first: int) -> Table:
     """The ``first`` training tracks, with how many decoys stand above each."""
     shown = attribution.first_trained(first)
-    columns = [number("rank", "#"), text("title", "title"), text("artist", "artist"), number("score", "score", ".3g")]
+    columns = [
+        number("rank", "#"),
+        text("title", "title"),
+        text("artist", "artist"),
+        number("score", "score", ".3g"),
+    ]
     columns += [text("above", "decoys above")] if attribution.decoys else []
     rows = [{**t.model_dump(), "above": f"{t.decoys_above} of {attribution.decoys}"} for t in shown]
     skipped = bool(shown) and shown[-1].rank > len(shown)
-    notes = ["Ranks that are missing are decoys: they were never trained on, so they are false alarms."] if skipped else []
+    notes = (
+        ["Ranks that are missing are decoys: they were never trained on, so they are false alarms."]
+        if skipped
+        else []
+    )
     return Table("ranking", columns, rows, notes=notes)
 
 
@@ -79,14 +90,18 @@ def write_page(
         }
         for t in shown
     ]
-    environment = Environment(loader=PackageLoader("linernotes.report", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("linernotes.report", "."), autoescape=True, undefined=StrictUndefined
+    )
     environment.filters["clock"] = lambda s: f"{round(s) // 60}:{round(s) % 60:02d}"
     page = environment.get_template("page.html.j2").render(
         a=attribution,
         meaning=MEANINGS[described.family],
         summary=described.__doc__,
         strips=bool(strips),
-        query={"audio": player_source(clip), "spectrogram": spectrogram_png(clip), "seconds": clip.seconds} if clip else None,
+        query={"audio": player_source(clip), "spectrogram": spectrogram_png(clip), "seconds": clip.seconds}
+        if clip
+        else None,
         missing=missing,
         tracks=tracks,
         scores=scores_svg(list(training), list(decoys)),

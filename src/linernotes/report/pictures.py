@@ -1,4 +1,6 @@
-"""Pictures and sound for a page, as data URLs: spectrograms, evidence strips, the distribution of scores, players."""
+"""Pictures and sound for a page, as data URLs: spectrograms, evidence strips, the distribution of scores,
+players.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ INK, ACCENT, DECOY, FAINT = "#22252b", "#b4472e", "#3d6f8e", "#c9c4b8"
 
 
 def spectrogram_png(sound: Sound) -> str:
-    """Spectrogram with a logarithmic frequency axis from 60 Hz to 10 kHz and a range of 70 dB, without axes."""
+    """Spectrogram with a logarithmic frequency axis from 60 Hz to 10 kHz and a range of 70 dB, without
+    axes.
+    """
     rate = sound.rate_hz
     window = round(WINDOW_S * rate)
     transform = ShortTimeFFT(hann(window, sym=False), hop=round(HOP_S * rate), fs=rate, mfft=2 * window)
@@ -59,16 +63,23 @@ def evidence_svg(change_t: np.ndarray, highest: float) -> str:
     for i, value in enumerate(change_t / max(highest, 1e-12)):
         height = float(np.clip(abs(value), 0, 1)) * 20
         y, colour = (20 - height, ACCENT) if value >= 0 else (20.0, FAINT)
-        bars.append(f'<rect x="{i + 0.08:.2f}" y="{y:.2f}" width="0.84" height="{height:.2f}" fill="{colour}"/>')
+        bars.append(
+            f'<rect x="{i + 0.08:.2f}" y="{y:.2f}" width="0.84" height="{height:.2f}" fill="{colour}"/>'
+        )
     axis = f'<line x1="0" x2="{n}" y1="20" y2="20" stroke="{INK}" stroke-width="0.3" opacity="0.4"/>'
     return (
-        f'<svg viewBox="0 0 {n} 26" preserveAspectRatio="none" class="evidence" aria-hidden="true">{"".join(bars)}{axis}</svg>'
+        f'<svg viewBox="0 0 {n} 26" preserveAspectRatio="none" class="evidence" '
+        f'aria-hidden="true">{"".join(bars)}{axis}</svg>'
     )
 
 
 def drawn(width: float, height: float, draw: Callable[[Axes], None], font_size: float = 9) -> str:
     """What ``draw`` puts on axes, as SVG; the same input gives the same bytes. Sizes in inches."""
-    style: dict[str, Any] = {"svg.hashsalt": "linernotes", "svg.fonttype": "none", "font.family": "sans-serif"}
+    style: dict[str, Any] = {
+        "svg.hashsalt": "linernotes",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+    }
     with rc_context({**style, "font.size": font_size}):  # type: ignore[dict-item]
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())

@@ -1,5 +1,5 @@
-"""A search as a table of its first trials, and as a picture: each trial a line through its settings to what was measured
-(parallel coordinates).
+"""A search as a table of its first trials, and as a picture: each trial a line through its settings to what
+was measured (parallel coordinates).
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def search_table(found: Search, first: int) -> Table:
 
 
 def write_search(path: Path, found: Search) -> None:
-    """Writes an SVG. Settings stand in the grid's order of values, the metric on the last axis with the best on top."""
+    """Writes an SVG. Settings stand in the grid's order of values, the metric on the last axis with the best
+    on top.
+    """
     done = [trial for trial in found.trials if trial.values]
     names = list(found.grid)
 
@@ -63,8 +65,16 @@ def write_search(path: Path, found: Search) -> None:
                 top = 1 - top
             for trial, y in sorted(zip(done, top, strict=True), key=lambda each: each[1]):
                 line = [places[trial.chosen[name]] for name, places in zip(names, heights, strict=True)]
-                axes.plot(range(len(names) + 1), [*line, y], color=colormaps["viridis_r"](float(y)), linewidth=1.2, alpha=0.75)
-            for y, value in {round(float(y), 1): value for y, value in zip(top, measured, strict=True)}.items():
+                axes.plot(
+                    range(len(names) + 1),
+                    [*line, y],
+                    color=colormaps["viridis_r"](float(y)),
+                    linewidth=1.2,
+                    alpha=0.75,
+                )
+            for y, value in {
+                round(float(y), 1): value for y, value in zip(top, measured, strict=True)
+            }.items():
                 axes.text(len(names) + 0.04, y, f"{value:.3g}", va="center", fontsize=8)
 
     with replacing(path) as temporary:
@@ -72,7 +82,9 @@ def write_search(path: Path, found: Search) -> None:
 
 
 def _heights(found: Search, name: str) -> dict[object, float]:
-    """Where each value of a setting stands on its axis, 0 to 1: the grid's, and those a sampler chose between them."""
+    """Where each value of a setting stands on its axis, 0 to 1: the grid's, and those a sampler chose between
+    them.
+    """
     values = list(dict.fromkeys([*found.grid[name], *(trial.chosen[name] for trial in found.trials)]))
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         values.sort()

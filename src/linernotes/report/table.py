@@ -1,6 +1,7 @@
 """One table for all that is measured: the same values on a terminal, in Markdown, in JSON and in Parquet.
 
-A column says what its field is called in records (JSON, Parquet) and how its values are written where people read them.
+A column says what its field is called in records (JSON, Parquet) and how its values are written where people
+read them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Column:
             return ""
         unit = f" {self.unit}" if self.unit else ""
         if self.kind == "interval":
-            return f"{self._number(value.value)}{unit} [{self._number(value.low)}, {self._number(value.high)}]"
+            return (
+                f"{self._number(value.value)}{unit} [{self._number(value.low)}, {self._number(value.high)}]"
+            )
         if self.kind == "number":
             return f"{self._number(value)}{unit}"
         return ("yes" if value else "") if isinstance(value, bool) else str(value)
@@ -68,8 +71,12 @@ def number(field: str, heading: str | None = None, form: str = "", unit: str = "
     return Column(field, heading, "number", form, unit)
 
 
-def interval(field: str, heading: str | None = None, form: str = ".2f", unit: str = "", prefix: str | None = None) -> Column:
-    """A column of means with their 95 % intervals; ``prefix`` of the bounds' fields is ``FIELD_`` if left out."""
+def interval(
+    field: str, heading: str | None = None, form: str = ".2f", unit: str = "", prefix: str | None = None
+) -> Column:
+    """A column of means with their 95 % intervals; ``prefix`` of the bounds' fields is ``FIELD_`` if left
+    out.
+    """
     return Column(field, heading, "interval", form, unit, f"{field}_" if prefix is None else prefix)
 
 
@@ -82,7 +89,8 @@ def bounds(field: str, value: Interval | None, prefix: str) -> dict[str, float]:
 class Table:
     """Rows under columns, with what is said of all of them."""
 
-    name: str  # of its files; of a table that stands above another, the field of its rows in that one's record
+    # of its files; of a table that stands above another, the field of its rows in that one's record
+    name: str
     columns: Sequence[Column]
     rows: Sequence[Row]
     about: Mapping[str, Any] = field(default_factory=dict)  # facts for records, as JSON has them
@@ -101,7 +109,10 @@ class Table:
 
     def records(self) -> list[dict[str, Any]]:
         """The rows, field by field; what a row has no key for is left out."""
-        return [{k: v for c in self.columns if c.field in row for k, v in c.fields(row[c.field]).items()} for row in self.rows]
+        return [
+            {k: v for c in self.columns if c.field in row for k, v in c.fields(row[c.field]).items()}
+            for row in self.rows
+        ]
 
     def json(self) -> dict[str, Any]:
         """All of it for machines: facts, the rows of what stands above, and its own as ``methods``."""
@@ -112,7 +123,9 @@ class Table:
         return "\n\n".join([*(table.markdown() for table in self.above), *self._lines(), *self.notes])
 
     def save(self, folder: Path) -> None:
-        """Writes ``NAME.parquet`` (its rows, facts in the metadata), ``NAME.md`` and, if it has a picture, ``NAME.svg``."""
+        """Writes ``NAME.parquet`` (its rows, facts in the metadata), ``NAME.md`` and, if it has a picture,
+        ``NAME.svg``.
+        """
         from linernotes.artefacts import replacing, write_parquet
 
         facts = {key: str(value) for key, value in self._facts().items()}

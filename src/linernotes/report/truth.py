@@ -1,5 +1,5 @@
-"""What evaluations found, each as one table with its picture: intervals beside the ceiling, one line a method; a matrix of
-what is seen.
+"""What evaluations found, each as one table with its picture: intervals beside the ceiling, one line a
+method; a matrix of what is seen.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ FINE = "+.4f"  # of a change of loss
 
 
 def lds_table(found: MeasuredLds) -> Table:
-    """One row a method, best first: ``lds`` with ``low`` and ``high``, what stands beside it, and facts of the ceiling."""
+    """One row a method, best first: ``lds`` with ``low`` and ``high``, what stands beside it, and facts of
+    the ceiling.
+    """
     asked = f"{found.output}, within each {found.within}" if found.within else found.output
     notes = [
-        f"Noise ceiling {found.ceiling}: two seeds correlate at {found.seed_correlation}. {found.queries} clips for "
+        f"Noise ceiling {found.ceiling}: two seeds correlate at {found.seed_correlation}. {found.queries} "
+        "clips for "
         f"{found.split}, {found.models} models; {found.output}; 95 % intervals over clips and models."
     ]
     if found.within:
@@ -82,7 +85,9 @@ def counterfactual_table(outcomes: Sequence[Outcome]) -> Table:
     """One row for each method, share and form."""
     distances = dict.fromkeys(distance for o in outcomes for distance in o.distances)
     seen = next(iter(distances), "")
-    lines = [(f"{o.method}, {o.percent:g} %{', pooled' if o.pooled else ''}", o.specific, None) for o in outcomes]
+    lines = [
+        (f"{o.method}, {o.percent:g} %{', pooled' if o.pooled else ''}", o.specific, None) for o in outcomes
+    ]
     return Table(
         name="counterfactual",
         columns=[
@@ -101,8 +106,8 @@ def counterfactual_table(outcomes: Sequence[Outcome]) -> Table:
         ],
         rows=[{**vars(o), **o.distances} for o in outcomes],
         notes=[
-            "Rise of the clip's loss over what leaving out as many random tracks does; its own: less the other clips' "
-            "rise under the same model. 95 % intervals over models and clips."
+            "Rise of the clip's loss over what leaving out as many random tracks does; its own: less the "
+            "other clips' rise under the same model. 95 % intervals over models and clips."
         ],
         picture=intervals_svg(lines, "rise of the clip's loss, over random tracks and other clips"),
     )
@@ -131,7 +136,9 @@ def planted_table(found: MeasuredPlanted) -> Table:
             for method, recall in found.recall.items()
         ],
         about={"first": found.first, "decoys_by_chance": found.decoys_by_chance},
-        notes=[f"Decoys among the first {found.first} of all tracks; {found.decoys_by_chance:.1f} by chance."],
+        notes=[
+            f"Decoys among the first {found.first} of all tracks; {found.decoys_by_chance:.1f} by chance."
+        ],
         above=[
             Table(
                 name="relations",
@@ -198,7 +205,9 @@ def repeatability_table(seeds: int, found: Sequence[Repeatability]) -> Table:
         ],
         rows=[vars(r) for r in found],
         about={"seeds": seeds},
-        picture=intervals_svg([(r.method, r.pearson, None) for r in found], "correlation with itself under other noise"),
+        picture=intervals_svg(
+            [(r.method, r.pearson, None) for r in found], "correlation with itself under other noise"
+        ),
     )
 
 
@@ -265,7 +274,9 @@ def fidelity_table(found: ModelFidelity) -> Table:
         ),
     ]
     columns = [text("what", "what"), text("measured", "measured"), text("bar", "bar")]
-    return Table("fidelity", columns, [dict(zip(("what", "measured", "bar"), row, strict=True)) for row in rows])
+    return Table(
+        "fidelity", columns, [dict(zip(("what", "measured", "bar"), row, strict=True)) for row in rows]
+    )
 
 
 SPANS = {  # of a bank's models: what it is called, and to how many digits
@@ -279,9 +290,13 @@ SPANS = {  # of a bank's models: what it is called, and to how many digits
 
 def bank_table(bank: Bank, lines: Sequence[Sanity]) -> Table:
     """A row for each kind of model of a bank, with the span of what ``check`` says of them."""
-    kinds = {kind: [line for line in lines if line.kind == kind] for kind in dict.fromkeys(line.kind for line in lines)}
+    kinds = {
+        kind: [line for line in lines if line.kind == kind]
+        for kind in dict.fromkeys(line.kind for line in lines)
+    }
     notes = [
-        "Mean losses of the tracks a model saw, of the others, of the clips; contrast and movement of the clips made again."
+        "Mean losses of the tracks a model saw, of the others, of the clips; contrast and movement of the "
+        "clips made again."
     ]
     if not any(line.wrong for line in lines):
         heard = any(query.heard for query in bank.queries)
@@ -314,7 +329,10 @@ def _span(values: Sequence[float], digits: int) -> str:
 
 
 def intervals_svg(
-    rows: Sequence[tuple[str, Interval, Interval | None]], label: str, band: Interval | None = None, band_label: str = ""
+    rows: Sequence[tuple[str, Interval, Interval | None]],
+    label: str,
+    band: Interval | None = None,
+    band_label: str = "",
 ) -> str:
     """One line a method with its interval; a second, hollow mark where there is another form of the score.
 
@@ -334,7 +352,9 @@ def intervals_svg(
             axes.plot(first.value, y, "o", color=colour, markersize=5)
             if second:
                 axes.plot([second.low, second.high], [y + 0.28] * 2, color=colour, linewidth=0.9)
-                axes.plot(second.value, y + 0.28, "o", markersize=4, markerfacecolor="white", markeredgecolor=colour)
+                axes.plot(
+                    second.value, y + 0.28, "o", markersize=4, markerfacecolor="white", markeredgecolor=colour
+                )
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel(label)
@@ -348,7 +368,9 @@ def intervals_svg(
     return drawn(6.6, 0.9 + LINE_INCHES * len(rows), draw)
 
 
-def seen_svg(relations: Sequence[str], methods: Sequence[str], share: Mapping[str, Mapping[str, float]], label: str) -> str:
+def seen_svg(
+    relations: Sequence[str], methods: Sequence[str], share: Mapping[str, Mapping[str, float]], label: str
+) -> str:
     """Which relations each method sees: a matrix of shares from 0 to 1, numbers in it."""
     values = np.array([[share[relation][method] for relation in relations] for method in methods])
 
@@ -363,6 +385,14 @@ def seen_svg(relations: Sequence[str], methods: Sequence[str], share: Mapping[st
         for row in range(len(methods)):
             for column in range(len(relations)):
                 shade = "white" if values[row, column] > 0.7 else INK
-                axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", color=shade, fontsize=7.5)
+                axes.text(
+                    column,
+                    row,
+                    f"{values[row, column]:.2f}",
+                    ha="center",
+                    va="center",
+                    color=shade,
+                    fontsize=7.5,
+                )
 
     return drawn(1.8 + 0.75 * len(relations), 1.4 + LINE_INCHES * len(methods), draw)

@@ -1,4 +1,6 @@
-"""The settings of every attribution method, and what ``linernotes methods`` says of it. Imports nothing heavy."""
+"""The settings of every attribution method, and what ``linernotes methods`` says of it. Imports nothing
+heavy.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,14 @@ GradientDraws = Annotated[int, Field(gt=0, description="Draws the query's gradie
 Layers = Annotated[
     str,  # the models say which kinds they have
     Field(
-        description="Which layers are looked at or unlearned: all, output, or another kind that the model has "
+        description="Which layers are looked at or unlearned: all, output, or another kind of the model's "
         "(Stable Audio: self-attention, cross-attention, cross-attention-kv, mlp, last-mlp)."
     ),
 ]
-StepSize = Annotated[float, Field(gt=0, description="a: how far the weights move; theta' = theta + (a/N) (F + damping)^-1 g.")]
+StepSize = Annotated[
+    float,
+    Field(gt=0, description="a: how far the weights move; theta' = theta + (a/N) (F + damping)^-1 g"),
+]
 Damping = Annotated[float, Field(ge=0, description="Damping, as a multiple of each layer's mean curvature.")]
 NoiseBands = Annotated[
     int,
@@ -31,7 +36,10 @@ NoiseBands = Annotated[
 FisherDraws = Annotated[int, Field(gt=0, description="Draws per training segment for the curvature.")]
 MaskSilence = Annotated[bool, Field(description="Leave silent frames of the query out of its gradient.")]
 ScoreBy = Annotated[
-    Skew, Field(description="L' - L; the normalised skew (L' - L) / (L' + L + 0.001); or the first order of L' - L.")
+    Skew,
+    Field(
+        description="L' - L; the normalised skew (L' - L) / (L' + L + 0.001); or the first order of L' - L."
+    ),
 ]
 
 
@@ -55,17 +63,22 @@ class UnlearningSettings(MethodSettings, frozen=True, extra="forbid"):
     draws: Draws = 16
     gradient_draws: GradientDraws = 1024
     mask_silence: MaskSilence = True
-    together: Annotated[bool, Field(description="Unlearn all clips as one set: one attribution for all of them.")] = False
+    together: Annotated[
+        bool, Field(description="Unlearn all clips as one set: one attribution for all of them.")
+    ] = False
 
 
 class ReadoutSettings(UnlearningSettings, frozen=True, extra="forbid"):
-    """Unlearn the query in the linear read-out of the last features, exactly, one band of noise levels after the other."""
+    """Unlearn the query in the linear read-out of the last features, exactly, one band of noise levels after
+    the other.
+    """
 
     paper: ClassVar[str] = "linernotes, after Wang et al. 2024 (2406.09408)"
     cost: ClassVar[str] = "N K forwards; N K forwards for all queries of a run together"
 
     gradient_draws: GradientDraws = 256
-    noise_bands: NoiseBands = Field(default_factory=lambda own: math.gcd(own.get("draws", 8), 8))  # 8, or what divides draws
+    # 8, or what divides draws
+    noise_bands: NoiseBands = Field(default_factory=lambda own: math.gcd(own.get("draws", 8), 8))
     step_size: StepSize = 1.0
     damping: Damping = 0.01
 
@@ -109,14 +122,22 @@ class MucsSettings(RescoringSettings, frozen=True, extra="forbid"):
     layers: Layers = "mlp"
     score_by: ScoreBy = "normalised"
     gradient_draws: GradientDraws = 32
-    learning_rate: Annotated[float, Field(gt=0, description="AdamW's learning rate: a tenth of the training's.")] = 1e-4
-    retain_batch: Annotated[int, Field(gt=0, description="Training segments in each step that must not be forgotten.")] = 100
-    forget_weight: Annotated[float, Field(gt=0, description="Weight of the query's loss beside that of the retain batch.")] = (
-        0.2
-    )
-    stop_at: Annotated[float, Field(gt=0, le=1, description="Stop at this share of an untrained network's loss.")] = 0.95
+    learning_rate: Annotated[
+        float, Field(gt=0, description="AdamW's learning rate: a tenth of the training's.")
+    ] = 1e-4
+    retain_batch: Annotated[
+        int, Field(gt=0, description="Training segments in each step that must not be forgotten.")
+    ] = 100
+    forget_weight: Annotated[
+        float, Field(gt=0, description="Weight of the query's loss beside that of the retain batch.")
+    ] = 0.2
+    stop_at: Annotated[
+        float, Field(gt=0, le=1, description="Stop at this share of an untrained network's loss.")
+    ] = 0.95
     max_steps: Annotated[int, Field(gt=0, description="Give up stopping after so many steps.")] = 200
-    noisiest: Annotated[float, Field(gt=0, le=1, description="Score on the noisiest part of the schedule only.")] = 0.7
+    noisiest: Annotated[
+        float, Field(gt=0, le=1, description="Score on the noisiest part of the schedule only.")
+    ] = 0.7
 
 
 class ForwardInfSettings(RescoringSettings, frozen=True, extra="forbid"):
@@ -190,8 +211,12 @@ class ProjectedSettings(GradientSettings, frozen=True, extra="forbid"):
 
     cost: ClassVar[str] = "N K item gradients, kept on disk; one query's gradient and a solve"
 
-    projection: Annotated[int, Field(gt=0, description="r: each layer keeps r x r numbers of a gradient.")] = 8
-    damping: Annotated[float, Field(gt=0, description="Damping, as a multiple of the Gram matrix's mean eigenvalue.")] = 0.1
+    projection: Annotated[
+        int, Field(gt=0, description="r: each layer keeps r x r numbers of a gradient.")
+    ] = 8
+    damping: Annotated[
+        float, Field(gt=0, description="Damping, as a multiple of the Gram matrix's mean eigenvalue.")
+    ] = 0.1
 
 
 class GramSettings(ProjectedSettings, frozen=True, extra="forbid"):

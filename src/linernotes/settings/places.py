@@ -1,4 +1,6 @@
-"""Where linernotes, and the libraries it stands on, may write of their own accord: the cache, with or without a home folder."""
+"""Where linernotes, and the libraries it stands on, may write of their own accord: the cache, with or without
+a home folder.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,17 @@ import platformdirs
 from linernotes.errors import LinernotesError
 
 CACHE = "LINERNOTES_CACHE"
-OF_LIBRARIES = {"HF_HOME": "huggingface", "MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
+OF_LIBRARIES = {
+    "HF_HOME": "huggingface",
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+}
 
 
 def cache_folder() -> Path:
-    """Where what is computed once is kept: ``LINERNOTES_CACHE``, else the user's cache folder, else one in the temporary folder
-    (no home, a home that cannot be written). It is there, and a file can be written into it.
+    """Where what is computed once is kept: ``LINERNOTES_CACHE``, else the user's cache folder, else one in
+    the temporary folder (no home, a home that cannot be written). It is there, and a file can be written into
+    it.
 
     Raises:
         LinernotesError: there is no such folder; the sentence names ``LINERNOTES_CACHE``.
@@ -25,7 +32,9 @@ def cache_folder() -> Path:
     asked = os.environ.get(CACHE)
     if asked:
         if (problem := _problem(Path(asked))) is not None:
-            raise LinernotesError(f"the cache {asked} cannot be written ({problem}): set {CACHE} to a folder that can")
+            raise LinernotesError(
+                f"the cache {asked} cannot be written ({problem}): set {CACHE} to a folder that can"
+            )
         return Path(asked)
     tried = []
     for folder in _own_folders():
@@ -33,13 +42,15 @@ def cache_folder() -> Path:
             return folder
         tried.append(f"{folder}: {problem}")
     raise LinernotesError(
-        f"there is no folder for what is computed once ({'; '.join(tried) or 'no home, no temporary folder'}): "
-        f"set {CACHE} to one that can be written"
+        "there is no folder for what is computed once "
+        f"({'; '.join(tried) or 'no home, no temporary folder'}): set {CACHE} to one that can be written"
     )
 
 
 def settle_libraries() -> None:
-    """Gives torch, transformers and matplotlib a folder to keep things in where there is no home to keep them in."""
+    """Gives torch, transformers and matplotlib a folder to keep things in where there is no home to keep them
+    in.
+    """
     home = Path("~").expanduser() if _has_home() else None
     if home is not None and home.is_dir() and _problem(home) is None:
         return
@@ -61,7 +72,9 @@ def _own_folders() -> Iterator[Path]:
 
 
 def _has_home() -> bool:
-    """Whether this user has a home, which need not be there: containers run under numbers that no user has."""
+    """Whether this user has a home, which need not be there: containers run under numbers that no user
+    has.
+    """
     try:
         return Path("~").expanduser().is_absolute()
     except (RuntimeError, KeyError):

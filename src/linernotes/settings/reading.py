@@ -1,4 +1,6 @@
-"""Reads settings: a TOML file, the record of an attribution (a replay), flags on top; one sentence for the first mistake."""
+"""Reads settings: a TOML file, the record of an attribution (a replay), flags on top; one sentence for the
+first mistake.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
 def read_settings(method: str | None, path: Path | None, flags: dict[str, Any]) -> tuple[str, MethodSettings]:
-    """A method and its settings: from a TOML file or an ``attribution.json`` (a replay), with ``flags`` that are set on top.
+    """A method and its settings: from a TOML file or an ``attribution.json`` (a replay), with ``flags`` that
+    are set on top.
 
     Args:
         method: None for the file's, or the default.
@@ -30,7 +33,9 @@ def read_settings(method: str | None, path: Path | None, flags: dict[str, Any]) 
     values = _from_file(path) if path else {}
     named = values.pop("method", None)
     if method and named and named != method:
-        raise UsageError(f"{path} holds settings for {named!r}, not for {method!r}: give another file, or --method {named}")
+        raise UsageError(
+            f"{path} holds settings for {named!r}, not for {method!r}: give another file, or --method {named}"
+        )
     chosen = method or named or DEFAULT_METHOD
     settings = settings_of(chosen)
     checked(settings, values, f" in {path}")
@@ -49,7 +54,8 @@ def refuse_newer(path: Path, record: Mapping[str, Any]) -> None:
         raise LinernotesError(f"{path} does not say its schema version: attribute the clip anew")
     if version > RECORD_VERSION:
         raise LinernotesError(
-            f"{path} was written by a newer linernotes ({record.get('linernotes')}; this is {__version__}): update linernotes"
+            f"{path} was written by a newer linernotes ({record.get('linernotes')}; this is {__version__}): "
+            "update linernotes"
         )
 
 
@@ -73,7 +79,9 @@ def settings_where_they_fit(methods: Sequence[str], values: dict[str, Any]) -> d
     kinds = {method: settings_of(method) for method in methods}
     for name, value in values.items():
         if not any(name in kind.model_fields for kind in kinds.values()):
-            raise UsageError(f"setting {name} = {value!r} fits none of the methods {', '.join(methods)}: leave it out")
+            raise UsageError(
+                f"setting {name} = {value!r} fits none of the methods {', '.join(methods)}: leave it out"
+            )
     return {
         method: checked(kind, {n: v for n, v in values.items() if n in kind.model_fields}, f" for {method}")
         for method, kind in kinds.items()
@@ -87,7 +95,9 @@ def refuse_together(settings: Mapping[str, Any]) -> None:
         UsageError: ``settings`` says ``together``.
     """
     if settings.get("together"):
-        raise UsageError("here each clip is looked at by itself: leave out --together, which is for attribute")
+        raise UsageError(
+            "here each clip is looked at by itself: leave out --together, which is for attribute"
+        )
 
 
 def as_flags(settings: Mapping[str, Any]) -> list[str]:
@@ -95,12 +105,17 @@ def as_flags(settings: Mapping[str, Any]) -> list[str]:
     words = []
     for name, value in settings.items():
         flag = name.replace("_", "-")
-        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        words += (
+            [f"--{flag}" if value else f"--no-{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag}", str(value)]
+        )
     return words
 
 
 def checked(settings: type[SettingsT], values: dict[str, Any], where: str = "") -> SettingsT:
-    """``settings(**values)``, with the first mistake as one sentence; ``where`` says what the values are for or from.
+    """``settings(**values)``, with the first mistake as one sentence; ``where`` says what the values are for
+    or from.
 
     Raises:
         UsageError: an unknown setting or a value out of range.
@@ -110,8 +125,14 @@ def checked(settings: type[SettingsT], values: dict[str, Any], where: str = "") 
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        known = f"; the settings are {', '.join(settings.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise UsageError(f"setting {name} = {first.get('input')!r}{where} is refused: {first['msg'].lower()}{known}") from None
+        known = (
+            f"; the settings are {', '.join(settings.model_fields)}"
+            if first["type"] == "extra_forbidden"
+            else ""
+        )
+        raise UsageError(
+            f"setting {name} = {first.get('input')!r}{where} is refused: {first['msg'].lower()}{known}"
+        ) from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -120,11 +141,15 @@ def _from_file(path: Path) -> dict[str, Any]:
         if path.suffix == ".json":
             record = json.loads(text)
             if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
-                raise LinernotesError(f"{path} is no attribution.json: give one, or a TOML file with settings")
+                raise LinernotesError(
+                    f"{path} is no attribution.json: give one, or a TOML file with settings"
+                )
             refuse_newer(path, record)
             return {"method": record["method"], **record["settings"]}
         return tomllib.loads(text)
     except OSError as error:
         raise LinernotesError(f"{path} cannot be read ({error.strerror}): check the path") from None
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LinernotesError(f"{path} is not a settings file ({error}): write TOML, or give an attribution.json") from None
+        raise LinernotesError(
+            f"{path} is not a settings file ({error}): write TOML, or give an attribution.json"
+        ) from None

@@ -14,7 +14,13 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
     batch_size: Annotated[int, Field(gt=0, description="Segments in one step.")] = 64
     learning_rate: Annotated[float, Field(gt=0, description="AdamW's highest learning rate.")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, description="AdamW's weight decay.")] = 0.01
-    ema: Annotated[float, Field(ge=0, lt=1, description="Decay of the moving average of the weights.")] = 0.999
-    drop_condition: Annotated[float, Field(ge=0, lt=1, description="Share of segments trained without their prompt.")] = 0.1
-    checkpoints: Annotated[int, Field(ge=0, description="States kept on the way, evenly spaced; tracin uses them.")] = 0
+    ema: Annotated[float, Field(ge=0, lt=1, description="Decay of the moving average of the weights.")] = (
+        0.999
+    )
+    drop_condition: Annotated[
+        float, Field(ge=0, lt=1, description="Share of segments trained without their prompt.")
+    ] = 0.1
+    checkpoints: Annotated[
+        int, Field(ge=0, description="States kept on the way, evenly spaced; tracin uses them.")
+    ] = 0
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of initial weights, batches and noise.")] = 0

@@ -1,4 +1,6 @@
-"""Whether a bank can be trusted: every retrain learned its tracks as well as a model of all of them, and still generates."""
+"""Whether a bank can be trusted: every retrain learned its tracks as well as a model of all of them, and
+still generates.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ FLAT = 0.5  # times the deviation of the original clips' latents: a clip without
 
 @dataclass(frozen=True)
 class Sanity:
-    """One retrain: losses of the tracks it saw and of those it did not, of the queries, and what its clips are like."""
+    """One retrain: losses of the tracks it saw and of those it did not, of the queries, and what its clips
+    are like.
+    """
 
     name: str
     kind: str
@@ -24,17 +28,20 @@ class Sanity:
     own_loss: float
     other_loss: float  # nan if it saw all of them
     query_loss: float
-    contrast: float  # deviation of the regenerated clips' latents over that of the originals; nan if none were made again
+    # deviation of the regenerated clips' latents over that of the originals; nan if none were made again
+    contrast: float
     moved_db: float  # how far the heard clips' spectra moved, mean
     wrong: str  # why it cannot be trusted; empty if it can
 
 
-def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray, usual: float | None = None) -> list[Sanity]:
+def check_bank(
+    bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray, usual: float | None = None
+) -> list[Sanity]:
     """A line for every retrain.
 
     Args:
-        track_n: the track of each segment of the catalogue; ``trained_rows``: which tracks are training tracks, in the
-            bank's order.
+        track_n: the track of each segment of the catalogue; ``trained_rows``: which tracks are training
+            tracks, in the bank's order.
         usual: the tracks' loss under models of all of them; the bank's own if None.
     """
     column = np.full(int(track_n.max()) + 1, -1)
@@ -50,7 +57,10 @@ def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray, usual:
         unseen = inside & ~seen
         lines.append(
             Sanity(
-                name, str(bank.kinds[m]), bank.seeds[m], int(bank.present_mn[m].sum()),
+                name,
+                str(bank.kinds[m]),
+                bank.seeds[m],
+                int(bank.present_mn[m].sum()),
                 float(bank.item_loss_ms[m][seen].mean()),
                 float(bank.item_loss_ms[m][unseen].mean()) if unseen.any() else float("nan"),
                 float(bank.loss_mqk[m].mean()),
@@ -58,7 +68,7 @@ def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray, usual:
                 float(bank.distance_mhd[m][:, 0].mean()) if bank.distance_mhd[m].size else float("nan"),
                 "",
             )
-        )  # fmt: skip
+        )
     usual = usual or usual_loss(lines)
     known = (("moved_db", bank.distance_mhd.size), ("contrast", np.isfinite(bank.contrast_m).any()))
     heard_of = [name for name, is_known in known if is_known]
@@ -66,8 +76,14 @@ def check_bank(bank: Bank, track_n: np.ndarray, trained_rows: np.ndarray, usual:
 
 
 def usual_loss(lines: Sequence[Sanity]) -> float:
-    """The tracks' loss under models that were trained on all of them, or under all models where there are none."""
-    return float(np.nanmedian([line.own_loss for line in lines if line.kind == "full"] or [line.own_loss for line in lines]))
+    """The tracks' loss under models that were trained on all of them, or under all models where there are
+    none.
+    """
+    return float(
+        np.nanmedian(
+            [line.own_loss for line in lines if line.kind == "full"] or [line.own_loss for line in lines]
+        )
+    )
 
 
 def _wrong(line: Sanity, usual: float, heard_of: Sequence[str]) -> str:

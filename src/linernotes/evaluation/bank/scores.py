@@ -1,4 +1,6 @@
-"""Scores of a bank's clips, or of its catalogue's planted tracks, by a method: kept as files, computed when there are none."""
+"""Scores of a bank's clips, or of its catalogue's planted tracks, by a method: kept as files, computed when
+there are none.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Scored:
 
 @dataclass(frozen=True)
 class Source:
-    """A track that is known to be related to a training track: its place among the tracks, how, and the other's place."""
+    """A track that is known to be related to a training track: its place among the tracks, how, and the
+    other's place.
+    """
 
     track: int
     relation: str
@@ -57,8 +61,8 @@ def bank_queries(bank: Bank, prepared: Prepared) -> list[Query]:
 
 
 def related_sources(catalogue: Catalogue) -> list[Source]:
-    """Tracks whose relatives are known from the metadata columns ``relation`` and ``related_to``: decoys with a relative that
-    was trained on, and training tracks that stand twice.
+    """Tracks whose relatives are known from the metadata columns ``relation`` and ``related_to``: decoys with
+    a relative that was trained on, and training tracks that stand twice.
     """
     place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
     sources: dict[tuple[int, int], Source] = {}
@@ -77,14 +81,23 @@ def related_sources(catalogue: Catalogue) -> list[Source]:
 
 def source_queries(catalogue: Catalogue, sources: Sequence[Source]) -> list[Query]:
     """The first segment of each source, as a query."""
-    return [segment_query(catalogue, int(np.flatnonzero(catalogue.track_n == source.track)[0])) for source in sources]
+    return [
+        segment_query(catalogue, int(np.flatnonzero(catalogue.track_n == source.track)[0]))
+        for source in sources
+    ]
 
 
 def scores_of(
-    names: Sequence[str], queries: Callable[[], list[Query]], prepared: Prepared, bank: Bank, method: str,
-    settings: MethodSettings, kept: Sequence[Path],
-) -> Scored:  # fmt: skip
-    """Scores of queries, read from the first of the ``kept`` folders that has them, or computed and put in the last one.
+    names: Sequence[str],
+    queries: Callable[[], list[Query]],
+    prepared: Prepared,
+    bank: Bank,
+    method: str,
+    settings: MethodSettings,
+    kept: Sequence[Path],
+) -> Scored:
+    """Scores of queries, read from the first of the ``kept`` folders that has them, or computed and put in
+    the last one.
 
     Args:
         names: of the queries; ``queries`` is only called when scores must be computed.
@@ -93,9 +106,13 @@ def scores_of(
         LinernotesError: a file there is damaged, or of another model or catalogue.
     """
     header = {
-        "model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash, "method": method,
-        "settings": settings.model_dump(), "queries": list(names), "clips": bank.header["clips"],
-    }  # fmt: skip
+        "model": prepared.model.weights_hash,
+        "catalogue": prepared.catalogue.hash,
+        "method": method,
+        "settings": settings.model_dump(),
+        "queries": list(names),
+        "clips": bank.header["clips"],
+    }
     if read_too := METHODS[method].reads(prepared, settings):
         header["reads"] = read_too
     name = f"{method}-{hash_json(header)[:8]}.safetensors"
@@ -109,7 +126,9 @@ def scores_of(
     scores_qn = score(method, prepared, made, settings, work).scores_qn
     seconds = round(time.perf_counter() - start, 1)
     catalogue = prepared.catalogue
-    scores_qt = np.stack([gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather) for s in scores_qn])
+    scores_qt = np.stack(
+        [gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather) for s in scores_qn]
+    )
     kept_as = {"scores_qt": torch.from_numpy(scores_qt.astype(np.float32))}
     save_tensors(kept[-1] / name, kept_as, SCORES, {**header, "seconds": seconds, "axes": "queries, tracks"})
     shutil.rmtree(work, ignore_errors=True)
@@ -123,16 +142,19 @@ def of_training_tracks(scores_qt: np.ndarray, bank: Bank, catalogue: Catalogue) 
 
 
 def read_scores(path: Path, bank: Bank) -> np.ndarray:
-    """Scores from elsewhere, ``[queries, training tracks]``: a Parquet file with columns ``query``, ``track_id``, ``score``.
+    """Scores from elsewhere, ``[queries, training tracks]``: a Parquet file with columns ``query``,
+    ``track_id``, ``score``.
 
     Raises:
-        LinernotesError: the file cannot be read, names a query the bank has not, or leaves tracks or queries without scores.
+        LinernotesError: the file cannot be read, names a query the bank has not, or leaves tracks or queries
+            without scores.
     """
     try:
         table = pq.read_table(path, columns=["query", "track_id", "score"])
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise LinernotesError(
-            f"{path} is no table of scores ({str(error).splitlines()[0]}): give Parquet with columns query, track_id, score"
+            f"{path} is no table of scores ({str(error).splitlines()[0]}): give Parquet with columns query, "
+            "track_id, score"
         ) from None
     queries = {query.name: i for i, query in enumerate(bank.queries)}
     tracks = {name: i for i, name in enumerate(bank.tracks)}
@@ -140,16 +162,24 @@ def read_scores(path: Path, bank: Bank) -> np.ndarray:
         raise LinernotesError(f"scores in {path} are of type {table['score'].type}: write them as numbers")
     scores_qn = np.full((len(queries), len(tracks)), np.nan)
     taken: set[tuple[str, str]] = set()
-    for query, track, value in zip(*(table[name].to_pylist() for name in ("query", "track_id", "score")), strict=True):
+    for query, track, value in zip(
+        *(table[name].to_pylist() for name in ("query", "track_id", "score")), strict=True
+    ):
         if query not in queries:
-            raise LinernotesError(f"query {query!r} in {path} is not in the bank: its queries are {', '.join(queries)}")
+            raise LinernotesError(
+                f"query {query!r} in {path} is not in the bank: its queries are {', '.join(queries)}"
+            )
         if (query, track) in taken:
-            raise LinernotesError(f"{path} scores track {track!r} for {query} twice: write one row a track, not a segment")
+            raise LinernotesError(
+                f"{path} scores track {track!r} for {query} twice: write one row a track, not a segment"
+            )
         taken.add((query, track))
         if track in tracks:
             scores_qn[queries[query], tracks[track]] = np.nan if value is None else value
     missing = int((~np.isfinite(scores_qn)).sum(axis=1).max())
     if missing:
         worst = bank.queries[int((~np.isfinite(scores_qn)).sum(axis=1).argmax())].name
-        raise LinernotesError(f"{path} has no finite score of {missing} training tracks for {worst}: score all of them")
+        raise LinernotesError(
+            f"{path} has no finite score of {missing} training tracks for {worst}: score all of them"
+        )
     return scores_qn

@@ -1,7 +1,8 @@
-"""The retrain bank: models trained on random halves of the catalogue and on all of it, and what became of every query.
+"""The retrain bank: models trained on random halves of the catalogue and on all of it, and what became of
+every query.
 
-A bank under construction is a folder (``queries.safetensors``, ``retrains/NAME.safetensors``); a finished one is the single
-file ``bank.safetensors`` in it, numbers and no weights, from which ``evaluate`` works alone.
+A bank under construction is a folder (``queries.safetensors``, ``retrains/NAME.safetensors``); a finished one
+is the single file ``bank.safetensors`` in it, numbers and no weights, from which ``evaluate`` works alone.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ BANK = "retrain bank"
 BANK_FILE = "bank.safetensors"
 QUERIES = "clips of a retrain bank"
 PACKED = {
-    "present_n": "present_mn", "loss_qk": "loss_mqk", "change_qk": "change_mqk", "item_loss_n": "item_loss_ms",
-    "contrast": "contrast_m", "distance_hd": "distance_mhd",
-}  # what is measured of a retrain, and the name of all of them in a bank's file  # fmt: skip
+    "present_n": "present_mn",
+    "loss_qk": "loss_mqk",
+    "change_qk": "change_mqk",
+    "item_loss_n": "item_loss_ms",
+    "contrast": "contrast_m",
+    "distance_hd": "distance_mhd",
+}  # what is measured of a retrain, and the name of all of them in a bank's file
 AGAIN_EVERY = 4  # a second seed after so many halves: an unfinished bank knows its ceiling early
 LEAST_MODELS = 8  # fewer give no interval worth printing
 HEARD_QUERIES = 8  # how many of the first prompts are made again by every model, if none is marked as heard
@@ -45,7 +50,9 @@ FIRST_QUERIES = 24  # clips of a bank for which no prompts were given
 
 @dataclass(frozen=True)
 class Bank:
-    """What was measured of M retrains. N: training tracks, S: segments, Q: queries, H: heard queries, K: draws."""
+    """What was measured of M retrains. N: training tracks, S: segments, Q: queries, H: heard queries, K:
+    draws.
+    """
 
     path: Path
     header: dict[str, Any]
@@ -58,7 +65,8 @@ class Bank:
     loss_mqk: np.ndarray  # item loss of each query on each draw
     change_mqk: np.ndarray  # mean squared change of the prediction against the model the clips are from
     item_loss_ms: np.ndarray  # loss of every segment of the catalogue, mean over a few draws
-    contrast_m: np.ndarray  # standard deviation of the latents of the heard queries, made again; nan if there are none
+    # standard deviation of the latents of the heard queries, made again; nan if there are none
+    contrast_m: np.ndarray
     distance_mhd: np.ndarray  # how far they moved (``retraining.DISTANCES``)
     latents_qct: np.ndarray  # of the queries
 
@@ -67,7 +75,9 @@ class Bank:
         return np.flatnonzero(self.kinds == kind)
 
     def runs(self) -> list[list[int]]:
-        """For every half, in the order of ``which("half")``, the rows of all models trained on it: one a seed."""
+        """For every half, in the order of ``which("half")``, the rows of all models trained on it: one a
+        seed.
+        """
         row = {name: i for i, name in enumerate(self.names)}
         further: dict[str, list[int]] = {name: [] for name in row}
         for name, i in row.items():
@@ -85,7 +95,8 @@ class Bank:
         for name in ("model", "catalogue", "clips", "noise"):
             if self.header[name] != other.header[name]:
                 raise LinernotesError(
-                    f"{other.path} was made with another {name} than {self.path}: remove it, or use the bank it belongs to"
+                    f"{other.path} was made with another {name} than {self.path}: remove it, or use the "
+                    "bank it belongs to"
                 )
 
     def require(self, model_hash: str, catalogue_hash: str) -> None:
@@ -105,7 +116,9 @@ def require_enough(halves: int, again: int, seeds: int, queries: Sequence[BankQu
         UsageError: too few models or clips.
     """
     if halves < LEAST_MODELS or again < 2:
-        raise UsageError(f"{halves} halves, {again} of them twice, give no interval: build at least {LEAST_MODELS} and 2")
+        raise UsageError(
+            f"{halves} halves, {again} of them twice, give no interval: build at least {LEAST_MODELS} and 2"
+        )
     if again > halves:
         raise UsageError(f"{again} of {halves} halves cannot be trained again: ask for at most {halves}")
     if seeds < 2:
@@ -115,11 +128,14 @@ def require_enough(halves: int, again: int, seeds: int, queries: Sequence[BankQu
         raise UsageError(f"a bank needs at least two clips for reporting, not {len(reporting)}: add prompts")
 
 
-def plan_retrains(n_training: int, halves: int, again: int, full: int, seed: int, seeds: int = 2) -> list[Retrain]:
-    """Full-data seeds first, then random halves of the training tracks, and some of the halves again with further seeds.
+def plan_retrains(
+    n_training: int, halves: int, again: int, full: int, seed: int, seeds: int = 2
+) -> list[Retrain]:
+    """Full-data seeds first, then random halves of the training tracks, and some of the halves again with
+    further seeds.
 
-    A plan with more of the last two is the same plan with more at its end, so a bank can grow. With the seed 0 no seed of the
-    bank is that of a model trained with the seed 0.
+    A plan with more of the last two is the same plan with more at its end, so a bank can grow. With the seed
+    0 no seed of the bank is that of a model trained with the seed 0.
     """
     everything = np.ones(n_training, dtype=bool)
     retrains = [Retrain(f"full-{i}", "full", everything, seed + 1 + i) for i in range(full)]
@@ -134,7 +150,12 @@ def plan_retrains(n_training: int, halves: int, again: int, full: int, seed: int
             retrains.append(repeats.pop(0))
     halved = {r.name: r for r in retrains if r.kind == "half"}
     thirds = [
-        Retrain(f"{name}-again-{s}", "again", halved[name].present_n, seed + 1000 * s + int(name.removeprefix("half-")))
+        Retrain(
+            f"{name}-again-{s}",
+            "again",
+            halved[name].present_n,
+            seed + 1000 * s + int(name.removeprefix("half-")),
+        )
         for s in range(3, seeds + 1)
         for name in list(halved)[:again]
     ]
@@ -149,14 +170,21 @@ def recipe_of(model: Path) -> TrainingSettings:
     """
     recipe = read_json(model / "training.json", "a model that linernotes trained").get("settings")
     if not isinstance(recipe, dict):
-        raise LinernotesError(f"{model / 'training.json'} does not say how the model was trained: train it anew")
+        raise LinernotesError(
+            f"{model / 'training.json'} does not say how the model was trained: train it anew"
+        )
     return TrainingSettings(**recipe)
 
 
 def prepare_setting(
-    model: Path, catalogue: Path, queries: Sequence[BankQuery], draws: int, seed: int, folder: Path,
+    model: Path,
+    catalogue: Path,
+    queries: Sequence[BankQuery],
+    draws: int,
+    seed: int,
+    folder: Path,
     on_progress: Progress | None = None,
-) -> Setting:  # fmt: skip
+) -> Setting:
     """What all retrains of a bank share; generates its clips, or reads them back from ``folder``.
 
     Raises:
@@ -170,7 +198,12 @@ def prepare_setting(
     header = {"model": loaded.weights_hash, "queries": [query.__dict__ for query in queries]}
     if not path.exists() and (folder / BANK_FILE).exists():
         grown = read_bank(folder)
-        save_tensors(path, {"latents_qct": torch.from_numpy(grown.latents_qct)}, QUERIES, {n: grown.header[n] for n in header})
+        save_tensors(
+            path,
+            {"latents_qct": torch.from_numpy(grown.latents_qct)},
+            QUERIES,
+            {n: grown.header[n] for n in header},
+        )
     if not path.exists():
         clips = []
         for i, query in enumerate(queries, start=1):
@@ -182,9 +215,11 @@ def prepare_setting(
     return Setting(model, catalogue, training, list(queries), latents, draws, seed)
 
 
-def build_bank(setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None) -> Bank:
-    """Runs all retrains and writes ``folder/bank.safetensors``. A killed build goes on and ends in the same bytes; a finished
-    bank there is grown: what it holds is not trained again.
+def build_bank(
+    setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None
+) -> Bank:
+    """Runs all retrains and writes ``folder/bank.safetensors``. A killed build goes on and ends in the same
+    bytes; a finished bank there is grown: what it holds is not trained again.
     """
     if (folder / BANK_FILE).exists():
         _unpack(read_bank(folder), setting.header(), retrains, folder / "retrains")
@@ -193,7 +228,11 @@ def build_bank(setting: Setting, retrains: Sequence[Retrain], folder: Path, on_p
 
 
 def pack_bank(
-    setting: Setting, retrains: Sequence[Retrain], path: Path, folder: Path, more: Mapping[str, Any] | None = None
+    setting: Setting,
+    retrains: Sequence[Retrain],
+    path: Path,
+    folder: Path,
+    more: Mapping[str, Any] | None = None,
 ) -> Bank:
     """Puts finished retrains together in one file.
 
@@ -206,8 +245,13 @@ def pack_bank(
     tensors["latents_qct"] = torch.from_numpy(setting.latents_qct)
     tracks = [track.track_id for track in Catalogue(setting.catalogue).tracks if track.split == "train"]
     listed = [{"name": r.name, "kind": r.kind, "seed": r.seed} for r in retrains]
-    axes = "retrains m, training tracks n, segments s, queries q, draws k, heard queries h, channels c, frames t, distances d"
-    save_tensors(path, tensors, BANK, {**header, "retrains": listed, "tracks": tracks, "axes": axes, **(more or {})})
+    axes = (
+        "retrains m, training tracks n, segments s, queries q, draws k, heard queries h, channels c, frames "
+        "t, distances d"
+    )
+    save_tensors(
+        path, tensors, BANK, {**header, "retrains": listed, "tracks": tracks, "axes": axes, **(more or {})}
+    )
     return read_bank(path)
 
 
@@ -219,7 +263,8 @@ def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], fol
     """
     if differing := sorted(name for name in header if bank.header.get(name) != header[name]):
         raise LinernotesError(
-            f"{bank.path} was built with other {' and '.join(differing)}: give the same, or another folder for a new bank"
+            f"{bank.path} was built with other {' and '.join(differing)}: give the same, or another folder "
+            "for a new bank"
         )
     kept = {name: m for m, name in enumerate(bank.names)}
     for retrain in retrains:
@@ -227,10 +272,17 @@ def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], fol
         if m is None or path.exists():
             continue
         if bank.seeds[m] != retrain.seed or not np.array_equal(bank.present_mn[m], retrain.present_n):
-            raise LinernotesError(f"{retrain.name} in {bank.path} is of other tracks or another seed: give another folder")
+            raise LinernotesError(
+                f"{retrain.name} in {bank.path} is of other tracks or another seed: give another folder"
+            )
         arrays = {name: np.asarray(getattr(bank, many)[m]) for name, many in PACKED.items()}
         measured = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        save_tensors(path, measured, RETRAIN, {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed})
+        save_tensors(
+            path,
+            measured,
+            RETRAIN,
+            {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed},
+        )
 
 
 def read_bank(path: Path) -> Bank:
@@ -241,21 +293,27 @@ def read_bank(path: Path) -> Bank:
     """
     file = path / BANK_FILE if path.is_dir() else path
     if not file.exists():
-        raise LinernotesError(f"there is no finished bank at {path}: build one with 'linernotes bank build -o {path}'")
+        raise LinernotesError(
+            f"there is no finished bank at {path}: build one with 'linernotes bank build -o {path}'"
+        )
     tensors, header = load_tensors(file, BANK)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     retrains = header["retrains"]
     return Bank(
-        path=file, header=header, queries=[BankQuery(**query) for query in header["queries"]],
-        names=[r["name"] for r in retrains], kinds=np.array([r["kind"] for r in retrains]),
-        seeds=[r["seed"] for r in retrains], tracks=header["tracks"],
+        path=file,
+        header=header,
+        queries=[BankQuery(**query) for query in header["queries"]],
+        names=[r["name"] for r in retrains],
+        kinds=np.array([r["kind"] for r in retrains]),
+        seeds=[r["seed"] for r in retrains],
+        tracks=header["tracks"],
         **arrays,
-    )  # fmt: skip
+    )
 
 
 def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
-    """The clips of a bank from a CSV file with a column ``prompt`` and, if wanted, ``name``, ``kind``, ``split`` (tuning or
-    reporting), ``seed``, ``heard``.
+    """The clips of a bank from a CSV file with a column ``prompt`` and, if wanted, ``name``, ``kind``,
+    ``split`` (tuning or reporting), ``seed``, ``heard``.
 
     Raises:
         LinernotesError: the file cannot be read, or a row has no prompt or an impossible value.
@@ -264,13 +322,17 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LinernotesError(f"{path} cannot be read ({error}): give a CSV file with a column 'prompt'") from None
+        raise LinernotesError(
+            f"{path} cannot be read ({error}): give a CSV file with a column 'prompt'"
+        ) from None
     queries = []
     for i, row in enumerate(rows):
         prompt, split = (row.get("prompt") or "").strip(), (row.get("split") or "reporting").strip()
         if not prompt or split not in ("tuning", "reporting"):
             what = "has no prompt" if not prompt else f"has split {split!r}"
-            raise LinernotesError(f"row {i + 1} of {path} {what}: give a prompt, and 'tuning' or 'reporting' as its split")
+            raise LinernotesError(
+                f"row {i + 1} of {path} {what}: give a prompt, and 'tuning' or 'reporting' as its split"
+            )
         own = (row.get("seed") or "").strip()
         if own and not own.isdigit():
             raise LinernotesError(f"row {i + 1} of {path} has seed {own!r}: give a whole number")
@@ -279,7 +341,9 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
         kind = (row.get("kind") or "").strip() or "prompt"
         queries.append(BankQuery(name, prompt, seconds, int(own) if own else seed + i, kind, split, heard))
     if not queries:
-        raise LinernotesError(f"{path} holds no prompts: give a CSV file with a column 'prompt' and a row for every clip")
+        raise LinernotesError(
+            f"{path} holds no prompts: give a CSV file with a column 'prompt' and a row for every clip"
+        )
     if not any(query.heard for query in queries):
         first = [query.name for query in queries if query.split == "reporting"][:HEARD_QUERIES]
         queries = [replace(query, heard=query.name in first) for query in queries]
@@ -289,10 +353,16 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
 
 
 def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list[BankQuery]:
-    """Clips for a bank without prompts of its own: captions drawn from the training tracks; two of five for tuning."""
-    captions = sorted({track.caption for track in catalogue.tracks if track.split == "train" and track.caption})
+    """Clips for a bank without prompts of its own: captions drawn from the training tracks; two of five for
+    tuning.
+    """
+    captions = sorted(
+        {track.caption for track in catalogue.tracks if track.split == "train" and track.caption}
+    )
     if not captions:
-        raise UsageError(f"{catalogue.path} has no captions to generate clips from: give a file of prompts with --prompts")
+        raise UsageError(
+            f"{catalogue.path} has no captions to generate clips from: give a file of prompts with --prompts"
+        )
     drawn = np.random.default_rng(seed).permutation(len(captions))[:FIRST_QUERIES]
     return [
         BankQuery(

@@ -1,4 +1,6 @@
-"""What attribution costs, as ratios within one run: machines differ and are shared, so seconds alone mean little."""
+"""What attribution costs, as ratios within one run: machines differ and are shared, so seconds alone mean
+little.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,16 @@ BENCHES = ("query", "sweep", "ingest", "demo", "queries", "methods")  # the firs
 PROMPTS = [
     f"{what} for {instrument}, {tempo}, {metre} time"
     for what, instrument, tempo, metre in [
-        ("a reel in D major", "violin", "fast", "2/2"), ("a jig in G major", "flute", "lively", "6/8"),
-        ("a chorale in G major", "church organ", "slow", "4/4"), ("an air in A minor", "guitar", "slow", "4/4"),
-        ("a hornpipe in D major", "accordion", "steady", "4/4"), ("a waltz in G major", "piano", "lively", "3/4"),
-        ("a march in D major", "trumpet", "steady", "2/4"), ("a slip jig in E minor", "clarinet", "fast", "9/8"),
+        ("a reel in D major", "violin", "fast", "2/2"),
+        ("a jig in G major", "flute", "lively", "6/8"),
+        ("a chorale in G major", "church organ", "slow", "4/4"),
+        ("an air in A minor", "guitar", "slow", "4/4"),
+        ("a hornpipe in D major", "accordion", "steady", "4/4"),
+        ("a waltz in G major", "piano", "lively", "3/4"),
+        ("a march in D major", "trumpet", "steady", "2/4"),
+        ("a slip jig in E minor", "clarinet", "fast", "9/8"),
     ]
-]  # fmt: skip
+]
 METHOD_DRAWS = 2  # of every method that has draws: cost goes with them
 
 
@@ -50,7 +56,8 @@ class Extent:
 
 
 FULL = Extent(5, 128, 3, len(PROMPTS), (), None)
-QUICK = Extent(1, 32, 1, 2, ("--draws", "1", "--gradient-draws", "8"), 16)  # does it still run? its figures mean nothing
+# does it still run? its figures mean nothing
+QUICK = Extent(1, 32, 1, 2, ("--draws", "1", "--gradient-draws", "8"), 16)
 
 
 def seconds_of(job: Callable[[], object]) -> float:
@@ -61,7 +68,11 @@ def seconds_of(job: Callable[[], object]) -> float:
 
 
 def sweep_overhead(
-    model: PredictingModel, catalogue: Catalogue, draws: int, batch_size: int = DEFAULT_BATCH, extent: Extent = FULL
+    model: PredictingModel,
+    catalogue: Catalogue,
+    draws: int,
+    batch_size: int = DEFAULT_BATCH,
+    extent: Extent = FULL,
 ) -> dict[str, float]:
     """Time of a sweep over that of the bare forward passes it needs, on the same segments, taken in turns.
 
@@ -115,10 +126,12 @@ def command_seconds(*arguments: str, cache: Path) -> tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def query_costs(cache: Path, together: bool, on_progress: Progress | None = None, extent: Extent = FULL) -> dict[str, float]:
-    """Seconds of attributing one query over the whole built-in catalogue, by the command line with its defaults, when what is
-    computed once per model is there; and, if ``together``, of eight queries at once, against eight times the median
-    of three single runs.
+def query_costs(
+    cache: Path, together: bool, on_progress: Progress | None = None, extent: Extent = FULL
+) -> dict[str, float]:
+    """Seconds of attributing one query over the whole built-in catalogue, by the command line with its
+    defaults, when what is computed once per model is there; and, if ``together``, of eight queries at once,
+    against eight times the median of three single runs.
     """
     report = on_progress or (lambda what, done, total: None)
     with tempfile.TemporaryDirectory() as folder:
@@ -126,10 +139,14 @@ def query_costs(cache: Path, together: bool, on_progress: Progress | None = None
         for i, prompt in enumerate(PROMPTS[: extent.prompts if together else 1]):
             clips.append(str(Path(folder, f"clip{i}.flac")))
             command_seconds("generate", "--prompt", prompt, "--seed", str(i), "-o", clips[-1], cache=cache)
-        first_s, _ = command_seconds("attribute", clips[0], *extent.flags, "-o", f"{folder}/first", cache=cache)
+        first_s, _ = command_seconds(
+            "attribute", clips[0], *extent.flags, "-o", f"{folder}/first", cache=cache
+        )
         singles = []
         for i, clip in enumerate(clips[: extent.singles]):
-            seconds, memory = command_seconds("attribute", clip, *extent.flags, "-o", f"{folder}/single{i}", cache=cache)
+            seconds, memory = command_seconds(
+                "attribute", clip, *extent.flags, "-o", f"{folder}/single{i}", cache=cache
+            )
             singles.append(seconds)
             report("single queries", i + 1, extent.singles)
         figures = {
@@ -138,7 +155,9 @@ def query_costs(cache: Path, together: bool, on_progress: Progress | None = None
             "query_peak_mib": memory,
         }
         if together:
-            all_s, all_memory = command_seconds("attribute", *clips, *extent.flags, "-o", f"{folder}/together", cache=cache)
+            all_s, all_memory = command_seconds(
+                "attribute", *clips, *extent.flags, "-o", f"{folder}/together", cache=cache
+            )
             figures |= {
                 "eight_queries_s": all_s,
                 "eight_queries_over_eight_single": all_s / (len(clips) * statistics.median(singles)),
@@ -150,7 +169,9 @@ def query_costs(cache: Path, together: bool, on_progress: Progress | None = None
 def ingest_speed(source: Path, cache: Path) -> dict[str, float]:
     """Seconds of sound that ``catalog build`` takes in per second, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
-        seconds, _ = command_seconds("catalog", "build", str(source), "-o", f"{folder}/catalogue", cache=cache)
+        seconds, _ = command_seconds(
+            "catalog", "build", str(source), "-o", f"{folder}/catalogue", cache=cache
+        )
         heard = float(Catalogue(Path(folder, "catalogue")).seconds_n.sum())
     return {"ingest_sound_s": heard, "ingest_times_real_time": heard / seconds}
 
@@ -180,8 +201,8 @@ class MethodCost:
 def method_costs(
     methods: Sequence[str], planned_for: Callable[[str], Plan], on_progress: Progress | None = None
 ) -> list[MethodCost]:
-    """Every method on the built-in model and catalogue, each with an empty cache at first, ``METHOD_DRAWS`` draws; held against
-    what ``planned_for`` it says just before.
+    """Every method on the built-in model and catalogue, each with an empty cache at first, ``METHOD_DRAWS``
+    draws; held against what ``planned_for`` it says just before.
     """
     report = on_progress or (lambda what, done, total: None)
     costs = []

@@ -1,7 +1,8 @@
-"""What a method will cost, before it runs: counts of unit jobs x seconds of each, measured now on a few real segments.
+"""What a method will cost, before it runs: counts of unit jobs x seconds of each, measured now on a few real
+segments.
 
-A unit is one pass over one (segment, draw) pair, or one segment's decoding. Counts follow from the method's formulas and are
-exact; seconds are this machine's, now.
+A unit is one pass over one (segment, draw) pair, or one segment's decoding. Counts follow from the method's
+formulas and are exact; seconds are this machine's, now.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ class Plan:
 
 
 def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int, query: Query) -> Plan:
-    """What ``method`` will cost for ``queries`` queries, by counting its work and measuring its units now, on ``query``.
+    """What ``method`` will cost for ``queries`` queries, by counting its work and measuring its units now, on
+    ``query``.
 
-    Memory is the most this process holds, with the model, while it runs the units, and what the method adds to it.
+    Memory is the most this process holds, with the model, while it runs the units, and what the method adds
+    to it.
     """
     forget_peak()
     work = METHODS[method].work(prepared, settings, query)
@@ -64,8 +67,9 @@ def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int
 
 
 def forget_peak() -> None:
-    """Gives free memory back and counts this process's peak from now on, so that what ran before is not taken for a method's
-    own, nor for a child's: Linux hands the peak on to it. On other systems nothing happens: figures may then be too high.
+    """Gives free memory back and counts this process's peak from now on, so that what ran before is not taken
+    for a method's own, nor for a child's: Linux hands the peak on to it. On other systems nothing happens:
+    figures may then be too high.
     """
     if sys.platform != "linux":
         return

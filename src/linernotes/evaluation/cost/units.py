@@ -35,7 +35,9 @@ SEGMENTS, DRAWS = 32, 8
 MATRIX = 1024
 
 
-def seconds_of_units(prepared: Prepared, settings: MethodSettings, query: Query, names: set[str]) -> dict[str, float]:
+def seconds_of_units(
+    prepared: Prepared, settings: MethodSettings, query: Query, names: set[str]
+) -> dict[str, float]:
     """Seconds of one of each named unit. Each is run once to warm up and once to be timed."""
     units = Units(prepared, settings, query)
     seconds = {}
@@ -50,7 +52,9 @@ def seconds_of_units(prepared: Prepared, settings: MethodSettings, query: Query,
 
 @dataclass(frozen=True)
 class Units:
-    """Each method runs its unit a number of times, as an attribution with ``settings`` does it, and says how often."""
+    """Each method runs its unit a number of times, as an attribution with ``settings`` does it, and says how
+    often.
+    """
 
     prepared: Prepared
     settings: Any
@@ -67,13 +71,17 @@ class Units:
     @property
     def names(self) -> list[str]:
         module = self.prepared.model.network
-        return [f"{name}.weight" for name in matrix_layers(module, self.prepared.model.layers(self.kind).keys())]
+        return [
+            f"{name}.weight" for name in matrix_layers(module, self.prepared.model.layers(self.kind).keys())
+        ]
 
     def forward(self) -> int:
         draws = self.prepared.draws(DRAWS, 0)
         with TemporaryDirectory() as folder:
             model, catalogue = self.prepared.model, self.prepared.catalogue
-            item_losses(model, catalogue, draws, {"base": {}}, Path(folder), self.rows, self.settings.batch_size)
+            item_losses(
+                model, catalogue, draws, {"base": {}}, Path(folder), self.rows, self.settings.batch_size
+            )
         return SEGMENTS * DRAWS
 
     def gradient(self) -> int:
@@ -145,20 +153,28 @@ class Units:
 
     def _product(self, kind: str) -> int:
         model = self.prepared.model
-        some = Prepared(model, self.prepared.catalogue, self.prepared.folder, only=tuple(int(row) for row in self.rows))
+        some = Prepared(
+            model, self.prepared.catalogue, self.prepared.folder, only=tuple(int(row) for row in self.rows)
+        )
         nothing = {name: torch.zeros_like(p) for name, p in model.layers(kind).items()}
         with TemporaryDirectory() as folder:
-            gradient_products(some, some.draws(DRAWS, 0), self.settings.batch_size, [nothing], {}, Path(folder))
+            gradient_products(
+                some, some.draws(DRAWS, 0), self.settings.batch_size, [nothing], {}, Path(folder)
+            )
         return SEGMENTS * DRAWS
 
     def _projection(self, measured: Any, draws: int) -> int:
         module = self.prepared.model.network
         drawn = draw_projection(module, self.names, getattr(self.settings, "projection", 8), 0)
-        return self._pass(lambda worker, pairs: projected_gradients(worker, drawn, measured, draws, *pairs), draws)
+        return self._pass(
+            lambda worker, pairs: projected_gradients(worker, drawn, measured, draws, *pairs), draws
+        )
 
     def _describe(self, describe: Callable[[Any], np.ndarray]) -> int:
         catalogue = self.prepared.catalogue
         jobs = zip(catalogue.latents(self.rows), catalogue.seconds_n[self.rows], strict=True)
-        for _ in in_order(self.prepared.model, jobs, lambda worker, job: describe_sound(worker, *job, describe)):
+        for _ in in_order(
+            self.prepared.model, jobs, lambda worker, job: describe_sound(worker, *job, describe)
+        ):
             pass
         return SEGMENTS
