@@ -1,5 +1,5 @@
-"""Jobs in threads and processes: every one once, in order where that is promised, and nobody else's process
-is touched.
+"""Jobs on every local engine: each once, results in the jobs' order, workers set up once each, and nobody
+else's process is touched.
 """
 
 from __future__ import annotations
@@ -9,77 +9,178 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from linernotes.errors import LinernotesError
-from linernotes.jobs.processes import in_processes
-from linernotes.jobs.threads import in_threads
-
-begun: list[int] = []
-
-
-def begin(number: int) -> None:
-    begun.append(number)
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.jobs.engines import executor_of
+from linernotes.jobs.executor import Executor, Here
+from linernotes.jobs.inline import Inline
+from linernotes.jobs.processes import Processes
+from linernotes.jobs.threads import Threads
+from linernotes.settings.engine import EngineSettings
 
 
-def told_and_doubled(job: int) -> tuple[int, list[int]]:
-    return 2 * job, begun
+@dataclass(frozen=True)
+class Opening:
+    """A worker is a list of what it was opened for; each opening leaves a line in a file."""
+
+    key: str
+    log: Path
+
+    def open(self) -> list[str]:
+        with self.log.open("a") as file:
+            file.write(f"{self.key} {os.getpid()}\n")
+        return [self.key]
 
 
-def dies_of_the_third(job: int) -> int:
+@dataclass(frozen=True)
+class Calling:
+    """A task that calls a function."""
+
+    setup: Opening
+    do: Callable[[Any, Any], Any]
+    paths: Sequence[Path] = ()
+
+
+def squared(worker: list[str], job: int) -> tuple[str, int]:
+    time.sleep(0.002 * (job % 3))  # later jobs are done earlier
+    return worker[0], job * job
+
+
+def complains(worker: list[str], job: int) -> None:
+    raise UsageError(f"job {job} makes no sense: leave it out")
+
+
+def dies_of_the_third(worker: list[str], job: int) -> int:
     if job == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.05)
     return job
 
 
-def test_threads_keep_the_order_and_no_worker_has_two_jobs_at_once() -> None:
-    busy: set[str] = set()
+ENGINES: dict[str, Callable[[], Executor]] = {
+    "inline": Inline,
+    "threads": lambda: Threads(3),
+    "processes": lambda: Processes(2),
+}
 
-    def work(worker: str, job: int) -> int:
-        assert worker not in busy
-        busy.add(worker)
-        time.sleep(0.002 * (job % 3))  # later jobs are done earlier
-        busy.remove(worker)
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_results_are_in_the_jobs_order_and_workers_are_set_up_once(engine: str, tmp_path: Path) -> None:
+    task, again = (Calling(Opening("a", tmp_path / "log"), squared) for _ in range(2))
+    done: list[int] = []
+    with ENGINES[engine]() as executor:
+        assert list(executor.run(task, range(9), done.append)) == [("a", job * job) for job in range(9)]
+        assert sorted(done) == list(range(9))
+        assert list(executor.run(again, [4, 3])) == [("a", 16), ("a", 9)]
+        assert list(executor.run(again, [])) == []
+    opened = (tmp_path / "log").read_text().split("\n")[:-1]
+    if engine == "processes":  # the second task found them open
+        assert len(opened) == 2 == len(set(opened))
+
+
+def test_processes_hold_what_the_latest_task_needs(tmp_path: Path) -> None:
+    with Processes(1) as executor:
+        for key in ("a", "b", "b", "a"):
+            assert list(executor.run(Calling(Opening(key, tmp_path / "log"), squared), [2])) == [(key, 4)]
+    assert [line[0] for line in (tmp_path / "log").read_text().split("\n")[:-1]] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_jobs_own_sentence_arrives_as_itself(engine: str, tmp_path: Path) -> None:
+    task = Calling(Opening("a", tmp_path / "log"), complains)
+    with (
+        ENGINES[engine]() as executor,
+        pytest.raises(UsageError, match=r"^job 0 makes no sense: leave it out$"),
+    ):
+        list(executor.run(task, [0]))
+
+
+def test_a_path_that_workers_need_and_do_not_see_is_named(tmp_path: Path) -> None:
+    task = Calling(Opening("a", tmp_path / "log"), squared, (tmp_path, tmp_path / "not here"))
+    with Processes(2) as executor, pytest.raises(LinernotesError, match=r"cannot reach .*not here: put it"):
+        list(executor.run(task, range(3)))
+
+
+def test_threads_give_no_worker_two_jobs_at_once(tmp_path: Path) -> None:
+    busy: set[int] = set()
+
+    def work(worker: list[str], job: int) -> int:
+        assert id(worker) not in busy
+        busy.add(id(worker))
+        time.sleep(0.002 * (job % 3))
+        busy.remove(id(worker))
         return job * job
 
-    assert list(in_threads(["a", "b", "c"], range(30), work)) == [job * job for job in range(30)]
+    task = Calling(Opening("a", tmp_path / "log"), work)
+    assert list(Threads(3).run(task, range(30))) == [job * job for job in range(30)]
 
 
-def test_jobs_are_drawn_in_the_calling_thread_as_workers_come_free() -> None:
+def test_threads_draw_jobs_in_the_calling_thread_as_workers_come_free(tmp_path: Path) -> None:
     drawn: list[str] = []
 
-    def jobs() -> object:
+    def jobs() -> Iterator[int]:
         for job in range(12):
             drawn.append(threading.current_thread().name)
             yield job
 
-    results = in_threads(["a", "b"], jobs(), lambda worker, job: job)
+    results = Threads(2).run(Calling(Opening("a", tmp_path / "log"), lambda worker, job: job), jobs())
     assert next(results) == 0 and len(drawn) <= 4
     assert len(list(results)) == 11 and set(drawn) == {threading.current_thread().name}
 
 
-def test_processes_do_every_job_once_and_begin_before_the_first() -> None:
-    found = list(in_processes(range(5), told_and_doubled, 2, begin, (7,)))
-    assert sorted(doubled for doubled, _ in found) == [0, 2, 4, 6, 8]
-    assert all(seen == [7] for _, seen in found)
+def test_what_is_of_this_process_alone_stays_in_it(tmp_path: Path) -> None:
+    task = Calling(Opening("a", tmp_path / "log"), holds_something)
+    assert list(Inline().run(task, [Here(1)])) == [True]
+    with Processes(1) as executor:
+        assert list(executor.run(task, [Here(1)])) == [False]
 
 
-def test_a_killed_process_is_a_sentence_and_others_live_on() -> None:
+def holds_something(worker: list[str], job: Here[int]) -> bool:
+    return job.value is not None
+
+
+def test_a_killed_process_is_a_sentence_and_others_live_on(tmp_path: Path) -> None:
     """Processes of the host program are no business of ours."""
     hosts = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     hosts.start()
     variables = dict(os.environ)
+    task = Calling(Opening("a", tmp_path / "log"), dies_of_the_third)
     try:
-        with pytest.raises(LinernotesError, match="was killed, perhaps for want of memory"):
-            list(in_processes(range(6), dies_of_the_third, 2, begin, (0,)))
-        hosts.join(1)
+        with (
+            Processes(2) as executor,
+            pytest.raises(LinernotesError, match="was killed, perhaps for want of memory"),
+        ):
+            list(executor.run(task, range(6)))
         assert hosts.is_alive() and dict(os.environ) == variables
-        ours = [child for child in multiprocessing.active_children() if child is not hosts]
-        for child in ours:
-            child.join(10)
-        assert not any(child.is_alive() for child in ours)
+        assert multiprocessing.active_children() == [hosts]
     finally:
         hosts.terminate()
         hosts.join()
+
+
+def test_whoever_takes_no_more_results_ends_the_workers_at_work(tmp_path: Path) -> None:
+    with Processes(2) as executor:
+        results = executor.run(Calling(Opening("a", tmp_path / "log"), sleeps), [0, 60])
+        assert next(results) == 0
+        start = time.monotonic()
+        results.close()
+        assert time.monotonic() - start < 30 and len(multiprocessing.active_children()) == 1
+        assert list(executor.run(Calling(Opening("a", tmp_path / "log"), sleeps), [0, 0])) == [0, 0]
+    assert not multiprocessing.active_children()
+
+
+def sleeps(worker: list[str], job: int) -> int:
+    time.sleep(job)
+    return job
+
+
+def test_what_belongs_to_ray_is_refused_elsewhere() -> None:
+    for settings in (EngineSettings(address="head:6379"), EngineSettings(gpus_per_worker=1)):
+        with pytest.raises(UsageError, match="belongs to --engine ray, not to threads"):
+            executor_of(settings)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.cli.output import EVERY_S, Output, _Lines, command
 from linernotes.errors import LinernotesError
-from linernotes.jobs.chunks import in_chunks
+from linernotes.jobs.shards import in_shards
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.places import OF_LIBRARIES, cache_folder, settle_libraries
 from linernotes.version import __version__
@@ -134,17 +135,34 @@ def test_a_lock_is_taken_once_among_many_who_come_and_go(tmp_path: Path) -> None
     assert tree(tmp_path) == []
 
 
-def test_two_at_the_same_chunks_compute_each_once_and_read_the_same(tmp_path: Path) -> None:
-    computed: list[int] = []
-    found: list[torch.Tensor] = []
+@dataclass(frozen=True)
+class Counting:
+    """The rows' own numbers, slowly; ``computed`` keeps where each shard began."""
 
-    def compute(rows: slice) -> dict[str, torch.Tensor]:
-        computed.append(rows.start)
+    computed: list[int]
+    key: str = "counting"
+    paths: tuple[Path, ...] = ()
+
+    @property
+    def setup(self) -> Counting:
+        return self
+
+    def open(self) -> None:
+        return None
+
+    def compute(self, worker: None, rows: slice) -> dict[str, torch.Tensor]:
+        self.computed.append(rows.start)
         time.sleep(0.05)
         return {"x": torch.arange(rows.start, rows.stop)}
 
+
+def test_two_at_the_same_shards_compute_each_once_and_read_the_same(tmp_path: Path) -> None:
+    computed: list[int] = []
+    found: list[torch.Tensor] = []
+
     def work() -> None:
-        found.append(in_chunks(tmp_path / "x.safetensors", "numbers", {}, 10, 3, compute)["x"])
+        counting = Counting(computed)
+        found.append(in_shards(tmp_path / "x.safetensors", "numbers", {}, 10, 3, counting)["x"])
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:

@@ -7,6 +7,7 @@ put on disk, so that a killed sweep goes on where it stopped and ends in the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from linernotes.artefacts import hash_arrays
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.workplace import Opened, Workplace, workplace
 from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
-from linernotes.jobs.chunks import in_chunks
+from linernotes.jobs.executor import Executor, Here
+from linernotes.jobs.shards import in_shards
 from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.weights import ChangedWeights, hash_weights, using_weights
 from linernotes.models.workers import in_order
@@ -37,6 +40,8 @@ def item_losses(
     rows: np.ndarray | None = None,
     batch_size: int = DEFAULT_BATCH,
     on_progress: Progress | None = None,
+    executor: Executor | None = None,
+    model_folder: Path | None = None,
 ) -> dict[str, Tensor]:
     """Item losses ``loss_nk`` [segments, draws] float32 under each of ``weight_sets``, by its name.
 
@@ -46,6 +51,8 @@ def item_losses(
         rows: which segments; all if None.
         batch_size: (segment, draw) pairs in one forward pass; does not change the result beyond rounding.
         on_progress: called with forward passes of single pairs done and to do.
+        executor: what runs the sweep's chunks; this process if None. The result is the same, to the last bit.
+        model_folder: where the model lies, for workers in other processes.
 
     Raises:
         LinernotesError: catalogue of another model; a loss is not finite; ``folder`` holds another sweep.
@@ -61,25 +68,58 @@ def item_losses(
         "axes": "segments, draws",
         "device": device_of(model).type,
     }
-    total = len(rows) * len(draws) * len(weight_sets)
+    each = len(draws) * len(weight_sets)  # forward passes of one segment
     done = 0
 
-    def chunk(some: slice) -> dict[str, Tensor]:
+    def passed(passes: int) -> None:
+        if on_progress:
+            on_progress(done * each + passes, len(rows) * each)
+
+    def finished(segments: int) -> None:
         nonlocal done
-        done = some.start * len(draws) * len(weight_sets)
-        items = items_of(model, catalogue, rows[some])
-        losses = {name: torch.empty(len(items), len(draws)) for name in weight_sets}
-        for pairs, loss_bt, name in _passes(model, items, draws, weight_sets, batch_size):
+        done = segments
+        passed(0)
+
+    place = workplace(model, catalogue, model_folder)
+    return in_shards(
+        folder / "losses.safetensors",
+        "item losses",
+        header,
+        len(rows),
+        SEGMENTS_IN_CHUNK,
+        _Losses(place, rows, draws, weight_sets, batch_size, Here(passed)),
+        executor,
+        finished,
+    )
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """The sweep as workers take it."""
+
+    setup: Workplace
+    rows: np.ndarray
+    draws: Draws
+    weight_sets: Mapping[str, ChangedWeights]
+    batch_size: int
+    passed: Here[Callable[[int], None]]  # told of the passes of a chunk that are done
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        return self.setup.paths
+
+    def compute(self, worker: Opened, rows: slice) -> dict[str, Tensor]:
+        model, catalogue = worker
+        items = items_of(model, catalogue, self.rows[rows])
+        losses = {name: torch.empty(len(items), len(self.draws)) for name in self.weight_sets}
+        passes = 0
+        for pairs, loss_bt, name in _passes(model, items, self.draws, self.weight_sets, self.batch_size):
             losses[name].view(-1)[pairs] = loss_bt.mean(dim=1).cpu()
-            done += loss_bt.shape[0]
-            if on_progress:
-                on_progress(done, total)
+            passes += loss_bt.shape[0]
+            if self.passed.value:
+                self.passed.value(passes)
         _require_finite(losses)
         return losses
-
-    return in_chunks(
-        folder / "losses.safetensors", "item losses", header, len(rows), SEGMENTS_IN_CHUNK, chunk
-    )
 
 
 def frame_losses(

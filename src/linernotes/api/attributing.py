@@ -17,9 +17,11 @@ from linernotes.demo.provider import load_model, model_folder, track_sound
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.verification import Verification, verify_clip
+from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.report.verification import write_verification
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import DEFAULT_METHOD
 from linernotes.settings.reading import checked, settings_of
 
@@ -51,6 +53,7 @@ def attribute(
     method: str = DEFAULT_METHOD,
     cache: str | Path | None = None,
     on_progress: Progress | None = None,
+    engine: EngineSettings | None = None,
     **settings: Any,
 ) -> list[Attribution]:
     """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``, ``evidence.parquet`` and
@@ -60,6 +63,7 @@ def attribute(
         clips: generated clips with their sidecars, or any sound files, of any length;
             ``prompt`` is theirs, if anyone knows it.
         method: one of ``list_methods()``.
+        engine: what passes over the catalogue run on: threads of this process if None. The result is the same.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
@@ -67,7 +71,10 @@ def attribute(
             being written.
     """
     checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
-    with Workspace(model, catalogue, cache, on_progress) as work:
+    with (
+        executor_of(engine or EngineSettings()) as executor,
+        Workspace(model, catalogue, cache, on_progress, executor) as work,
+    ):
         return work.attribute(clips, out, prompt, method, **settings)
 
 

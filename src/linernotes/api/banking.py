@@ -18,7 +18,7 @@ from linernotes.demo.opening import catalogue_folder
 from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, CATALOGUE
 from linernotes.demo.provider import model_folder
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import BankQuery, Setting
+from linernotes.evaluation.bank.retraining import BankQuery, Setting, at_once
 from linernotes.evaluation.bank.sanity import Sanity, check_bank, usual_loss
 from linernotes.evaluation.bank.scores import (
     SOURCE_DRAWS,
@@ -42,8 +42,10 @@ from linernotes.evaluation.bank.store import (
     require_enough,
 )
 from linernotes.evaluation.bank.store import build_bank as build
+from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Prepared, Progress, Query
 from linernotes.models.opening import open_model
+from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
 
 
@@ -59,6 +61,7 @@ def build_bank(
     draws: int = 64,
     seed: int = 0,
     on_progress: Progress | None = None,
+    engine: RetrainEngineSettings | None = None,
 ) -> Bank:
     """Trains a model again on random halves of its catalogue and on all of it, and keeps what became of every
     clip: the ground truth that scores are held against. A killed build goes on, and a finished one grows; the
@@ -71,6 +74,7 @@ def build_bank(
         seeds: how many models each of these halves has altogether. Outcomes are their means, and the ceiling
             rises.
         draws: draws that each clip's loss is measured on.
+        engine: what the retrains run on: processes of this machine if None. The result is the same.
     """
     model_path, catalogue_path = model_folder(model), catalogue_folder(catalogue)
     seconds = open_model(model_path).encoding.segment_s
@@ -85,7 +89,9 @@ def build_bank(
     require_enough(halves, again, seeds, queries)
     setting = prepare_setting(model_path, catalogue_path, queries, draws, seed, Path(out), on_progress)
     n_training = sum(track.split == "train" for track in opened.tracks)
-    return build(setting, plan_retrains(n_training, halves, again, full, seed, seeds), Path(out), on_progress)
+    planned = plan_retrains(n_training, halves, again, full, seed, seeds)
+    with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+        return build(setting, planned, Path(out), on_progress, executor)
 
 
 @dataclass(frozen=True)

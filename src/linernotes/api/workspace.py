@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,7 @@ from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
 from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.jobs.executor import Executor
 from linernotes.methods.all import require_layers, require_runs_on
 from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import POWERS, GeneratingModel, GenerativeModel
@@ -44,12 +46,14 @@ class Workspace:
         catalogue: str | Path = BUILTIN,
         cache: str | Path | None = None,
         on_progress: Progress | None = None,
+        executor: Executor | None = None,
     ) -> None:
         """Opens both.
 
         Args:
             cache: folder for what is computed once for a model and a catalogue; the user's cache if None.
             on_progress: ``on_progress(what, done, total)`` is called while long work runs.
+            executor: what runs passes over the catalogue (``linernotes.jobs``); this process if None.
 
         Raises:
             LinernotesError: one of them is missing or damaged, they do not fit together, or the model says
@@ -58,9 +62,10 @@ class Workspace:
         self.names = (str(model), str(catalogue))
         loaded, opened = load_model(model), open_catalogue(catalogue)
         vouched = require_trained_on(model_folder(model), loaded, opened)
-        self._prepared: Prepared | None = prepare(
+        prepared = prepare(
             loaded, opened, Path(cache) if cache else None, on_progress, model_folder(model), vouched
         )
+        self._prepared: Prepared | None = replace(prepared, executor=executor)
 
     def __enter__(self) -> Self:
         return self

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from linernotes.cli.checks import check_bank, check_file, check_out, check_places
-from linernotes.cli.options import BankOption, BenchmarkCatalogueOption, BenchmarkModelOption, JsonOption
+from linernotes.cli.options import (
+    BankOption,
+    BenchmarkCatalogueOption,
+    BenchmarkModelOption,
+    JsonOption,
+    given,
+    settings_flags,
+)
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
+from linernotes.settings.engine import RetrainEngineSettings
+from linernotes.settings.reading import checked
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +29,7 @@ app = typer.Typer(
 
 @app.command("build")
 @plainly
+@settings_flags(RetrainEngineSettings, "Where it runs")
 def bank_build(
     out: Annotated[
         Path,
@@ -48,6 +58,7 @@ def bank_build(
     draws: Annotated[int, typer.Option(min=1, help="Draws each clip's loss is measured on.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of halves, models and draws.")] = 0,
     as_json: JsonOption = False,
+    **flags: Any,
 ) -> None:
     """Train a small model again on many subsets of its catalogue, and keep what becomes of every clip.
 
@@ -57,11 +68,12 @@ def bank_build(
         check_file(prompts, "a CSV file of prompts")
     check_out(out)
     check_places(model, catalog)
+    engine = checked(RetrainEngineSettings, given(flags))
     from linernotes import api
 
     with Bars() as bars:
         bank = api.build_bank(
-            out, model, catalog, prompts, halves, again, seeds, full, draws, seed, on_progress=bars
+            out, model, catalog, prompts, halves, again, seeds, full, draws, seed, bars, engine
         )
     if as_json:
         print_json(bank.header)

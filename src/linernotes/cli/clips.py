@@ -25,9 +25,12 @@ from linernotes.cli.options import (
     ModelOption,
     PromptOption,
     SettingsOption,
+    engine_of,
     method_flags,
+    settings_flags,
 )
 from linernotes.cli.output import Bars, command, plainly, print_json, print_table, stderr, stdout
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.reading import read_settings
 
 if TYPE_CHECKING:
@@ -90,6 +93,7 @@ def generate(
 
 @app.command()
 @plainly
+@settings_flags(EngineSettings, "Where it runs")
 @method_flags
 def attribute(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files, of any length.")],
@@ -107,6 +111,7 @@ def attribute(
     """Say which training tracks shaped CLIPS, by default by unlearning: make a copy of the model forget each
     clip and measure what it gets worse at.
     """
+    engine = engine_of(flags)
     chosen, values = read_settings(method, settings, flags)
     check_clips(clips)
     check_out(out)
@@ -115,7 +120,7 @@ def attribute(
 
     with Bars() as bars:
         done = api.attribute(
-            clips, out, model, catalog, prompt, chosen, on_progress=bars, **values.model_dump()
+            clips, out, model, catalog, prompt, chosen, None, bars, engine, **values.model_dump()
         )
     _show(done, as_json)
     reports = [out / "report.html"] if len(done) == 1 else [out / a.query.name / "report.html" for a in done]

@@ -13,7 +13,9 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
+from linernotes.settings.reading import checked
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")
@@ -119,6 +121,12 @@ def _adding(flags: list[inspect.Parameter]) -> Callable[[Command], Command]:
 def given(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags that were given."""
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def engine_of(flags: dict[str, Any]) -> EngineSettings:
+    """The engine that was asked for; its flags are taken out of ``flags``."""
+    own = {name: flags.pop(name) for name in EngineSettings.model_fields if name in flags}
+    return checked(EngineSettings, given(own))
 
 
 def listed(names: str | None) -> list[str] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -239,12 +240,12 @@ def from_matrix(layer: MatrixLayer, prefix: str, matrix: Tensor) -> dict[str, Te
 
 def probe(direction_ct: Tensor) -> Measured:
     """Measures the model's prediction along a direction, ``<v, prediction>`` [B]."""
+    return partial(_along, direction_ct)
 
-    def measured(model: GenerativeModel, items: Batch, draws: Draws) -> Tensor:
-        assert isinstance(model, PredictingModel)
-        return (model.prediction(items, draws) * direction_ct).sum(dim=(1, 2))
 
-    return measured
+def _along(direction_ct: Tensor, model: GenerativeModel, items: Batch, draws: Draws) -> Tensor:
+    assert isinstance(model, PredictingModel)
+    return (model.prediction(items, draws) * direction_ct).sum(dim=(1, 2))
 
 
 def squared_output_b(model: GenerativeModel, items: Batch, draws: Draws) -> Tensor:

@@ -1,1 +1,3 @@
-"""Runs many jobs: in order, resumable, on threads or processes; knows nothing of what they compute."""
+"""Runs many jobs behind one protocol: in this process, on threads, in processes, on a Ray cluster; knows
+nothing of what they compute.
+"""

@@ -6,47 +6,70 @@ from __future__ import annotations
 
 import queue
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
-from typing import TypeVar
+from types import TracebackType
+from typing import Self
 
-Worker = TypeVar("Worker")
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+from linernotes.jobs.executor import Job, Result, Task, Worker
 
 
-def in_threads(
-    workers: Sequence[Worker], jobs: Iterable[Job], work: Callable[[Worker, Job], Result]
-) -> Iterator[Result]:
-    """``work(worker, job)`` of every job, in the jobs' order; no worker has two at once.
+class Threads:
+    """An ``Executor`` whose workers are threads of this process; nothing is pickled."""
 
-    ``jobs`` is taken from as workers come free, in the calling thread: it may draw random numbers.
-    """
-    free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-    for worker in workers:
-        free.put(worker)
+    def __init__(self, count: int) -> None:
+        self._count = count
 
-    def run(job: Job) -> Result:
-        worker = free.get()
+    def run(
+        self,
+        task: Task[Worker, Job, Result],
+        jobs: Iterable[Job],
+        on_done: Callable[[Job], None] | None = None,
+    ) -> Iterator[Result]:
+        """See ``Executor``. ``jobs`` is taken from as workers come free, in the calling thread: it may draw
+        random numbers.
+        """
+        free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for _ in range(self._count):
+            free.put(task.setup.open())
+
+        def do(job: Job) -> Result:
+            worker = free.get()
+            try:
+                return task.do(worker, job)
+            finally:
+                free.put(worker)
+
+        waiting: deque[tuple[Job, Future[Result]]] = deque()
+        pool = _pool(self._count)
+
+        def first() -> Result:
+            job, future = waiting.popleft()
+            result = future.result()
+            if on_done:
+                on_done(job)
+            return result
+
         try:
-            return work(worker, job)
+            for job in jobs:
+                waiting.append((job, pool.submit(do, job)))
+                if len(waiting) > self._count:
+                    yield first()
+            while waiting:
+                yield first()
         finally:
-            free.put(worker)
+            for _, future in waiting:
+                future.cancel()
+            wait([future for _, future in waiting])
 
-    waiting: deque[Future[Result]] = deque()
-    pool = _pool(len(workers))
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(run, job))
-            if len(waiting) > len(workers):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-        wait(waiting)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The threads stay for whoever comes next."""
 
 
 @cache

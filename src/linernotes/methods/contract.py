@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.workplace import Workplace, workplace
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, random_for
 from linernotes.errors import UsageError
+from linernotes.jobs.executor import Executor
 from linernotes.models.contract import GenerativeModel
 
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
@@ -48,11 +50,17 @@ class Prepared:
     model_folder: Path | None = None  # where the model lies: some methods look for what its training kept
     vouched: bool = False  # whether the model says that it was trained on the catalogue
     only: tuple[int, ...] | None = None  # which segments are scored; all if None
+    executor: Executor | None = None  # what runs passes over the catalogue; this process if None
 
     @property
     def rows(self) -> np.ndarray:
         """The segments that are scored, in the order of the scores."""
         return np.arange(len(self.catalogue)) if self.only is None else np.array(self.only)
+
+    @property
+    def workplace(self) -> Workplace:
+        """Model and catalogue as workers open them."""
+        return workplace(self.model, self.catalogue, self.model_folder)
 
     @property
     def n_training(self) -> int:

@@ -5,6 +5,8 @@ methods share.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from linernotes.artefacts import hash_arrays
+from linernotes.catalog.workplace import Opened, Workplace
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
-from linernotes.jobs.chunks import in_chunks
+from linernotes.jobs.shards import in_shards
 from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared
 from linernotes.models.contract import GenerativeModel, device_of
@@ -40,27 +43,43 @@ def sweep_items(
 ) -> dict[str, Tensor]:
     """``look(worker, pairs)`` for all segments of the catalogue, or ``only`` some, a few whole segments with
     all their draws at a time; its tensors, whose first axis is the segments, are put together in order.
-    Resumable.
+    Resumable, on whatever executor ``prepared`` has: ``look`` must be picklable.
     """
     model, catalogue = prepared.model, prepared.catalogue
     catalogue.require(model.encoding, model.name)
     rows = np.arange(len(catalogue)) if only is None else only
     report = prepared.progress(f"{kind} of the catalogue")
-
-    def chunk(some: slice) -> dict[str, Tensor]:
-        jobs = whole_items(model, items_of(model, catalogue, rows[some]), draws, batch_size)
-        parts = list(in_order(model, jobs, look))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    return in_chunks(
+    return in_shards(
         folder / f"{kind.replace(' ', '-')}.safetensors",
         kind,
         {**header, "rows": hash_arrays({"rows": rows})},
         len(rows),
         SEGMENTS_IN_CHUNK,
-        chunk,
+        _Looks(prepared.workplace, rows, draws, batch_size, look),
+        prepared.executor,
         (lambda done: report(done, len(rows))) if report else None,
     )
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """The sweep as workers take it."""
+
+    setup: Workplace
+    rows: np.ndarray
+    draws: Draws
+    batch_size: int
+    look: Look
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        return self.setup.paths
+
+    def compute(self, worker: Opened, rows: slice) -> dict[str, Tensor]:
+        model, catalogue = worker
+        jobs = whole_items(model, items_of(model, catalogue, self.rows[rows]), self.draws, self.batch_size)
+        parts = list(in_order(model, jobs, self.look))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def whole_items(model: GenerativeModel, items: Batch, draws: Draws, batch_size: int) -> Iterator[Pairs]:
@@ -86,21 +105,7 @@ def gradient_products(
     """
     names = directions[0].keys()
     stacked = {name: torch.stack([direction[name] for direction in directions]).flatten(1) for name in names}
-
-    def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-
-        def see(prefix: str, layer: nn.Module, given: Tensor, gradient: Tensor) -> None:
-            for name, gradient_ip in layer_gradients(prefix, layer, given, gradient, len(draws)).items():
-                if name in stacked:
-                    flat_ip = gradient_ip.flatten(1) / len(draws)
-                    found["dots_nq"] = found.get("dots_nq", 0) + flat_ip @ stacked[name].T
-                    found["squares_n"] = found.get("squares_n", 0) + flat_ip.square().sum(dim=1)
-
-        with using_weights(worker.network, at):
-            observe_items(worker, names, see, item_loss_b, *pairs)
-        return found
-
+    look = partial(products, stacked_qp=stacked, at=at, each=len(draws))
     header = {
         "model": prepared.model.weights_hash,
         "catalogue": prepared.catalogue.hash,
@@ -117,3 +122,23 @@ def gradient_products(
             "gradients of the training items are not finite: the model is broken; train it anew"
         )
     return dots_qn, squares_n
+
+
+def products(
+    worker: GenerativeModel, pairs: Pairs, stacked_qp: Mapping[str, Tensor], at: ChangedWeights, each: int
+) -> dict[str, Tensor]:
+    """The gradients of items, each with ``each`` draws, at the weights ``at``: ``dots_nq`` with the
+    directions in ``stacked_qp``, by parameter name, and ``squares_n``.
+    """
+    found: dict[str, Tensor] = {}
+
+    def see(prefix: str, layer: nn.Module, given: Tensor, gradient: Tensor) -> None:
+        for name, gradient_ip in layer_gradients(prefix, layer, given, gradient, each).items():
+            if name in stacked_qp:
+                flat_ip = gradient_ip.flatten(1) / each
+                found["dots_nq"] = found.get("dots_nq", 0) + flat_ip @ stacked_qp[name].T
+                found["squares_n"] = found.get("squares_n", 0) + flat_ip.square().sum(dim=1)
+
+    with using_weights(worker.network, at):
+        observe_items(worker, stacked_qp.keys(), see, item_loss_b, *pairs)
+    return found

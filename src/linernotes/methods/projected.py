@@ -10,6 +10,7 @@ As in these papers the query is taken whole, its silence included.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -140,14 +141,9 @@ def _features(
     ``residuals_n`` too: the model's error along it.
     """
 
-    def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
-        gradient_ip, measured_b = projected_gradients(worker, projection, measured, len(draws), *pairs)
-        if direction_ct is None:
-            return {"gradients_np": gradient_ip}
-        assert isinstance(worker, PredictingModel)
-        aimed_b = (worker.target(*pairs) * direction_ct.to(measured_b.device)).sum(dim=(1, 2))
-        return {"gradients_np": gradient_ip, "residuals_n": measured_b - aimed_b}
-
+    look = partial(
+        features, projection=projection, measured=measured, each=len(draws), direction_ct=direction_ct
+    )
     made_from = {
         "model": prepared.model.weights_hash,
         "catalogue": prepared.catalogue.hash,
@@ -159,6 +155,25 @@ def _features(
     }
     folder = prepared.folder / f"projected-{hash_json(made_from)}"
     return sweep_items(prepared, draws, settings.batch_size, look, folder, "projected gradients", made_from)
+
+
+def features(
+    worker: GenerativeModel,
+    pairs: Pairs,
+    projection: Projection,
+    measured: Measured,
+    each: int,
+    direction_ct: Tensor | None,
+) -> dict[str, Tensor]:
+    """Projected gradients of items, each with ``each`` draws; with a direction also the model's error along
+    it.
+    """
+    gradient_ip, measured_b = projected_gradients(worker, projection, measured, each, *pairs)
+    if direction_ct is None:
+        return {"gradients_np": gradient_ip}
+    assert isinstance(worker, PredictingModel)
+    aimed_b = (worker.target(*pairs) * direction_ct.to(measured_b.device)).sum(dim=(1, 2))
+    return {"gradients_np": gradient_ip, "residuals_n": measured_b - aimed_b}
 
 
 def _query_features(

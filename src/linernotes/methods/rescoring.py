@@ -83,6 +83,8 @@ def rescore(
             prepared.rows,
             batch_size=settings.batch_size,
             on_progress=prepared.progress(what),
+            executor=prepared.executor,
+            model_folder=prepared.model_folder,
         )
         for i, name in enumerate(sets):
             total[i] += share * skew(losses[name], base_nk, settings.score_by).mean(dim=1).numpy()
@@ -109,6 +111,8 @@ def base_losses(prepared: Prepared, draws: Draws, batch_size: int) -> Tensor:
         prepared.rows,
         batch_size=batch_size,
         on_progress=prepared.progress("base losses (once per model)"),
+        executor=prepared.executor,
+        model_folder=prepared.model_folder,
     )["base"]
 
 

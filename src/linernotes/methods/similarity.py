@@ -8,7 +8,9 @@ same codec.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,11 @@ from torch import Tensor
 
 from linernotes.artefacts import hash_files, hash_json
 from linernotes.audio import Sound
+from linernotes.catalog.workplace import Opened, Workplace
 from linernotes.descriptors import BANDS, timbre, tonal
 from linernotes.draws import random_for
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.jobs.chunks import in_chunks
+from linernotes.jobs.shards import in_shards
 from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.models.contract import GenerativeModel, HiddenStatesModel, device_of
@@ -152,13 +155,7 @@ def score_activations(
     model, here = prepared.model, draws.to(device_of(prepared.model))
     hidden_qkd = [block_outputs(model, (query.items(model, len(draws)), here)) for query in queries]
 
-    def look(worker: GenerativeModel, pairs: Pairs) -> dict[str, Tensor]:
-        hidden_bd = block_outputs(worker, pairs)
-        items = hidden_bd.reshape(-1, len(draws), hidden_bd.shape[1])
-        return {
-            "nearness_nq": torch.stack([(items * h).sum(dim=(1, 2)) for h in hidden_qkd], dim=1) / len(draws)
-        }
-
+    look = partial(nearness, hidden_qkd=hidden_qkd, each=len(draws))
     header = {
         "model": model.weights_hash,
         "catalogue": prepared.catalogue.hash,
@@ -169,6 +166,15 @@ def score_activations(
         prepared, draws, settings.batch_size, look, folder, "activations", header, prepared.rows
     )["nearness_nq"]
     return Scores((2 * cosine_nq.double() - 2).T.numpy(), draws)
+
+
+def nearness(
+    worker: GenerativeModel, pairs: Pairs, hidden_qkd: Sequence[Tensor], each: int
+) -> dict[str, Tensor]:
+    """Mean cosine of items' block outputs with the queries', over ``each`` item's draws."""
+    hidden_bd = block_outputs(worker, pairs)
+    items = hidden_bd.reshape(-1, each, hidden_bd.shape[1])
+    return {"nearness_nq": torch.stack([(items * h).sum(dim=(1, 2)) for h in hidden_qkd], dim=1) / each}
 
 
 def block_outputs(model: GenerativeModel, pairs: Pairs) -> Tensor:
@@ -218,26 +224,36 @@ def _sound_features(prepared: Prepared, name: str, describe: Callable[[Sound], n
     catalogue, model = prepared.catalogue, prepared.model
     header = {"codec": model.encoding.codec_hash, "catalogue": catalogue.hash, "described": name}
 
-    def chunk(rows: slice) -> dict[str, Tensor]:
-        latents_nct = catalogue.latents(np.arange(rows.start, rows.stop))
-        seconds = catalogue.seconds_n[rows]
-        jobs = zip(latents_nct, seconds, strict=True)
-        return {
-            "features_nf": torch.stack(
-                list(in_order(model, jobs, lambda m, job: describe_sound(m, *job, describe)))
-            )
-        }
-
     report = prepared.progress("describing the catalogue's sound")
-    return in_chunks(
+    return in_shards(
         prepared.folder / f"features-{hash_json(header)}.safetensors",
         "sound features",
         header,
         len(catalogue),
         SEGMENTS_IN_CHUNK,
-        chunk,
+        _Described(prepared.workplace, describe),
+        None,  # a description may hold a model of its own, which is opened here
         (lambda done: report(done, len(catalogue))) if report else None,
     )["features_nf"]
+
+
+@dataclass(frozen=True)
+class _Described:
+    """The same as workers take it."""
+
+    setup: Workplace
+    describe: Callable[[Sound], np.ndarray]
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        return self.setup.paths
+
+    def compute(self, worker: Opened, rows: slice) -> dict[str, Tensor]:
+        model, catalogue = worker
+        latents_nct = catalogue.latents(np.arange(rows.start, rows.stop))
+        jobs = zip(latents_nct, catalogue.seconds_n[rows], strict=True)
+        described = in_order(model, jobs, lambda m, job: describe_sound(m, *job, self.describe))
+        return {"features_nf": torch.stack(list(described))}
 
 
 def _query_features(

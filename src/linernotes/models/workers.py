@@ -8,13 +8,16 @@ carry hooks unseen by the rest.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
-from linernotes.jobs.threads import in_threads
+from linernotes.jobs.engines import cores
+from linernotes.jobs.threads import Threads
 from linernotes.models.contract import GenerativeModel, device_of
 
 Job = TypeVar("Job")
@@ -33,17 +36,40 @@ def twin(model: Model) -> Model:
     return other
 
 
+@dataclass(frozen=True)
+class _Twins(Generic[Model, Job, Result]):
+    """The ``Task`` of doing ``work`` with twins of a model."""
+
+    model: Model
+    work: Callable[[Model, Job], Result]
+    paths: Sequence[Path] = ()
+
+    @property
+    def setup(self) -> _Twins[Model, Job, Result]:
+        return self
+
+    @property
+    def key(self) -> str:
+        return self.model.weights_hash
+
+    def open(self) -> Model:
+        return twin(self.model)
+
+    def do(self, worker: Model, job: Job) -> Result:
+        return self.work(worker, job)
+
+
 def in_order(model: Model, jobs: Iterable[Job], work: Callable[[Model, Job], Result]) -> Iterator[Result]:
     """``work(model, job)`` of every job, in the jobs' order, however many cores there are.
 
     ``jobs`` is taken from as workers come free, in the calling thread: it may draw random numbers.
     """
-    cores = torch.get_num_threads()
-    if cores == 1 or device_of(model).type == "cuda":
+    count = cores()
+    if count == 1 or device_of(model).type == "cuda":
         yield from (work(model, job) for job in jobs)
         return
     torch.set_num_threads(1)
     try:
-        yield from in_threads([twin(model) for _ in range(cores)], jobs, work)
+        yield from Threads(count).run(_Twins(model, work), jobs)
     finally:
-        torch.set_num_threads(cores)
+        torch.set_num_threads(count)

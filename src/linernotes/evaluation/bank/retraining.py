@@ -1,16 +1,18 @@
 """Trains a model again on chosen tracks and measures what became of it: the ground truth every score is held
 against.
 
-Each retrain runs in a process of its own with one thread, one process a core (several to a GPU), so that its
-result does not depend on how many run beside it. A finished one is a file; a killed run goes on at the last
-checkpoint of the unfinished ones.
+Each retrain runs in a process of its own with one thread, one process a core (several to a GPU) or on a
+cluster, so that its result does not depend on how many run beside it. A finished one is a file; a killed run
+goes on at the last checkpoint of the unfinished ones.
 """
 
 from __future__ import annotations
 
+import math
+import secrets
 import shutil
-import signal
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -19,13 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_arrays, hash_json, load_tensors, save_tensors
+from linernotes.artefacts import hash_arrays, hash_json, held, load_tensors, save_tensors
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.descriptors import chroma_correlation, level_distance_db
 from linernotes.draws import Draws, random_for
 from linernotes.errors import LinernotesError
-from linernotes.jobs.processes import in_processes
+from linernotes.jobs.engines import cores, local
+from linernotes.jobs.executor import Executor
+from linernotes.jobs.shards import reachable, wait_to_see
 from linernotes.losses import items_of
 from linernotes.methods.contract import Progress
 from linernotes.methods.similarity import latent_statistics
@@ -109,9 +113,16 @@ class Setting:
 
 
 def run_retrains(
-    setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None
+    setting: Setting,
+    retrains: Sequence[Retrain],
+    folder: Path,
+    on_progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> None:
-    """Trains and measures all of ``retrains`` that have no file in ``folder`` yet, in order, several at once.
+    """Trains and measures all of ``retrains`` that have no file in ``folder`` yet, several at once.
+
+    Args:
+        executor: what runs them; processes of this machine if None.
 
     Raises:
         LinernotesError: a file there was made in another setting, or on other tracks; a process was killed.
@@ -128,89 +139,127 @@ def run_retrains(
     report("retraining", done, len(retrains))
     if not todo:
         return
-    cores = torch.get_num_threads()
-    if cores == 1 and not torch.cuda.is_available():
-        _begin(setting, header, folder)
-        for retrain in todo:
-            _retrain(retrain)
-            done += 1
-            report("retraining", done, len(retrains))
-        return
-    at_once = min(AT_ONCE_ON_GPU if torch.cuda.is_available() else cores, len(todo))
-    for _ in in_processes(todo, _retrain, at_once, _begin, (setting, header, folder, True)):
+
+    def count(_retrain: Retrain) -> None:
+        nonlocal done
         done += 1
         report("retraining", done, len(retrains))
 
+    folder = folder.absolute()
+    with reachable(folder / ".work" / f"{secrets.token_hex(8)}.reached") as sign:
+        paths = (setting.model.absolute(), setting.catalogue.absolute(), sign)
+        task = _Retraining(_Bench(setting, header), folder, paths)
+        if executor:
+            _exhaust(executor.run(task, todo, count))
+        else:
+            with local(min(at_once(), len(todo))) as processes:
+                _exhaust(processes.run(task, todo, count))
+    for retrain in todo:
+        wait_to_see(folder / f"{retrain.name}.safetensors")
+
+
+def at_once() -> int:
+    """How many retrains this machine runs at once."""
+    return AT_ONCE_ON_GPU if torch.cuda.is_available() else cores()
+
 
 @dataclass(frozen=True)
-class _Workplace:
-    """What one process keeps from retrain to retrain."""
+class _Opened:
+    """What a worker keeps from retrain to retrain."""
 
-    setting: Setting
-    header: dict[str, Any]
-    folder: Path
     catalogue: Catalogue
     sounds: list[Sound]  # of the heard queries
     prediction_qkct: list[Tensor]  # of the model that generated the queries
 
 
-_here: list[_Workplace] = []  # this process's
+@dataclass(frozen=True)
+class _Bench:
+    """The ``Setup`` of a worker that retrains in one setting."""
+
+    setting: Setting
+    header: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return hash_json(self.header)
+
+    def open(self) -> _Opened:
+        """What retrained models are held against.
+
+        Raises:
+            LinernotesError: model, catalogue or device are not those that the work was planned for.
+        """
+        found = self.setting.header()
+        for name, wanted in self.header.items():
+            if found[name] != wanted:
+                raise LinernotesError(
+                    f"a worker on {socket.gethostname()} has another {name} ({found[name]}, not {wanted}): "
+                    "give it "
+                    "the same files and the same kind of device"
+                )
+        setting = self.setting
+        model = remakable(setting.model)
+        drawn = setting.drawn(model)
+        latents = torch.from_numpy(setting.latents_qct)
+        heard = [q for q, query in enumerate(setting.queries) if query.heard]
+        sounds = [decoded(model, latents[q : q + 1]) for q in heard]
+        predictions = [query_pass(model, setting, q, drawn)[1] for q in range(len(setting.queries))]
+        return _Opened(Catalogue(setting.catalogue), sounds, predictions)
 
 
-def _begin(setting: Setting, header: dict[str, Any], folder: Path, alone: bool = False) -> None:
-    if alone:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-        torch.set_num_threads(1)
-    folder.mkdir(parents=True, exist_ok=True)
-    model = remakable(setting.model)
-    drawn = setting.drawn(model)
-    latents = torch.from_numpy(setting.latents_qct)
-    heard = [q for q, query in enumerate(setting.queries) if query.heard]
-    sounds = [decoded(model, latents[q : q + 1]) for q in heard]
-    predictions = [query_pass(model, setting, q, drawn)[1] for q in range(len(setting.queries))]
-    _here[:] = [_Workplace(setting, header, folder, Catalogue(setting.catalogue), sounds, predictions)]
+@dataclass(frozen=True)
+class _Retraining:
+    """The ``Task`` of training models again."""
+
+    setup: _Bench
+    folder: Path
+    paths: Sequence[Path]
+
+    def do(self, worker: _Opened, retrain: Retrain) -> None:
+        path = self.folder / f"{retrain.name}.safetensors"
+        with held(path, "trained", wait_s=math.inf):  # by a worker that outlived a run that was killed
+            if not path.exists():
+                self._retrain(worker, retrain, path)
+
+    def _retrain(self, worker: _Opened, retrain: Retrain, path: Path) -> None:
+        setting, catalogue, header = self.setup.setting, worker.catalogue, self.setup.header
+        made_from = hash_json([header, retrain.seed, hash_arrays({"present": retrain.present_n})])
+        work = self.folder / ".work" / f"{retrain.name}-{made_from[:8]}"
+        template = work / "untrained"
+        shutil.rmtree(template, ignore_errors=True)
+        write_untrained_copy(setting.model, template, retrain.seed)
+        trained = [i for i, track in enumerate(catalogue.tracks) if track.split == "train"]
+        present = np.zeros(len(catalogue.tracks), dtype=bool)
+        present[np.array(trained)[retrain.present_n]] = True
+        data = catalogue.batch(np.flatnonzero(present[catalogue.track_n]))
+        if not (work / "model").exists():
+            settings = setting.training.model_copy(update={"seed": retrain.seed, "checkpoints": 0})
+            train(template, work / "model", data.latents_nct, data.text_nld, data.seconds_n, settings)
+        measured = _measure(setting, worker, remakable(work / "model"))
+        measured["present_n"] = torch.from_numpy(retrain.present_n)
+        about = {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed}
+        save_tensors(path, measured, RETRAIN, about)
+        shutil.rmtree(work)
 
 
-def _retrain(retrain: Retrain) -> None:
-    here = _here[0]
-    setting, catalogue = here.setting, here.catalogue
-    made_from = hash_json([here.header, retrain.seed, hash_arrays({"present": retrain.present_n})])
-    work = here.folder / ".work" / f"{retrain.name}-{made_from[:8]}"
-    template = work / "untrained"
-    shutil.rmtree(template, ignore_errors=True)
-    write_untrained_copy(setting.model, template, retrain.seed)
-    trained = [i for i, track in enumerate(catalogue.tracks) if track.split == "train"]
-    present = np.zeros(len(catalogue.tracks), dtype=bool)
-    present[np.array(trained)[retrain.present_n]] = True
-    data = catalogue.batch(np.flatnonzero(present[catalogue.track_n]))
-    if not (work / "model").exists():
-        settings = setting.training.model_copy(update={"seed": retrain.seed, "checkpoints": 0})
-        train(template, work / "model", data.latents_nct, data.text_nld, data.seconds_n, settings)
-    measured = _measure(here, remakable(work / "model"))
-    measured["present_n"] = torch.from_numpy(retrain.present_n)
-    save_tensors(
-        here.folder / f"{retrain.name}.safetensors",
-        measured,
-        RETRAIN,
-        {**here.header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed},
-    )
-    shutil.rmtree(work)
+def _exhaust(results: Iterable[None]) -> None:
+    for _ in results:
+        pass
 
 
-def _measure(here: _Workplace, model: Remakable) -> dict[str, Tensor]:
+def _measure(setting: Setting, worker: _Opened, model: Remakable) -> dict[str, Tensor]:
     """Losses of every query and every segment under a retrained model, and what became of the heard queries
     made again.
     """
-    setting, catalogue = here.setting, here.catalogue
     drawn = setting.drawn(model)
     losses, changes = [], []
-    for q, reference_kct in enumerate(here.prediction_qkct):
+    for q, reference_kct in enumerate(worker.prediction_qkct):
         loss_k, prediction_kct = query_pass(model, setting, q, drawn)
         losses.append(loss_k)
         changes.append((prediction_kct - reference_kct).square().mean(dim=(1, 2)))
     clips, distances = [], []
     heard = [query for query in setting.queries if query.heard]
-    for query, sound in zip(heard, here.sounds, strict=True):
+    for query, sound in zip(heard, worker.sounds, strict=True):
         latents = model.sample(query.prompt, query.seconds, query.seed).cpu()
         clips.append(latents[0])
         original = torch.from_numpy(setting.latents_qct[setting.queries.index(query)])[None]
@@ -219,7 +268,7 @@ def _measure(here: _Workplace, model: Remakable) -> dict[str, Tensor]:
     return {
         "loss_qk": torch.stack(losses),
         "change_qk": torch.stack(changes),
-        "item_loss_n": _item_losses(model, catalogue, few),
+        "item_loss_n": _item_losses(model, worker.catalogue, few),
         "clip_hct": torch.stack(clips).half() if clips else torch.zeros(0),
         "contrast": torch.stack(clips).std(correction=0) if clips else torch.tensor(torch.nan),
         "distance_hd": torch.tensor(distances).reshape(len(heard), -1),

@@ -28,6 +28,7 @@ from linernotes.evaluation.bank.retraining import (
     remakable,
     run_retrains,
 )
+from linernotes.jobs.executor import Executor
 from linernotes.methods.contract import Progress
 from linernotes.settings.training import TrainingSettings
 
@@ -216,14 +217,19 @@ def prepare_setting(
 
 
 def build_bank(
-    setting: Setting, retrains: Sequence[Retrain], folder: Path, on_progress: Progress | None = None
+    setting: Setting,
+    retrains: Sequence[Retrain],
+    folder: Path,
+    on_progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Bank:
     """Runs all retrains and writes ``folder/bank.safetensors``. A killed build goes on and ends in the same
-    bytes; a finished bank there is grown: what it holds is not trained again.
+    bytes, whatever ``executor`` runs the retrains; a finished bank there is grown: what it holds is not
+    trained again.
     """
     if (folder / BANK_FILE).exists():
         _unpack(read_bank(folder), setting.header(), retrains, folder / "retrains")
-    run_retrains(setting, retrains, folder / "retrains", on_progress)
+    run_retrains(setting, retrains, folder / "retrains", on_progress, executor)
     return pack_bank(setting, retrains, folder / BANK_FILE, folder / "retrains")
 
 
