@@ -63,7 +63,8 @@ def attribute(
         clips: generated clips with their sidecars, or any sound files, of any length;
             ``prompt`` is theirs, if anyone knows it.
         method: one of ``list_methods()``.
-        engine: what passes over the catalogue run on: threads of this process if None. The result is the same.
+        engine: what passes over the catalogue run on: threads of this process if None. The result is the
+            same.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:

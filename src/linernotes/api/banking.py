@@ -89,9 +89,9 @@ def build_bank(
     require_enough(halves, again, seeds, queries)
     setting = prepare_setting(model_path, catalogue_path, queries, draws, seed, Path(out), on_progress)
     n_training = sum(track.split == "train" for track in opened.tracks)
-    planned = plan_retrains(n_training, halves, again, full, seed, seeds)
+    retrains = plan_retrains(n_training, halves, again, full, seed, seeds)
     with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
-        return build(setting, planned, Path(out), on_progress, executor)
+        return build(setting, retrains, Path(out), on_progress, executor)
 
 
 @dataclass(frozen=True)

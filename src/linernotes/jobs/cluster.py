@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import socket
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ AGAIN = 2  # how often a job whose worker was lost goes to another
 ANSWERS_WITHIN_S = 5.0  # the head of a cluster, to a mere knock: Ray itself would try for minutes
 PATIENCE_S = 30.0  # until it is said that no worker has come yet
 HEAD = re.compile(r"(?P<host>[^/\s]+):(?P<port>\d{1,5})")
+STORE_BYTES = 128 << 20  # of a Ray that is started here: tasks pass through it, results go to files
 USAGE = "RAY_USAGE_STATS_ENABLED"
 LONGEST_REASON = 200  # characters of what Ray says
 
@@ -235,9 +237,12 @@ def _connect(address: str, workers: int) -> None:
     before = os.environ.get(USAGE)
     os.environ[USAGE] = "0"  # read while Ray starts; nothing here is anyone else's business
     try:
-        with _refused(address):
+        with _refused(address), warnings.catch_warnings():
+            # Ray forks to start its own programs at once, which is safe
+            warnings.filterwarnings("ignore", "lance is not fork-safe")
             if address == "local":
-                ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
+                own = {"num_cpus": workers, "object_store_memory": STORE_BYTES}
+                ray.init("local", include_dashboard=False, **own, **quiet)
             else:
                 ray.init(address, **quiet)
     finally:
