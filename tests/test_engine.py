@@ -1,45 +1,50 @@
-"""Engines against one another, with a real Ray on this machine: whatever runs a sweep or a bank, and whatever
-happens to its workers on the way, the bytes are the same.
+"""Engines against one another, with a real Ray on this machine: whatever runs a sweep, a bank or an ingest,
+and whatever happens to its workers on the way, the bytes are the same.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import draws_of
 
 import linernotes
+import squares as work
+from conftest import draws_of
+from linernotes import api
 from linernotes.artefacts import load_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.retraining import BankQuery
+from linernotes.evaluation.bank.store import build_bank, plan_retrains, prepare_setting
 from linernotes.jobs.engines import executor_of
 from linernotes.jobs.executor import Executor
 from linernotes.jobs.inline import Inline
 from linernotes.jobs.processes import Processes
-from linernotes.jobs.shards import in_shards
+from linernotes.losses import item_losses
+from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.engine import EngineSettings
+from squares import ROWS, squares
 
 ray = pytest.importorskip("ray")
 
-ROWS, SIZE = 13, 3
+OnThread = Callable[[], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
-    """The address of a Ray that is started here, with room for two workers and for another driver's; it finds this
-    file.
+    """The address of a Ray that is started here, with room for two workers and for another driver's; it finds
+    ``squares``.
     """
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
@@ -55,99 +60,34 @@ def on_ray(head: str) -> Iterator[Executor]:
         yield executor
 
 
-@dataclass(frozen=True)
-class Squares:
-    """Squares of the rows' numbers; in the middle of a shard that begins at ``at`` something happens, once: what
-    ``mark`` names is there afterwards.
-    """
-
-    happens: Callable[[], None]
-    at: int
-    mark: Path
-    computed: Path
-    key: str = "squares"
-    paths: Sequence[Path] = ()
-
-    @property
-    def setup(self) -> Squares:
-        return self
-
-    def open(self) -> float:
-        return 0.5
-
-    def compute(self, worker: float, rows: slice) -> dict[str, torch.Tensor]:
-        with self.computed.open("a") as file:
-            file.write(f"{rows.start}\n")
-        if rows.start == self.at and not self.mark.exists():
-            self.mark.touch()
-            self.happens()
-        numbers = torch.arange(rows.start, rows.stop).float()
-        return {"x": (numbers * worker)[:, None] ** 2, "y": numbers}
-
-
-def nothing() -> None:
-    pass
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def dawdle() -> None:
-    time.sleep(2)
-
-
-def squares(
-    folder: Path, executor: Executor, happens: Callable[[], None] = nothing, at: int = -1
-) -> tuple[bytes, list[int], list[int]]:
-    """The bytes that are made in ``folder``, which shards were computed, and what progress said."""
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Squares(happens, at, folder / "mark", folder / "computed")
-    reports: list[int] = []
-    path = folder / "squares.safetensors"
-    in_shards(path, "squares", {"of": "numbers"}, ROWS, SIZE, work, executor, reports.append)
-    assert {p.name for p in folder.iterdir()} <= {"squares.safetensors", "mark", "computed"}
-    return path.read_bytes(), [int(line) for line in (folder / "computed").read_text().split()], reports
-
-
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("expected")
     found, computed, reports = squares(folder, Inline())
-    assert computed == [0, 3, 6, 9, 12] and reports == [3, 6, 9, 12, 13]
+    assert computed == [0, 3, 6, 9, 12] and reports[-5:] == [3, 6, 9, 12, 13]
     x = load_tensors(folder / "squares.safetensors", "squares")[0]["x"]
     assert torch.equal(x[:, 0], (torch.arange(ROWS) / 2) ** 2)
     return found
 
 
 def test_a_worker_killed_in_the_middle_of_a_shard(on_ray: Executor, expected: bytes, tmp_path: Path) -> None:
-    found, computed, reports = squares(tmp_path, on_ray, die, at=6)
+    found, computed, reports = squares(tmp_path, on_ray, work.die, at=6)
     assert found == expected and sorted(computed) == [0, 3, 6, 6, 9, 12]
     assert reports[-1] == ROWS and reports == sorted(set(reports))
 
 
-def test_a_shard_that_kills_every_worker_ends_in_a_sentence(on_ray: Executor, tmp_path: Path) -> None:
-    work = Squares(die, 0, tmp_path / "there is no such folder" / "mark", tmp_path / "computed")
-    object.__setattr__(work, "mark", Never())
+def test_a_shard_that_ends_every_worker_ends_in_a_sentence(on_ray: Executor, tmp_path: Path) -> None:
     with pytest.raises(LinernotesError, match="lost its worker 3 times .*: give fewer --workers"):
-        in_shards(tmp_path / "x.safetensors", "squares", {}, 2, 2, work, on_ray)
-
-
-class Never:
-    """A mark that is never there."""
-
-    def exists(self) -> bool:
-        return False
-
-    def touch(self) -> None:
-        pass
+        squares(tmp_path, on_ray, work.die, at=12, times=9)
+    assert work.begun(tmp_path / "computed").count(12) == 3
+    assert len(list(tmp_path.glob("squares-*.safetensors"))) == 4  # the others are kept
 
 
 def test_a_slow_worker_holds_up_nobody(on_ray: Executor, expected: bytes, tmp_path: Path) -> None:
     """The other does all the other shards meanwhile, and the results are put into order."""
-    found, computed, reports = squares(tmp_path, on_ray, dawdle, at=0)
+    found, computed, reports = squares(tmp_path, on_ray, work.dawdle, at=0)
     assert found == expected and sorted(computed) == [0, 3, 6, 9, 12]
-    assert reports == [3, 6, 9, 10, 13] or reports == [3, 6, 7, 10, 13]  # the slow one's three come last
+    assert reports == [3, 6, 9, 10, 13]  # the slow one's three come last
 
 
 @pytest.mark.parametrize("damage", ["a byte of the content", "the end"])
@@ -155,44 +95,34 @@ def test_a_corrupt_shard_is_named_and_made_anew(
     damage: str, on_ray: Executor, expected: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
-        squares(tmp_path, Inline(), stop, at=9)
+        squares(tmp_path, Inline(), work.stop, at=9)
     shards = sorted(tmp_path.glob("squares-*.safetensors"))
     assert len(shards) == 3
     content = shards[1].read_bytes()
     shards[1].write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if "byte" in damage else content[:-1])
-    found, computed, _ = squares(tmp_path, on_ray)
-    assert found == expected and sorted(computed) == [0, 3, 3, 6, 9, 9, 12]
+    found, computed, reports = squares(tmp_path, on_ray)
+    assert found == expected and sorted(computed) == [0, 3, 3, 6, 9, 9, 12] and reports[0] == 6
     assert shards[1].name in caplog.text and "made anew now" in caplog.text
-
-
-def stop() -> None:
-    raise RuntimeError("stopped")
-
-
-DRIVER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-import test_engine as t
-from linernotes.jobs.engines import executor_of
-from linernotes.settings.engine import EngineSettings
-with executor_of(EngineSettings(engine="ray", address=sys.argv[1], workers=1)) as executor:
-    t.squares(Path(sys.argv[2]), executor, t.hang, at=9)
-"""
-
-
-def hang() -> None:
-    time.sleep(600)
 
 
 def test_the_driver_killed_and_the_job_started_again(
     head: str, on_ray: Executor, expected: bytes, tmp_path: Path
 ) -> None:
-    here = str(Path(__file__).parent)
-    driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(DRIVER), head, str(tmp_path), here])
+    program = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        import squares
+        from linernotes.jobs.engines import executor_of
+        from linernotes.settings.engine import EngineSettings
+        with executor_of(EngineSettings(engine="ray", address=sys.argv[1], workers=1)) as executor:
+            squares.squares(Path(sys.argv[2]), executor, squares.hang, at=9)
+        """
+    )
+    driver = subprocess.Popen([sys.executable, "-c", program, head, str(tmp_path)], env=beside(tmp_path))
     try:
         until = time.monotonic() + 60
-        while not (tmp_path / "mark").exists():  # its worker has three shards done, and hangs in the fourth
+        while 9 not in work.begun(tmp_path / "computed"):  # three shards are done
             assert time.monotonic() < until and driver.poll() is None
             time.sleep(0.1)
     finally:
@@ -204,35 +134,131 @@ def test_the_driver_killed_and_the_job_started_again(
 
 
 def test_workers_of_another_version_are_refused(head: str, tmp_path: Path) -> None:
-    """The other version is a real one: this package with one line more."""
-    other = tmp_path / "linernotes"
-    shutil.copytree(
-        Path(linernotes.__file__).parent, other, ignore=shutil.ignore_patterns("data", "__pycache__")
-    )
-    with (other / "version.py").open("a") as file:
+    """The other version is a real one: this package with a line more."""
+    there = tmp_path / "there"
+    kept = shutil.ignore_patterns("data", "__pycache__")
+    shutil.copytree(Path(linernotes.__file__).parent, there / "linernotes", ignore=kept)
+    with (there / "linernotes/version.py").open("a") as file:
         file.write("\n")
     program = textwrap.dedent(
         """
-        import os, sys, ray
+        import sys
+        from pathlib import Path
+        import ray
+        import squares
         from linernotes.errors import LinernotesError
         from linernotes.jobs.engines import executor_of
-        from linernotes.jobs.executor import Executor
         from linernotes.settings.engine import EngineSettings
-        sys.path.insert(0, sys.argv[3])
-        import test_engine as t
-        from pathlib import Path
-        ray.init(sys.argv[1], log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": sys.argv[2]}})
+        paths = {"env_vars": {"PYTHONPATH": sys.argv[2]}}
+        ray.init(sys.argv[1], log_to_driver=False, runtime_env=paths)
         with executor_of(EngineSettings(engine="ray", workers=1)) as executor:
             try:
-                t.squares(Path(sys.argv[2]) / "squares", executor)
+                squares.squares(Path(sys.argv[3]), executor)
             except LinernotesError as error:
                 print("refused:", error)
         """
     )
-    arguments = [head, str(tmp_path), str(Path(__file__).parent)]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
-    )
-    assert "refused: a worker on" in done.stdout and "install the same on every node" in done.stdout, (
-        done.stderr
-    )
+    arguments = [sys.executable, "-c", program, head, str(there), str(tmp_path / "out")]
+    done = subprocess.run(arguments, env=beside(tmp_path), capture_output=True, text=True, check=False)
+    assert f"refused: a worker on {socket.gethostname()} runs linernotes" in done.stdout, done.stderr
+    assert done.stdout.rstrip().endswith("install the same on every node")
+    assert not work.begun(tmp_path / "out/computed")
+
+
+def beside(folder: Path) -> dict[str, str]:
+    """The environment of a program that finds ``squares`` and this package."""
+    places = [str(Path(__file__).parent), str(Path(linernotes.__file__).parents[1])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+
+def test_item_losses_are_the_same_bytes_on_every_engine(
+    on_ray: Executor,
+    model_path: Path,
+    model: StableAudio,
+    catalogue: Catalogue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("linernotes.losses.SEGMENTS_IN_CHUNK", 4)
+    draws = draws_of(model, 5)
+    other = {name: p.detach() * 1.01 for name, p in model.layers("output").items()}
+    found: dict[str, bytes] = {}
+    said: dict[str, list[tuple[int, int]]] = {}
+
+    def sweep(name: str, executor: Executor | None) -> None:
+        said[name] = []
+        item_losses(
+            model,
+            catalogue,
+            draws,
+            {"base": {}, "other": other},
+            tmp_path / name,
+            None,
+            4,
+            lambda done, total: said[name].append((done, total)),
+            executor,
+            model_path,
+        )
+        found[name] = (tmp_path / name / "losses.safetensors").read_bytes()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        sweep("threads", None)
+        with Processes(2) as processes:
+            sweep("processes", processes)
+    finally:
+        torch.set_num_threads(threads)
+    sweep("ray", on_ray)
+    assert found["threads"] == found["processes"] == found["ray"]
+    total = len(catalogue) * len(draws) * 2
+    for reports in said.values():
+        assert reports[-1] == (total, total) and reports == sorted(reports) and len(reports) >= 3
+
+
+def test_a_model_of_this_process_alone_is_a_sentence_to_others(
+    model: StableAudio, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    with Processes(2) as processes, pytest.raises(LinernotesError, match="this one was given as an object"):
+        item_losses(model, catalogue, draws_of(model, 1), {"base": {}}, tmp_path, executor=processes)
+
+
+def test_a_bank_is_the_same_bytes_on_every_engine(
+    on_ray: Executor, model_path: Path, catalogue: Catalogue, tmp_path: Path, one_thread: OnThread
+) -> None:
+    trained = tmp_path / "model"
+    api.train_model(catalogue, trained, model_path, steps=2, batch_size=4, seed=2)
+    queries = [
+        BankQuery("one", "tone 0", 0.5, 3, "caption", "reporting", True),
+        BankQuery("two", "tone 1", 0.5, 4, "caption", "tuning", False),
+    ]
+    planned = plan_retrains(7, halves=2, again=0, full=1, seed=0)
+    setting = prepare_setting(trained, catalogue.path, queries, 3, 0, tmp_path)
+    with one_thread():
+        here = build_bank(setting, planned, tmp_path / "here")
+    reports: list[tuple[str, int, int]] = []
+    there = build_bank(setting, planned, tmp_path / "there", lambda *report: reports.append(report), on_ray)
+    assert there.path.read_bytes() == here.path.read_bytes() and len(there.names) == 3
+    assert reports == [("retraining", done, 3) for done in range(4)]
+
+
+def test_no_cluster_at_the_address_is_a_sentence() -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        program = (
+            "import sys; from linernotes.jobs.engines import executor_of;"
+            "from linernotes.settings.engine import EngineSettings;"
+            "executor_of(EngineSettings(engine='ray', address=sys.argv[1])).__enter__()"
+        )
+        arguments = [sys.executable, "-c", program, address]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+    assert f"there is no Ray cluster at {address} that can be used" in done.stderr
+    assert "start one with 'ray start --head'" in done.stderr
+
+
+def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from linernotes.jobs import cluster
+
+    with pytest.raises(UsageError, match="is no HOST:PORT"):
+        cluster._connect("ray://head", 1)
