@@ -199,7 +199,7 @@ def test_ctrl_c_is_a_sentence(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("linernotes.catalog.ingest._encode", interrupt)
+    monkeypatch.setattr("linernotes.catalog.pieces._encode", interrupt)
     result = run("catalog", "build", recordings, "-o", tmp_path / "c", "--model", model_path)
     refused(result, "stopped; what was finished is kept")
     assert not (tmp_path / "c").exists()

@@ -23,6 +23,8 @@ import squares as work
 from conftest import draws_of
 from linernotes import api
 from linernotes.artefacts import load_tensors
+from linernotes.catalog.ingest import build_catalogue
+from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
@@ -77,7 +79,7 @@ def test_a_worker_killed_in_the_middle_of_a_shard(on_ray: Executor, expected: by
 
 
 def test_a_shard_that_ends_every_worker_ends_in_a_sentence(on_ray: Executor, tmp_path: Path) -> None:
-    with pytest.raises(LinernotesError, match="lost its worker 3 times .*: give fewer --workers"):
+    with pytest.raises(LinernotesError, match=r"lost its worker 3 times .*: give fewer --workers"):
         squares(tmp_path, on_ray, work.die, at=12, times=9)
     assert work.begun(tmp_path / "computed").count(12) == 3
     assert len(list(tmp_path.glob("squares-*.safetensors"))) == 4  # the others are kept
@@ -242,6 +244,65 @@ def test_a_bank_is_the_same_bytes_on_every_engine(
     assert reports == [("retraining", done, 3) for done in range(4)]
 
 
+def test_a_catalogue_is_the_same_on_every_engine(
+    on_ray: Executor,
+    recordings: Path,
+    model_path: Path,
+    model: StableAudio,
+    catalogue: Catalogue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("linernotes.catalog.ingest.TRACKS_IN_PIECE", 3)
+    reports: list[tuple[int, int]] = []
+    built = build_catalogue(
+        read_source(recordings),
+        tmp_path / "tones",
+        model,
+        on_track=lambda *report: reports.append(report),
+        executor=on_ray,
+        model_folder=model_path,
+    )
+    assert built.hash == catalogue.hash and len(built) == len(catalogue)
+    assert [t.__dict__ for t in built.tracks] == [t.__dict__ for t in catalogue.tracks]
+    assert reports[-1] == (10, 10) and reports == sorted(reports)
+    assert [p.name for p in tmp_path.iterdir()] == ["tones"]
+
+
+def test_a_corrupt_piece_is_named_and_made_anew(
+    recordings: Path,
+    model: StableAudio,
+    catalogue: Catalogue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("linernotes.catalog.ingest.TRACKS_IN_PIECE", 3)
+
+    def stop(done: int, total: int) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    source, path = read_source(recordings), tmp_path / "tones"
+    with pytest.raises(KeyboardInterrupt):
+        build_catalogue(source, path, model, on_track=stop)
+    first, second = sorted((tmp_path / "tones.partial").glob("*.arrow"))
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 1
+    second.write_bytes(content)
+    reports: list[int] = []
+    built = build_catalogue(source, path, model, on_track=lambda done, _: reports.append(done))
+    assert built.hash == catalogue.hash and reports[0] == 4
+    assert second.name in caplog.text and first.name not in caplog.text
+
+
+def test_ray_that_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as Python marks what cannot be imported
+    monkeypatch.delitem(sys.modules, "linernotes.jobs.cluster", raising=False)
+    with pytest.raises(LinernotesError, match=r"not installed: pip install 'linernotes\[ray\]'"):
+        executor_of(EngineSettings(engine="ray"))
+
+
 def test_no_cluster_at_the_address_is_a_sentence() -> None:
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
@@ -257,8 +318,8 @@ def test_no_cluster_at_the_address_is_a_sentence() -> None:
     assert "start one with 'ray start --head'" in done.stderr
 
 
-def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from linernotes.jobs import cluster
-
-    with pytest.raises(UsageError, match="is no HOST:PORT"):
-        cluster._connect("ray://head", 1)
+def test_what_is_no_address_is_refused(head: str) -> None:
+    """Also where this process is connected already."""
+    executor = executor_of(EngineSettings(engine="ray", address="ray://head"))
+    with pytest.raises(UsageError, match=r"is no HOST:PORT"):
+        executor.__enter__()

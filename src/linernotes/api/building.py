@@ -16,9 +16,11 @@ from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
 from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError
+from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.training import open_trainable, train, write_untrained_copy
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.reading import checked
 from linernotes.settings.training import TrainingSettings
 
@@ -29,23 +31,29 @@ def build_catalogue(
     model: str | Path = BUILTIN,
     strict: bool = False,
     on_progress: Progress | None = None,
+    engine: EngineSettings | None = None,
 ) -> Catalogue:
     """Builds a catalogue from a folder of recordings as people have them (docs/own-recordings.md), encoded by
     ``model``.
 
     What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an
     error.
+
+    Args:
+        engine: what decodes and encodes: threads of this process if None. The catalogue is the same.
     """
-    loaded = load_model(model)
-    return build(
-        read_source(Path(source)),
-        Path(out),
-        loaded,
-        strict,
-        on_track=(lambda done, total: on_progress("reading recordings", done, total))
-        if on_progress
-        else None,
-    )
+    loaded, report = load_model(model), on_progress
+    on_track = (lambda done, total: report("reading recordings", done, total)) if report else None
+    with executor_of(engine or EngineSettings()) as executor:
+        return build(
+            read_source(Path(source)),
+            Path(out),
+            loaded,
+            strict,
+            on_track=on_track,
+            executor=executor,
+            model_folder=model_folder(model),
+        )
 
 
 def train_model(

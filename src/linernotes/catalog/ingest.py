@@ -10,40 +10,37 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
 
-from linernotes.artefacts import hash_json, held, replace_folder, replacing, write_json
-from linernotes.catalog.cutting import CutSound, Decoding
+from linernotes.artefacts import hash_json, held, replace_folder, write_json
+from linernotes.catalog.pieces import (
+    EncoderPlace,
+    Ingest,
+    Piece,
+    SegmentEncoder,
+    entries_of,
+    read_entries,
+    segments_of,
+    whole,
+)
 from linernotes.catalog.source import Reject, Source, Track
-from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
+from linernotes.catalog.store import Catalogue, write_catalogue
 from linernotes.errors import LinernotesError
+from linernotes.jobs.executor import Executor, Here
+from linernotes.jobs.inline import Inline
+from linernotes.jobs.shards import reachable, wait_to_see
 from linernotes.models.encoding import Encoding
 from linernotes.version import SCHEMA_VERSION
 
 TRACKS_IN_PIECE = 16
 CAPTIONS_AT_ONCE = 16
-DECODERS = 2
-
-
-class SegmentEncoder(Protocol):
-    """What ingest needs of a model: the part of the model contract that turns sound and words into
-    numbers.
-    """
-
-    encoding: Encoding
-
-    def encode(self, sound_bcs: Tensor) -> Tensor: ...
-
-    def embed_text(self, prompts: Sequence[str]) -> Tensor: ...
 
 
 def build_catalogue(
@@ -53,12 +50,16 @@ def build_catalogue(
     strict: bool = False,
     source_name: str | None = None,
     on_track: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
+    model_folder: Path | None = None,
 ) -> Catalogue:
     """Builds the catalogue at ``path``. ``on_track(done, total)`` reports progress.
 
     Args:
         strict: any reject is a failure.
         source_name: what the record says the sound comes from; the folder's path if None.
+        executor: what decodes and encodes; this process if None. The catalogue is the same.
+        model_folder: where the model lies, for workers in other processes.
 
     Raises:
         LinernotesError: something is there already, nothing usable in the source, rejects under ``strict``,
@@ -66,117 +67,72 @@ def build_catalogue(
     """
     path = path.resolve()
     with held(path, "built"):
-        return _build(source, path, model, strict, source_name, on_track)
+        place = EncoderPlace(Here(model), model_folder and model_folder.absolute(), model.encoding)
+        return _build(source, path, place, model, strict, source_name, on_track, executor or Inline())
 
 
 def _build(
     source: Source,
     path: Path,
+    place: EncoderPlace,
     model: SegmentEncoder,
     strict: bool,
     source_name: str | None,
     on_track: Callable[[int, int], None] | None,
+    executor: Executor,
 ) -> Catalogue:
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise LinernotesError(f"{path} exists already: choose another name or remove it")
-    work, encoding = path.with_name(path.name + ".partial"), model.encoding
+    work = path.with_name(path.name + ".partial")
     plan: dict[str, Any] = {
         "source": source.hash,
-        "encoder": asdict(encoding),
+        "encoder": asdict(place.encoding),
         "schema": SCHEMA_VERSION,
         "tracks": TRACKS_IN_PIECE,
+        "pieces": "hashed",
     }
     if not _same_plan(work, plan):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         write_json(work / "plan.json", plan)
 
-    pieces = [source.tracks[i : i + TRACKS_IN_PIECE] for i in range(0, len(source.tracks), TRACKS_IN_PIECE)]
-    todo = [i for i in range(len(pieces)) if not (work / f"{i:06d}.json").exists()]
-    upcoming = iter([track for i in todo for track in pieces[i]])
-    done = len(source.tracks) - sum(len(pieces[i]) for i in todo)
-    waiting: list[Decoding] = []
-    stop = threading.Event()
-    try:
-        for i in todo:
-            entries: list[dict[str, Any]] = []
-            batches: list[pa.RecordBatch] = []
-            for _ in pieces[i]:
-                while len(waiting) < DECODERS and (ahead := next(upcoming, None)) is not None:
-                    waiting.append(Decoding(source.folder, ahead, encoding, stop))
-                entry, batch = _encode_track(waiting[0], model, encoding)
-                waiting.pop(0)
-                entries.append(entry)
-                batches += [batch] if batch is not None else []
-                done += 1
-                if on_track:
-                    on_track(done, len(source.tracks))
-            _write_piece(work, i, entries, batches, encoding)
-    finally:
-        stop.set()
-        for decoding in waiting:
-            decoding.join()
-    return _assemble(source, path, work, pieces, model, encoding, strict, source_name)
+    pieces = [
+        Piece(number, tracks, [(source.folder / track.file_name).stat().st_size for track in tracks])
+        for number, tracks in enumerate(_batched(source.tracks, TRACKS_IN_PIECE))
+    ]
+    todo = [piece for piece in pieces if not whole(work, piece.number)]
+    done = len(source.tracks) - sum(map(len, todo))
+
+    def passed(tracks: int) -> None:
+        if on_track:
+            on_track(done + tracks, len(source.tracks))
+
+    def finished(piece: Piece) -> None:
+        nonlocal done
+        done += len(piece)
+        passed(0)
+
+    folder = source.folder.absolute()
+    with reachable(work / ".reached") as sign:
+        paths = [*([place.folder] if place.folder else []), folder, sign]
+        task = Ingest(place, paths, folder, work, Here(passed))
+        for _ in executor.run(task, todo, finished) if todo else ():
+            pass
+    for piece in todo:
+        wait_to_see(entries_of(work, piece.number))
+    return _assemble(source, path, work, pieces, model, place.encoding, strict, source_name)
 
 
-def _encode_track(
-    decoding: Decoding, model: SegmentEncoder, encoding: Encoding
-) -> tuple[dict[str, Any], pa.RecordBatch | None]:
-    """What a piece keeps of a track: its hash and its segments, or why it is rejected."""
-    batches: list[pa.RecordBatch] = []
-    entry: dict[str, Any] = {}
-    for part in decoding:
-        if isinstance(part, CutSound):
-            batches.append(_encode(part, model, encoding))
-        elif isinstance(part, Reject):
-            return {"reject": part.__dict__}, None
-        else:
-            entry = {"hash": part.content_hash, "segments": sum(map(len, batches))}
-    return entry, pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-
-
-def _encode(cut: CutSound, model: SegmentEncoder, encoding: Encoding) -> pa.RecordBatch:
-    sound = torch.from_numpy(np.ascontiguousarray(cut.samples_ncs))
-    latents = model.encode(sound).cpu()
-    n = len(sound)
-    size = encoding.latent_channels * encoding.frames
-    batch = pa.RecordBatch.from_arrays(
-        [
-            pa.array(np.zeros(n, dtype=np.int32)),
-            pa.array(cut.start_s_n.astype(np.float64)),
-            pa.array(cut.seconds_n.astype(np.float64)),
-            pa.array(np.zeros(n, dtype=np.int32)),
-            pa.FixedSizeListArray.from_arrays(
-                pa.array((latents.short() if encoding.codes else latents.half()).numpy().ravel()), size
-            ),
-            pa.FixedSizeListArray.from_arrays(pa.array(cut.loudness_nt.ravel()), encoding.frames),
-        ],
-        schema=segment_schema(encoding),
-    )
-    # into Arrow's own memory: kept among the encoding's large and short-lived arrays, small ones leave holes
-    # too small for the next, 8 MB for every handful of segments
-    return pa.ipc.read_record_batch(batch.serialize(), batch.schema)
-
-
-def _write_piece(
-    work: Path, index: int, entries: list[dict[str, Any]], batches: list[pa.RecordBatch], encoding: Encoding
-) -> None:
-    """A finished piece: its segments, then, as the sign that it is whole, its entries."""
-    with (
-        replacing(work / f"{index:06d}.arrow") as temporary,
-        pa.OSFile(str(temporary), "wb") as file,
-        pa.ipc.new_file(file, segment_schema(encoding)) as writer,
-    ):
-        for batch in batches:
-            writer.write_batch(batch)
-    write_json(work / f"{index:06d}.json", entries)
+def _batched(tracks: Sequence[Track], size: int) -> Iterator[Sequence[Track]]:
+    for start in range(0, len(tracks), size):
+        yield tracks[start : start + size]
 
 
 def _assemble(
     source: Source,
     path: Path,
     work: Path,
-    pieces: list[list[Track]],
+    pieces: Sequence[Piece],
     model: SegmentEncoder,
     encoding: Encoding,
     strict: bool,
@@ -186,7 +142,7 @@ def _assemble(
     tracks: list[Track] = []
     rejects = list(source.rejects)
     kept: list[list[bool]] = []
-    entries = [json.loads((work / f"{i:06d}.json").read_text()) for i in range(len(pieces))]
+    entries = [read_entries(work, piece.number) for piece in pieces]
     # of several tracks with the same sound the first that was trained on stays
     first_with: dict[str, Track] = {}
     for track, entry in zip(source.tracks, itertools.chain(*entries), strict=True):
@@ -198,7 +154,7 @@ def _assemble(
             first_with[entry["hash"]] = track
     for piece, of_piece in zip(pieces, entries, strict=True):
         kept.append([])
-        for track, entry in zip(piece, of_piece, strict=True):
+        for track, entry in zip(piece.tracks, of_piece, strict=True):
             if "reject" in entry:
                 rejects.append(Reject(**entry["reject"]))
                 continue
@@ -251,7 +207,7 @@ def _numbered(
     """The segments of all kept tracks, with the numbers of their track and caption filled in."""
     number = 0
     for i, flags in enumerate(kept):
-        with pa.ipc.open_file(str(work / f"{i:06d}.arrow")) as reader:
+        with pa.ipc.open_file(str(segments_of(work, i))) as reader:
             for j, keep in enumerate(flags):
                 if not keep:
                     continue

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from linernotes.cli.checks import check_catalogue, check_model, check_new, check_out, check_source
-from linernotes.cli.options import JsonOption, ModelOption
+from linernotes.cli.options import JsonOption, ModelOption, engine_of, settings_flags
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
+from linernotes.settings.engine import EngineSettings
 
 if TYPE_CHECKING:
     from linernotes.catalog.track import Reject
@@ -22,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Build and look at catalogues of tr
 
 @app.command("build")
 @plainly
+@settings_flags(EngineSettings, "Where it runs")
 def catalog_build(
     source: Annotated[Path, typer.Argument(help="Folder of recordings, with or without a table of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The catalogue to make.")],
@@ -30,16 +32,18 @@ def catalog_build(
         bool, typer.Option("--strict", help="Fail if anything in the source cannot be used.")
     ] = False,
     as_json: JsonOption = False,
+    **flags: Any,
 ) -> None:
     """Build a catalogue from a folder of recordings; what cannot be used is listed with its reason."""
     check_source(source)
     check_model(model)
     check_new(out, empty_will_do=True)
     check_out(out.parent)
+    engine = engine_of(flags)
     from linernotes import api
 
     with Bars() as bars:
-        catalogue = api.build_catalogue(source, out, model, strict, on_progress=bars)
+        catalogue = api.build_catalogue(source, out, model, strict, bars, engine)
     rejects = catalogue.rejects()
     if as_json:
         print_json({**catalogue.record, "rejected": [reject.__dict__ for reject in rejects]})

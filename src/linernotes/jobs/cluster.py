@@ -77,6 +77,7 @@ class Ray:
         return dispatch(self, task, jobs, on_done, lost, AGAIN)
 
     def __enter__(self) -> Self:
+        _require_address(self._address)
         if not ray.is_initialized():
             _connect(self._address, self._count or self._at_once)
             self._ours = True
@@ -220,11 +221,15 @@ def _difference(drivers: dict[str, str]) -> str | None:
     return None
 
 
+def _require_address(address: str) -> None:
+    if address not in ("local", "auto") and not HEAD.fullmatch(address):
+        raise UsageError(f"--address {address} is no HOST:PORT: give that of 'ray start --head'")
+
+
 def _connect(address: str, workers: int) -> None:
     """Connects to the cluster at ``address``, or starts a Ray of this machine's own.
 
     Raises:
-        UsageError: no address.
         LinernotesError: no cluster there, or one of another Ray or Python.
     """
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -232,8 +237,6 @@ def _connect(address: str, workers: int) -> None:
     if head:
         with _refused(address), socket.create_connection((head["host"], int(head["port"])), ANSWERS_WITHIN_S):
             pass
-    elif address not in ("local", "auto"):
-        raise UsageError(f"--address {address} is no HOST:PORT: give that of 'ray start --head'")
     before = os.environ.get(USAGE)
     os.environ[USAGE] = "0"  # read while Ray starts; nothing here is anyone else's business
     try:
