@@ -37,6 +37,7 @@ from linernotes.methods.contract import Progress
 from linernotes.models.contract import GeneratingModel, PredictingModel
 from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.search import write_search
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import (
     DEFAULT_METHOD,
     METHOD_SETTINGS,
@@ -149,12 +150,17 @@ def plan(
     model: str | Path = BUILTIN,
     catalogue: str | Path = BUILTIN,
     on_progress: Progress | None = None,
+    engine: EngineSettings | None = None,
     **settings: Any,
 ) -> list[Plan]:
     """What methods will cost on a model and a catalogue: forward-equivalents, seconds, memory, disk, before
     anything runs.
 
     A few seconds of each unit of work are measured, on segments of the catalogue. Start-up is not counted.
+
+    Args:
+        engine: what would pass over the catalogue; with more workers than this machine has cores, passes are
+            counted as so much shorter.
     """
     names = list(methods) if methods is not None else runnable(settings)
     chosen = settings_where_they_fit(names, settings)
@@ -164,7 +170,7 @@ def plan(
     for i, name in enumerate(names):
         if on_progress:
             on_progress(f"measuring ({name})", i, len(names))
-        plans.append(plan_method(name, prepared, chosen[name], queries, query))
+        plans.append(plan_method(name, prepared, chosen[name], queries, query, engine))
     if on_progress:
         on_progress("measuring", len(names), len(names))
     return plans

@@ -18,12 +18,15 @@ from linernotes.cli.options import (
     MethodsOption,
     ModelOption,
     PromptOption,
+    engine_of,
     given,
     listed,
     method_flags,
+    settings_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
 from linernotes.report.costs import costs_table, figures_table, methods_table, plans_table
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import DEFAULT_METHOD, describe_methods
 
 FIRST = 10  # trials a terminal shows
@@ -84,6 +87,7 @@ def compare(
 
 @app.command()
 @plainly
+@settings_flags(EngineSettings, "Where it runs")
 @method_flags
 def plan(
     methods: MethodsOption = None,
@@ -96,12 +100,13 @@ def plan(
     """Say what methods will cost before anything runs: time, memory, disk, from a few seconds of
     measurement.
     """
+    engine = engine_of(flags)
     check_methods(listed(methods), given(flags))
     check_places(model, catalog)
     from linernotes import api
 
     with Bars() as bars:
-        plans = api.plan(listed(methods), queries, model, catalog, on_progress=bars, **given(flags))
+        plans = api.plan(listed(methods), queries, model, catalog, bars, engine, **given(flags))
     if as_json:
         print_json([p.__dict__ for p in plans])
         return

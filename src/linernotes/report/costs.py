@@ -38,7 +38,11 @@ def plans_table(plans: Sequence[Plan]) -> Table:
         number("memory_gib", "memory", ".1f", "GiB"),
         number("disk_mib", "disk", ".0f", "MiB"),
     ]
-    note = "Start-up is not counted. Forwards: what the time would pay for in forward passes of one segment."
+    workers = "1 worker" if plans[0].workers == 1 else f"{plans[0].workers} workers"
+    note = (
+        f"With {workers}. Start-up is not counted. Forwards: what the time would pay for in forward passes "
+        "of one segment."
+    )
     rows = [{**vars(p), "memory_gib": p.memory_mib / 1024} for p in plans]
     return Table("plan", columns, rows, notes=[note])
 

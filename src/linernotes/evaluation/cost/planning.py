@@ -16,10 +16,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
+from linernotes.jobs.engines import cores
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Query
+from linernotes.models.contract import device_of
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import MethodSettings
+
+# units of passes over the catalogue, which workers share; what is done once is counted as done here
+SWEPT = {
+    "forward",
+    "product",
+    "output product",
+    "projection",
+    "single projection",
+    "output projection",
+    "activation",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,7 @@ class Plan:
 
     method: str
     queries: int
+    workers: int  # that passes over the catalogue are shared among
     once_s: float
     queries_s: float  # all of them, together
     once_forwards: float  # forward-equivalents: seconds over those of one forward pass
@@ -36,34 +52,58 @@ class Plan:
     disk_mib: float
 
 
-def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int, query: Query) -> Plan:
+def plan(
+    method: str,
+    prepared: Prepared,
+    settings: MethodSettings,
+    queries: int,
+    query: Query,
+    engine: EngineSettings | None = None,
+) -> Plan:
     """What ``method`` will cost for ``queries`` queries, by counting its work and measuring its units now, on
     ``query``.
 
     Memory is the most this process holds, with the model, while it runs the units, and what the method adds
-    to it.
+    to it. Workers elsewhere are taken to be as quick as this machine's cores, or its GPU; their start is not
+    counted.
+
+    Raises:
+        UsageError: ``engine`` does not say how many workers.
     """
+    workers, here = _workers(prepared, engine or EngineSettings())
     forget_peak()
     work = METHODS[method].work(prepared, settings, query)
     counts = (work.once, work.per_run, work.per_query)
     seconds = seconds_of_units(prepared, settings, query, {"forward"}.union(*counts))
 
-    def total(units: Mapping[str, float]) -> float:
-        return sum(count * seconds[name] for name, count in units.items())
+    def total(units: Mapping[str, float], share: float = 1.0) -> float:
+        """Seconds, of which passes over the catalogue take a ``share``."""
+        return sum(count * seconds[name] * (share if name in SWEPT else 1) for name, count in units.items())
 
     once_s = total(work.once)
-    queries_s = total(work.per_run) + queries * total(work.per_query)
+    share = here / workers
+    queries_s = total(work.per_run, share) + queries * total(work.per_query, share)
+    queries_here_s = total(work.per_run) + queries * total(work.per_query)
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Plan(
         method=method,
         queries=queries,
+        workers=workers,
         once_s=once_s,
         queries_s=queries_s,
         once_forwards=once_s / seconds["forward"],
-        query_forwards=queries_s / seconds["forward"],
+        query_forwards=queries_here_s / seconds["forward"],
         memory_mib=(held + work.memory_bytes + queries * work.memory_bytes_per_query) / 2**20,
         disk_mib=work.disk_bytes / 2**20,
     )
+
+
+def _workers(prepared: Prepared, engine: EngineSettings) -> tuple[int, int]:
+    """The workers of an engine, and how many of them this process, which measures, is worth."""
+    here = 1 if device_of(prepared.model).type == "cuda" else cores()
+    if engine.engine == "ray" and not engine.workers:
+        raise UsageError("--engine ray has as many workers as the cluster: say how many with --workers")
+    return engine.workers or here, here
 
 
 def forget_peak() -> None:
