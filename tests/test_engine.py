@@ -226,20 +226,27 @@ def test_a_model_of_this_process_alone_is_a_sentence_to_others(
 
 
 def test_a_bank_is_the_same_bytes_on_every_engine(
-    on_ray: Executor, model_path: Path, catalogue: Catalogue, tmp_path: Path, one_thread: OnThread
+    on_ray: Executor,
+    model_path: Path,
+    catalogue: Catalogue,
+    tmp_path: Path,
+    one_thread: OnThread,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trained = tmp_path / "model"
+    """Also from a folder that no worker stands in, with paths relative to it."""
+    monkeypatch.chdir(tmp_path)
+    trained = Path("model")
     api.train_model(catalogue, trained, model_path, steps=2, batch_size=4, seed=2)
     queries = [
         BankQuery("one", "tone 0", 0.5, 3, "caption", "reporting", True),
         BankQuery("two", "tone 1", 0.5, 4, "caption", "tuning", False),
     ]
     planned = plan_retrains(7, halves=2, again=0, full=1, seed=0)
-    setting = prepare_setting(trained, catalogue.path, queries, 3, 0, tmp_path)
+    setting = prepare_setting(trained, catalogue.path, queries, 3, 0, Path())
     with one_thread():
-        here = build_bank(setting, planned, tmp_path / "here")
+        here = build_bank(setting, planned, Path("here"))
     reports: list[tuple[str, int, int]] = []
-    there = build_bank(setting, planned, tmp_path / "there", lambda *report: reports.append(report), on_ray)
+    there = build_bank(setting, planned, Path("there"), lambda *report: reports.append(report), on_ray)
     assert there.path.read_bytes() == here.path.read_bytes() and len(there.names) == 3
     assert reports == [("retraining", done, 3) for done in range(4)]
 
@@ -315,7 +322,7 @@ def test_no_cluster_at_the_address_is_a_sentence() -> None:
         arguments = [sys.executable, "-c", program, address]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
     assert f"there is no Ray cluster at {address} that can be used" in done.stderr
-    assert "start one with 'ray start --head'" in done.stderr
+    assert "start one with 'ray start --head', give the address" in done.stderr
 
 
 def test_what_is_no_address_is_refused(head: str) -> None:

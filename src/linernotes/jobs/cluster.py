@@ -260,8 +260,8 @@ def _refused(address: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, OverflowError) as error:
         raise LinernotesError(
             f"there is no Ray cluster at {address} that can be used ({_reason(error)}): start one with 'ray "
-            "start "
-            "--head', or give the address that it printed"
+            "start --head', give the address that it printed, and set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it "
+            "has them"
         ) from error
 
 

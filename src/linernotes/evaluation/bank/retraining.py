@@ -13,7 +13,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -145,9 +145,10 @@ def run_retrains(
         done += 1
         report("retraining", done, len(retrains))
 
-    folder = folder.absolute()
+    folder = folder.absolute()  # a worker may stand elsewhere
+    setting = replace(setting, model=setting.model.absolute(), catalogue=setting.catalogue.absolute())
     with reachable(folder / ".work" / f"{secrets.token_hex(8)}.reached") as sign:
-        paths = (setting.model.absolute(), setting.catalogue.absolute(), sign)
+        paths = (setting.model, setting.catalogue, sign)
         task = _Retraining(_Bench(setting, header), folder, paths)
         if executor:
             _exhaust(executor.run(task, todo, count))
