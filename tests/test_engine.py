@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import ray
 import torch
 
 import linernotes
 import squares as work
-from conftest import draws_of
+from conftest import draws_of, query_of
 from linernotes import api
 from linernotes.artefacts import load_tensors
 from linernotes.catalog.ingest import build_catalogue
@@ -29,16 +31,18 @@ from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.bank.store import build_bank, plan_retrains, prepare_setting
+from linernotes.evaluation.cost.planning import Plan
 from linernotes.jobs.engines import executor_of
 from linernotes.jobs.executor import Executor
 from linernotes.jobs.inline import Inline
 from linernotes.jobs.processes import Processes
 from linernotes.losses import item_losses
+from linernotes.methods.all import score
+from linernotes.methods.contract import Prepared
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.engine import EngineSettings
+from linernotes.settings.reading import settings_of
 from squares import ROWS, squares
-
-ray = pytest.importorskip("ray")
 
 OnThread = Callable[[], AbstractContextManager[None]]
 
@@ -218,6 +222,20 @@ def test_item_losses_are_the_same_bytes_on_every_engine(
         assert reports[-1] == (total, total) and reports == sorted(reports) and len(reports) >= 3
 
 
+@pytest.mark.parametrize("method", ["readout", "abu", "grad-dot", "trak", "das", "activations"])
+def test_scores_are_the_same_bytes_on_ray(
+    method: str, on_ray: Executor, model_path: Path, model: StableAudio, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    fewer = {"draws": 2, "gradient_draws": 4, "fisher_draws": 1, "noise_bands": 1, "batch_size": 8}
+    kind = settings_of(method)
+    settings = kind(**{name: value for name, value in fewer.items() if name in kind.model_fields})
+    queries = [query_of(catalogue, 2)]
+    here = Prepared(model, catalogue, tmp_path / "here")
+    there = Prepared(model, catalogue, tmp_path / "there", model_folder=model_path, executor=on_ray)
+    found, other = (score(method, p, queries, settings, p.folder / "run").scores_qn for p in (here, there))
+    assert found.tobytes() == other.tobytes() and len(np.unique(found)) > 1
+
+
 def test_a_model_of_this_process_alone_is_a_sentence_to_others(
     model: StableAudio, catalogue: Catalogue, tmp_path: Path
 ) -> None:
@@ -330,3 +348,16 @@ def test_what_is_no_address_is_refused(head: str) -> None:
     executor = executor_of(EngineSettings(engine="ray", address="ray://head"))
     with pytest.raises(UsageError, match=r"is no HOST:PORT"):
         executor.__enter__()
+
+
+def test_a_plan_counts_the_workers_and_asks_for_their_number(model_path: Path, catalogue: Catalogue) -> None:
+    def planned(engine: EngineSettings | None) -> Plan:
+        (found,) = api.plan(["activations"], 1, model_path, catalogue.path, engine=engine)
+        return found
+
+    here, there = planned(None), planned(EngineSettings(engine="ray", workers=1000))
+    assert here.workers == torch.get_num_threads() and there.workers == 1000
+    assert there.queries_s < here.queries_s / 20  # a thousandth but for the noise of the clock
+    assert there.query_forwards > here.query_forwards / 20  # the work is the same
+    with pytest.raises(UsageError, match="say how many with --workers"):
+        planned(EngineSettings(engine="ray"))

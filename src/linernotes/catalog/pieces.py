@@ -77,16 +77,14 @@ class EncoderPlace:
             return self.opened.value
         if self.folder is None:
             raise LinernotesError(
-                "workers open a model from its folder, and this one was given as an object: give its folder, "
-                "or "
-                "use --engine threads"
+                "workers open a model from its folder, and this one was given as an object: give its "
+                "folder, or use --engine threads"
             )
         model = open_model(self.folder)
         if model.encoding.made_by != self.encoding.made_by:
             raise LinernotesError(
                 f"{self.folder} on {socket.gethostname()} encodes otherwise than here: put it on a disk that "
-                "all "
-                "nodes share"
+                "all nodes share"
             )
         return model
 
@@ -135,8 +133,8 @@ class Ingest:
             if found != size:
                 raise LinernotesError(
                     f"{path} on {socket.gethostname()} is not what was listed ({found} bytes, not {size}): "
-                    "put the "
-                    "recordings on a disk that all nodes share, and leave them alone until they are read"
+                    "put the recordings on a disk that all nodes share, and leave them alone until they are "
+                    "read"
                 )
 
 

@@ -53,8 +53,7 @@ class Workplace:
         if self.model_folder is None:
             raise LinernotesError(
                 "workers open a model from its folder, and this one was given as an object: save it, and "
-                "give its "
-                "folder, or use --engine threads"
+                "give its folder, or use --engine threads"
             )
         model, catalogue = open_model(self.model_folder), Catalogue(self.catalogue_folder)
         for path, found, wanted in (
@@ -64,16 +63,14 @@ class Workplace:
             if found != wanted:
                 raise LinernotesError(
                     f"{path} on {host} is another than here ({found}, not {wanted}): put it on a disk that "
-                    "all "
-                    "nodes share"
+                    "all nodes share"
                 )
         device = device_of(model).type
         if device != self.device:
             remedy = "give --gpus-per-worker" if device == "cpu" else "start this on a machine with a GPU"
             raise LinernotesError(
                 f"a worker on {host} runs on {device}, and this on {self.device}, whose losses differ in the "
-                "last "
-                f"digits: {remedy}"
+                f"last digits: {remedy}"
             )
         return model, catalogue
 

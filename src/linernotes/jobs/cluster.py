@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
 from linernotes.artefacts import hash_files
 from linernotes.errors import LinernotesError, UsageError
@@ -60,6 +60,7 @@ class Ray:
         self._starting: list[_Seat] = []
         self._wanted = self._stillborn = self._number = 0
         self._task: Any = None
+        self._build = build()
         self._said = False
 
     def run(
@@ -71,8 +72,7 @@ class Ray:
         """See ``Executor``."""
         lost = (
             f"a job lost its worker {AGAIN + 1} times ({{why}}), perhaps for want of memory; what was "
-            "finished "
-            "is kept: give fewer --workers, or nodes with more memory, and run the same command again"
+            "finished is kept: give fewer --workers, or nodes with more memory, and run the command again"
         )
         return dispatch(self, task, jobs, on_done, lost, AGAIN)
 
@@ -107,7 +107,7 @@ class Ray:
     def free(self) -> bool:
         """See ``Crew``."""
         while len(self._idle) + len(self._busy) + len(self._starting) < self._wanted:
-            self._starting.append(_hired(self._gpus))
+            self._starting.append(_hired(self._gpus, self._build))
         return bool(self._idle)
 
     def give(self, job: Any) -> _Seat:
@@ -157,8 +157,8 @@ class Ray:
     def _answer(self, seat: _Seat) -> Answer:
         try:
             answer: Answer = pickle.loads(ray.get(seat.reply))
-        except RayActorError as error:
-            self._busy.remove(seat)
+        except RayError as error:
+            self.end(seat)
             return Lost(_reason(error))
         self._busy.remove(seat)
         self._idle.append(seat)
@@ -195,8 +195,8 @@ class _Actor:
         return self._station.answer(job)
 
 
-def _hired(gpus: float) -> _Seat:
-    actor = ray.remote(num_cpus=1, num_gpus=gpus)(_Actor).remote(build())
+def _hired(gpus: float, drivers: dict[str, str]) -> _Seat:
+    actor = ray.remote(num_cpus=1, num_gpus=gpus)(_Actor).remote(drivers)
     return _Seat(actor, actor.hello.remote())
 
 
@@ -215,8 +215,7 @@ def _difference(drivers: dict[str, str]) -> str | None:
         if here.get(name) != wanted:
             return (
                 f"a worker on {socket.gethostname()} runs {name} {here.get(name)}, and this is {wanted}: "
-                "install "
-                "the same on every node"
+                "install the same on every node"
             )
     return None
 
@@ -260,8 +259,8 @@ def _refused(address: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, OverflowError) as error:
         raise LinernotesError(
             f"there is no Ray cluster at {address} that can be used ({_reason(error)}): start one with 'ray "
-            "start --head', give the address that it printed, and set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it "
-            "has them"
+            "start --head', give the address that it printed, and set RAY_AUTH_MODE and RAY_AUTH_TOKEN as "
+            "it has them"
         ) from error
 
 
@@ -276,8 +275,7 @@ def _room(gpus: float) -> int:
     if not room:
         raise LinernotesError(
             f"the cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, no room for a "
-            "worker: "
-            "add nodes, or give other --gpus-per-worker"
+            "worker: add nodes, or give other --gpus-per-worker"
         )
     return room
 

@@ -54,8 +54,7 @@ class Processes:
         """
         lost = (
             f"a process was killed, perhaps for want of memory ({self._count} ran at once; {{why}}); what "
-            "was "
-            "finished is kept: run the same command again"
+            "was finished is kept: run the same command again"
         )
         return dispatch(self, task, jobs, on_done, lost)
 

@@ -102,8 +102,7 @@ def require_reached(paths: Sequence[Path]) -> None:
         if not path.exists():
             raise LinernotesError(
                 f"a worker on {socket.gethostname()} cannot reach {path}: put it where every node sees it "
-                "under "
-                "the same path (NFS, say), or use --engine processes"
+                "under the same path (NFS, say), or use --engine processes"
             )
 
 

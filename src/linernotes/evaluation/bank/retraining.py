@@ -195,8 +195,7 @@ class _Bench:
             if found[name] != wanted:
                 raise LinernotesError(
                     f"a worker on {socket.gethostname()} has another {name} ({found[name]}, not {wanted}): "
-                    "give it "
-                    "the same files and the same kind of device"
+                    "give it the same files and the same kind of device"
                 )
         setting = self.setting
         model = remakable(setting.model)
