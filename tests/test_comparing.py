@@ -244,7 +244,7 @@ def test_a_set_of_clips_has_no_ranks_of_its_own(
     with pytest.raises(UsageError, match="--together"):
         linernotes.self_influence(segments=2, together=True, **where)
     with pytest.raises(UsageError, match="--together"):
-        linernotes.sweep(tmp_path, ["damping=0.1,0.2"], segments=2, candidates=3, together=True, **where)
+        linernotes.search(tmp_path, ["damping=0.1,0.2"], segments=2, candidates=3, together=True, **where)
 
 
 def test_agreement_over_one_clip_is_json() -> None:
@@ -253,11 +253,11 @@ def test_agreement_over_one_clip_is_json() -> None:
     assert record["hub_share"] == record["decoys_first"] == [None, None]
 
 
-def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+def test_a_search_by_self_influence(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
     """A sane step finds the segment itself; one that breaks the weights is a failed trial with its reason,
     not an end.
     """
-    found = linernotes.sweep(
+    found = linernotes.search(
         tmp_path / "s",
         ["step_size=1e30,2e-5"],
         segments=3,
@@ -268,7 +268,7 @@ def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue
     )
     assert found.trials[0].chosen == {"step_size": 2e-5} and found.trials[0].values["mean_rank"] == 1
     assert "finite" in found.trials[1].failed
-    assert (tmp_path / "s" / "sweep.svg").exists()
+    assert (tmp_path / "s" / "search.svg").exists()
     assert not list((tmp_path / "s").glob(".trial-*"))
 
 

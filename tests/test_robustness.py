@@ -362,7 +362,7 @@ REFUSED = {
     "evaluate hubs --model none": "there is no model at none",
     "evaluate counterfactual --methods latent": "give one with --out",
     "evaluate self-influence --catalog none": "there is no catalogue at none",
-    "sweep -o out --grid damping=1 --model none": "there is no model at none",
+    "search -o out --grid damping=1 --model none": "there is no model at none",
 }
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         list_methods,
         model_fidelity,
         plan,
+        search,
         self_influence,
-        sweep,
     )
     from linernotes.api.evaluating import (
         evaluate_counterfactual,
@@ -46,8 +46,8 @@ NAMES = {
         "list_methods",
         "model_fidelity",
         "plan",
+        "search",
         "self_influence",
-        "sweep",
     ),
     "api.evaluating": (
         "evaluate_counterfactual",
@@ -95,8 +95,8 @@ __all__ = [
     "rebuild",
     "render_builtin",
     "run_demo",
+    "search",
     "self_influence",
-    "sweep",
     "train_model",
     "verify",
     "write_leaderboard",

@@ -29,7 +29,8 @@ from linernotes.evaluation.cost import bench as benches
 from linernotes.evaluation.cost.planning import Plan
 from linernotes.evaluation.cost.planning import plan as plan_method
 from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
-from linernotes.evaluation.search import METRICS, Search, lds_metric, read_grid, search, self_influence_metric
+from linernotes.evaluation.search import METRICS, Search, lds_metric, read_grid, self_influence_metric
+from linernotes.evaluation.search import search as search_settings
 from linernotes.evaluation.self_influence import SelfRank, segment_query
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
 from linernotes.methods.all import require_layers, require_runs_on, runs_on
@@ -170,7 +171,7 @@ def plan(
     return plans
 
 
-def sweep(
+def search(
     out: str | Path,
     grid: Sequence[str],
     method: str = DEFAULT_METHOD,
@@ -187,7 +188,7 @@ def sweep(
     **settings: Any,
 ) -> Search:
     """Searches a method's settings by a metric; a killed search goes on. Writes ``trials.db`` (Optuna),
-    ``trials.parquet``, ``sweep.svg`` and ``best.toml``, which ``attribute --settings`` takes.
+    ``trials.parquet``, ``search.svg`` and ``best.toml``, which ``attribute --settings`` takes.
 
     Args:
         grid: for each setting a line such as ``"layers=mlp,all"``.
@@ -210,8 +211,8 @@ def sweep(
     else:
         prepared = Workspace(model or usual, catalogue or usual, cache, None).prepared
         measured = self_influence_metric(prepared, segments, candidates, int(settings.get("seed", 0)))
-    found = search(method, values, settings, metric, measured, sampler, trials, Path(out), on_progress)
-    write_search(Path(out) / "sweep.svg", found)
+    found = search_settings(method, values, settings, metric, measured, sampler, trials, Path(out), on_progress)
+    write_search(Path(out) / "search.svg", found)
     return found
 
 

@@ -73,7 +73,7 @@ VERBS = {
         "Say what methods will cost before anything runs: time, memory, disk, from a few seconds of "
         "measurement.",
     ),
-    "sweep": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
+    "search": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
     "bench": Verb(
         "research",
         "Measure what attribution costs on this machine, on the built-in model; ratios are of one and the "

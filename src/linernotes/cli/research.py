@@ -111,9 +111,9 @@ def plan(
 @app.command()
 @plainly
 @method_flags
-def sweep(
+def search(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, sweep.svg, best.toml.")
+        Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, search.svg, best.toml.")
     ],
     grid: Annotated[
         list[str], typer.Option(help="SETTING=VALUE,VALUE,...; once for each setting to search.")
@@ -145,7 +145,7 @@ def sweep(
     from linernotes.report.search import search_table
 
     with Bars() as bars:
-        found = api.sweep(
+        found = api.search(
             out,
             grid,
             method,
