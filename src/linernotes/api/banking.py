@@ -113,8 +113,7 @@ class OpenedBank:
 
     def source_scores(self, method: str, settings: MethodSettings) -> Scored:
         """A method's scores of the catalogue's planted sources; on fewer draws."""
-        bands = getattr(settings, "noise_bands", 1)
-        draws = min(getattr(settings, "draws", 0), max(SOURCE_DRAWS, bands))
+        draws = min(settings.item_draws, max(SOURCE_DRAWS, settings.bands))
         fewer = settings.model_copy(update={"draws": draws}) if draws else settings
         catalogue = self.prepared.catalogue
         names = [f"source {catalogue.tracks[source.track].track_id}" for source in self.sources]

@@ -211,7 +211,9 @@ def search(
     else:
         prepared = Workspace(model or usual, catalogue or usual, cache, None).prepared
         measured = self_influence_metric(prepared, segments, candidates, int(settings.get("seed", 0)))
-    found = search_settings(method, values, settings, metric, measured, sampler, trials, Path(out), on_progress)
+    found = search_settings(
+        method, values, settings, metric, measured, sampler, trials, Path(out), on_progress
+    )
     write_search(Path(out) / "search.svg", found)
     return found
 
