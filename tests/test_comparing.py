@@ -80,7 +80,7 @@ def test_a_comparison_goes_on_where_it_was(
     def never(*_: object) -> None:
         raise AssertionError("a finished method ran again")
 
-    monkeypatch.setattr("linernotes.api.workspace.attribute_clips", never)
+    monkeypatch.setattr("linernotes.attribution.filing.attribute_clips", never)
     assert linernotes.compare(*arguments, **settings).attributions == done.attributions
     with pytest.raises(LinernotesError, match="holds another attribution"):
         linernotes.compare(*arguments, **{**settings, "draws": 3})

@@ -19,6 +19,7 @@ from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.training import open_trainable, train, write_untrained_copy
+from linernotes.settings.paths import require_new
 from linernotes.settings.reading import checked
 from linernotes.settings.training import TrainingSettings
 
@@ -37,14 +38,13 @@ def build_catalogue(
     error.
     """
     loaded = load_model(model)
+    report = on_progress or (lambda what, done, total: None)
     return build(
         read_source(Path(source)),
         Path(out),
         loaded,
         strict,
-        on_track=(lambda done, total: on_progress("reading recordings", done, total))
-        if on_progress
-        else None,
+        on_track=lambda done, total: report("reading recordings", done, total),
     )
 
 
@@ -111,21 +111,14 @@ def train_on(
 ) -> None:
     """Trains the pipeline in ``template`` on a catalogue's training segments."""
     data = catalogue.batch(catalogue.training_rows)
+    report = on_progress or (lambda what, done, total: None)
     train(
-        template,
-        out,
-        data.latents_nct,
-        data.text_nld,
-        data.seconds_n,
-        settings,
-        (lambda done, total, loss: on_progress(f"training (loss {loss:.3f})", done, total))
-        if on_progress
-        else None,
-        catalogue.hash,
+        template=template,
+        folder=out,
+        latents_nct=data.latents_nct,
+        text_nld=data.text_nld,
+        seconds_n=data.seconds_n,
+        settings=settings,
+        on_step=lambda done, total, loss: report(f"training (loss {loss:.3f})", done, total),
+        catalogue=catalogue.hash,
     )
-
-
-def require_new(path: Path) -> None:
-    """Refuses to write over anything."""
-    if path.exists():
-        raise LinernotesError(f"{path} exists already: choose another name or remove it")

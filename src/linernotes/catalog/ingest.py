@@ -27,6 +27,7 @@ from linernotes.catalog.source import Reject, Source, Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
+from linernotes.settings.paths import require_new
 from linernotes.version import SCHEMA_VERSION
 
 TRACKS_IN_PIECE = 16
@@ -77,8 +78,7 @@ def _build(
     source_name: str | None,
     on_track: Callable[[int, int], None] | None,
 ) -> Catalogue:
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        raise LinernotesError(f"{path} exists already: choose another name or remove it")
+    require_new(path, empty_will_do=True)
     work, encoding = path.with_name(path.name + ".partial"), model.encoding
     plan: dict[str, Any] = {
         "source": source.hash,

@@ -11,11 +11,9 @@ from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.bundle import builtin_sound, open_benchmark
-from linernotes.demo.places import BENCHMARK, BUILTIN, MODEL
+from linernotes.demo.places import BENCHMARK, BUILTIN, MODEL, SHIPPED
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
-
-SHIPPED = (BUILTIN, BENCHMARK)
 
 
 def model_folder(model: str | Path) -> Path:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.stats import rankdata
@@ -15,8 +14,8 @@ from scipy.stats import rankdata
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
 from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_correlations, interval, share
+from linernotes.settings.verbs import Output
 
-Output = Literal["loss", "prediction"]
 OUTPUTS: tuple[Output, ...] = ("loss", "prediction")
 
 

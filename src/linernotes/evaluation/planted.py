@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from linernotes.catalog.store import Catalogue
+from linernotes.errors import UsageError
+from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.bank.scores import Source
 from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_mean, interval, share
+from linernotes.settings.methods import MethodSettings
 
 FIRST = 10
 
@@ -40,6 +43,20 @@ class MeasuredPlanted:
     # by method: unrelated decoys among the first ten of all tracks, for the bank's clips
     decoys: dict[str, Interval]
     decoys_by_chance: float
+
+
+def planted_of(opened: OpenedBank, chosen: Mapping[str, MethodSettings]) -> MeasuredPlanted:
+    """Which of the catalogue's known relations the model learned from, and which of them each method sees.
+
+    Raises:
+        UsageError: the catalogue knows of none.
+    """
+    catalogue = opened.prepared.catalogue
+    if not opened.sources:
+        raise UsageError(f"{catalogue.path} has no planted tracks: give columns 'relation' and 'related_to'")
+    of_sources = {name: opened.source_scores(name, s).scores_qt for name, s in chosen.items()}
+    of_clips = {name: opened.clip_scores(name, s).scores_qt for name, s in chosen.items()}
+    return measure_planted(opened.bank, catalogue, opened.sources, of_sources, of_clips)
 
 
 def measure_planted(

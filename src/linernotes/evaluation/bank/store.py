@@ -19,6 +19,7 @@ import torch
 from linernotes.artefacts import load_tensors, read_json, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.folder import BANK_FILE, bank_file, require_prompts
 from linernotes.evaluation.bank.retraining import (
     RETRAIN,
     BankQuery,
@@ -32,7 +33,6 @@ from linernotes.methods.contract import Progress
 from linernotes.settings.training import TrainingSettings
 
 BANK = "retrain bank"
-BANK_FILE = "bank.safetensors"
 QUERIES = "clips of a retrain bank"
 PACKED = {
     "present_n": "present_mn",
@@ -291,11 +291,7 @@ def read_bank(path: Path) -> Bank:
     Raises:
         LinernotesError: none there, damaged or unfinished.
     """
-    file = path / BANK_FILE if path.is_dir() else path
-    if not file.exists():
-        raise LinernotesError(
-            f"there is no finished bank at {path}: build one with 'linernotes bank build -o {path}'"
-        )
+    file = bank_file(path)
     tensors, header = load_tensors(file, BANK)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     retrains = header["retrains"]
@@ -318,6 +314,7 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
     Raises:
         LinernotesError: the file cannot be read, or a row has no prompt or an impossible value.
     """
+    require_prompts(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
