@@ -1,5 +1,5 @@
-"""Two pages of the site are made from the code while it is built: the settings of every method, and the
-command line.
+"""Two pages of the site are made from the code while it is built: the settings
+of every method, and the command line.
 
 Reads the typed settings and the commands themselves, so neither page can say something else than the program
 does. Imports nothing heavy: both are made without torch.

@@ -1,5 +1,5 @@
-"""Evaluation against retraining: laws of the measures on banks whose truth is known, and retrains of a tiny
-model.
+"""Evaluation against retraining: laws of the measures on banks whose truth is
+known, and retrains of a tiny model.
 """
 
 from __future__ import annotations
@@ -549,8 +549,8 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
 def test_scores_that_were_kept_are_read_and_not_computed_again(
     tmp_path: Path, model: StableAudio, catalogue: Catalogue
 ) -> None:
-    """Found by a planted fault: stored scores that were never looked for would have cost every evaluation its
-    hours anew.
+    """Found by a planted fault: stored scores that were never looked for would have
+    cost every evaluation its hours anew.
     """
     bank, _ = linear_world(noise=1.0, queries=2)
     bank = replace(bank, header={**bank.header, "clips": "c"})

@@ -56,8 +56,8 @@ def attribute(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> list[Attribution]:
-    """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``, ``evidence.parquet`` and
-    ``report.html``.
+    """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``,
+    ``evidence.parquet`` and ``report.html``.
 
     Args:
         clips: generated clips with their sidecars, or any sound files, of any length;
@@ -84,8 +84,8 @@ class Demo:
 
 
 def run_demo(out: str | Path, on_progress: Progress | None = None, **settings: Any) -> Demo:
-    """The whole job on the built-in model and catalogue: generate a clip from a prompt, attribute it, write
-    the report.
+    """The whole job on the built-in model and catalogue: generate a clip from a
+    prompt, attribute it, write the report.
 
     Args:
         settings: fields of ``DemoSettings``: ``prompt``, ``seed``.

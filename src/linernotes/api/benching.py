@@ -24,8 +24,8 @@ from linernotes.settings.verbs import FidelitySettings
 
 
 def model_fidelity(on_progress: Progress | None = None, **settings: Any) -> ModelFidelity:
-    """How good the built-in model is: what its codec keeps of decoys, and whether clips have the instrument
-    prompted for.
+    """How good the built-in model is: what its codec keeps of decoys, and whether
+    clips have the instrument prompted for.
 
     Args:
         settings: fields of ``FidelitySettings``: ``clips``, ``every``.

@@ -31,11 +31,11 @@ def build_catalogue(
     strict: bool = False,
     on_progress: Progress | None = None,
 ) -> Catalogue:
-    """Builds a catalogue from a folder of recordings as people have them (docs/own-recordings.md), encoded by
-    ``model``.
+    """Builds a catalogue from a folder of recordings as people have them
+    (docs/own-recordings.md), encoded by ``model``.
 
-    What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an
-    error.
+    What cannot be used is listed, with the reason, by the catalogue's
+    ``rejects()``; with ``strict`` it is an error.
     """
     loaded = load_model(model)
     report = on_progress or (lambda what, done, total: None)
@@ -55,8 +55,8 @@ def train_model(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> GenerativeModel:
-    """Trains a new small model on a catalogue's training tracks, with the codec and the text encoder of
-    ``init``.
+    """Trains a new small model on a catalogue's training tracks, with the
+    codec and the text encoder of ``init``.
 
     Args:
         settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...

@@ -55,8 +55,8 @@ def plan(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> list[Plan]:
-    """What methods will cost on a model and a catalogue: forward-equivalents, seconds, memory, disk, before
-    anything runs.
+    """What methods will cost on a model and a catalogue: forward-equivalents,
+    seconds, memory, disk, before anything runs.
 
     A few seconds of each unit of work are measured, on segments of the catalogue. Start-up is not counted.
 
@@ -82,9 +82,9 @@ def search(
     """Searches a method's settings by a metric; a killed search goes on. Writes ``trials.db`` (Optuna),
     ``trials.parquet``, ``search.svg`` and ``best.toml``, which ``attribute --settings`` takes.
 
-    With the metric ``self-influence``, the mean rank of ``segments`` training segments' own among
-    ``candidates`` is made small; with ``lds``, how well scores of a bank's tuning clips predict retraining is
-    made large.
+    With the metric ``self-influence``, the mean rank of ``segments`` training segments'
+    own among ``candidates`` is made small; with ``lds``, how well scores of a bank's
+    tuning clips predict retraining is made large.
 
     Args:
         grid: for each setting a line such as ``"layers=mlp,all"``.

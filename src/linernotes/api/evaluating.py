@@ -68,8 +68,8 @@ def evaluate_counterfactual(
     out: str | Path | None = None,
     **settings: Any,
 ) -> list[Outcome]:
-    """Leave-k-out: what becomes of clips when the tracks that methods put first are left out, against random
-    ones.
+    """Leave-k-out: what becomes of clips when the tracks that methods put
+    first are left out, against random ones.
 
     Without ``methods``, from what was trained before, in ``out`` or with the bank; else by training again,
     about a minute for each method and clip, and adding to what is in ``out``.

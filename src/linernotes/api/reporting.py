@@ -1,5 +1,5 @@
-"""Pages: an attribution's is drawn from its files alone, and can be drawn again; a comparison's when it is
-made.
+"""Pages: an attribution's is drawn from its files alone, and can be drawn
+again; a comparison's when it is made.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SIDE_BY_SIDE = 5  # first tracks of each method on a comparison's page
 def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
     """Draws the page of an attribution from its record and the tables beside it, without a model.
 
-    What can no longer be heard (a clip or a catalogue that has gone or has changed) is left out, and the page
-    says why.
+    What can no longer be heard (a clip or a catalogue that has gone or has
+    changed) is left out, and the page says why.
 
     Args:
         attribution: an ``attribution.json``, or its folder.

@@ -1,5 +1,5 @@
-"""A workspace: an opened model, catalogue and cache, ready for any verb, for as long as a program wants
-them.
+"""A workspace: an opened model, catalogue and cache, ready for any verb,
+for as long as a program wants them.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ def bank_show(
     catalog: BenchmarkCatalogueOption = BENCHMARK,
     as_json: JsonOption = False,
 ) -> None:
-    """Print whether a bank can be trusted: what every retrained model learned, and that it still
-    generates.
+    """Print whether a bank can be trusted: what every retrained model
+    learned, and that it still generates.
     """
     require_bank(bank)
     require_places(model, catalog)

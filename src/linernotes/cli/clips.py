@@ -67,8 +67,8 @@ def generate(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Generate a clip from a prompt, with the sidecar that lets 'attribute' use exactly what was
-    generated.
+    """Generate a clip from a prompt, with the sidecar that lets
+    'attribute' use exactly what was generated.
     """
     asked = checked(GenerateSettings, given(flags))
     require_sound_name(out)
@@ -137,8 +137,8 @@ def report(
 ) -> None:
     """Draw the page of an attribution again, from its files alone.
 
-    No model is loaded. A clip or a catalogue that has gone or has changed is not heard, and the page says
-    why.
+    No model is loaded. A clip or a catalogue that has gone or has changed
+    is not heard, and the page says why.
     """
     check_attribution(attribution)
     page = linernotes.draw_page(attribution, out)
@@ -163,8 +163,8 @@ def verify(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Put an attribution to the test, and hear it: train again without its first tracks, and make the clip
-    again.
+    """Put an attribution to the test, and hear it: train again without its
+    first tracks, and make the clip again.
 
     Three to five minutes on two cores for a clip of the benchmark's model. A stopped run goes on.
     """

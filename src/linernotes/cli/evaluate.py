@@ -59,8 +59,8 @@ def evaluate_self_influence(
 @plainly
 @settings_flags(FidelitySettings)
 def evaluate_model(as_json: JsonOption = False, **flags: Any) -> None:
-    """Measure the built-in model: what its codec keeps, and whether clips have the instrument their prompt
-    names.
+    """Measure the built-in model: what its codec keeps, and whether clips
+    have the instrument their prompt names.
     """
     checked(FidelitySettings, given(flags))
     from linernotes.report.truth import fidelity_table

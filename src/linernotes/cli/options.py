@@ -1,5 +1,5 @@
-"""Options that several verbs have, and typed settings as flags, so that a setting is named and described
-once.
+"""Options that several verbs have, and typed settings as flags, so that a
+setting is named and described once.
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ def _span(seconds: float) -> str:
 
 
 def settle_streams() -> None:
-    """Lets text through that the terminal's encoding does not have, as escapes; a stream that was closed
-    swallows all.
+    """Lets text through that the terminal's encoding does not have, as escapes; a
+    stream that was closed swallows all.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -262,8 +262,8 @@ def _said_of(error: BaseException) -> tuple[str, int]:
 
 
 def _nobody_reads() -> NoReturn:
-    """Ends quietly: what is still unwritten goes nowhere, so that the interpreter does not complain of it at
-    its end.
+    """Ends quietly: what is still unwritten goes nowhere, so that the
+    interpreter does not complain of it at its end.
     """
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,5 +1,5 @@
-"""Verbs about methods rather than clips: which there are, what they cost, how far they agree, which settings
-are best.
+"""Verbs about methods rather than clips: which there are, what they cost, how
+far they agree, which settings are best.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def plan(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Say what methods will cost before anything runs: time, memory, disk, from a few seconds of
-    measurement.
+    """Say what methods will cost before anything runs: time, memory, disk,
+    from a few seconds of measurement.
     """
     _, of_methods = parted(PlanSettings, given(flags))
     chosen_methods(listed(methods), of_methods)
@@ -179,8 +179,8 @@ def bench(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same
-    run.
+    """Measure what attribution costs on this machine, on the built-in model;
+    ratios are of one and the same run.
     """
     chosen_methods(listed(methods), {})
     with Bars() as bars:

@@ -140,8 +140,8 @@ def evaluate_counterfactual(
 @plainly
 @of_a_bank()
 def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None, **settings: Any) -> Table:
-    """Which relations (duplicate, transposed, other instrument, ...) the model learns from, and which each
-    method sees.
+    """Which relations (duplicate, transposed, other instrument, ...) the model
+    learns from, and which each method sees.
     """
     from linernotes.report.truth import planted_table
 
@@ -189,8 +189,8 @@ def evaluate_hubs(opened: OpenedBank, methods: Sequence[str] | None, **settings:
 @plainly
 @of_a_bank(RepeatabilitySettings)
 def evaluate_repeatability(opened: OpenedBank, methods: Sequence[str] | None, **settings: Any) -> Table:
-    """How far a method agrees with itself when all of its noise is drawn anew; scores every clip once a
-    seed.
+    """How far a method agrees with itself when all of its noise is drawn
+    anew; scores every clip once a seed.
     """
     from linernotes.report.truth import repeatability_table
 

@@ -21,8 +21,8 @@ OUTPUTS: tuple[Output, ...] = ("loss", "prediction")
 
 @dataclass(frozen=True)
 class MethodLds:
-    """One method's score: mean Spearman correlation over queries, with an interval over queries and
-    models.
+    """One method's score: mean Spearman correlation over queries, with an
+    interval over queries and models.
     """
 
     method: str
@@ -168,9 +168,9 @@ def measure_lds(
 
 
 def ceiling_of_mean(correlation: np.ndarray, seeds: float) -> np.ndarray:
-    """The correlation of a perfect predictor with a mean over ``seeds`` runs, of which two correlate so
-    (Spearman-Brown): the root of S r / (1 + (S - 1) r). Halves of different numbers of runs count by their
-    harmonic mean.
+    """The correlation of a perfect predictor with a mean over ``seeds`` runs, of which two
+    correlate so (Spearman-Brown): the root of S r / (1 + (S - 1) r). Halves of different
+    numbers of runs count by their harmonic mean.
     """
     r = np.maximum(correlation, 0)
     return np.sqrt(seeds * r / (1 + (seeds - 1) * r))
@@ -179,8 +179,8 @@ def ceiling_of_mean(correlation: np.ndarray, seeds: float) -> np.ndarray:
 def _seed_correlation(
     out_mq: np.ndarray, runs: list[list[int]], resamples: Resamples
 ) -> tuple[float, np.ndarray]:
-    """How well two seeds agree on the halves that both were trained on, mean over all pairs of seeds; and its
-    resamples.
+    """How well two seeds agree on the halves that both were trained on, mean over
+    all pairs of seeds; and its resamples.
     """
     pairs = [(a, b) for b in range(1, max(len(run) for run in runs)) for a in range(b)]
     values, drawn, weights = [], [], []

@@ -1,5 +1,5 @@
-"""Music's own truth: which relations between tracks the model learns from, by retraining, and which of them a
-method sees.
+"""Music's own truth: which relations between tracks the model learns from, by
+retraining, and which of them a method sees.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def _recall(scores_t: np.ndarray, trained: np.ndarray, itself: int, relatives: S
 
 
 def _tie(scores_pt: np.ndarray, trained: np.ndarray, sources: Sequence[Source]) -> float:
-    """How far apart two copies score, as a share of how far the first training track stands above the median
-    one.
+    """How far apart two copies score, as a share of how far the first
+    training track stands above the median one.
     """
     apart = [
         abs(row[s.track] - row[s.relative]) / max(float(row[trained].max() - np.median(row[trained])), 1e-30)

@@ -99,8 +99,8 @@ def self_influence_metric(prepared: Prepared, segments: int, candidates: int, se
 
 
 def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric:
-    """Mean LDS over the bank's tuning clips, plain and, as ``truncated``, with only the first tracks of each
-    clip counting.
+    """Mean LDS over the bank's tuning clips, plain and, as ``truncated``, with only
+    the first tracks of each clip counting.
 
     Args:
         clips: all of the bank's, in its order.
@@ -136,8 +136,8 @@ def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric
 
 
 def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
-    """``["layers=mlp,all", "step_size=1e-4,1e-3"]`` -> values by setting, each checked against the method's
-    settings.
+    """``["layers=mlp,all", "step_size=1e-4,1e-3"]`` -> values by setting, each
+    checked against the method's settings.
 
     Raises:
         UsageError: nothing to search, an unknown setting, a value out of range.

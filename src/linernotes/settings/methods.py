@@ -1,5 +1,5 @@
-"""The settings of every attribution method, and what ``linernotes methods`` says of it. Imports nothing
-heavy.
+"""The settings of every attribution method, and what ``linernotes
+methods`` says of it. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class UnlearningSettings(MethodSettings, frozen=True, extra="forbid"):
 
 
 class ReadoutSettings(UnlearningSettings, frozen=True, extra="forbid"):
-    """Unlearn the query in the linear read-out of the last features, exactly, one band of noise levels after
-    the other.
+    """Unlearn the query in the linear read-out of the last features, exactly, one
+    band of noise levels after the other.
     """
 
     paper: ClassVar[str] = "linernotes, after Wang et al. 2024 (2406.09408)"

@@ -1,5 +1,5 @@
-"""Reads settings: a TOML file, the record of an attribution (a replay), flags on top; one sentence for the
-first mistake.
+"""Reads settings: a TOML file, the record of an attribution (a replay), flags on
+top; one sentence for the first mistake.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def as_flags(settings: Mapping[str, Any]) -> list[str]:
 
 
 def checked(settings: type[SettingsT], values: Mapping[str, Any], where: str = "") -> SettingsT:
-    """``settings(**values)``, with the first mistake as one sentence; ``where`` says what the values are for
-    or from.
+    """``settings(**values)``, with the first mistake as one sentence; ``where``
+    says what the values are for or from.
 
     Raises:
         UsageError: an unknown setting or a value out of range.

@@ -62,8 +62,8 @@ class OpenedBank:
         return self._scores(names, lambda: source_queries(catalogue, self.sources), method, fewer)
 
     def training_scores(self, methods: Mapping[str, MethodSettings]) -> dict[str, np.ndarray]:
-        """``scores_qn`` of the bank's clips over its training tracks, by method; then those from
-        elsewhere.
+        """``scores_qn`` of the bank's clips over its training tracks, by
+        method; then those from elsewhere.
         """
         found = {
             name: of_training_tracks(self.clip_scores(name, s).scores_qt, self.bank, self.prepared.catalogue)
@@ -97,8 +97,8 @@ class OpenedBank:
         )
 
     def sanity(self, further: Bank | None = None) -> list[Sanity]:
-        """Whether every retrain of the bank, or of a ``further`` one beside it, learned what it was given and
-        still generates.
+        """Whether every retrain of the bank, or of a ``further`` one beside it, learned
+        what it was given and still generates.
         """
         catalogue = self.prepared.catalogue
         trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])

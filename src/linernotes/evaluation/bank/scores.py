@@ -44,8 +44,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Source:
-    """A track that is known to be related to a training track: its place among the tracks, how, and the
-    other's place.
+    """A track that is known to be related to a training track: its place among
+    the tracks, how, and the other's place.
     """
 
     track: int

@@ -1,5 +1,5 @@
-"""The retrain bank: models trained on random halves of the catalogue and on all of it, and what became of
-every query.
+"""The retrain bank: models trained on random halves of the catalogue and on all
+of it, and what became of every query.
 
 A bank under construction is a folder (``queries.safetensors``, ``retrains/NAME.safetensors``); a finished one
 is the single file ``bank.safetensors`` in it, numbers and no weights, from which ``evaluate`` works alone.
@@ -75,8 +75,8 @@ class Bank:
         return np.flatnonzero(self.kinds == kind)
 
     def runs(self) -> list[list[int]]:
-        """For every half, in the order of ``which("half")``, the rows of all models trained on it: one a
-        seed.
+        """For every half, in the order of ``which("half")``, the rows of all
+        models trained on it: one a seed.
         """
         row = {name: i for i, name in enumerate(self.names)}
         further: dict[str, list[int]] = {name: [] for name in row}
@@ -131,8 +131,8 @@ def require_enough(halves: int, again: int, seeds: int, queries: Sequence[BankQu
 def plan_retrains(
     n_training: int, halves: int, again: int, full: int, seed: int, seeds: int = 2
 ) -> list[Retrain]:
-    """Full-data seeds first, then random halves of the training tracks, and some of the halves again with
-    further seeds.
+    """Full-data seeds first, then random halves of the training tracks, and some of
+    the halves again with further seeds.
 
     A plan with more of the last two is the same plan with more at its end, so a bank can grow. With the seed
     0 no seed of the bank is that of a model trained with the seed 0.
@@ -350,8 +350,8 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
 
 
 def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list[BankQuery]:
-    """Clips for a bank without prompts of its own: captions drawn from the training tracks; two of five for
-    tuning.
+    """Clips for a bank without prompts of its own: captions drawn from the
+    training tracks; two of five for tuning.
     """
     captions = sorted(
         {track.caption for track in catalogue.tracks if track.split == "train" and track.caption}

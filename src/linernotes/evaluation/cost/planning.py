@@ -1,5 +1,5 @@
-"""What a method will cost, before it runs: counts of unit jobs x seconds of each, measured now on a few real
-segments.
+"""What a method will cost, before it runs: counts of unit jobs x seconds of
+each, measured now on a few real segments.
 
 A unit is one pass over one (segment, draw) pair, or one segment's decoding. Counts follow from the method's
 formulas and are exact; seconds are this machine's, now.
@@ -38,11 +38,11 @@ class Plan:
 
 
 def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int, query: Query) -> Plan:
-    """What ``method`` will cost for ``queries`` queries, by counting its work and measuring its units now, on
-    ``query``.
+    """What ``method`` will cost for ``queries`` queries, by counting its work and
+    measuring its units now, on ``query``.
 
-    Memory is the most this process holds, with the model, while it runs the units, and what the method adds
-    to it.
+    Memory is the most this process holds, with the model, while it runs the
+    units, and what the method adds to it.
     """
     forget_peak()
     work = METHODS[method].work(prepared, settings, query)

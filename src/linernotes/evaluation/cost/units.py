@@ -58,8 +58,8 @@ def seconds_of_units(
 
 @dataclass(frozen=True)
 class Units:
-    """Each method runs its unit a number of times, as an attribution with ``settings`` does it, and says how
-    often.
+    """Each method runs its unit a number of times, as an attribution with
+    ``settings`` does it, and says how often.
     """
 
     prepared: Prepared
