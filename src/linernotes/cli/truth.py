@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ from linernotes.cli.output import Bars, plainly, print_json, publish, stdout
 from linernotes.demo.places import BENCHMARK, require_bank, require_places
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.folder import require_scores
-from linernotes.settings.reading import SettingsT, chosen_methods, parted
+from linernotes.settings.reading import chosen_methods, parted
 from linernotes.settings.verbs import (
     CounterfactualSettings,
     GroupsSettings,
@@ -54,15 +55,27 @@ ScoresOption = Annotated[
 SCORES = inspect.Parameter("scores", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ScoresOption)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation is asked for: of which bank, methods (all if None) and settings, and where to keep what
+    it trains.
+    """
+
+    opened: OpenedBank
+    methods: list[str] | None
+    out: Path | None
+    settings: dict[str, Any]
+
+
 def of_a_bank(
     kind: type[VerbSettings] = VerbSettings, with_scores: bool = False
-) -> Callable[[Callable[..., Table]], Command]:
+) -> Callable[[Callable[[Asked], Table]], Command]:
     """Makes a command of what evaluates methods against an opened bank and returns a table: with the options
     that all of these have, flags for the settings of ``kind`` and of methods, and, if wanted, ``--scores``.
     """
     further = [SCORES] if with_scores else []
 
-    def command_of(evaluate: Callable[..., Table]) -> Command:
+    def command_of(evaluate: Callable[[Asked], Table]) -> Command:
         def command(
             methods: MethodsOption = None,
             bank: BankOption = BENCHMARK,
@@ -76,7 +89,7 @@ def of_a_bank(
             _check(bank, model, catalog, listed(methods), kind, flags)
             with Bars() as bars:
                 opened = linernotes.open_bank(bank, model, catalog, files, on_progress=bars)
-                table = evaluate(opened, listed(methods), **given(flags))
+                table = evaluate(Asked(opened, listed(methods), out, given(flags)))
             publish(table, out, as_json)
 
         command.__doc__ = evaluate.__doc__
@@ -88,11 +101,11 @@ def of_a_bank(
 @app.command("lds")
 @plainly
 @of_a_bank(LdsSettings, with_scores=True)
-def evaluate_lds(opened: OpenedBank, methods: Sequence[str] | None, **settings: Any) -> Table:
+def evaluate_lds(asked: Asked) -> Table:
     """The linear datamodelling score: do scores predict what training on known subsets does to a clip?"""
     from linernotes.report.truth import lds_table
 
-    return lds_table(linernotes.evaluate_lds(opened, methods, **settings))
+    return lds_table(linernotes.evaluate_lds(asked.opened, asked.methods, **asked.settings))
 
 
 @app.command("counterfactual")
@@ -139,63 +152,55 @@ def evaluate_counterfactual(
 @app.command("planted")
 @plainly
 @of_a_bank()
-def evaluate_planted(opened: OpenedBank, methods: Sequence[str] | None, **settings: Any) -> Table:
+def evaluate_planted(asked: Asked) -> Table:
     """Which relations (duplicate, transposed, other instrument, ...) the model
     learns from, and which each method sees.
     """
     from linernotes.report.truth import planted_table
 
-    return planted_table(linernotes.evaluate_planted(opened, methods, **settings))
+    return planted_table(linernotes.evaluate_planted(asked.opened, asked.methods, **asked.settings))
 
 
 @app.command("groups")
 @plainly
-@method_flags
-@settings_flags(GroupsSettings)
-def evaluate_groups(
-    methods: MethodsOption = None,
-    bank: BankOption = BENCHMARK,
-    model: BenchmarkModelOption = BENCHMARK,
-    catalog: BenchmarkCatalogueOption = BENCHMARK,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    **flags: Any,
-) -> None:
+@of_a_bank(GroupsSettings)
+def evaluate_groups(asked: Asked) -> Table:
     """Leave one group out, train again, and compare with each method's sums over groups.
 
     The benchmark's bank holds album and instrument; for any other column one model is trained for every
     value, into --out.
     """
-    asked = _check(bank, model, catalog, listed(methods), GroupsSettings, flags)
     from linernotes.report.truth import groups_table
 
-    with Bars() as bars:
-        opened = linernotes.open_bank(bank, model, catalog, on_progress=bars)
-        measured, rises = linernotes.evaluate_groups(opened, listed(methods), out, **given(flags))
-    publish(groups_table(asked.by, measured, rises), out, as_json)
+    by = parted(GroupsSettings, asked.settings)[0].by
+    return groups_table(
+        by, *linernotes.evaluate_groups(asked.opened, asked.methods, asked.out, **asked.settings)
+    )
 
 
 @app.command("hubs")
 @plainly
 @of_a_bank()
-def evaluate_hubs(opened: OpenedBank, methods: Sequence[str] | None, **settings: Any) -> Table:
+def evaluate_hubs(asked: Asked) -> Table:
     """How often the same tracks come first for different clips."""
     from linernotes.report.truth import hubs_table
 
-    return hubs_table(linernotes.evaluate_hubs(opened, methods, **settings))
+    return hubs_table(linernotes.evaluate_hubs(asked.opened, asked.methods, **asked.settings))
 
 
 @app.command("repeatability")
 @plainly
 @of_a_bank(RepeatabilitySettings)
-def evaluate_repeatability(opened: OpenedBank, methods: Sequence[str] | None, **settings: Any) -> Table:
+def evaluate_repeatability(asked: Asked) -> Table:
     """How far a method agrees with itself when all of its noise is drawn
     anew; scores every clip once a seed.
     """
     from linernotes.report.truth import repeatability_table
 
-    asked, _ = parted(RepeatabilitySettings, settings)
-    return repeatability_table(asked.seeds, linernotes.evaluate_repeatability(opened, methods, **settings))
+    seeds = parted(RepeatabilitySettings, asked.settings)[0].seeds
+    return repeatability_table(
+        seeds, linernotes.evaluate_repeatability(asked.opened, asked.methods, **asked.settings)
+    )
 
 
 @app.command("leaderboard")
@@ -231,15 +236,14 @@ def _check(
     model: str,
     catalog: str,
     methods: Sequence[str] | None,
-    kind: type[SettingsT],
+    kind: type[VerbSettings],
     flags: Mapping[str, Any],
-) -> SettingsT:
-    """Refuses what an evaluation against a bank cannot use; gives the settings of its own."""
+) -> None:
+    """Refuses what an evaluation against a bank cannot use."""
     require_bank(bank)
     require_places(model, catalog)
-    asked, of_methods = parted(kind, given(flags))
+    _, of_methods = parted(kind, given(flags))
     chosen_methods(methods, of_methods)
-    return asked
 
 
 def _files(scores: Sequence[str] | None) -> Mapping[str, str]:
