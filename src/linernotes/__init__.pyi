@@ -13,6 +13,7 @@ from linernotes.api.building import build_catalogue as build_catalogue
 from linernotes.api.building import rebuild as rebuild
 from linernotes.api.building import render_builtin as render_builtin
 from linernotes.api.building import train_model as train_model
+from linernotes.api.calibrating import calibrate as calibrate
 from linernotes.api.comparing import compare as compare
 from linernotes.api.comparing import list_methods as list_methods
 from linernotes.api.comparing import plan as plan

@@ -23,7 +23,7 @@ from linernotes.attribution.vouching import require_trained_on
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, BUILTIN
-from linernotes.demo.provider import load_model, model_folder
+from linernotes.demo.provider import judge_for, load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.agreement import Agreement
 from linernotes.evaluation.bank.opened import OpenedBank
@@ -143,6 +143,7 @@ class Workspace:
         out: str | Path,
         prompt: str | None = None,
         method: str = DEFAULT_METHOD,
+        calibration: str | Path | None = None,
         **settings: Any,
     ) -> list[Attribution]:
         """Attributes clips; see ``linernotes.attribute``."""
@@ -151,7 +152,16 @@ class Workspace:
         require_layers(self.model, chosen)
         loaded = self.load_clips(clips, prompt)
         words = self._words("attribute", loaded, prompt)
-        done = attributions_in(Path(out), loaded, self.prepared, method, chosen, words)
+        words += ["--calibration", str(calibration)] if calibration else []
+        done = attributions_in(
+            folder=Path(out),
+            clips=loaded,
+            prepared=self.prepared,
+            method=method,
+            settings=chosen,
+            command=words,
+            judge=judge_for(self.model, method, chosen, Path(calibration) if calibration else None),
+        )
         for item in done:
             if not (item.folder / PAGE).is_file():
                 _draw(item)
@@ -174,7 +184,8 @@ class Workspace:
             require_layers(self.model, own)
         loaded, folder = self.load_clips(list(clips), prompt), Path(out)
         words = self._words("attribute", loaded, prompt)
-        found = compare_methods(loaded, self.prepared, chosen, folder, words)
+        judges = {name: judge_for(self.model, name, own) for name, own in chosen.items()}
+        found = compare_methods(loaded, self.prepared, chosen, folder, words, judges)
         again = self._words("compare", loaded, prompt, "--methods", ",".join(chosen))
         command = shlex.join([*again, *as_flags(settings), "-o", str(out)])
         page = draw_comparison(folder, found, loaded, self.catalogue, command)

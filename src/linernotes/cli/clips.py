@@ -25,7 +25,7 @@ from linernotes.cli.options import (
 )
 from linernotes.cli.output import Bars, command, plainly, print_json, print_table, stderr, stdout
 from linernotes.demo.places import BENCHMARK, BUILTIN, require_model, require_places
-from linernotes.settings.paths import require_folder, require_sound_name
+from linernotes.settings.paths import require_file, require_folder, require_sound_name
 from linernotes.settings.reading import checked, read_settings
 from linernotes.settings.verbs import DemoSettings, GenerateSettings, VerifySettings
 
@@ -100,6 +100,10 @@ def attribute(
     prompt: PromptOption = None,
     method: MethodOption = None,
     settings: SettingsOption = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="What scores are worth, from 'linernotes calibrate'; the benchmark's if left out."),
+    ] = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -108,6 +112,8 @@ def attribute(
     """
     chosen, values = read_settings(method, settings, flags)
     check_clips(clips)
+    if calibration:
+        require_file(calibration, "a calibration")
     require_folder(out)
     require_places(model, catalog)
     with Bars() as bars:
@@ -118,6 +124,7 @@ def attribute(
             catalogue=catalog,
             prompt=prompt,
             method=chosen,
+            calibration=calibration,
             on_progress=bars,
             **values.model_dump(),
         )
@@ -197,6 +204,8 @@ def _show(attributions: list[Attribution], as_json: bool) -> None:
 
     for a in attributions:
         stdout.print(f"\n[bold]{escape(a.query.name)}[/]  [dim]{escape(a.query.prompt)}[/]")
+        if a.verdict:
+            stdout.print(f"[bold]{escape(a.verdict.sentence)}[/]")
         for caution in a.cautions:
             stdout.print(f"[bold red]{escape(caution)}[/]")
         print_table(ranking_table(a, FIRST))

@@ -57,8 +57,8 @@ SCORES = inspect.Parameter("scores", inspect.Parameter.KEYWORD_ONLY, default=Non
 
 @dataclass(frozen=True)
 class Asked:
-    """What an evaluation is asked for: of which bank, methods (all if None) and settings, and where to keep what
-    it trains.
+    """What an evaluation is asked for: of which bank, methods (all if None) and settings, and where to
+    keep what it trains.
     """
 
     opened: OpenedBank

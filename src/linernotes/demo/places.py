@@ -19,6 +19,7 @@ BENCHMARK = "benchmark"
 SHIPPED = (BUILTIN, BENCHMARK)
 # the trained parts of the small model, the planted tracks, the retrain bank
 BENCHMARK_PARTS = BUNDLE / "benchmark"
+CALIBRATIONS = BENCHMARK_PARTS / "calibrations"  # what scores are worth, one file a method
 
 
 def require_model(model: str) -> None:

@@ -13,6 +13,7 @@ from linernotes.attribution.filing import attributions_in
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.tables import read_track_scores
+from linernotes.attribution.verdict import Judge
 from linernotes.evaluation.agreement import Agreement, measure_agreement
 from linernotes.methods.contract import Prepared
 from linernotes.settings.methods import MethodSettings
@@ -32,12 +33,14 @@ def compare_methods(
     chosen: Mapping[str, MethodSettings],
     folder: Path,
     command: Sequence[str] = (),
+    judges: Mapping[str, Judge | None] | None = None,
 ) -> Compared:
     """Attributes clips by every method into ``folder/METHOD``, and writes ``folder/agreement.json``. A killed
     comparison goes on at the first method that is missing.
 
     Args:
         command: the words that attribute these clips on the command line, without method and output.
+        judges: by method, what its scores are worth, where that is known.
 
     Raises:
         LinernotesError: a method's folder holds other attributions.
@@ -48,7 +51,15 @@ def compare_methods(
     for i, (method, settings) in enumerate(chosen.items()):
         if report:
             report(f"methods ({method})", i, len(chosen))
-        attributed = attributions_in(folder / method, clips, prepared, method, settings, command)
+        attributed = attributions_in(
+            folder=folder / method,
+            clips=clips,
+            prepared=prepared,
+            method=method,
+            settings=settings,
+            command=command,
+            judge=(judges or {}).get(method),
+        )
         done[method] = [item.attribution for item in attributed]
         for q, item in enumerate(attributed):
             found, _ = read_track_scores(item.folder, method)
