@@ -54,7 +54,18 @@ def build_bank(
         queries = read_prompts(Path(prompts), seconds, asked.seed)
     elif str(catalogue) == BENCHMARK:
         planned = plan_queries(plan_benchmark(Catalogue(CATALOGUE).tracks))
-        queries = [BankQuery(p.name, p.prompt, seconds, p.seed, p.kind, p.split, p.heard) for p in planned]
+        queries = [
+            BankQuery(
+                name=p.name,
+                prompt=p.prompt,
+                seconds=seconds,
+                seed=p.seed,
+                kind=p.kind,
+                split=p.split,
+                heard=p.heard,
+            )
+            for p in planned
+        ]
     else:
         queries = captions_as_queries(opened, seconds, asked.seed)
     require_enough(asked.halves, asked.again, asked.seeds, queries)

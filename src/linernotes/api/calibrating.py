@@ -40,12 +40,12 @@ def calibrate(
     segments_t = np.bincount(prepared.catalogue.track_n, minlength=len(place))
     segments_n = segments_t[[place[name] for name in bank.tracks]]
     calibration = fit_calibration(
-        bank,
-        scores_qn,
-        loss_q,
-        segments_n,
-        method,
-        chosen,
+        bank=bank,
+        scores_qn=scores_qn,
+        loss_q=loss_q,
+        segments_n=segments_n,
+        method=method,
+        settings=chosen,
         model=prepared.model.name,
         fitness=fitness_of(prepared).loss,
         on_progress=prepared.progress("fitting"),

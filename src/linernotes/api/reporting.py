@@ -57,7 +57,16 @@ def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
         split: [s for name, s in scores.items() if splits[name] == split] for split in ("train", "decoy")
     }
     command = f"{read.sources.command} --settings {shlex.quote(str(path))} -o again"
-    write_page(page, read, clip, shown, by_split["train"], by_split["decoy"], command, [*missing, *why])
+    write_page(
+        path=page,
+        attribution=read,
+        clip=clip,
+        shown=shown,
+        training=by_split["train"],
+        decoys=by_split["decoy"],
+        command=command,
+        missing=[*missing, *why],
+    )
     return page
 
 

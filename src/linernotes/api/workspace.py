@@ -82,7 +82,12 @@ class Workspace:
         loaded, opened = load_model(model), open_catalogue(catalogue)
         vouched = require_trained_on(model_folder(model), loaded, opened)
         self._prepared: Prepared | None = prepare(
-            loaded, opened, Path(cache) if cache else None, on_progress, model_folder(model), vouched
+            model=loaded,
+            catalogue=opened,
+            cache=Path(cache) if cache else None,
+            on_progress=on_progress,
+            model_folder=model_folder(model),
+            vouched=vouched,
         )
 
     def __enter__(self) -> Self:
@@ -185,7 +190,9 @@ class Workspace:
         loaded, folder = self.load_clips(list(clips), prompt), Path(out)
         words = self._words("attribute", loaded, prompt)
         judges = {name: judge_for(self.model, name, own) for name, own in chosen.items()}
-        found = compare_methods(loaded, self.prepared, chosen, folder, words, judges)
+        found = compare_methods(
+            clips=loaded, prepared=self.prepared, chosen=chosen, folder=folder, command=words, judges=judges
+        )
         again = self._words("compare", loaded, prompt, "--methods", ",".join(chosen))
         command = shlex.join([*again, *as_flags(settings), "-o", str(out)])
         page = draw_comparison(folder, found, loaded, self.catalogue, command)

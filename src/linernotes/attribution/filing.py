@@ -50,7 +50,15 @@ def attributions_in(
         for place, _ in filed(clips, settings, folder):
             if (place / PAGE).is_file():  # of a record that has gone, or is made anew
                 (place / PAGE).unlink()
-        return attribute_clips(clips, prepared, method, settings, folder, command, judge)
+        return attribute_clips(
+            clips=clips,
+            prepared=prepared,
+            method=method,
+            settings=settings,
+            out=folder,
+            command=command,
+            judge=judge,
+        )
 
 
 def _judged(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge | None) -> Attributed:

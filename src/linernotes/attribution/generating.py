@@ -38,4 +38,6 @@ def generate_clip(
         )
     on_step = (lambda done, total: on_progress("generating", done, total)) if on_progress else None
     latents = model.sample(prompt, seconds, seed, on_step)
-    save_generated(out, model, latents.cpu(), prompt, seconds, seed)
+    save_generated(
+        path=out, model=model, latents_1ct=latents.cpu(), prompt=prompt, seconds=seconds, seed=seed
+    )

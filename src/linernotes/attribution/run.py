@@ -91,7 +91,16 @@ def attribute_clips(
         folder = out if len(clips) == 1 else out / clip.query.name
         scores_n = weights_q @ scores.scores_qn
         attribution = _attribution(
-            clip, content, prepared, method, settings, scores, scores_n, warned, shlex.join(command), judge
+            clip=clip,
+            content=content,
+            prepared=prepared,
+            method=method,
+            settings=settings,
+            scores=scores,
+            scores_n=scores_n,
+            warned=warned,
+            command=shlex.join(command),
+            judge=judge,
         )
         header = {
             "orientation": ORIENTATION,
@@ -281,7 +290,12 @@ def _attribution(
         segments=len(prepared.rows),
         sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=command),
         tracks=rank_tracks(
-            scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather, effects
+            scores_n=scores_n,
+            track_n=catalogue.track_n,
+            start_s_n=catalogue.start_s_n,
+            tracks=catalogue.tracks,
+            gather=settings.gather,
+            effects=effects,
         ),
         verdict=verdict,
     )

@@ -116,7 +116,16 @@ def _build(
         stop.set()
         for decoding in waiting:
             decoding.join()
-    return _assemble(source, path, work, pieces, model, encoding, strict, source_name)
+    return _assemble(
+        source=source,
+        path=path,
+        work=work,
+        pieces=pieces,
+        model=model,
+        encoding=encoding,
+        strict=strict,
+        source_name=source_name,
+    )
 
 
 def _encode_track(
@@ -226,13 +235,13 @@ def _assemble(
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
     write_catalogue(
-        built,
-        encoding,
-        tracks,
-        _numbered(work, kept, tracks, captions),
-        _embed(list(captions), model),
-        rejects,
-        {
+        path=built,
+        encoding=encoding,
+        tracks=tracks,
+        segments=_numbered(work, kept, tracks, captions),
+        captions=_embed(list(captions), model),
+        rejects=rejects,
+        made_from={
             "source": source_name or str(source.folder.resolve()),
             **({"notes": source.notes} if source.notes else {}),
         },

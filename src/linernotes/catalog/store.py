@@ -180,7 +180,15 @@ def copy_tracks(
                 yield batch
 
     path.mkdir(parents=True, exist_ok=True)
-    write_catalogue(path, encoding, [track for _, _, track in chosen], segments(), embeddings, [], made_from)
+    write_catalogue(
+        path=path,
+        encoding=encoding,
+        tracks=[track for _, _, track in chosen],
+        segments=segments(),
+        captions=embeddings,
+        rejects=[],
+        made_from=made_from,
+    )
     return Catalogue(path)
 
 

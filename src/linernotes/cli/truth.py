@@ -86,7 +86,7 @@ def of_a_bank(
             **flags: Any,
         ) -> None:
             files = _files(flags.pop("scores", None))
-            _check(bank, model, catalog, listed(methods), kind, flags)
+            _check(bank=bank, model=model, catalog=catalog, methods=listed(methods), kind=kind, flags=flags)
             with Bars() as bars:
                 opened = linernotes.open_bank(bank, model, catalog, files, on_progress=bars)
                 table = evaluate(Asked(opened, listed(methods), out, given(flags)))
@@ -139,7 +139,14 @@ def evaluate_counterfactual(
             "--methods trains models, which need a folder: give one with --out, or leave out --methods"
         )
     files = _files(scores)
-    _check(bank, model, catalog, listed(methods), CounterfactualSettings, flags)
+    _check(
+        bank=bank,
+        model=model,
+        catalog=catalog,
+        methods=listed(methods),
+        kind=CounterfactualSettings,
+        flags=flags,
+    )
     from linernotes.report.truth import counterfactual_table
 
     with Bars() as bars:
@@ -219,7 +226,14 @@ def evaluate_leaderboard(
     **flags: Any,
 ) -> None:
     """Write the leaderboard: every method by every measure, from a bank and the scores kept with it."""
-    _check(bank, model, catalog, listed(methods), LeaderboardSettings, flags)
+    _check(
+        bank=bank,
+        model=model,
+        catalog=catalog,
+        methods=listed(methods),
+        kind=LeaderboardSettings,
+        flags=flags,
+    )
     from linernotes.report.truth import lds_table
 
     with Bars() as bars:

@@ -170,18 +170,18 @@ def measure_outcomes(bank: Bank, arms: Sequence[Arm], likenesses: Sequence[str] 
             left_out = float(np.mean([(~bank.present_mn[m]).sum() for m in case.rows]))
             outcomes.append(
                 Outcome(
-                    method,
-                    percent,
-                    pooled,
-                    len(case.rows),
-                    case.clips,
-                    left_out,
-                    at["rise"],
-                    None if pooled else at["control"],
-                    at["specific"],
-                    at["relative"],
-                    {name: at[name] for name in DISTANCES},
-                    ahead,
+                    method=method,
+                    percent=percent,
+                    pooled=pooled,
+                    retrains=len(case.rows),
+                    clips=case.clips,
+                    tracks=left_out,
+                    rise=at["rise"],
+                    control=None if pooled else at["control"],
+                    specific=at["specific"],
+                    relative=at["relative"],
+                    distances={name: at[name] for name in DISTANCES},
+                    over_likeness=ahead,
                 )
             )
     return outcomes

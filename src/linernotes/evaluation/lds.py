@@ -139,31 +139,35 @@ def measure_lds(
         each_q = spearman_q(predicted[names[i]], target_qm[rows])
         methods.append(
             MethodLds(
-                names[i],
-                interval(plain_values[i], plain_drawn[i]),
-                interval(float(share(plain_values[i], top)), share(plain_drawn[i], top_drawn)),
-                interval(short_values[i], short_drawn[i]) if kept else None,
-                kept.get(names[i]),
-                interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i])
+                method=names[i],
+                lds=interval(plain_values[i], plain_drawn[i]),
+                of_ceiling=interval(float(share(plain_values[i], top)), share(plain_drawn[i], top_drawn)),
+                truncated=interval(short_values[i], short_drawn[i]) if kept else None,
+                kept=kept.get(names[i]),
+                behind=interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i])
                 if i != first
                 else None,
-                interval(plain_values[first] - short_values[i], plain_drawn[first] - short_drawn[i])
+                behind_truncated=interval(
+                    plain_values[first] - short_values[i], plain_drawn[first] - short_drawn[i]
+                )
                 if kept and i != first
                 else None,
-                {kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)},
+                by_kind={
+                    kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)
+                },
             )
         )
     return MeasuredLds(
-        output,
-        split,
-        len(rows),
-        len(halves),
-        float(seeds),
-        seed_correlation,
-        ceiling,
-        names[first],
-        within[0] if within else "",
-        methods,
+        output=output,
+        split=split,
+        queries=len(rows),
+        models=len(halves),
+        seeds=float(seeds),
+        seed_correlation=seed_correlation,
+        ceiling=ceiling,
+        reference=names[first],
+        within=within[0] if within else "",
+        methods=methods,
     )
 
 

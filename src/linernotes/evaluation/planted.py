@@ -110,12 +110,12 @@ def measure_planted(
     }
     doubles = [i for i, source in enumerate(sources) if trained[source.track]]
     return MeasuredPlanted(
-        FIRST,
-        relations,
-        {m: bootstrap_mean(np.array(h)) for m, h in hits.items()},
-        {m: _tie(s[doubles], trained, [sources[i] for i in doubles]) for m, s in of_sources.items()},
-        decoys,
-        FIRST * float(plain.sum() / candidates.sum()),
+        first=FIRST,
+        relations=relations,
+        recall={m: bootstrap_mean(np.array(h)) for m, h in hits.items()},
+        tie={m: _tie(s[doubles], trained, [sources[i] for i in doubles]) for m, s in of_sources.items()},
+        decoys=decoys,
+        decoys_by_chance=FIRST * float(plain.sum() / candidates.sum()),
     )
 
 

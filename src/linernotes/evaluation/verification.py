@@ -140,13 +140,13 @@ def verify_clip(
     model = remakable(model_folder)
     latents = model.sample(query.prompt, query.seconds, query.seed).cpu()
     setting = Setting(
-        model_folder,
-        catalogue,
-        recipe_of(model_folder),
-        [replace(query, heard=True)],
-        latents.numpy(),
-        DRAWS,
-        VERIFY_SEED,
+        model=model_folder,
+        catalogue=catalogue,
+        training=recipe_of(model_folder),
+        queries=[replace(query, heard=True)],
+        latents_qct=latents.numpy(),
+        draws=DRAWS,
+        noise_seed=VERIFY_SEED,
     )
     arms = []
     for i in range(repeats):
@@ -171,7 +171,14 @@ def verify_clip(
         absent = [trained[i] for i in np.flatnonzero(~retrain.present_n)]
         sound = cut(decoded(model, found["clip_hct"].float()))
         remade.append(
-            Remade(retrain.kind, retrain.seed, absent, float(found["loss_qk"].mean()), distances, sound)
+            Remade(
+                arm=retrain.kind,
+                seed=retrain.seed,
+                left_out=absent,
+                loss=float(found["loss_qk"].mean()),
+                distances=distances,
+                sound=sound,
+            )
         )
     with torch.inference_mode():
         loss = float(query_pass(model, setting, 0, setting.drawn(model))[0].mean())

@@ -77,7 +77,15 @@ class OpenedBank:
         report = self.prepared.on_progress
         if report:
             report(f"scores ({method})", 0, 1)
-        found = scores_of(names, queries, self.prepared, self.bank, method, settings, self.kept)
+        found = scores_of(
+            names=names,
+            queries=queries,
+            prepared=self.prepared,
+            bank=self.bank,
+            method=method,
+            settings=settings,
+            kept=self.kept,
+        )
         if report:
             report("scores", 1, 1)
         return found
@@ -87,13 +95,13 @@ class OpenedBank:
         model, header, bank = self.prepared.model_folder, self.bank.header, self.bank
         assert model is not None
         return Setting(
-            model,
-            self.prepared.catalogue.path,
-            recipe_of(model),
-            bank.queries,
-            bank.latents_qct,
-            header["draws"],
-            header["noise_seed"],
+            model=model,
+            catalogue=self.prepared.catalogue.path,
+            training=recipe_of(model),
+            queries=bank.queries,
+            latents_qct=bank.latents_qct,
+            draws=header["draws"],
+            noise_seed=header["noise_seed"],
         )
 
     def sanity(self, further: Bank | None = None) -> list[Sanity]:

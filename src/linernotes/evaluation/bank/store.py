@@ -212,7 +212,15 @@ def prepare_setting(
                 on_progress("generating the clips", i, len(queries))
         save_tensors(path, {"latents_qct": torch.stack(clips)}, QUERIES, header)
     latents = load_tensors(path, QUERIES, header)[0]["latents_qct"].numpy()
-    return Setting(model, catalogue, training, list(queries), latents, draws, seed)
+    return Setting(
+        model=model,
+        catalogue=catalogue,
+        training=training,
+        queries=list(queries),
+        latents_qct=latents,
+        draws=draws,
+        noise_seed=seed,
+    )
 
 
 def build_bank(
@@ -336,7 +344,17 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
         heard = (row.get("heard") or "").strip().lower() in ("1", "true", "yes")
         name = (row.get("name") or "").strip() or f"clip-{i:02d}"
         kind = (row.get("kind") or "").strip() or "prompt"
-        queries.append(BankQuery(name, prompt, seconds, int(own) if own else seed + i, kind, split, heard))
+        queries.append(
+            BankQuery(
+                name=name,
+                prompt=prompt,
+                seconds=seconds,
+                seed=int(own) if own else seed + i,
+                kind=kind,
+                split=split,
+                heard=heard,
+            )
+        )
     if not queries:
         raise LinernotesError(
             f"{path} holds no prompts: give a CSV file with a column 'prompt' and a row for every clip"
@@ -363,13 +381,13 @@ def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list
     drawn = np.random.default_rng(seed).permutation(len(captions))[:FIRST_QUERIES]
     return [
         BankQuery(
-            f"caption-{i:02d}",
-            captions[c],
-            seconds,
-            seed + i,
-            "caption",
-            "tuning" if i % 5 in (1, 3) else "reporting",
-            i % 5 == 0,
+            name=f"caption-{i:02d}",
+            prompt=captions[c],
+            seconds=seconds,
+            seed=seed + i,
+            kind="caption",
+            split="tuning" if i % 5 in (1, 3) else "reporting",
+            heard=i % 5 == 0,
         )
         for i, c in enumerate(drawn)
     ]
