@@ -128,6 +128,25 @@ def test_comparisons_that_make_no_sense_are_refused(tmp_path: Path, clips: list[
         linernotes.compare(clips, tmp_path, ["abu", "tuba"])
 
 
+def test_a_workspace_says_what_the_functions_say(
+    tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue
+) -> None:
+    """Of one model, opened once: its other verbs too."""
+    where = {"model": model_path, "catalogue": catalogue.path}
+    grid = ["draws=1,2"]
+    fixed = {"method": "activations", "segments": 2, "candidates": 4}
+    with linernotes.open(**where) as work:
+        ranks = work.self_influence("latent", segments=2)
+        done = work.compare(clips, tmp_path / "one", ["latent", "random"])
+        found = work.search(tmp_path / "s1", grid, **fixed)
+        assert [plan.method for plan in work.plan(["latent", "random"], queries=2)] == ["latent", "random"]
+    assert ranks == linernotes.self_influence(method="latent", segments=2, **where)
+    again = linernotes.compare(clips, tmp_path / "two", ["latent", "random"], **where)
+    assert done.agreement.record() == again.agreement.record() and done.page.is_file()
+    other = linernotes.search(tmp_path / "s2", grid, **fixed, **where)
+    assert [(t.chosen, t.values) for t in found.trials] == [(t.chosen, t.values) for t in other.trials]
+
+
 def test_a_plan_counts_passes_exactly(model: StableAudio, catalogue: Catalogue, tmp_path: Path) -> None:
     prepared = Prepared(model, catalogue, tmp_path)
     query = segment_query(catalogue, 0)
