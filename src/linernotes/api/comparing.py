@@ -14,7 +14,8 @@ from linernotes.evaluation.cost.planning import Plan
 from linernotes.evaluation.search import Search, read_grid
 from linernotes.evaluation.self_influence import SelfRank
 from linernotes.methods.contract import Progress
-from linernotes.settings.methods import DEFAULT_METHOD, MethodInfo, describe_methods
+from linernotes.settings.describing import MethodInfo, describe_methods
+from linernotes.settings.methods import DEFAULT_METHOD
 from linernotes.settings.reading import chosen_method, chosen_methods, parted
 from linernotes.settings.verbs import PlanSettings, SearchSettings, SelfInfluenceSettings
 

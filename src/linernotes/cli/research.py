@@ -27,7 +27,8 @@ from linernotes.cli.options import (
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
 from linernotes.demo.places import BENCHMARK, BUILTIN, require_bank, require_places
 from linernotes.report.costs import costs_table, figures_table, methods_table, plans_table
-from linernotes.settings.methods import DEFAULT_METHOD, describe_methods
+from linernotes.settings.describing import describe_methods
+from linernotes.settings.methods import DEFAULT_METHOD
 from linernotes.settings.paths import require_folder
 from linernotes.settings.reading import chosen_method, chosen_methods, parted
 from linernotes.settings.verbs import PlanSettings, SearchSettings

@@ -1,12 +1,9 @@
-"""The settings of every attribution method, and what ``linernotes
-methods`` says of it. Imports nothing heavy.
-"""
+"""The settings of every attribution method. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
@@ -385,23 +382,3 @@ DEFAULT_METHOD = "readout"
 def runnable(settings: Mapping[str, Any]) -> list[str]:
     """The methods that can run with these settings: all, but CLAP only with a checkpoint."""
     return [name for name in METHOD_SETTINGS if name != "clap" or settings.get("clap")]
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """What ``linernotes methods`` says of one method."""
-
-    name: str
-    family: str
-    summary: str
-    cost: str  # once per model; per query
-    paper: str
-    settings: dict[str, Any]  # with their defaults
-
-
-def describe_methods() -> list[MethodInfo]:
-    """All attribution methods, family by family."""
-    return [
-        MethodInfo(name, s.family, " ".join((s.__doc__ or "").split()), s.cost, s.paper, s().model_dump())
-        for name, s in METHOD_SETTINGS.items()
-    ]
