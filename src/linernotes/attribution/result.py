@@ -52,6 +52,17 @@ class Effect(BaseModel):
     named: bool  # told apart from nothing, with false ones among a statement's named tracks bounded
 
 
+class Span(BaseModel):
+    """A passage of the clip and the passage of a track that it owes most to, in step."""
+
+    clip_start_s: float
+    clip_end_s: float
+    track_start_s: float
+    track_end_s: float
+    strength: float  # of all that speaks for the track in any pair of passages
+    chance: float  # the share of shuffled tracks that have a pair as strong
+
+
 class Verdict(BaseModel):
     """What can be said of a clip in one sentence, and on what it rests."""
 
@@ -85,6 +96,7 @@ class TrackScore(BaseModel):
     decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
     effect: Effect | None = None  # of a training track, where scores were calibrated
+    spans: list[Span] = []  # of the first tracks, for methods that know where
     # what else the catalogue says of it: album, caption, licence, identifiers, ...
     details: dict[str, str] = {}
 

@@ -26,6 +26,7 @@ from linernotes.attribution.result import (
     gather_tracks,
     rank_tracks,
 )
+from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
 from linernotes.attribution.tables import read_track_scores, save_evidence, save_scores
 from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import cautions
@@ -117,12 +118,30 @@ def attribute_clips(
         start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
         encoding = catalogue.encoding
         save_evidence(folder, change_t, start_s, encoding.frame_samples / encoding.rate_hz, header)
+        place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
+        named = [place[track.track_id] for track in attribution.first_trained(FIRST_TRACKS)]
+        alignments = align(clip, prepared, settings, named)
+        if alignments:
+            by_name = {catalogue.tracks[t].track_id: alignment for t, alignment in alignments.items()}
+            save_alignments(folder, by_name, header)
+            attribution = with_spans(attribution, by_name)
         attribution.save(folder / RECORD)  # last: where it is, all is
         done.append(Attributed(attribution, folder))
     shutil.rmtree(work, ignore_errors=True)
     with suppress(OSError):  # another interrupted run may wait in there
         work.parent.rmdir()
     return done
+
+
+def with_spans(attribution: Attribution, alignments: Mapping[str, Alignment]) -> Attribution:
+    """The same with the strongest pairs of passages of the tracks that were aligned."""
+    tracks = [
+        track.model_copy(update={"spans": find_spans(alignments[track.track_id])})
+        if track.track_id in alignments
+        else track
+        for track in attribution.tracks
+    ]
+    return attribution.model_copy(update={"tracks": tracks})
 
 
 def finished(
