@@ -1,5 +1,5 @@
-"""Evaluation against retraining: laws of the measures on banks whose truth is known, and retrains of a tiny
-model.
+"""Evaluation against retraining: laws of the measures on banks whose truth is
+known, and retrains of a tiny model.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import linernotes
 from conftest import query_of
-from linernotes import api
 from linernotes.attribution.prepare import prepare
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
@@ -25,11 +25,11 @@ from linernotes.demo.benchmark import RELATIONS, TRAINING_TRACKS, plan_benchmark
 from linernotes.demo.bundle import open_benchmark
 from linernotes.demo.places import BENCHMARK_PARTS, CATALOGUE
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.retraining import BankQuery, Retrain, query_pass, run_retrains
 from linernotes.evaluation.bank.sanity import check_bank
 from linernotes.evaluation.bank.scores import Source, read_scores, related_sources, scores_of
 from linernotes.evaluation.bank.store import (
-    BANK_FILE,
     Bank,
     build_bank,
     pack_bank,
@@ -416,7 +416,7 @@ def test_planted_relatives_that_come_first_are_recalled_and_what_is_learned_is_m
 def trained(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue, model_path: Path) -> Path:
     """A tiny model that says how it was trained."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    api.train_model(catalogue, folder, model_path, steps=4, batch_size=4, seed=2)
+    linernotes.train_model(catalogue, folder, model_path, steps=4, batch_size=4, seed=2)
     return folder
 
 
@@ -608,8 +608,8 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
 def test_scores_that_were_kept_are_read_and_not_computed_again(
     tmp_path: Path, model: StableAudio, catalogue: Catalogue
 ) -> None:
-    """Found by a planted fault: stored scores that were never looked for would have cost every evaluation its
-    hours anew.
+    """Found by a planted fault: stored scores that were never looked for would have
+    cost every evaluation its hours anew.
     """
     bank, _ = linear_world(noise=1.0, queries=2)
     bank = replace(bank, header={**bank.header, "clips": "c"})

@@ -78,7 +78,7 @@ VERBS = {
         "Say what methods will cost before anything runs: time, memory, disk, from a few seconds of "
         "measurement.",
     ),
-    "sweep": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
+    "search": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
     "bench": Verb(
         "research",
         "Measure what attribution costs on this machine, on the built-in model; ratios are of one and the "
@@ -135,15 +135,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    debug_on: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of a failure.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of a failure.")] = False,
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Which training tracks shaped a piece of generated music, measured from inside the model."""
-    from linernotes.cli.output import debug, settle_streams  # brings rich
+    from linernotes.cli.output import settle_streams  # brings rich
 
-    debug.on = debug_on
     settle_streams()
     os.umask(os.umask(0o077) & ~0o700)  # whatever the mask, the owner can read and enter what is made

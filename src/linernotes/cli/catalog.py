@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import check_catalogue, check_model, check_new, check_out, check_source
+import linernotes
 from linernotes.cli.options import JsonOption, ModelOption
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
+from linernotes.demo.places import BUILTIN, require_catalogue, require_model
+from linernotes.settings.paths import require_folder, require_new, require_recordings
 
 if TYPE_CHECKING:
     from linernotes.catalog.track import Reject
@@ -25,21 +27,19 @@ app = typer.Typer(no_args_is_help=True, help="Build and look at catalogues of tr
 def catalog_build(
     source: Annotated[Path, typer.Argument(help="Folder of recordings, with or without a table of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The catalogue to make.")],
-    model: ModelOption = "builtin",
+    model: ModelOption = BUILTIN,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if anything in the source cannot be used.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a catalogue from a folder of recordings; what cannot be used is listed with its reason."""
-    check_source(source)
-    check_model(model)
-    check_new(out, empty_will_do=True)
-    check_out(out.parent)
-    from linernotes import api
-
+    require_recordings(source)
+    require_model(model)
+    require_new(out, empty_will_do=True)
+    require_folder(out.parent)
     with Bars() as bars:
-        catalogue = api.build_catalogue(source, out, model, strict, on_progress=bars)
+        catalogue = linernotes.build_catalogue(source, out, model, strict, on_progress=bars)
     rejects = catalogue.rejects()
     if as_json:
         print_json({**catalogue.record, "rejected": [reject.__dict__ for reject in rejects]})
@@ -61,11 +61,10 @@ def catalog_show(
     as_json: JsonOption = False,
 ) -> None:
     """Print what is in a catalogue: sizes, what it was encoded with, its tracks and its rejects."""
-    check_catalogue(catalogue)
-    from linernotes import api
+    require_catalogue(catalogue)
     from linernotes.report.catalogue import tracks_table
 
-    opened = api.open_catalogue(catalogue)
+    opened = linernotes.open_catalogue(catalogue)
     rejects = opened.rejects()
     if as_json:
         tracks = [track.__dict__ for track in opened.tracks]
@@ -91,11 +90,9 @@ def catalog_render(
     as_json: JsonOption = False,
 ) -> None:
     """Write the tracks of the built-in catalogue as sound, in a folder that 'catalog build' reads."""
-    check_out(out)
-    from linernotes import api
-
+    require_folder(out)
     with Bars() as bars:
-        api.render_builtin(out, on_progress=bars)
+        linernotes.render_builtin(out, on_progress=bars)
     if as_json:
         print_json({"folder": str(out)})
         return

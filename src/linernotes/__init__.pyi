@@ -1,0 +1,36 @@
+"""The names that ``import linernotes`` offers and where each of them is, listed here and nowhere else."""
+
+from linernotes.api.attributing import Demo as Demo
+from linernotes.api.attributing import attribute as attribute
+from linernotes.api.attributing import generate as generate
+from linernotes.api.attributing import run_demo as run_demo
+from linernotes.api.attributing import verify as verify
+from linernotes.api.banking import build_bank as build_bank
+from linernotes.api.banking import open_bank as open_bank
+from linernotes.api.benching import bench as bench
+from linernotes.api.benching import model_fidelity as model_fidelity
+from linernotes.api.building import build_catalogue as build_catalogue
+from linernotes.api.building import rebuild as rebuild
+from linernotes.api.building import render_builtin as render_builtin
+from linernotes.api.building import train_model as train_model
+from linernotes.api.calibrating import calibrate as calibrate
+from linernotes.api.comparing import compare as compare
+from linernotes.api.comparing import list_methods as list_methods
+from linernotes.api.comparing import plan as plan
+from linernotes.api.comparing import search as search
+from linernotes.api.comparing import self_influence as self_influence
+from linernotes.api.evaluating import evaluate_counterfactual as evaluate_counterfactual
+from linernotes.api.evaluating import evaluate_groups as evaluate_groups
+from linernotes.api.evaluating import evaluate_hubs as evaluate_hubs
+from linernotes.api.evaluating import evaluate_lds as evaluate_lds
+from linernotes.api.evaluating import evaluate_planted as evaluate_planted
+from linernotes.api.evaluating import evaluate_repeatability as evaluate_repeatability
+from linernotes.api.evaluating import write_leaderboard as write_leaderboard
+from linernotes.api.reporting import draw_page as draw_page
+from linernotes.api.workspace import Comparison as Comparison
+from linernotes.api.workspace import Workspace as Workspace
+from linernotes.api.workspace import open as open
+from linernotes.demo.opening import open_catalogue as open_catalogue
+from linernotes.demo.provider import load_model as load_model
+from linernotes.evaluation.bank.opened import OpenedBank as OpenedBank
+from linernotes.version import __version__ as __version__
