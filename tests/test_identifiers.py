@@ -20,7 +20,7 @@ PUBLISHED = [
     ("ipi", "52210040", "00052210040"),  # zeros that a spreadsheet dropped
     ("ipi", "00334284961", "00334284961"),
     ("isni", "0000 0001 2281 955X", "000000012281955X"),  # python-stdnum
-    ("isni", "https://isni.org/isni/0000000121032683".rsplit("/", 1)[1], "0000000121032683"),
+    ("isni", ["https://isni.org/isni", "0000000121032683"][1], "0000000121032683"),
 ]
 
 

@@ -40,6 +40,29 @@ class QueryRecord(BaseModel):
     windows: int = 1
 
 
+class Effect(BaseModel):
+    """What a track did to the clip: how much its loss would rise without the track, as a share of that loss
+    (0.01 is 1 %).
+    """
+
+    expected: float
+    low: float  # 90 % interval
+    high: float
+    named: bool  # told apart from nothing, with false ones among a statement's named tracks bounded
+
+
+class Verdict(BaseModel):
+    """What can be said of a clip in one sentence, and on what it rests."""
+
+    sentence: str
+    named: int  # tracks that can be named
+    # expected effects of all training tracks together, in the same unit; the whole that shares are of
+    total: float
+    lent: bool  # whether the calibration is of another model than this one
+    calibration: str  # where it was measured, in words
+    calibration_hash: str
+
+
 class TrackScore(BaseModel):
     """One track's place in an attribution."""
 
@@ -53,6 +76,7 @@ class TrackScore(BaseModel):
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
     # what else the catalogue says of it: album, caption, licence, identifiers, ...
     details: dict[str, str] = {}
+    effect: Effect | None = None
 
 
 class ClipFile(BaseModel):
@@ -99,6 +123,7 @@ class Attribution(BaseModel):
     segments: int  # that were scored
     tracks: list[TrackScore]  # the first ones; all are in scores.parquet
     sources: Sources
+    verdict: Verdict | None = None
 
     def first_trained(self, n: int) -> list[TrackScore]:
         """The first ``n`` tracks that were trained on. Ranks that are missing among theirs belong to
