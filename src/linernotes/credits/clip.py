@@ -14,7 +14,7 @@ import numpy as np
 from linernotes.attribution.result import Attribution, TrackScore, Verdict
 from linernotes.attribution.tables import SCORES
 from linernotes.catalog.store import Catalogue
-from linernotes.credits.crediting import Shared, calibrated, share_out
+from linernotes.credits.crediting import NOT_TOLD_APART, Shared, calibrated, share_out
 from linernotes.credits.record import Contribution, Credits
 from linernotes.credits.rights import FROM_CATALOGUE, Rights
 from linernotes.credits.seal import sha256_of
@@ -71,8 +71,7 @@ def credit_clip(
         sources={
             "attribution": str(path.resolve()),
             "catalogue": str(catalogue.path.resolve()),
-            "rights": rights.source if rights.source == FROM_CATALOGUE else "
-            "str(Path(rights.source).resolve()),
+            "rights": _place(rights),
         },
         notes=[*_notes(verdict, attribution), *shared.notes, *rights.notes],
         rights=shared.rights,
@@ -94,6 +93,10 @@ def _estimator(attribution: Attribution) -> dict[str, Any]:
     }
 
 
+def _place(rights: Rights) -> str:
+    return rights.source if rights.source == FROM_CATALOGUE else str(Path(rights.source).resolve())
+
+
 def _normalisation(verdict: Verdict, shared: Shared) -> dict[str, Any]:
     """That weights and what is left sum to 1, in whole parts."""
     return {
@@ -103,8 +106,7 @@ def _normalisation(verdict: Verdict, shared: Shared) -> dict[str, Any]:
             right.right: sum(line.parts for line in shared.lines if line.right == right.right)
             for right in shared.rights
         },
-        "residual": "
-        "{right.right: right.remainder["tracks that cannot be told apart"] for right in shared.rights},
+        "residual": {right.right: right.remainder[NOT_TOLD_APART] for right in shared.rights},
         "sum": {right.right: right.total for right in shared.rights},
     }
 
