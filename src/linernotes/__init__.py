@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from linernotes.api import (
         Workspace,
         attribute,
+        audit,
         bench,
         build_bank,
         build_catalogue,
+        check_rights,
         compare,
+        credit,
         draw_page,
         evaluate_counterfactual,
         evaluate_groups,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
         list_methods,
         load_model,
         model_fidelity,
+        new_key,
         open,
         open_bank,
         open_catalogue,
@@ -44,16 +48,20 @@ if TYPE_CHECKING:
         train_model,
         verify,
         write_leaderboard,
+        write_statement,
     )
 
 __all__ = [
     "Workspace",
     "__version__",
     "attribute",
+    "audit",
     "bench",
     "build_bank",
     "build_catalogue",
+    "check_rights",
     "compare",
+    "credit",
     "draw_page",
     "evaluate_counterfactual",
     "evaluate_groups",
@@ -65,6 +73,7 @@ __all__ = [
     "list_methods",
     "load_model",
     "model_fidelity",
+    "new_key",
     "open",
     "open_bank",
     "open_catalogue",
@@ -77,6 +86,7 @@ __all__ = [
     "train_model",
     "verify",
     "write_leaderboard",
+    "write_statement",
 ]
 
 

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
         self_influence,
         sweep,
     )
+    from linernotes.api.crediting import (
+        CheckedRights,
+        audit,
+        check_rights,
+        credit,
+        new_key,
+        write_statement,
+    )
     from linernotes.api.evaluating import (
         evaluate_counterfactual,
         evaluate_groups,
@@ -49,6 +57,14 @@ NAMES = {
         "self_influence",
         "sweep",
     ),
+    "api.crediting": (
+        "CheckedRights",
+        "audit",
+        "check_rights",
+        "credit",
+        "new_key",
+        "write_statement",
+    ),
     "api.evaluating": (
         "evaluate_counterfactual",
         "evaluate_groups",
@@ -67,16 +83,20 @@ MODULE_OF = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
     "DEMO_PROMPT",
+    "CheckedRights",
     "Comparison",
     "Demo",
     "OpenedBank",
     "Workspace",
     "attribute",
+    "audit",
     "bench",
     "build_bank",
     "build_catalogue",
     "check",
+    "check_rights",
     "compare",
+    "credit",
     "draw_page",
     "evaluate_counterfactual",
     "evaluate_groups",
@@ -88,6 +108,7 @@ __all__ = [
     "list_methods",
     "load_model",
     "model_fidelity",
+    "new_key",
     "open",
     "open_bank",
     "open_catalogue",
@@ -100,6 +121,7 @@ __all__ = [
     "train_model",
     "verify",
     "write_leaderboard",
+    "write_statement",
 ]
 
 

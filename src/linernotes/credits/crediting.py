@@ -174,6 +174,7 @@ def _line(right: Right, each: _Owned, holding: Holding, share: Portion, rights: 
         right=right,
         recording=strongest.track_id,
         title=strongest.title,
+        artist=strongest.artist,
         isrc=works.isrc.get(recording, ""),
         work=works.work_name.get(work, ""),
         iswc=works.iswc.get(work, ""),

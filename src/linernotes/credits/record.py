@@ -50,6 +50,7 @@ class Line(Frozen):
         str  # track that speaks for it: of several copies or versions the one with the strongest effect
     )
     title: str
+    artist: str
     isrc: str
     work: str
     iswc: str

@@ -64,6 +64,19 @@ def whole_splits(shares: Sequence[Fraction | None], about: str) -> tuple[list[Fr
     return [share / total for share in given], note
 
 
+def read_share(text: str) -> Fraction:
+    """One share of 1: ``0.001`` or ``0.1 %``.
+
+    Raises:
+        LinernotesError: it is none, or above 1.
+    """
+    number = _number(text)
+    share = None if number is None else number / 100 if "%" in text else number
+    if share is None or share > 1:
+        raise LinernotesError(f"share {text!r} is none of 0 to 1: write 0.001 or 0.1 %")
+    return share
+
+
 def percent(share: Fraction) -> str:
     """A share as people read it: as many digits as it needs, at most six."""
     text = f"{float(100 * share):.6f}".rstrip("0").rstrip(".")
