@@ -109,6 +109,8 @@ def examine_rights(table: RightsTable, tracks: Sequence[Track]) -> Examined:
         except LinernotesError as error:
             flaws.append(f"{row.where}: {error}")
     flaws += _two_numbers(entries)
+    if flaws:  # sums without the flawed rows would only be called wrong too
+        return Examined(None, flaws)
     links = [
         (e.track_id, (kind, e.values[kind]))
         for e in entries
@@ -117,8 +119,7 @@ def examine_rights(table: RightsTable, tracks: Sequence[Track]) -> Examined:
     ]
     works = group_works(tracks, links)
     notes = list(works.notes)
-    holdings, merged_flaws = _holdings(entries, works, notes)
-    flaws += merged_flaws
+    holdings, flaws = _holdings(entries, works, notes)
     if not flaws and not any(holdings.values()):
         flaws.append(
             f"none of its {len(entries)} rows names a track or work of the catalogue (the first is "
