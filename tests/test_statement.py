@@ -239,7 +239,7 @@ def test_a_statement_sums_up_its_clips_and_every_line_leads_back_to_them(
     assert (read["period_start"], read["period_end"], read["reporter"]) == ("2026-11-01", "2026-11-30", "Me")
     records = [line.split("\t") for line in (path.parent / "statement.tsv").read_text().splitlines()]
     kinds = [record[0] for record in records if record[0] != "ROYL"]
-    assert kinds == ["#HEAD", "HEAD", "#LINE", "#FOOT", "FOOT"]
+    assert kinds == ["#RecordType", "HEAD", "#RecordType", "#RecordType", "FOOT"]
     named = dict(zip(records[2], records[3], strict=True))
     assert (named["ISRC"], named["RightsControllerName"], named["Usages"]) == ("USSKG1900000", "P0", "3")
     assert records[-1] == ["FOOT", str(len(records)), str(len(ids)), "6.000000000"]
