@@ -306,6 +306,13 @@ def test_whoever_seals_anew_is_found_by_sums_sources_and_signature(signed: tuple
     for what in ("sums", "line ids follow from the lines", "lines follow from the credits", "signature"):
         assert found[what] == "fails"
 
+    def edit_all(content: dict[str, Any]) -> None:
+        content["lines"][0]["sources"][0]["parts"] += 1
+
+    change(path, edit_all, seal=True)
+    sums = next(check for check in api.audit(path) if check.what == "sums")
+    assert f"recording sums to {PARTS + 1}, not {PARTS}" in sums.detail
+
 
 def test_a_wrong_key_a_missing_signature_and_a_changed_table_are_sentences(
     tmp_path: Path, signed: tuple[Path, Path]
