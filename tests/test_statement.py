@@ -403,6 +403,25 @@ def test_an_attribution_is_audited_too(tmp_path: Path, own: Catalogue) -> None:
     refused(run("audit", tmp_path), "holds no record")
 
 
+@pytest.mark.parametrize("name", ["credits", "statement"])
+def test_a_record_that_lacks_anything_is_refused_and_never_a_crash(
+    tmp_path: Path, own: Catalogue, name: str
+) -> None:
+    path = credited(tmp_path, own, "clip")
+    if name == "statement":
+        api.write_statement([path], "2026-11", tmp_path / "s")
+        path = tmp_path / "s/statement.json"
+    good = json.loads(path.read_text())
+    for key in good:
+        for edit in (lambda c, k=key: c.pop(k), lambda c, k=key: c.update({k: 0.5})):
+            path.write_text(json.dumps(good))
+            change(path, edit, seal=key != "seal")
+            result = run("audit", path)
+            nullable = key in ("supersedes", "reporter", "linernotes", "unit")
+            assert result.exit_code == 1 or nullable, (key, result.output)
+            assert "unexpected" not in result.output, (key, result.output)
+
+
 @pytest.mark.parametrize(
     ("period", "days"),
     [

@@ -175,7 +175,7 @@ def _superseded(earlier: str | Path | None, read: Attribution) -> str | None:
     if earlier is None:
         return None
     path = credits_at(earlier)
-    if Credits.load(path).hashes["clip"] != read.query.content_hash:
+    if Credits.load(path).hashes.clip != read.query.content_hash:
         raise LinernotesError(f"{path} holds the credits of another clip: give those of {read.query.name}")
     return sha256_of(path)
 

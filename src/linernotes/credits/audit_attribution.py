@@ -12,6 +12,7 @@ from linernotes.attribution.result import Attribution
 from linernotes.attribution.tables import SCORES, read_track_scores
 from linernotes.credits.checks import Check, attempted, check_catalogue, check_identifiers, checked
 from linernotes.credits.crediting import calibrated
+from linernotes.settings.methods import METHOD_SETTINGS
 
 SCORE_DIGITS = 1e-9  # of the largest score: sums over segments may be added up in another order
 
@@ -48,6 +49,9 @@ def _ranks(read: Attribution) -> Iterator[str]:
 
 
 def _other_scores(path: Path, read: Attribution) -> Iterator[str]:
+    if read.method not in METHOD_SETTINGS:
+        yield f"method: there is no {read.method!r}"
+        return
     scores, _ = read_track_scores(path.parent, read.method)
     largest = max((abs(score) for score in scores.values()), default=0.0)
     for i, track in enumerate(read.tracks):

@@ -5,7 +5,6 @@ hand give the same lines again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from linernotes.credits.record import KINDS, SCHEMA_VERSION, Credits, Frozen, re
 from linernotes.credits.rights import FROM_CATALOGUE, Rights, read_rights, rights_of_catalogue
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
+from linernotes.credits.splits import read_share
 from linernotes.errors import LinernotesError
 
 
@@ -39,7 +39,7 @@ def audit_credits(path: Path, content: Mapping[str, Any]) -> Iterator[Check]:
     yield checked("sums", credit_sums(read), "each right sums to exactly 1")
     yield check_identifiers(identified(read.lines))
     yield from check_files(path, content)
-    yield from check_catalogue(read.sources["catalogue"], read.hashes["catalogue"])
+    yield from check_catalogue(read.sources.catalogue, read.hashes.catalogue)
     yield from _from_sources(path, read)
 
 
@@ -65,12 +65,12 @@ def credit_sums(read: Credits) -> Iterator[str]:
 def _from_sources(path: Path, read: Credits) -> Iterator[Check]:
     """Whether attribution and rights at hand are those that were credited, and give the same lines."""
     what = "lines follow from attribution and rights"
-    source = at_hand(read.sources["attribution"], path, read.hashes["attribution_sha256"])
+    source = at_hand(read.sources.attribution, path, read.hashes.attribution_sha256)
     if source is None:
-        yield Check("the attribution at hand", "not checked", f"{read.sources['attribution']} is not there")
+        yield Check("the attribution at hand", "not checked", f"{read.sources.attribution} is not there")
         yield Check(what, "not checked", "the attribution is not at hand")
         return
-    if sha256_of(source) != read.hashes["attribution_sha256"]:
+    if sha256_of(source) != read.hashes.attribution_sha256:
         yield Check("the attribution at hand", "fails", f"{source} is not what was credited: it was changed")
         return
     yield Check("the attribution at hand", "holds", str(source))
@@ -79,17 +79,17 @@ def _from_sources(path: Path, read: Credits) -> Iterator[Check]:
     except LinernotesError as error:
         yield Check(what, "not checked", str(error))
         return
-    if rights.hash != read.hashes["rights"]:
-        yield Check("the rights at hand", "fails", f"{read.sources['rights']} is not what was credited")
+    if rights.hash != read.hashes.rights:
+        yield Check("the rights at hand", "fails", f"{read.sources.rights} is not what was credited")
         return
-    yield Check("the rights at hand", "holds", read.sources["rights"])
+    yield Check("the rights at hand", "holds", read.sources.rights)
     attribution = Attribution.load(source)
     try:
         verdict, named = calibrated(source, attribution)
     except LinernotesError as error:
         yield Check(what, "fails", str(error))
         return
-    smallest = Fraction(read.smallest_share)
+    smallest = read_share(read.smallest_share)
     again = share_out(attribution, verdict, named, rights, read.rule, smallest)
     yield checked(
         what,
@@ -123,10 +123,10 @@ def _other_contributions(attribution: Attribution, read: Credits) -> Iterator[st
 
 def _rights(path: Path, read: Credits) -> Rights:
     """The rights that were credited with, from the files at hand."""
-    catalogue = Catalogue(Path(read.sources["catalogue"]))
-    if read.sources["rights"] == FROM_CATALOGUE:
+    catalogue = Catalogue(Path(read.sources.catalogue))
+    if read.sources.rights == FROM_CATALOGUE:
         return rights_of_catalogue(catalogue.tracks)
-    place = Path(read.sources["rights"])
+    place = Path(read.sources.rights)
     if not place.exists():
         raise LinernotesError(f"{place} is not there")
     return read_rights(read_rights_table(place), catalogue.tracks)

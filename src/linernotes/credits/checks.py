@@ -52,7 +52,11 @@ def check_seal(content: Mapping[str, Any]) -> Check:
 
 def check_files(path: Path, content: Mapping[str, Any]) -> Iterator[Check]:
     """Whether the tables beside a record are those that were written with it."""
-    for name, digest in content.get("files", {}).items():
+    files = content.get("files")
+    if not isinstance(files, dict):
+        yield Check("tables beside it", "fails", "files: it does not say which tables were written with it")
+        return
+    for name, digest in files.items():
         place = path.parent / name
         if not place.exists():
             yield Check(f"{name} beside it", "not checked", "it is not there")

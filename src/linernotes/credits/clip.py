@@ -7,7 +7,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,10 +14,18 @@ from linernotes.attribution.result import Attribution, TrackScore, Verdict
 from linernotes.attribution.tables import SCORES
 from linernotes.catalog.store import Catalogue
 from linernotes.credits.crediting import NOT_TOLD_APART, Shared, calibrated, share_out
-from linernotes.credits.record import Contribution, Credits
-from linernotes.credits.rights import FROM_CATALOGUE, Rights
+from linernotes.credits.record import (
+    Contribution,
+    Credits,
+    Estimator,
+    Hashes,
+    Normalisation,
+    Places,
+    Validation,
+)
+from linernotes.credits.rights import FROM_CATALOGUE, Right, Rights
 from linernotes.credits.seal import sha256_of
-from linernotes.credits.shares import PARTS, RULES, Rule
+from linernotes.credits.shares import RULES, Rule
 from linernotes.errors import LinernotesError
 
 
@@ -61,18 +68,18 @@ def credit_clip(
         rule_is_for=RULES[rule],
         smallest_share=f"{smallest}",
         estimator=_estimator(attribution),
-        validation={
-            "calibration": verdict.calibration,
-            "calibration_hash": verdict.calibration_hash,
-            "lent": verdict.lent,
-        },
+        validation=Validation(
+            calibration=verdict.calibration,
+            calibration_hash=verdict.calibration_hash,
+            lent=verdict.lent,
+        ),
         normalisation=_normalisation(verdict, shared),
         hashes=_hashes(path, attribution, verdict, rights),
-        sources={
-            "attribution": str(path.resolve()),
-            "catalogue": str(catalogue.path.resolve()),
-            "rights": _place(rights),
-        },
+        sources=Places(
+            attribution=str(path.resolve()),
+            catalogue=str(catalogue.path.resolve()),
+            rights=_place(rights),
+        ),
         notes=[*_notes(verdict, attribution), *shared.notes, *rights.notes],
         rights=shared.rights,
         parties=shared.parties,
@@ -81,48 +88,46 @@ def credit_clip(
     )
 
 
-def _estimator(attribution: Attribution) -> dict[str, Any]:
-    return {
-        "method": attribution.method,
-        "settings": attribution.settings,
-        "orientation": attribution.orientation,
-        "seed": attribution.seed,
-        "device": attribution.device,
-        "torch": attribution.torch,
-        "linernotes": attribution.linernotes,
-    }
+def _estimator(attribution: Attribution) -> Estimator:
+    return Estimator(
+        method=attribution.method,
+        settings=attribution.settings,
+        orientation=attribution.orientation,
+        seed=attribution.seed,
+        device=attribution.device,
+        torch=attribution.torch,
+        linernotes=attribution.linernotes,
+    )
 
 
 def _place(rights: Rights) -> str:
     return rights.source if rights.source == FROM_CATALOGUE else str(Path(rights.source).resolve())
 
 
-def _normalisation(verdict: Verdict, shared: Shared) -> dict[str, Any]:
-    """That weights and what is left sum to 1, in whole parts."""
-    return {
-        "unit": PARTS,
-        "total_effect": verdict.total,
-        "weights": {
-            right.right: sum(line.parts for line in shared.lines if line.right == right.right)
-            for right in shared.rights
-        },
-        "residual": {right.right: right.remainder[NOT_TOLD_APART] for right in shared.rights},
-        "sum": {right.right: right.total for right in shared.rights},
-    }
+def _normalisation(verdict: Verdict, shared: Shared) -> Normalisation:
+    weights: dict[Right, int] = {right.right: 0 for right in shared.rights}
+    for line in shared.lines:
+        weights[line.right] += line.parts
+    return Normalisation(
+        total_effect=verdict.total,
+        weights=weights,
+        residual={right.right: right.remainder[NOT_TOLD_APART] for right in shared.rights},
+        sum={right.right: right.total for right in shared.rights},
+    )
 
 
-def _hashes(path: Path, attribution: Attribution, verdict: Verdict, rights: Rights) -> dict[str, str]:
+def _hashes(path: Path, attribution: Attribution, verdict: Verdict, rights: Rights) -> Hashes:
     scores = path.parent / SCORES
-    return {
-        "clip": attribution.query.content_hash,
-        "model": attribution.model_hash,
-        "catalogue": attribution.catalogue_hash,
-        "draws": attribution.noise_hash,
-        "calibration": verdict.calibration_hash,
-        "rights": rights.hash,
-        "attribution_sha256": sha256_of(path),
-        **({"scores_sha256": sha256_of(scores)} if scores.exists() else {}),
-    }
+    return Hashes(
+        clip=attribution.query.content_hash,
+        model=attribution.model_hash,
+        catalogue=attribution.catalogue_hash,
+        draws=attribution.noise_hash,
+        calibration=verdict.calibration_hash,
+        rights=rights.hash,
+        attribution_sha256=sha256_of(path),
+        scores_sha256=sha256_of(scores) if scores.exists() else None,
+    )
 
 
 def _notes(verdict: Verdict, attribution: Attribution) -> list[str]:

@@ -106,6 +106,57 @@ class Contribution(Frozen):
     spans: list[dict[str, float]]  # aligned seconds of clip and track; none yet
 
 
+class Estimator(Frozen):
+    """What the scores were computed by."""
+
+    method: str
+    settings: dict[str, Any]
+    orientation: str
+    seed: int
+    device: str
+    torch: str
+    linernotes: str
+
+
+class Validation(Frozen):
+    """What the effects were calibrated on."""
+
+    calibration: str
+    calibration_hash: str
+    lent: bool
+
+
+class Normalisation(Frozen):
+    """That weights and residual sum to 1, in whole parts, by right."""
+
+    unit: int = PARTS
+    total_effect: float
+    weights: dict[Right, int]  # of named tracks, their parties known or not
+    residual: dict[Right, int]  # of what cannot be told apart
+    sum: dict[Right, int]
+
+
+class Hashes(Frozen):
+    """What the credits were made from; ``sha256`` are of files, the others as their own records have them."""
+
+    clip: str
+    model: str
+    catalogue: str
+    draws: str
+    calibration: str
+    rights: str
+    attribution_sha256: str
+    scores_sha256: str | None
+
+
+class Places(Frozen):
+    """Where all that lay; ``rights`` may be in words."""
+
+    attribution: str
+    catalogue: str
+    rights: str
+
+
 class Credits(Frozen):
     """What ``credits.json`` holds."""
 
@@ -122,11 +173,11 @@ class Credits(Frozen):
     rule: Rule
     rule_is_for: str
     smallest_share: str
-    estimator: dict[str, Any]
-    validation: dict[str, Any]
-    normalisation: dict[str, Any]
-    hashes: dict[str, str]
-    sources: dict[str, str]
+    estimator: Estimator
+    validation: Validation
+    normalisation: Normalisation
+    hashes: Hashes
+    sources: Places
     notes: list[str]
     rights: list[RightTotal]
     parties: list[PartyTotal]

@@ -57,7 +57,7 @@ def build_statement(
     counted, notes = _each_clip_once(sources)
     _require_alike(counted)
     first = counted[0].credits
-    if any(source.credits.validation.get("lent") for source in counted):
+    if any(source.credits.validation.lent for source in counted):
         notes.append("Effects of some clips are lent: they were measured on another model than made them.")
     if reporter is None and len({source.credits.reporter for source in counted}) == 1:
         reporter = first.reporter
@@ -69,10 +69,10 @@ def build_statement(
         "reporter": reporter,
         "rule": first.rule,
         "smallest_share": first.smallest_share,
-        "estimator": {name: first.estimator[name] for name in ("method", "settings", "orientation")},
+        "estimator": first.estimator.model_dump(include={"method", "settings", "orientation"}),
         "notes": notes,
         "clips": [_clip(source) for source in counted],
-        "totals": statement_totals(lines, [source.credits.hashes["model"] for source in counted]),
+        "totals": statement_totals(lines, [source.credits.hashes.model for source in counted]),
         "parties": party_amounts(lines),
         "lines": lines,
     }
@@ -114,7 +114,7 @@ def _each_clip_once(sources: Sequence[Source]) -> tuple[list[Source], list[str]]
     by_clip: dict[str, dict[str, Source]] = defaultdict(dict)
     notes = []
     for source in sorted(sources, key=lambda s: (s.sha256, s.file)):
-        clip = source.credits.hashes["clip"]
+        clip = source.credits.hashes.clip
         if source.sha256 in by_clip[clip]:
             notes.append(f"{source.file} holds the same credits as another file: counted once.")
         elif source.sha256 in replaced:
@@ -133,7 +133,7 @@ def _each_clip_once(sources: Sequence[Source]) -> tuple[list[Source], list[str]]
         counted += of_clip.values()
     if not counted:
         raise LinernotesError("no credits are left to count: give the newest of each clip")
-    return sorted(counted, key=lambda s: (s.credits.hashes["clip"], s.sha256)), sorted(notes)
+    return sorted(counted, key=lambda s: (s.credits.hashes.clip, s.sha256)), sorted(notes)
 
 
 def _require_alike(sources: Sequence[Source]) -> None:
@@ -143,8 +143,8 @@ def _require_alike(sources: Sequence[Source]) -> None:
         for what, one, other in (
             ("rule", first.credits.rule, source.credits.rule),
             ("smallest share", first.credits.smallest_share, source.credits.smallest_share),
-            ("method", first.credits.estimator["method"], source.credits.estimator["method"]),
-            ("settings", first.credits.estimator["settings"], source.credits.estimator["settings"]),
+            ("method", first.credits.estimator.method, source.credits.estimator.method),
+            ("settings", first.credits.estimator.settings, source.credits.estimator.settings),
         ):
             if one != other:
                 raise LinernotesError(
@@ -157,16 +157,16 @@ def _require_alike(sources: Sequence[Source]) -> None:
 def _clip(source: Source) -> ClipEntry:
     credits, hashes = source.credits, source.credits.hashes
     return ClipEntry(
-        clip=hashes["clip"],
+        clip=hashes.clip,
         name=str(credits.query.get("name", "")),
         file=str(credits.query.get("file", "")),
         credits_file=source.file,
         credits_sha256=source.sha256,
-        attribution_sha256=hashes["attribution_sha256"],
-        model_hash=hashes["model"],
-        catalogue_hash=hashes["catalogue"],
-        rights_hash=hashes["rights"],
-        calibration_hash=hashes["calibration"],
+        attribution_sha256=hashes.attribution_sha256,
+        model_hash=hashes.model,
+        catalogue_hash=hashes.catalogue,
+        rights_hash=hashes.rights,
+        calibration_hash=hashes.calibration,
     )
 
 
@@ -176,10 +176,10 @@ def _lines(sources: Sequence[Source], period: str, reporter: str | None) -> list
     for source in sources:
         hashes = source.credits.hashes
         for line in source.credits.lines:
-            gathered[hashes["model"], hashes["catalogue"], *_about(line)].append((source, line))
+            gathered[hashes.model, hashes.catalogue, *_about(line)].append((source, line))
         for right in source.credits.rights:
             parts = right.remainder[KINDS["not told apart"]]
-            rest[hashes["model"], hashes["catalogue"], right.right].append((source, parts))
+            rest[hashes.model, hashes.catalogue, right.right].append((source, parts))
     lines = [_gathered(members) for members in gathered.values()]
     lines += [_not_told_apart(right, members) for (_, _, right), members in rest.items()]
     lines = [line.model_copy(update={"line_id": line_id(line, period, reporter)}) for line in lines]
@@ -240,14 +240,14 @@ def _amount(right: Right, members: Sequence[tuple[Source, int]]) -> dict[str, An
     return {
         "line_id": "",
         "right": right,
-        "model_hash": hashes["model"],
-        "catalogue_hash": hashes["catalogue"],
+        "model_hash": hashes.model,
+        "catalogue_hash": hashes.catalogue,
         "parts": parts,
         "clips": parts / PARTS,
-        "usages": len({source.credits.hashes["clip"] for source, _ in members}),
+        "usages": len({source.credits.hashes.clip for source, _ in members}),
         "sources": [
-            FromClip(clip=source.credits.hashes["clip"], credits_sha256=source.sha256, parts=count)
-            for source, count in sorted(members, key=lambda m: (m[0].credits.hashes["clip"], m[1]))
+            FromClip(clip=source.credits.hashes.clip, credits_sha256=source.sha256, parts=count)
+            for source, count in sorted(members, key=lambda m: (m[0].credits.hashes.clip, m[1]))
         ],
     }
 

@@ -9,7 +9,7 @@ from linernotes.credits.checks import Check
 from linernotes.credits.record import Credits
 from linernotes.credits.rights import Rights
 from linernotes.credits.shares import PARTS
-from linernotes.credits.statement_record import Statement
+from linernotes.credits.statement_record import Statement, StatementTotal
 from linernotes.evaluation.intervals import Interval
 from linernotes.report.table import Table, interval, number, text
 
@@ -42,9 +42,14 @@ def statement_table(statement: Statement, first: int) -> Table:
     rows: list[dict[str, Any]] = [
         {"right": p.right, "party": p.party, "clips": p.clips} for p in statement.parties[:first]
     ]
+    several = len({total.model_hash for total in statement.totals}) > 1
+
+    def of_model(total: StatementTotal) -> str:
+        return f", model {total.model_hash}" if several else ""
+
     for total in statement.totals:
         rows += [
-            {"right": total.right, "party": f"({why}, model {total.model_hash})", "clips": parts / PARTS}
+            {"right": total.right, "party": f"({why}{of_model(total)})", "clips": parts / PARTS}
             for why, parts in total.remainder.items()
             if parts
         ]
