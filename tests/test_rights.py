@@ -268,3 +268,13 @@ def test_the_table_of_a_folder_is_found_at_its_top_and_nowhere_else(
         place(["rights.csv", "rights.jsonl"])
     with pytest.raises(LinernotesError, match="lies in a subfolder"):
         place(["sub/rights.csv"])
+
+
+def test_the_table_in_the_documentation_is_read_without_a_flaw(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/credits.md").read_text()
+    (text,) = re.findall(r"^```text\n(track,party.*?)^```", page, re.M | re.S)
+    table = read_rights_table(written(tmp_path / "rights.csv", text))
+    rights = read_rights(table, [Track("song1", "song1.wav", "Song 1")])
+    assert parties(rights) == {"song1": {"Ann Example": Fraction(1, 2), "Example Records": Fraction(1, 2)}}
+    assert parties(rights, "composition") == {"song1": {"Ann Example": Fraction(2, 3), "": Fraction(1, 3)}}
+    assert rights.works.isrc == {"song1": "USSKG1912345"} and rights.works.iswc == {"song1": "T0345246801"}
