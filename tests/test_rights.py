@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from linernotes.catalog.rights_table import find_rights, read_rights_table
 from linernotes.catalog.track import Track
+from linernotes.credits.entries import Holding
 from linernotes.credits.parties import spellings
-from linernotes.credits.rights import Holding, Rights, read_rights, rights_of_catalogue
+from linernotes.credits.rights import Rights, read_rights, rights_of_catalogue
 from linernotes.credits.splits import read_share, read_shares, whole_splits
 from linernotes.credits.versions import find_version, newest_rights, record_rights, require_version
 from linernotes.errors import LinernotesError
@@ -84,6 +85,14 @@ def test_rights_go_by_track_file_isrc_work_and_iswc(tmp_path: Path) -> None:
     rights = rights_of(tmp_path, rows, TRACKS)
     assert parties(rights) == {"a": {"P": 1}, "c": {"Q": 1}}
     assert parties(rights, "composition") == {"a": {"R": 1}}  # a and b are one work, w1
+    odd = [
+        {"track": "remaster.wav", "isrc": "USSKG1912345", "party": "P", "right": "recording"},
+        {"track": "sheet.pdf", "work": "w1", "party": "R", "right": "composition"},
+        {"track": "unheard.wav", "isrc": "USSKG1900001", "party": "S", "right": "recording", "share": 50},
+        {"track": "unheard.wav", "isrc": "", "party": "T", "right": "recording", "share": 50},
+    ]
+    rights = rights_of(tmp_path, odd, TRACKS)
+    assert parties(rights) == {"a": {"P": 1}} and parties(rights, "composition") == {"a": {"R": 1}}
     by_work = rights_of(tmp_path, [{"work": "w1", "party": "R", "right": "publishing"}], TRACKS)
     assert parties(by_work, "composition") == {"a": {"R": 1}}
 

@@ -17,8 +17,8 @@ from linernotes.credits.checks import (
     checked,
     identified,
 )
+from linernotes.credits.entries import RIGHTS
 from linernotes.credits.record import Credits
-from linernotes.credits.rights import RIGHTS
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement import Source, build_statement, line_id, party_amounts, statement_totals

@@ -14,6 +14,7 @@ from linernotes.attribution.result import Attribution, TrackScore, Verdict
 from linernotes.attribution.tables import SCORES
 from linernotes.catalog.store import Catalogue
 from linernotes.credits.crediting import NOT_TOLD_APART, Shared, calibrated, share_out
+from linernotes.credits.entries import Right
 from linernotes.credits.record import (
     Contribution,
     Credits,
@@ -23,7 +24,7 @@ from linernotes.credits.record import (
     Places,
     Validation,
 )
-from linernotes.credits.rights import FROM_CATALOGUE, Right, Rights
+from linernotes.credits.rights import FROM_CATALOGUE, Rights
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import RULES, Rule
 from linernotes.errors import LinernotesError

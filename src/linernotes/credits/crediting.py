@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.attribution.result import Attribution, Effect, TrackScore, Verdict
+from linernotes.credits.entries import GROUPS, RIGHTS, Holding, Right
 from linernotes.credits.parties import UNKNOWN
 from linernotes.credits.record import KINDS, Kind, Line, PartyTotal, RightTotal
-from linernotes.credits.rights import GROUPS, RIGHTS, Holding, Right, Rights
+from linernotes.credits.rights import Rights
 from linernotes.credits.shares import PARTS, Portion, Rule, apportion, bounds, portion, weigh
 from linernotes.errors import LinernotesError
 

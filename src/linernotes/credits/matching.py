@@ -18,7 +18,12 @@ class Matching:
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._ids = {track.track_id for track in tracks}
         self._by_file = {_path(track.file_name): track.track_id for track in tracks}
-        self._isrc = {track.track_id: _isrc(track) for track in tracks}
+        self._isrc = {track.track_id: _bare("isrc", track.isrc) for track in tracks}
+        self._by_isrc = {
+            isrc: track_id for track_id, isrc in sorted(self._isrc.items(), reverse=True) if isrc
+        }
+        self._works = {("work", track.work_id) for track in tracks if track.work_id}
+        self._works |= {("iswc", _bare("iswc", track.iswc)) for track in tracks if track.iswc}
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for track in tracks:
             self._by_name[PurePosixPath(_path(track.file_name)).name].append(track.track_id)
@@ -41,7 +46,11 @@ class Matching:
             raise LinernotesError(
                 f"track {meant[0]!r} has the ISRC {known} in the catalogue and {isrc} here: correct one"
             )
-        return meant[0] if meant else None
+        return meant[0] if meant else self._by_isrc.get(isrc)
+
+    def knows(self, kind: str, name: str) -> bool:
+        """Whether the catalogue has a work of this ``work`` or ``iswc``."""
+        return (kind, name) in self._works
 
     def _one(self, name: str) -> str | None:
         if name in self._ids:
@@ -68,8 +77,8 @@ def _path(name: str) -> str:
     return unicodedata.normalize("NFC", plain).removeprefix("./")
 
 
-def _isrc(track: Track) -> str:
+def _bare(kind: str, text: str) -> str:
     try:
-        return identifier("isrc", track.isrc)
+        return identifier(kind, text)
     except LinernotesError:  # said once, where works are grouped
         return ""

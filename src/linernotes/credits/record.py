@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from linernotes.artefacts import read_json, replacing, write_json
-from linernotes.credits.rights import Right
+from linernotes.credits.entries import Right
 from linernotes.credits.seal import SEAL, require_whole, sealed, sha256_of
 from linernotes.credits.shares import PARTS, Rule
 from linernotes.errors import LinernotesError

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from linernotes.credits.entries import RIGHTS, Right
 from linernotes.credits.record import KINDS, Credits, Line
-from linernotes.credits.rights import RIGHTS, Right
 from linernotes.credits.seal import canonical
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement_record import (

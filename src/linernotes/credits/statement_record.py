@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from linernotes.artefacts import read_json, write_json
 from linernotes.credits.ddex import write_tsv
+from linernotes.credits.entries import Right
 from linernotes.credits.record import Frozen, first_mistake, require_kind, write_csv
-from linernotes.credits.rights import Right
 from linernotes.credits.seal import SEAL, sealed, sha256_of
 from linernotes.credits.shares import PARTS, Rule
 from linernotes.errors import LinernotesError
