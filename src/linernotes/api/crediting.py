@@ -20,6 +20,7 @@ from linernotes.credits.audit_credits import credit_sums
 from linernotes.credits.checks import Check
 from linernotes.credits.clip import credit_clip
 from linernotes.credits.crediting import calibrated
+from linernotes.credits.manifest import require_clip, write_manifest
 from linernotes.credits.record import REMEDY, Credits, credits_at
 from linernotes.credits.rights import Rights, examine_rights, read_rights, rights_of_catalogue
 from linernotes.credits.seal import sha256_of
@@ -73,6 +74,8 @@ def credit(
     catalogue: str | Path | None = None,
     reporter: str | None = None,
     supersedes: str | Path | None = None,
+    c2pa: str | Path | None = None,
+    key: str | Path | None = None,
 ) -> Credits:
     """Says whose a clip is, from its calibrated attribution, and writes ``credits.json`` and ``credits.csv``.
 
@@ -85,6 +88,9 @@ def credit(
         catalogue: the attribution's own if None.
         reporter: who vouches for the credits.
         supersedes: an earlier ``credits.json`` of the same clip that these replace.
+        c2pa: the clip; a copy of it with a C2PA manifest is written beside the credits (``NAME.c2pa.flac``).
+        key: the private key of ``new_key`` that the manifest is signed with; its certificates lie beside it
+            as ``KEY.crt``, or it certifies itself.
 
     Raises:
         LinernotesError: the attribution is not calibrated or was edited, another catalogue, flawed rights, or
@@ -93,6 +99,10 @@ def credit(
     path = record_at(attribution)
     read = Attribution.load(path)
     calibrated(path, read)
+    if c2pa is not None:
+        if key is None:
+            raise UsageError("a C2PA manifest is signed: give a private key with --key")
+        require_clip(Path(c2pa), read, Path(key))
     smallest = read_share(str(smallest_share))
     opened = open_catalogue(catalogue or read.sources.catalogue)
     credits = credit_clip(
@@ -100,7 +110,16 @@ def credit(
     )
     folder = Path(out) if out else path.parent
     with held(folder / "credits.json"):
-        credits.save(folder)
+        record = credits.save(folder)
+        if c2pa is not None and key is not None:
+            clip = Path(c2pa)
+            copy = folder / f"{clip.stem}.c2pa{clip.suffix}"
+            try:
+                write_manifest(clip, credits, sha256_of(record), Path(key), copy)
+            except BaseException:  # nothing half-written stays, so that the same command can be run again
+                record.unlink()
+                record.with_suffix(".csv").unlink()
+                raise
     return credits
 
 

@@ -44,6 +44,12 @@ def credit(
     supersedes: Annotated[
         Path | None, typer.Option(help="An earlier credits.json of this clip that these replace.")
     ] = None,
+    c2pa: Annotated[
+        Path | None, typer.Option(help="The clip: writes a copy that carries its credits in a C2PA manifest.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Private key to sign that manifest with; its chain may be KEY.crt.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say whose a clip is: shares of recordings and works by party, and what nobody can be named for.
@@ -55,11 +61,15 @@ def credit(
         check_file(rights, "a table of rights")
     if catalog is not None:
         check_catalogue(catalog)
+    if c2pa is not None:
+        check_file(c2pa, "the clip that was attributed")
     check_out(out or attribution.parent)
     from linernotes import api
     from linernotes.report.credits import credits_table
 
-    found = api.credit(attribution, out, rights, rule, smallest_share, catalog, reporter, supersedes)
+    found = api.credit(
+        attribution, out, rights, rule, smallest_share, catalog, reporter, supersedes, c2pa, key
+    )
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
