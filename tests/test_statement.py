@@ -117,6 +117,7 @@ def test_credits_of_a_clip_carry_all_that_they_rest_on(tmp_path: Path, own: Cata
         rows = list(csv.DictReader(file))
     for right in ("recording", "composition"):
         assert sum(int(r["parts"]) for r in rows if r["right"] == right) == PARTS
+    assert {r["artist"] for r in rows if r["recording"]} == {"The Oscillators"}
     assert [r["party"] for r in rows if r["right"] == "recording"] == [
         "Ann", "unknown", "Lab", "tracks that cannot be told apart",
     ]  # fmt: skip

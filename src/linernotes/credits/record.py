@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from linernotes.artefacts import read_json, replacing, write_json
-from linernotes.credits.entries import Right
+from linernotes.credits.entries import GROUPS, Right
 from linernotes.credits.seal import SEAL, require_whole, sealed, sha256_of
 from linernotes.credits.shares import PARTS, Rule
 from linernotes.errors import LinernotesError
@@ -248,7 +248,7 @@ def rows(credits: Credits) -> list[dict[str, Any]]:
     for line in credits.lines:
         row = line.model_dump(exclude={"tracks", "groups"})
         row |= {"party": line.party or "unknown", "tracks": " ".join(line.tracks)}
-        found.append(row | {group: line.groups.get(group, "") for group in ("artist", "label", "collection")})
+        found.append(row | {f"group_{group}": line.groups.get(group, "") for group in GROUPS})
     for right in credits.rights:
         parts = right.remainder[KINDS["not told apart"]]
         found.append(
