@@ -153,6 +153,11 @@ def test_rights_kept_beside_the_catalogue_are_taken_and_named(tmp_path: Path, ow
     write_rights(tmp_path / "newer.csv", [holder(track, "Bob")])
     assert run("catalog", "rights", own.path, tmp_path / "newer.csv").exit_code == 0
     assert set(outcomes(api.audit(tmp_path / "clip/credits.json")).values()) == {"holds"}
+    table = tmp_path / "clip2rights.csv"
+    shutil.copy(tmp_path / "newer.csv", table)
+    by_file = credited(tmp_path, own, "clip3", "--rights", table)
+    table.unlink()  # the same rows are kept beside the catalogue
+    assert set(outcomes(api.audit(by_file)).values()) == {"holds"}
     newer = json.loads(credited(tmp_path, own, "clip2").read_text())
     assert [p["name"] for p in newer["parties"] if p["of"] == "party"] == ["Bob"]
 

@@ -27,6 +27,7 @@ from linernotes.credits.rights import FROM_CATALOGUE, Rights, read_rights, right
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
 from linernotes.credits.splits import read_share
+from linernotes.credits.versions import find_version
 from linernotes.errors import LinernotesError
 
 
@@ -126,7 +127,8 @@ def _rights(path: Path, read: Credits) -> Rights:
     catalogue = Catalogue(Path(read.sources.catalogue))
     if read.sources.rights == FROM_CATALOGUE:
         return rights_of_catalogue(catalogue.tracks)
-    place = Path(read.sources.rights)
-    if not place.exists():
-        raise LinernotesError(f"{place} is not there")
+    given = Path(read.sources.rights)
+    place = given if given.exists() else find_version(catalogue.path, read.hashes.rights)
+    if place is None:
+        raise LinernotesError(f"{read.sources.rights} is not there")
     return read_rights(read_rights_table(place), catalogue.tracks)
