@@ -245,6 +245,15 @@ def test_named_effects_above_the_whole_are_shares_of_themselves_and_it_is_said()
     assert "come to more than all training tracks' together" in shared.notes[0]
 
 
+def test_named_tracks_that_the_record_does_not_list_are_in_the_remainder_and_it_is_said() -> None:
+    read = attribution({"t00": effect(0.02)}, 0.1)
+    verdict = read.verdict.model_copy(update={"named": 3}) if read.verdict else None
+    cut = read.model_copy(update={"verdict": verdict, "training_tracks": 9})
+    shared = share(cut, rights_of_catalogue(tracks_of(1)))
+    assert shared.rights[0].remainder_share == 0.8
+    assert "names 3 tracks and the record lists 1 of them" in shared.notes[0]
+
+
 def edited(change: dict[str, Any], effects: Sequence[Effect] = (effect(0.02),)) -> Attribution:
     read = attribution({f"t{i:02d}": e for i, e in enumerate(effects)}, 0.1)
     return read.model_copy(update=change)

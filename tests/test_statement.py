@@ -240,6 +240,7 @@ def test_a_statement_sums_up_its_clips_and_every_line_leads_back_to_them(
         ("P0", 9 * PARTS // 10),
         ("P1", 3 * PARTS // 10),
     }
+    assert read["named"] == 6 and read["expected_false"] == pytest.approx(0.3)
     ids = [line["line_id"] for line in read["lines"]]
     assert len(set(ids)) == len(ids) and {uuid.UUID(each).version for each in ids} == {5}
     assert (read["period_start"], read["period_end"], read["reporter"]) == ("2026-11-01", "2026-11-30", "Me")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from linernotes.api.attributing import DEMO_PROMPT, Demo, attribute, generate, run_demo, verify
     from linernotes.api.banking import OpenedBank, build_bank, check, open_bank
     from linernotes.api.building import build_catalogue, rebuild, render_builtin, train_model
+    from linernotes.api.calibrating import calibrate
     from linernotes.api.comparing import (
         Comparison,
         bench,
@@ -47,6 +48,7 @@ NAMES = {
     "api.attributing": ("DEMO_PROMPT", "Demo", "attribute", "generate", "run_demo", "verify"),
     "api.banking": ("OpenedBank", "build_bank", "check", "open_bank"),
     "api.building": ("build_catalogue", "rebuild", "render_builtin", "train_model"),
+    "api.calibrating": ("calibrate",),
     "api.comparing": (
         "Comparison",
         "bench",
@@ -93,6 +95,7 @@ __all__ = [
     "bench",
     "build_bank",
     "build_catalogue",
+    "calibrate",
     "check",
     "check_rights",
     "compare",

@@ -51,6 +51,7 @@ def attribute(
     method: str = DEFAULT_METHOD,
     cache: str | Path | None = None,
     on_progress: Progress | None = None,
+    calibration: str | Path | None = None,
     **settings: Any,
 ) -> list[Attribution]:
     """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``, ``evidence.parquet`` and
@@ -60,6 +61,8 @@ def attribute(
         clips: generated clips with their sidecars, or any sound files, of any length;
             ``prompt`` is theirs, if anyone knows it.
         method: one of ``list_methods()``.
+        calibration: what scores are worth, made by ``calibrate``; if None the benchmark's, lent to any other
+            model.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
@@ -68,7 +71,7 @@ def attribute(
     """
     checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
     with Workspace(model, catalogue, cache, on_progress) as work:
-        return work.attribute(clips, out, prompt, method, **settings)
+        return work.attribute(clips, out, prompt, method, calibration, **settings)
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,25 @@ from typing import Any, Self
 
 from linernotes.api.reporting import PAGE, draw_page
 from linernotes.artefacts import held
+from linernotes.attribution.effects import Calibration
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip, load_clip, save_generated
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import Attributed, attribute_clips, filed, finished, refuse_others
+from linernotes.attribution.run import (
+    Attributed,
+    attribute_clips,
+    filed,
+    finished,
+    judged_anew,
+    refuse_others,
+)
+from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.audio import check_writable
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
-from linernotes.demo.provider import load_model, model_folder
+from linernotes.demo.provider import judge_for, load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods.all import require_layers, require_runs_on
 from linernotes.methods.contract import Prepared, Progress
@@ -118,6 +127,7 @@ class Workspace:
         out: str | Path,
         prompt: str | None = None,
         method: str = DEFAULT_METHOD,
+        calibration: str | Path | None = None,
         **settings: Any,
     ) -> list[Attribution]:
         """Attributes clips; see ``linernotes.attribute``."""
@@ -126,7 +136,7 @@ class Workspace:
         require_layers(self.model, chosen)
         loaded = self.load_clips(clips, prompt)
         words = ["linernotes", "attribute", *(str(clip.path) for clip in loaded)]
-        done = self.attributions(loaded, method, chosen, Path(out), words, prompt)
+        done = self.attributions(loaded, method, chosen, Path(out), words, prompt, calibration)
         for item in done:
             if not (item.folder / PAGE).is_file():
                 _draw(item)
@@ -140,6 +150,7 @@ class Workspace:
         folder: Path,
         words: Sequence[str],
         prompt: str | None = None,
+        calibration: str | Path | None = None,
     ) -> list[Attributed]:
         """The attributions of loaded clips in ``folder``: found there, or made now.
 
@@ -148,14 +159,45 @@ class Workspace:
         """
         model, catalogue = self.names
         words = [*words, "--model", model, "--catalog", catalogue, *(["--prompt", prompt] if prompt else [])]
+        words += ["--calibration", str(calibration)] if calibration else []
+        judge = self.judge(method, settings, calibration)
         with held(folder):
             if found := finished(clips, self.prepared, method, settings, folder):
-                return found
+                return [self._judged(item, clip, judge) for item, clip in zip(found, clips, strict=False)]
             refuse_others(clips, self.prepared, method, settings, folder)
             for place, _ in filed(clips, settings, folder):
                 if (place / PAGE).is_file():  # of a record that has gone, or is made anew
                     (place / PAGE).unlink()
-            return attribute_clips(clips, self.prepared, method, settings, folder, words)
+            return attribute_clips(clips, self.prepared, method, settings, folder, words, judge)
+
+    def judge(
+        self, method: str, settings: MethodSettings, calibration: str | Path | None = None
+    ) -> Judge | None:
+        """What scores of a method are worth here; None if nobody knows.
+
+        Args:
+            calibration: made by ``linernotes.calibrate``; what the package has if None.
+
+        Raises:
+            UsageError: it is of another method, or of other settings.
+        """
+        if calibration is None:
+            return judge_for(self.model, method, settings)
+        read = Calibration.load(Path(calibration))
+        if not read.fits(method, settings):
+            raise UsageError(
+                f"{calibration} says what scores of {read.method} are worth, made with other settings or by "
+                "another method than these: give the one that fits, or leave out --calibration"
+            )
+        return Judge(read, read.model_hash != self.model.weights_hash)
+
+    def _judged(self, item: Attributed, clip: Clip, judge: Judge | None) -> Attributed:
+        """An attribution found on disk, judged anew if by another calibration."""
+        before = item.attribution.verdict
+        if (before.calibration_hash if before else None) == (judge.calibration.hash if judge else None):
+            return item
+        (item.folder / PAGE).unlink(missing_ok=True)
+        return judged_anew(item, clip, self.prepared, judge)
 
 
 def _draw(item: Attributed) -> None:

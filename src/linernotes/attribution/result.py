@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,13 +52,33 @@ class Effect(BaseModel):
     named: bool  # told apart from nothing, with false ones among a statement's named tracks bounded
 
 
+class Span(BaseModel):
+    """A passage of the clip and the passage of a track that it owes most to, in step."""
+
+    clip_start_s: float
+    clip_end_s: float
+    track_start_s: float
+    track_end_s: float
+    strength: float  # of all that speaks for the track in any pair of passages
+    chance: float  # the share of shuffled tracks that have a pair as strong
+
+
 class Verdict(BaseModel):
     """What can be said of a clip in one sentence, and on what it rests."""
 
     sentence: str
     named: int  # tracks that can be named
-    # expected effects of all training tracks together, in the same unit; the whole that shares are of
+    # expected effects of all training tracks that are above nothing, together: the whole that shares are of
     total: float
+    expected_false: float  # of the named ones
+    reasons: list[str]  # why none may be named whatever the scores are
+    loss: float  # of the clip, under the model
+    fitness: float | None  # the model's loss of its own tracks, as a share of what knowing nothing costs
+    own: (
+        float | None
+    )  # probability that a clip of the model's own is as far off; None if it is known to be one
+    random_track: float  # the effect of a track taken at random
+    retrain_sd: float  # of a clip's loss from training seed to training seed
     lent: bool  # whether the calibration is of another model than this one
     calibration: str  # where it was measured, in words
     calibration_hash: str
@@ -74,9 +95,10 @@ class TrackScore(BaseModel):
     split: Literal["train", "decoy"]
     decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
+    effect: Effect | None = None  # of a training track, where scores were calibrated
+    spans: list[Span] = []  # of the first tracks, for methods that know where
     # what else the catalogue says of it: album, caption, licence, identifiers, ...
     details: dict[str, str] = {}
-    effect: Effect | None = None
 
 
 class ClipFile(BaseModel):
@@ -117,13 +139,13 @@ class Attribution(BaseModel):
     catalogue: str
     catalogue_hash: str
     noise_hash: str
+    verdict: Verdict | None = None  # None: scores of this method, so set, have no calibration
     cautions: list[str] = []  # what a reader must know before the ranking; shown wherever it is
     training_tracks: int
     decoys: int
     segments: int  # that were scored
     tracks: list[TrackScore]  # the first ones; all are in scores.parquet
     sources: Sources
-    verdict: Verdict | None = None
 
     def first_trained(self, n: int) -> list[TrackScore]:
         """The first ``n`` tracks that were trained on. Ranks that are missing among theirs belong to
@@ -177,9 +199,13 @@ def rank_tracks(
     start_s_n: np.ndarray,
     tracks: list[Track],
     gather: Gather = "sum",
+    effects: Mapping[int, Effect] | None = None,
 ) -> list[TrackScore]:
     """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on; ties keep the
     catalogue's order.
+
+    Args:
+        effects: by a track's place in ``tracks``.
     """
     scores = gather_tracks(scores_n, track_n, len(tracks), gather)
     best = np.full(len(tracks), -1)
@@ -199,6 +225,7 @@ def rank_tracks(
             split=tracks[i].split,  # type: ignore[arg-type]
             decoys_above=int(len(decoys) - np.searchsorted(decoys, scores[i])) - (tracks[i].split == "decoy"),
             best_segment_start_s=float(start_s_n[best[i]]),
+            effect=effects.get(int(i)) if effects else None,
             details=tracks[i].details,
         )
         for rank, i in enumerate(order, start=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +17,18 @@ import torch
 
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.attribution.query import Clip, joined
-from linernotes.attribution.result import RECORD, Attribution, QueryRecord, Sources, rank_tracks
-from linernotes.attribution.tables import save_evidence, save_scores
+from linernotes.attribution.result import (
+    RECORD,
+    Attribution,
+    Effect,
+    QueryRecord,
+    Sources,
+    gather_tracks,
+    rank_tracks,
+)
+from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
+from linernotes.attribution.tables import read_track_scores, save_evidence, save_scores
+from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import cautions
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.losses import frame_losses
@@ -48,6 +58,7 @@ def attribute_clips(
     settings: MethodSettings,
     out: Path,
     command: Sequence[str] = (),
+    judge: Judge | None = None,
 ) -> list[Attributed]:
     """Attributes clips and writes each one's ``attribution.json``, ``scores.parquet`` and
     ``evidence.parquet``.
@@ -57,6 +68,7 @@ def attribute_clips(
 
     Args:
         command: the words that ask for the same on the command line, without settings and output.
+        judge: says what the scores are worth; None if nobody knows.
     """
     names = [clip.query.name for clip in clips]
     if len(set(names)) < len(names):
@@ -80,7 +92,7 @@ def attribute_clips(
         folder = out if len(clips) == 1 else out / clip.query.name
         scores_n = weights_q @ scores.scores_qn
         attribution = _attribution(
-            clip, content, prepared, method, settings, scores, scores_n, warned, shlex.join(command)
+            clip, content, prepared, method, settings, scores, scores_n, warned, shlex.join(command), judge
         )
         header = {
             "orientation": ORIENTATION,
@@ -97,12 +109,30 @@ def attribute_clips(
         start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
         encoding = catalogue.encoding
         save_evidence(folder, change_t, start_s, encoding.frame_samples / encoding.rate_hz, header)
+        place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
+        named = [place[track.track_id] for track in attribution.first_trained(FIRST_TRACKS)]
+        alignments = align(clip, prepared, settings, named)
+        if alignments:
+            by_name = {catalogue.tracks[t].track_id: alignment for t, alignment in alignments.items()}
+            save_alignments(folder, by_name, header)
+            attribution = with_spans(attribution, by_name)
         attribution.save(folder / RECORD)  # last: where it is, all is
         done.append(Attributed(attribution, folder))
     shutil.rmtree(work, ignore_errors=True)
     with suppress(OSError):  # another interrupted run may wait in there
         work.parent.rmdir()
     return done
+
+
+def with_spans(attribution: Attribution, alignments: Mapping[str, Alignment]) -> Attribution:
+    """The same with the strongest pairs of passages of the tracks that were aligned."""
+    tracks = [
+        track.model_copy(update={"spans": find_spans(alignments[track.track_id])})
+        if track.track_id in alignments
+        else track
+        for track in attribution.tracks
+    ]
+    return attribution.model_copy(update={"tracks": tracks})
 
 
 def finished(
@@ -124,6 +154,22 @@ def finished(
             return None
         found.append(Attributed(read, folder))
     return found
+
+
+def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge | None) -> Attributed:
+    """The same scores, judged by another calibration, or by none."""
+    read, tracks = item.attribution, prepared.catalogue.tracks
+    effects: Mapping[int, Effect] = {}
+    verdict = None
+    if judge:
+        scores = read_track_scores(item.folder, read.method)[0]
+        scores_t = np.array([scores[track.track_id] for track in tracks])
+        effects, verdict = judge.judge(clip, prepared, scores_t)
+    place = {track.track_id: i for i, track in enumerate(tracks)}
+    first = [t.model_copy(update={"effect": effects.get(place[t.track_id])}) for t in read.tracks]
+    judged = read.model_copy(update={"verdict": verdict, "tracks": first})
+    judged.save(item.folder / RECORD)
+    return replace(item, attribution=judged)
 
 
 def refuse_others(
@@ -217,9 +263,14 @@ def _attribution(
     scores_n: np.ndarray,
     warned: list[str],
     command: str,
+    judge: Judge | None,
 ) -> Attribution:
     model, catalogue = prepared.model, prepared.catalogue
     query = clip.query
+    effects, verdict = None, None
+    if judge:
+        scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
+        effects, verdict = judge.judge(clip, prepared, scores_t)
     return Attribution(
         query=QueryRecord(
             name=query.name,
@@ -248,8 +299,9 @@ def _attribution(
         segments=len(prepared.rows),
         sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=command),
         tracks=rank_tracks(
-            scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather
+            scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather, effects
         ),
+        verdict=verdict,
     )
 
 

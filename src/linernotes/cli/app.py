@@ -75,6 +75,11 @@ VERBS = {
         "Build and look at retrain banks: models trained again on known tracks, the ground truth.",
     ),
     "evaluate": Verb("evaluate", "Measure whether attributions, and the model, are any good."),
+    "calibrate": Verb(
+        "calibrate",
+        "Fit what a method's scores are worth from retraining, and show whether it holds where it was not "
+        "fitted.",
+    ),
     "methods": Verb(
         "research", "List all attribution methods: family, what each costs, where it comes from."
     ),

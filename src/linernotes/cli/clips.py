@@ -11,6 +11,7 @@ from rich.markup import escape
 from linernotes.cli.checks import (
     check_attribution,
     check_clips,
+    check_file,
     check_model,
     check_out,
     check_places,
@@ -101,6 +102,10 @@ def attribute(
     prompt: PromptOption = None,
     method: MethodOption = None,
     settings: SettingsOption = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="What scores are worth, from 'linernotes calibrate'; the benchmark's if left out."),
+    ] = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -109,13 +114,23 @@ def attribute(
     """
     chosen, values = read_settings(method, settings, flags)
     check_clips(clips)
+    if calibration:
+        check_file(calibration, "a calibration")
     check_out(out)
     check_places(model, catalog)
     from linernotes import api
 
     with Bars() as bars:
         done = api.attribute(
-            clips, out, model, catalog, prompt, chosen, on_progress=bars, **values.model_dump()
+            clips,
+            out,
+            model,
+            catalog,
+            prompt,
+            chosen,
+            on_progress=bars,
+            calibration=calibration,
+            **values.model_dump(),
         )
     _show(done, as_json)
     reports = [out / "report.html"] if len(done) == 1 else [out / a.query.name / "report.html" for a in done]
@@ -199,6 +214,8 @@ def _show(attributions: list[Attribution], as_json: bool) -> None:
 
     for a in attributions:
         stdout.print(f"\n[bold]{escape(a.query.name)}[/]  [dim]{escape(a.query.prompt)}[/]")
+        if a.verdict:
+            stdout.print(f"[bold]{escape(a.verdict.sentence)}[/]")
         for caution in a.cautions:
             stdout.print(f"[bold red]{escape(caution)}[/]")
         print_table(ranking_table(a, FIRST))

@@ -4,6 +4,7 @@ at hand give the same lines again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement import Source, build_statement, line_id, party_amounts, statement_totals
 from linernotes.credits.statement_record import Statement, read_statement
+
+FOLLOWING = ("clips", "totals", "parties", "rule", "smallest_share", "estimator", "named", "expected_false")
 
 
 def audit_statement(path: Path, content: Mapping[str, Any]) -> Iterator[Check]:
@@ -62,6 +65,9 @@ def _statement_sums(read: Statement) -> Iterator[str]:
         for (clip, right), found in parts.items()
         if found != PARTS
     )
+    named = sum(entry.named for entry in read.clips), math.fsum(entry.expected_false for entry in read.clips)
+    if named != (read.named, read.expected_false):
+        yield "named, expected_false: they are not the sums of the clips"
     models = [entry.model_hash for entry in read.clips]
     if statement_totals(read.lines, models) != read.totals:
         yield "totals: they are not the sums of the lines"
@@ -92,5 +98,6 @@ def _from_credits(path: Path, read: Statement) -> Iterator[Check]:
         yield checked(
             "lines follow from the credits",
             [f"lines[{i}]" for i, line in enumerate(read.lines) if same.get(line.line_id) != line]
-            + ([] if len(same) == len(read.lines) else [f"lines: {len(same)} follow"]),
+            + ([] if len(same) == len(read.lines) else [f"lines: {len(same)} follow"])
+            + [name for name in FOLLOWING if getattr(again, name) != getattr(read, name)],
         )

@@ -52,8 +52,8 @@ def credit_clip(
     if attribution.catalogue_hash != catalogue.hash:
         raise LinernotesError(
             f"{path} was made with another catalogue ({attribution.catalogue}, "
-            f"{attribution.catalogue_hash}) than "
-            f"{catalogue.path} ({catalogue.hash}): give that one with --catalog"
+            f"{attribution.catalogue_hash}) than {catalogue.path} ({catalogue.hash}): give that one with "
+            "--catalog"
         )
     verdict, named = calibrated(path, attribution)
     shared = share_out(attribution, verdict, named, rights, rule, smallest)
@@ -73,6 +73,8 @@ def credit_clip(
             calibration=verdict.calibration,
             calibration_hash=verdict.calibration_hash,
             lent=verdict.lent,
+            named=verdict.named,
+            expected_false=verdict.expected_false,
         ),
         normalisation=_normalisation(verdict, shared),
         hashes=_hashes(path, attribution, verdict, rights),
@@ -134,10 +136,9 @@ def _hashes(path: Path, attribution: Attribution, verdict: Verdict, rights: Righ
 def _notes(verdict: Verdict, attribution: Attribution) -> list[str]:
     lent = (
         f"The effects are lent: they were measured on another model ({verdict.calibration}); before money "
-        "is paid, "
-        "calibrate on your own."
+        "is paid, calibrate on your own."
     )
-    return [*([lent] if verdict.lent else []), *attribution.cautions]
+    return [*([lent] if verdict.lent else []), *verdict.reasons, *attribution.cautions]
 
 
 def _contributions(attribution: Attribution, catalogue: Catalogue) -> list[Contribution]:
@@ -161,7 +162,7 @@ def _contribution(track: TrackScore, start_s: float, end_s: float) -> Contributi
         high=effect.high if effect else None,
         named=bool(effect and effect.named),
         best_segment={"start_s": start_s, "end_s": end_s},
-        spans=[],
+        spans=[span.model_dump() for span in track.spans],
     )
 
 

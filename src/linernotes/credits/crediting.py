@@ -60,12 +60,12 @@ def calibrated(path: Path, attribution: Attribution) -> tuple[Verdict, list[Trac
     if verdict is None:
         raise LinernotesError(
             f"{path} is not calibrated, so its scores are in no unit that could be shared: attribute the "
-            "clip "
-            "with a method that has a calibration, or measure one with 'linernotes calibrate'"
+            "clip with a method that has a calibration, or measure one with 'linernotes calibrate'"
         )
     named = [track for track in attribution.tracks if track.effect and track.effect.named]
     edited = "it was edited, or cut short: attribute the clip anew"
-    if len(named) != verdict.named:
+    cut = sum(track.split == "train" for track in attribution.tracks) < attribution.training_tracks
+    if len(named) > verdict.named or (len(named) < verdict.named and not cut):
         raise LinernotesError(
             f"{path} names {len(named)} tracks and its verdict says {verdict.named}: {edited}"
         )
@@ -81,8 +81,7 @@ def calibrated(path: Path, attribution: Attribution) -> tuple[Verdict, list[Trac
         if not (sound and effect.low <= effect.expected <= effect.high and effect.expected > 0):
             raise LinernotesError(
                 f"{path} gives {track.track_id!r} the effect {effect.expected} [{effect.low}, "
-                f"{effect.high}]: "
-                f"{edited}"
+                f"{effect.high}]: {edited}"
             )
     if len({track.track_id for track in named}) < len(named):
         raise LinernotesError(f"{path} names a track twice: {edited}")
@@ -104,6 +103,11 @@ def share_out(
     """
     lines: list[Line] = []
     totals, notes = [], []
+    if len(named) < verdict.named:
+        notes.append(
+            f"The verdict names {verdict.named} tracks and the record lists {len(named)} of them, the first "
+            "ones: the others are in the remainder."
+        )
     for right in RIGHTS:
         owner_of = rights.works.recording if right == "recording" else rights.works.work
         owned = _owned(named, owner_of)
@@ -111,8 +115,7 @@ def share_out(
         if owned and whole > verdict.total:
             notes.append(
                 f"In the {right} right the named tracks' effects come to more than all training tracks' "
-                "together "
-                f"({whole:.3g} and {verdict.total:.3g}); shares are of the former."
+                f"together ({whole:.3g} and {verdict.total:.3g}); shares are of the former."
             )
         of_right, rest = _lines(right, owned, whole, rights, rule)
         of_right = _withhold(of_right, smallest)

@@ -110,8 +110,7 @@ def _entry(row: Row, share: Fraction | None, matching: Matching) -> Entry:
     if right == "recording" and kind in ("work", "iswc"):
         raise LinernotesError(
             f"it gives the recording right of the work {values[kind]!r}, and a work has many recordings: "
-            "name "
-            "the track, or write composition"
+            "name the track, or write composition"
         )
     groups = tuple((group, values[group]) for group in GROUPS if values[group])
     holding = Holding(party_name(given), values["role"], Fraction(0), values["ipi"], values["isni"], groups)

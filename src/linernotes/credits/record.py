@@ -103,7 +103,7 @@ class Contribution(Frozen):
     high: float | None
     named: bool
     best_segment: dict[str, float]  # start_s and end_s of the segment with the highest score
-    spans: list[dict[str, float]]  # aligned seconds of clip and track; none yet
+    spans: list[dict[str, float]]  # aligned seconds of clip and track, for methods that know where
 
 
 class Estimator(Frozen):
@@ -124,6 +124,8 @@ class Validation(Frozen):
     calibration: str
     calibration_hash: str
     lent: bool
+    named: int
+    expected_false: float  # of the named tracks
 
 
 class Normalisation(Frozen):
@@ -231,8 +233,7 @@ def require_kind(path: Path, content: Any, kind: str, schema: int) -> None:
     if content.get("schema_version") != schema:
         raise LinernotesError(
             f"{path} has schema version {content.get('schema_version')}, this linernotes ({__version__}) "
-            "reads "
-            f"{schema}: make it anew with this version"
+            f"reads {schema}: make it anew with this version"
         )
 
 

@@ -76,8 +76,7 @@ def examine_rights(table: RightsTable, tracks: Sequence[Track]) -> Examined:
         flaws.append(
             f"none of its {len(entries)} rows names a track or work of the catalogue (the first is "
             f"{entries[0].subject[1]!r}): write track_id, file name, ISRC, work_id or ISWC as the catalogue "
-            "has "
-            "them"
+            "has them"
         )
     if flaws:
         return Examined(None, flaws)
@@ -143,8 +142,7 @@ def _holdings(
         if other != held:
             flaws.append(
                 f"{members[0].where}: the {about} and the {first} are of one {right}, and their parties "
-                "differ: "
-                "correct one"
+                "differ: correct one"
             )
     holdings: dict[Right, dict[str, tuple[Holding, ...]]] = {right: {} for right in RIGHTS}
     for (right, owner), (_, held) in kept.items():
@@ -181,7 +179,6 @@ def _uncovered(
         if missing:
             notes.append(
                 f"{len(missing)} of {len(trained)} training tracks have no row for the {right} right, the "
-                "first "
-                f"is {missing[0]!r}: their parties are unknown"
+                f"first is {missing[0]!r}: their parties are unknown"
             )
     return notes

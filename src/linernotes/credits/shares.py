@@ -20,8 +20,7 @@ RULES: dict[Rule, str] = {
     "proportion": "In proportion to the expected effects: for paying, since whoever shaped the clip more "
     "gets more.",
     "equal": "Equal among the named tracks, which together get what they get in proportion: for credits by "
-    "name, "
-    "and where a contract pays by the head. A recording that is cut into many tracks gets more.",
+    "name, and where a contract pays by the head. A recording that is cut into many tracks gets more.",
 }
 
 

@@ -145,8 +145,7 @@ def check_signature(path: Path, record: Mapping[str, Any], key: Ed25519PublicKey
     if key is not None and _raw(key) != _raw(named):
         raise LinernotesError(
             f"{path} was signed by the key {fingerprint(named)}, not by {fingerprint(key)}: give the .pub "
-            "file of "
-            "the one who signed, or do not trust it"
+            "file of the one who signed, or do not trust it"
         )
     try:
         named.verify(data, canonical(record))

@@ -49,16 +49,14 @@ def whole_splits(shares: Sequence[Fraction | None], about: str) -> tuple[list[Fr
     if len(given) < len(shares):
         raise LinernotesError(
             f"{about}: {len(shares) - len(given)} of {len(shares)} parties have no share: write all of "
-            "them, or "
-            "one row with the party 'unknown' if nobody knows the split"
+            "them, or one row with the party 'unknown' if nobody knows the split"
         )
     total = sum(given, Fraction(0))
     if abs(total - 1) > ROUNDING:
         missing = "missing" if total < 1 else "too much"
         raise LinernotesError(
             f"{about}: the shares sum to {percent(total)}, {percent(abs(1 - total))} {missing}: correct "
-            "them, or "
-            "give what is missing to the party 'unknown'"
+            "them, or give what is missing to the party 'unknown'"
         )
     note = f"{about}: the shares sum to {percent(total)} and are taken in proportion" if total != 1 else ""
     return [share / total for share in given], note

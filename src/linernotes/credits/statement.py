@@ -8,6 +8,7 @@ models are, and each model has its own lines and totals.
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from calendar import monthrange
@@ -70,6 +71,8 @@ def build_statement(
         "rule": first.rule,
         "smallest_share": first.smallest_share,
         "estimator": first.estimator.model_dump(include={"method", "settings", "orientation"}),
+        "named": sum(source.credits.validation.named for source in counted),
+        "expected_false": math.fsum(source.credits.validation.expected_false for source in counted),
         "notes": notes,
         "clips": [_clip(source) for source in counted],
         "totals": statement_totals(lines, [source.credits.hashes.model for source in counted]),
@@ -127,8 +130,7 @@ def _each_clip_once(sources: Sequence[Source]) -> tuple[list[Source], list[str]]
             one, other, *_ = sorted(of_clip.values(), key=lambda s: s.file)
             raise LinernotesError(
                 f"the clip {one.credits.query.get('name')!r} stands twice, in {one.file} and {other.file}, "
-                "and a "
-                "clip counts once: leave one out, or credit it with --supersedes and the other"
+                "and a clip counts once: leave one out, or credit it with --supersedes and the other"
             )
         counted += of_clip.values()
     if not counted:
@@ -149,8 +151,7 @@ def _require_alike(sources: Sequence[Source]) -> None:
             if one != other:
                 raise LinernotesError(
                     f"{first.file} and {source.file} have another {what} ({one} and {other}), so their "
-                    "shares do "
-                    "not add up: credit all clips alike, or make two statements"
+                    "shares do not add up: credit all clips alike, or make two statements"
                 )
 
 
@@ -167,6 +168,8 @@ def _clip(source: Source) -> ClipEntry:
         catalogue_hash=hashes.catalogue,
         rights_hash=hashes.rights,
         calibration_hash=hashes.calibration,
+        named=credits.validation.named,
+        expected_false=credits.validation.expected_false,
     )
 
 

@@ -42,6 +42,8 @@ class ClipEntry(Frozen):
     catalogue_hash: str
     rights_hash: str
     calibration_hash: str
+    named: int  # tracks
+    expected_false: float  # of these
 
 
 class FromClip(Frozen):
@@ -116,6 +118,8 @@ class Statement(Frozen):
     smallest_share: str
     estimator: dict[str, Any]
     unit: int = PARTS
+    named: int  # tracks, over all clips
+    expected_false: float  # of these
     notes: list[str]
     clips: list[ClipEntry]
     totals: list[StatementTotal]

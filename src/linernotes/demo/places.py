@@ -11,3 +11,4 @@ CATALOGUE = BUNDLE / "catalogue"
 BENCHMARK = "benchmark"
 # the trained parts of the small model, the planted tracks, the retrain bank
 BENCHMARK_PARTS = BUNDLE / "benchmark"
+CALIBRATIONS = BENCHMARK_PARTS / "calibrations"  # what scores are worth, one file a method

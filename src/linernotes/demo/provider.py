@@ -7,13 +7,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from linernotes.attribution.effects import Calibration
+from linernotes.attribution.verdict import Judge
 from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.bundle import builtin_sound, open_benchmark
-from linernotes.demo.places import BENCHMARK, BUILTIN, MODEL
+from linernotes.demo.places import BENCHMARK, BUILTIN, CALIBRATIONS, MODEL
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
+from linernotes.settings.methods import MethodSettings
 
 SHIPPED = (BUILTIN, BENCHMARK)
 
@@ -34,6 +37,19 @@ def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
         loaded.name = str(model)
         loaded.encoding = replace(loaded.encoding, model=str(model))
     return loaded
+
+
+def judge_for(model: GenerativeModel, method: str, settings: MethodSettings) -> Judge | None:
+    """What scores of a method are worth, as far as the package knows: measured on the benchmark's model, and
+    lent to others. None where these settings were not measured.
+    """
+    path = CALIBRATIONS / f"{method}.json"
+    if not path.exists():
+        return None
+    calibration = Calibration.load(path)
+    if not calibration.fits(method, settings):
+        return None
+    return Judge(calibration, calibration.model_hash != model.weights_hash)
 
 
 def track_sound(catalogue: Catalogue, track: Track, start_s: float) -> Sound | None:

@@ -55,8 +55,12 @@ def statement_table(statement: Statement, first: int) -> Table:
         ]
     columns = [text("right", "right"), text("party", "party"), number("clips", "clips' worth", ".6f")]
     more = len(statement.parties) - first
+    of_named = (
+        f"{statement.named} tracks are named over all clips; {statement.expected_false:.1f} of them are "
+        "expected to be wrong."
+    )
     notes = [f"... and {more} more parties (statement.csv has all lines)"] if more > 0 else []
-    return Table("statement", columns, rows, notes=[*notes, *statement.notes])
+    return Table("statement", columns, rows, notes=[*notes, of_named, *statement.notes])
 
 
 def rights_table(rights: Rights) -> Table:
