@@ -216,7 +216,7 @@ def test_a_model_that_learned_nothing_names_nothing(
 ) -> None:
     settings = {"draws": 8, "gradient_draws": 8}
     asked = METHOD_SETTINGS["readout"](**settings).model_dump(exclude={"seed", "batch_size"})
-    sure = Curve(scale=9.0, bend=1.0, share=0.0, own=0.0)
+    sure = Curve(scale=9.0, bend=1.0, share=0.01, own=0.01)
     update = {"settings": asked, "curve": sure, "resamples": [sure], "fitness": 0.4}
     calibration.model_copy(update=update).save(tmp_path / "c.json")
     clip = linernotes.generate("tone", tmp_path / "clip.flac", seed=1, model=model_path)

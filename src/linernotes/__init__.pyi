@@ -19,6 +19,12 @@ from linernotes.api.comparing import list_methods as list_methods
 from linernotes.api.comparing import plan as plan
 from linernotes.api.comparing import search as search
 from linernotes.api.comparing import self_influence as self_influence
+from linernotes.api.crediting import CheckedRights as CheckedRights
+from linernotes.api.crediting import audit as audit
+from linernotes.api.crediting import check_rights as check_rights
+from linernotes.api.crediting import credit as credit
+from linernotes.api.crediting import new_key as new_key
+from linernotes.api.crediting import write_statement as write_statement
 from linernotes.api.evaluating import evaluate_counterfactual as evaluate_counterfactual
 from linernotes.api.evaluating import evaluate_groups as evaluate_groups
 from linernotes.api.evaluating import evaluate_hubs as evaluate_hubs

@@ -8,8 +8,12 @@ from typing import Any
 
 from linernotes.artefacts import read_json, write_json
 from linernotes.catalog.ingest import build_catalogue as build
+from linernotes.catalog.listing import list_folder
+from linernotes.catalog.rights_table import find_rights, read_rights_table
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
+from linernotes.credits.rights import read_rights
+from linernotes.credits.versions import record_rights
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
 from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
 from linernotes.demo.opening import open_catalogue
@@ -34,18 +38,27 @@ def build_catalogue(
     """Builds a catalogue from a folder of recordings as people have them
     (docs/own-recordings.md), encoded by ``model``.
 
-    What cannot be used is listed, with the reason, by the catalogue's
-    ``rejects()``; with ``strict`` it is an error.
+    What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an
+    error. A table of rights at the folder's top (``rights.csv``) is checked before anything is encoded, and
+    kept beside the catalogue (docs/credits.md).
     """
+    listed = read_source(Path(source))
+    place = find_rights(Path(source), list_folder(Path(source)).names)
+    table = read_rights_table(place) if place else None
+    if table is not None:
+        read_rights(table, listed.tracks)
     loaded = load_model(model)
     report = on_progress or (lambda what, done, total: None)
-    return build(
-        read_source(Path(source)),
+    catalogue = build(
+        listed,
         Path(out),
         loaded,
         strict,
         on_track=lambda done, total: report("reading recordings", done, total),
     )
+    if table is not None:
+        record_rights(read_rights(table, catalogue.tracks), catalogue.path, catalogue.hash)
+    return catalogue
 
 
 def train_model(

@@ -47,6 +47,20 @@ VERBS = {
         "Put an attribution to the test, and hear it: train again without its first tracks, and make the "
         "clip again.",
     ),
+    "credits": Verb(
+        "crediting",
+        "Say whose a clip is: shares of recordings and works by party, and what nobody can be named for.",
+    ),
+    "statement": Verb(
+        "crediting",
+        "Sum up CREDITS of many clips for a period: who gets how much of which recording and work.",
+    ),
+    "audit": Verb(
+        "crediting",
+        "Check a record: unchanged, adding up, its identifiers right, its sources those at hand, its "
+        "signature.",
+    ),
+    "key": Verb("key", "Make keys that statements are signed with."),
     "train": Verb(
         "training",
         "Train a new small model on a catalogue's training tracks; a stopped training goes on where it was.",

@@ -12,7 +12,8 @@ import linernotes
 from linernotes.cli.options import JsonOption, ModelOption
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
 from linernotes.demo.places import BUILTIN, require_catalogue, require_model
-from linernotes.settings.paths import require_folder, require_new, require_recordings
+from linernotes.errors import LinernotesError
+from linernotes.settings.paths import require_file, require_folder, require_new, require_recordings
 
 if TYPE_CHECKING:
     from linernotes.catalog.track import Reject
@@ -81,6 +82,42 @@ def catalog_show(
     )
     print_table(tracks_table(opened.tracks, SHOWN))
     _show_rejects(rejects)
+
+
+@app.command("rights")
+@plainly
+def catalog_rights(
+    catalogue: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
+    table: Annotated[
+        Path | None, typer.Argument(help="Table of rights; shows what is kept now if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a table of rights against a catalogue, and keep it beside the catalogue if it has no flaws.
+
+    The version that was kept before stays; credits name the one they were made with.
+    """
+    require_catalogue(catalogue)
+    if table is not None:
+        require_file(table, "a table of rights")
+    from linernotes.report.credits import rights_table
+
+    found = linernotes.check_rights(catalogue, table)
+    kept = str(found.recorded) if found.recorded else None
+    rights = found.rights
+    if as_json:
+        facts = {"hash": rights.hash, "rows": rights.rows, "notes": rights.notes} if rights else {}
+        print_json({"recorded": kept, "flaws": found.flaws, **facts})
+    elif rights:
+        print_table(rights_table(rights))
+        stdout.print(f"hash {rights.hash}" + (f", kept as {escape(kept)}" if kept else ", not kept"))
+    else:
+        for flaw in found.flaws:
+            stdout.print(escape(flaw))
+    if found.flaws:
+        raise LinernotesError(
+            f"{table} has {len(found.flaws)} flaws, the first is: {found.flaws[0]} (nothing was kept)"
+        )
 
 
 @app.command("render")
