@@ -3,6 +3,7 @@
 from linernotes.api.attributing import Demo as Demo
 from linernotes.api.attributing import attribute as attribute
 from linernotes.api.attributing import generate as generate
+from linernotes.api.attributing import replay as replay
 from linernotes.api.attributing import run_demo as run_demo
 from linernotes.api.attributing import verify as verify
 from linernotes.api.banking import build_bank as build_bank

@@ -11,10 +11,12 @@ from typing import Any
 from linernotes.api.workspace import Workspace
 from linernotes.attribution.filing import PAGE
 from linernotes.attribution.generating import generate_clip
+from linernotes.attribution.replay import Replay
 from linernotes.attribution.result import Attribution, record_at
 from linernotes.demo.opening import catalogue_folder, open_catalogue
-from linernotes.demo.places import BENCHMARK, BUILTIN
+from linernotes.demo.places import BENCHMARK, BUILTIN, SHIPPED
 from linernotes.demo.provider import load_model, model_folder, track_sound
+from linernotes.errors import UsageError
 from linernotes.evaluation.verification import Verification, first_tracks, generated_query, verify_clip
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
@@ -147,3 +149,29 @@ def verify(
         command=shlex.join(words),
     )
     return found
+
+
+def replay(
+    attribution: str | Path,
+    model: str | Path | None = None,
+    catalogue: str | Path | None = None,
+    share: float = 1.0,
+    on_progress: Progress | None = None,
+) -> Replay:
+    """Scores the clip of a record again, from the record alone, and says whether the scores are the same.
+
+    Args:
+        attribution: an ``attribution.json``, or its folder.
+        model, catalogue: where they lie now; where the record says if None.
+        share: of the catalogue's segments that are scored again, drawn at random.
+
+    Raises:
+        LinernotesError: clip, model or catalogue has gone or is another one.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f"a share of {share:g} of the segments cannot be scored: give one above 0, up to 1")
+    path = record_at(attribution)
+    read = Attribution.load(path)
+    there = read.model if read.model in SHIPPED else read.sources.model
+    with Workspace(model or there, catalogue or read.sources.catalogue, on_progress=on_progress) as work:
+        return work.replay(path, share)

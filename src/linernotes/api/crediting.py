@@ -8,16 +8,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from linernotes.artefacts import held, read_json
 from linernotes.attribution.result import Attribution, record_at
 from linernotes.catalog.rights_table import read_rights_table
 from linernotes.catalog.store import Catalogue
 from linernotes.credits import signing
-from linernotes.credits.audit import audit_record, audited_file
+from linernotes.credits.audit import attributions_behind, audit_record, audited_file
 from linernotes.credits.audit_credits import credit_sums
-from linernotes.credits.checks import Check
+from linernotes.credits.checks import Check, attempted
 from linernotes.credits.clip import credit_clip
 from linernotes.credits.crediting import calibrated
 from linernotes.credits.manifest import require_clip, write_manifest
@@ -32,6 +34,9 @@ from linernotes.credits.versions import newest_rights, record_rights, require_ve
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BENCHMARK, BUILTIN
 from linernotes.errors import LinernotesError, UsageError
+
+if TYPE_CHECKING:
+    from linernotes.methods.contract import Progress
 
 
 @dataclass(frozen=True)
@@ -163,20 +168,42 @@ def new_key(path: str | Path) -> Path:
     return signing.new_key(Path(path))
 
 
-def audit(path: str | Path, key: str | Path | None = None) -> list[Check]:
+def audit(
+    path: str | Path,
+    key: str | Path | None = None,
+    recompute: float = 0.0,
+    on_progress: Progress | None = None,
+) -> list[Check]:
     """Checks an ``attribution.json``, ``credits.json`` or ``statement.json``: schema, seal, sums,
     identifiers, signature, and whether what it names is at hand and gives the same figures again.
 
     Args:
         key: the public key of whoever must have signed it.
+        recompute: the share of the segments that are scored again where an attribution is at hand, drawn at
+            random; none if 0. Credits and statements lead to their attributions.
 
     Raises:
         LinernotesError: it cannot be read, or is no such record.
     """
     record = audited_file(Path(path))
     checks = audit_record(record, Path(key) if key else None)
-    # checks that need a model, such as computing scores again, are added to the list here
+    for attribution in attributions_behind(record) if recompute else []:
+        checks.append(
+            attempted(
+                f"scores of {attribution.parent.name} computed again",
+                partial(_scored_again, attribution, recompute, on_progress),
+            )
+        )
     return checks
+
+
+def _scored_again(attribution: Path, share: float, on_progress: Progress | None) -> str:
+    from linernotes.api.attributing import replay  # brings torch, which nothing else here needs
+
+    found = replay(attribution, share=share, on_progress=on_progress)
+    if not found.same:
+        raise LinernotesError(found.sentence)
+    return found.sentence
 
 
 def _rights(table: str | Path | None, catalogue: Catalogue) -> Rights:

@@ -17,7 +17,8 @@ from linernotes.attribution.filing import PAGE, attributions_in
 from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip, load_clip
-from linernotes.attribution.result import Attribution
+from linernotes.attribution.replay import Replay, replay
+from linernotes.attribution.result import Attribution, record_at
 from linernotes.attribution.run import Attributed
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.catalog.store import Catalogue
@@ -171,6 +172,14 @@ class Workspace:
             if not (item.folder / PAGE).is_file():
                 _draw(item)
         return [item.attribution for item in done]
+
+    def replay(self, attribution: str | Path, share: float = 1.0) -> Replay:
+        """Scores a clip again as its record says; see ``linernotes.replay``."""
+        path = record_at(attribution)
+        read = Attribution.load(path)
+        prompt = None if read.query.generated or not read.query.prompt_known else read.query.prompt
+        clips = self.load_clips([file.path for file in read.sources.clips], prompt)
+        return replay(path.parent, read, clips, self.prepared, share)
 
     def compare(
         self,

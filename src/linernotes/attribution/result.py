@@ -114,6 +114,7 @@ class Sources(BaseModel):
     """
 
     clips: list[ClipFile]
+    model: str = ""
     catalogue: str
     # that asks for the same on the command line, but for settings and output: those are the record's
     command: str

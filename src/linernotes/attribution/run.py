@@ -80,7 +80,7 @@ def attribute_clips(
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
     scores = score(method, prepared, [window for clip in clips for window in clip.windows], settings, work)
     contents = [content_hash(clip) for clip in clips]
-    weights_cq = _shares(clips)
+    weights_cq = shares_of(clips)
     said = [cautions([clip], model, catalogue, prepared.vouched) for clip in clips]
     if settings.one_set and sum(len(clip.windows) for clip in clips) > 1:
         weights_cq = np.ones((1, 1))
@@ -230,7 +230,7 @@ def _as_set(clips: list[Clip]) -> Clip:
     return Clip([query], joined([clip.sound for clip in clips]), first.path, None, known, files)
 
 
-def _shares(clips: list[Clip]) -> np.ndarray:
+def shares_of(clips: list[Clip]) -> np.ndarray:
     """How much each window counts in its clip's score ``[clips, windows of all]``: its share of the clip's
     seconds, since a clip's loss is the mean over its frames.
     """
@@ -307,7 +307,12 @@ def _attribution(
         training_tracks=sum(track.split == "train" for track in catalogue.tracks),
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
         segments=len(prepared.rows),
-        sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=command),
+        sources=Sources(
+            clips=clip.files,
+            model=str(prepared.model_folder.resolve()) if prepared.model_folder else "",
+            catalogue=str(catalogue.path.resolve()),
+            command=command,
+        ),
         tracks=rank_tracks(
             scores_n=scores_n,
             track_n=catalogue.track_n,

@@ -47,6 +47,10 @@ VERBS = {
         "Put an attribution to the test, and hear it: train again without its first tracks, and make the "
         "clip again.",
     ),
+    "replay": Verb(
+        "clips",
+        "Score a clip again as its record says, and say whether every score is the same.",
+    ),
     "credits": Verb(
         "crediting",
         "Say whose a clip is: shares of recordings and works by party, and what nobody can be named for.",

@@ -24,7 +24,8 @@ from linernotes.cli.options import (
     settings_flags,
 )
 from linernotes.cli.output import Bars, command, plainly, print_json, print_table, stderr, stdout
-from linernotes.demo.places import BENCHMARK, BUILTIN, require_model, require_places
+from linernotes.demo.places import BENCHMARK, BUILTIN, require_catalogue, require_model, require_places
+from linernotes.errors import LinernotesError
 from linernotes.settings.paths import require_file, require_folder, require_sound_name
 from linernotes.settings.reading import checked, read_settings
 from linernotes.settings.verbs import DemoSettings, GenerateSettings, VerifySettings
@@ -153,6 +154,40 @@ def report(
         print_json({"page": str(page)})
     else:
         stdout.print(escape(str(page)))
+
+
+@app.command()
+@plainly
+def replay(
+    attribution: Annotated[Path, typer.Argument(help="An attribution.json, or its folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="Where the model lies now; where the record says if left out.")
+    ] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Where the catalogue lies now; where the record says if left out.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the segments to score again, drawn at random.")
+    ] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a clip again as its record says, and say whether every score is the same.
+
+    Exit code 0 means that they are, but for rounding where device or version differ.
+    """
+    check_attribution(attribution)
+    if model is not None:
+        require_model(model)
+    if catalog is not None:
+        require_catalogue(catalog)
+    with Bars() as bars:
+        found = linernotes.replay(attribution, model, catalog, share, bars)
+    if as_json:
+        print_json(vars(found))
+    else:
+        stdout.print(escape(found.sentence))
+    if not found.same:
+        raise LinernotesError(f"{attribution} is not repeated: {found.sentence}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from rich.markup import escape
 import linernotes
 from linernotes.cli.checks import check_attribution
 from linernotes.cli.options import JsonOption
-from linernotes.cli.output import plainly, print_json, print_table, stderr, stdout
+from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
 from linernotes.demo.places import require_catalogue
 from linernotes.errors import LinernotesError
 from linernotes.settings.paths import require_file, require_folder
@@ -116,6 +116,10 @@ def audit(
     key: Annotated[
         Path | None, typer.Option(help="Public key (.pub) of whoever must have signed it.")
     ] = None,
+    recompute: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the segments to score again, drawn at random: 0.1, say."),
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Check a record: unchanged, adding up, its identifiers right, its sources those at hand, its signature.
@@ -124,7 +128,8 @@ def audit(
     """
     from linernotes.report.credits import audit_table
 
-    checks = linernotes.audit(record, key)
+    with Bars() as bars:
+        checks = linernotes.audit(record, key, recompute, bars)
     if as_json:
         print_json([vars(check) for check in checks])
     else:

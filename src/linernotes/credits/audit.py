@@ -15,10 +15,12 @@ from linernotes.attribution.result import RECORD as ATTRIBUTION
 from linernotes.credits.audit_attribution import audit_attribution
 from linernotes.credits.audit_credits import audit_credits
 from linernotes.credits.audit_statement import audit_statement
-from linernotes.credits.checks import Check, attempted
+from linernotes.credits.checks import Check, at_hand, attempted
 from linernotes.credits.record import RECORD as CREDITS
+from linernotes.credits.record import Credits
 from linernotes.credits.signing import check_signature, load_public_key, signature_path
 from linernotes.credits.statement_record import RECORD as STATEMENT
+from linernotes.credits.statement_record import Statement
 from linernotes.errors import LinernotesError
 
 RECORDS = {"attribution": ATTRIBUTION, "credits": CREDITS, "statement": STATEMENT}
@@ -42,6 +44,22 @@ def audited_file(path: Path) -> Path:
         there = " and ".join(each.name for each in found) or "no record"
         raise LinernotesError(f"{path} holds {there}: give the file that is to be audited")
     return found[0]
+
+
+def attributions_behind(path: Path) -> list[Path]:
+    """The attributions that a record rests on, as far as they are at hand: itself, or those that its credits
+    were shared out from.
+    """
+    content = read_json(path, "a record")
+    if content["kind"] == "attribution":
+        return [path]
+    if content["kind"] == "credits":
+        read = Credits.parse(path, content)
+        found = at_hand(read.sources.attribution, path, read.hashes.attribution_sha256)
+        return [found] if found else []
+    clips = Statement.parse(path, content).clips
+    credits = [at_hand(entry.credits_file, path, entry.credits_sha256) for entry in clips]
+    return [attribution for each in credits if each for attribution in attributions_behind(each)]
 
 
 def audit_record(path: Path, key: Path | None = None) -> list[Check]:
