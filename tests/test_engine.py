@@ -23,7 +23,6 @@ import torch
 import linernotes
 import squares as work
 from conftest import draws_of, query_of
-from linernotes import api
 from linernotes.artefacts import load_tensors
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
@@ -254,7 +253,7 @@ def test_a_bank_is_the_same_bytes_on_every_engine(
     """Also from a folder that no worker stands in, with paths relative to it."""
     monkeypatch.chdir(tmp_path)
     trained = Path("model")
-    api.train_model(catalogue, trained, model_path, steps=2, batch_size=4, seed=2)
+    linernotes.train_model(catalogue, trained, model_path, steps=2, batch_size=4, seed=2)
     queries = [
         BankQuery("one", "tone 0", 0.5, 3, "caption", "reporting", True),
         BankQuery("two", "tone 1", 0.5, 4, "caption", "tuning", False),
@@ -352,7 +351,7 @@ def test_what_is_no_address_is_refused(head: str) -> None:
 
 def test_a_plan_counts_the_workers_and_asks_for_their_number(model_path: Path, catalogue: Catalogue) -> None:
     def planned(engine: EngineSettings | None) -> Plan:
-        (found,) = api.plan(["activations"], 1, model_path, catalogue.path, engine=engine)
+        (found,) = linernotes.plan(["activations"], model_path, catalogue.path, engine=engine)
         return found
 
     here, there = planned(None), planned(EngineSettings(engine="ray", workers=1000))

@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,49 @@ class QueryRecord(BaseModel):
     windows: int = 1
 
 
+class Effect(BaseModel):
+    """What a track did to the clip: how much its loss would rise without the track, as a share of that loss
+    (0.01 is 1 %).
+    """
+
+    expected: float
+    low: float  # 90 % interval
+    high: float
+    named: bool  # told apart from nothing, with false ones among a statement's named tracks bounded
+
+
+class Span(BaseModel):
+    """A passage of the clip and the passage of a track that it owes most to, in step."""
+
+    clip_start_s: float
+    clip_end_s: float
+    track_start_s: float
+    track_end_s: float
+    strength: float  # of all that speaks for the track in any pair of passages
+    chance: float  # the share of shuffled tracks that have a pair as strong
+
+
+class Verdict(BaseModel):
+    """What can be said of a clip in one sentence, and on what it rests."""
+
+    sentence: str
+    named: int  # tracks that can be named
+    # expected effects of all training tracks that are above nothing, together: the whole that shares are of
+    total: float
+    expected_false: float  # of the named ones
+    reasons: list[str]  # why none may be named whatever the scores are
+    loss: float  # of the clip, under the model
+    fitness: float | None  # the model's loss of its own tracks, as a share of what knowing nothing costs
+    own: (
+        float | None
+    )  # probability that a clip of the model's own is as far off; None if it is known to be one
+    random_track: float  # the effect of a track taken at random
+    retrain_sd: float  # of a clip's loss from training seed to training seed
+    lent: bool  # whether the calibration is of another model than this one
+    calibration: str  # where it was measured, in words
+    calibration_hash: str
+
+
 class TrackScore(BaseModel):
     """One track's place in an attribution."""
 
@@ -51,6 +95,8 @@ class TrackScore(BaseModel):
     split: Literal["train", "decoy"]
     decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
+    effect: Effect | None = None  # of a training track, where scores were calibrated
+    spans: list[Span] = []  # of the first tracks, for methods that know where
     # what else the catalogue says of it: album, caption, licence, identifiers, ...
     details: dict[str, str] = {}
 
@@ -68,6 +114,7 @@ class Sources(BaseModel):
     """
 
     clips: list[ClipFile]
+    model: str = ""
     catalogue: str
     # that asks for the same on the command line, but for settings and output: those are the record's
     command: str
@@ -93,6 +140,7 @@ class Attribution(BaseModel):
     catalogue: str
     catalogue_hash: str
     noise_hash: str
+    verdict: Verdict | None = None  # None: scores of this method, so set, have no calibration
     cautions: list[str] = []  # what a reader must know before the ranking; shown wherever it is
     training_tracks: int
     decoys: int
@@ -152,9 +200,13 @@ def rank_tracks(
     start_s_n: np.ndarray,
     tracks: list[Track],
     gather: Gather = "sum",
+    effects: Mapping[int, Effect] | None = None,
 ) -> list[TrackScore]:
     """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on; ties keep the
     catalogue's order.
+
+    Args:
+        effects: by a track's place in ``tracks``.
     """
     scores = gather_tracks(scores_n, track_n, len(tracks), gather)
     best = np.full(len(tracks), -1)
@@ -174,6 +226,7 @@ def rank_tracks(
             split=tracks[i].split,  # type: ignore[arg-type]
             decoys_above=int(len(decoys) - np.searchsorted(decoys, scores[i])) - (tracks[i].split == "decoy"),
             best_segment_start_s=float(start_s_n[best[i]]),
+            effect=effects.get(int(i)) if effects else None,
             details=tracks[i].details,
         )
         for rank, i in enumerate(order, start=1)

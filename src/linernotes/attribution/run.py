@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +17,18 @@ import torch
 
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.attribution.query import Clip, joined
-from linernotes.attribution.result import RECORD, Attribution, QueryRecord, Sources, rank_tracks
-from linernotes.attribution.tables import save_evidence, save_scores
+from linernotes.attribution.result import (
+    RECORD,
+    Attribution,
+    Effect,
+    QueryRecord,
+    Sources,
+    gather_tracks,
+    rank_tracks,
+)
+from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
+from linernotes.attribution.tables import read_track_scores, save_evidence, save_scores
+from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import cautions
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.losses import frame_losses
@@ -48,6 +58,7 @@ def attribute_clips(
     settings: MethodSettings,
     out: Path,
     command: Sequence[str] = (),
+    judge: Judge | None = None,
 ) -> list[Attributed]:
     """Attributes clips and writes each one's ``attribution.json``, ``scores.parquet`` and
     ``evidence.parquet``.
@@ -57,6 +68,7 @@ def attribute_clips(
 
     Args:
         command: the words that ask for the same on the command line, without settings and output.
+        judge: says what the scores are worth; None if nobody knows.
     """
     names = [clip.query.name for clip in clips]
     if len(set(names)) < len(names):
@@ -68,9 +80,9 @@ def attribute_clips(
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
     scores = score(method, prepared, [window for clip in clips for window in clip.windows], settings, work)
     contents = [content_hash(clip) for clip in clips]
-    weights_cq = _shares(clips)
+    weights_cq = shares_of(clips)
     said = [cautions([clip], model, catalogue, prepared.vouched) for clip in clips]
-    if getattr(settings, "together", False) and sum(len(clip.windows) for clip in clips) > 1:
+    if settings.one_set and sum(len(clip.windows) for clip in clips) > 1:
         weights_cq = np.ones((1, 1))
         said = [cautions(clips, model, catalogue, prepared.vouched)]
         if len(clips) > 1:
@@ -80,7 +92,16 @@ def attribute_clips(
         folder = out if len(clips) == 1 else out / clip.query.name
         scores_n = weights_q @ scores.scores_qn
         attribution = _attribution(
-            clip, content, prepared, method, settings, scores, scores_n, warned, shlex.join(command)
+            clip=clip,
+            content=content,
+            prepared=prepared,
+            method=method,
+            settings=settings,
+            scores=scores,
+            scores_n=scores_n,
+            warned=warned,
+            command=shlex.join(command),
+            judge=judge,
         )
         header = {
             "orientation": ORIENTATION,
@@ -97,12 +118,30 @@ def attribute_clips(
         start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
         encoding = catalogue.encoding
         save_evidence(folder, change_t, start_s, encoding.frame_samples / encoding.rate_hz, header)
+        place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
+        named = [place[track.track_id] for track in attribution.first_trained(FIRST_TRACKS)]
+        alignments = align(clip, prepared, settings, named)
+        if alignments:
+            by_name = {catalogue.tracks[t].track_id: alignment for t, alignment in alignments.items()}
+            save_alignments(folder, by_name, header)
+            attribution = with_spans(attribution, by_name)
         attribution.save(folder / RECORD)  # last: where it is, all is
         done.append(Attributed(attribution, folder))
     shutil.rmtree(work, ignore_errors=True)
     with suppress(OSError):  # another interrupted run may wait in there
         work.parent.rmdir()
     return done
+
+
+def with_spans(attribution: Attribution, alignments: Mapping[str, Alignment]) -> Attribution:
+    """The same with the strongest pairs of passages of the tracks that were aligned."""
+    tracks = [
+        track.model_copy(update={"spans": find_spans(alignments[track.track_id])})
+        if track.track_id in alignments
+        else track
+        for track in attribution.tracks
+    ]
+    return attribution.model_copy(update={"tracks": tracks})
 
 
 def finished(
@@ -124,6 +163,22 @@ def finished(
             return None
         found.append(Attributed(read, folder))
     return found
+
+
+def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge | None) -> Attributed:
+    """The same scores, judged by another calibration, or by none."""
+    read, tracks = item.attribution, prepared.catalogue.tracks
+    effects: Mapping[int, Effect] = {}
+    verdict = None
+    if judge:
+        scores = read_track_scores(item.folder, read.method)[0]
+        scores_t = np.array([scores[track.track_id] for track in tracks])
+        effects, verdict = judge.judge(clip, prepared, scores_t)
+    place = {track.track_id: i for i, track in enumerate(tracks)}
+    first = [t.model_copy(update={"effect": effects.get(place[t.track_id])}) for t in read.tracks]
+    judged = read.model_copy(update={"verdict": verdict, "tracks": first})
+    judged.save(item.folder / RECORD)
+    return replace(item, attribution=judged)
 
 
 def refuse_others(
@@ -157,7 +212,7 @@ def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[
     contents = [content_hash(clip) for clip in clips]
     if len(clips) == 1:
         return [(out, contents[0])]
-    if getattr(settings, "together", False):
+    if settings.one_set:
         return [(out, hash_json(contents))]
     return [(out / clip.query.name, content) for clip, content in zip(clips, contents, strict=True)]
 
@@ -175,7 +230,7 @@ def _as_set(clips: list[Clip]) -> Clip:
     return Clip([query], joined([clip.sound for clip in clips]), first.path, None, known, files)
 
 
-def _shares(clips: list[Clip]) -> np.ndarray:
+def shares_of(clips: list[Clip]) -> np.ndarray:
     """How much each window counts in its clip's score ``[clips, windows of all]``: its share of the clip's
     seconds, since a clip's loss is the mean over its frames.
     """
@@ -203,8 +258,9 @@ def content_hash(clip: Clip) -> str:
 
 
 def _window_hash(query: Query) -> str:
-    tensors = {name: getattr(query, name).numpy() for name in ("latents_ct", "text_ld", "heard_t")}
-    return hash_json([query.prompt, query.seconds, hash_arrays(tensors)])
+    tensors = {"latents_ct": query.latents_ct, "text_ld": query.text_ld, "heard_t": query.heard_t}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return hash_json([query.prompt, query.seconds, hash_arrays(arrays)])
 
 
 def _attribution(
@@ -217,9 +273,14 @@ def _attribution(
     scores_n: np.ndarray,
     warned: list[str],
     command: str,
+    judge: Judge | None,
 ) -> Attribution:
     model, catalogue = prepared.model, prepared.catalogue
     query = clip.query
+    effects, verdict = None, None
+    if judge:
+        scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
+        effects, verdict = judge.judge(clip, prepared, scores_t)
     return Attribution(
         query=QueryRecord(
             name=query.name,
@@ -246,10 +307,21 @@ def _attribution(
         training_tracks=sum(track.split == "train" for track in catalogue.tracks),
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
         segments=len(prepared.rows),
-        sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=command),
-        tracks=rank_tracks(
-            scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather
+        sources=Sources(
+            clips=clip.files,
+            model=str(prepared.model_folder.resolve()) if prepared.model_folder else "",
+            catalogue=str(catalogue.path.resolve()),
+            command=command,
         ),
+        tracks=rank_tracks(
+            scores_n=scores_n,
+            track_n=catalogue.track_n,
+            start_s_n=catalogue.start_s_n,
+            tracks=catalogue.tracks,
+            gather=settings.gather,
+            effects=effects,
+        ),
+        verdict=verdict,
     )
 
 

@@ -40,7 +40,7 @@ def save_scores(
         "score": scores_n,
         **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
     }
-    _save(folder / SCORES, columns, {"kind": "scores", "axes": "segments in catalogue order", **header})
+    save_table(folder / SCORES, columns, {"kind": "scores", "axes": "segments in catalogue order", **header})
 
 
 def save_evidence(
@@ -63,7 +63,7 @@ def save_evidence(
         "change": [float(value) for values in change_t.values() for value in values],
     }
     schema = pa.schema([("track_id", pa.string()), ("second", pa.float64()), ("change", pa.float64())])
-    _save(
+    save_table(
         folder / EVIDENCE,
         columns,
         {"kind": "evidence", "axes": "frames of the best segment of a track", **header},
@@ -73,7 +73,7 @@ def save_evidence(
 
 def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict[str, str]]:
     """Score and split of every track, by its identifier, gathered over its segments as the method does it."""
-    table = _read(folder / SCORES)
+    table = read_table(folder / SCORES)
     names = table["track_id"].to_pylist()
     splits = dict(zip(names, table["split"].to_pylist(), strict=True))
     place = {name: i for i, name in enumerate(splits)}
@@ -84,23 +84,29 @@ def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict
 
 def read_evidence(folder: Path) -> dict[str, np.ndarray]:
     """The change of loss in each frame, by the track's identifier; empty for methods that have none."""
-    table = _read(folder / EVIDENCE)
+    table = read_table(folder / EVIDENCE)
     found: dict[str, list[float]] = {}
     for name, change in zip(table["track_id"].to_pylist(), table["change"].to_pylist(), strict=True):
         found.setdefault(name, []).append(change)
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _save(
+def save_table(
     path: Path, columns: Mapping[str, object], header: Mapping[str, str], schema: pa.Schema | None = None
 ) -> None:
+    """Writes a table beside a record, with what it belongs to."""
     table = pa.table(dict(columns), schema=schema)
     table = table.replace_schema_metadata({"schema": str(SCHEMA_VERSION), **header})
     with replacing(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def _read(path: Path) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
+    """A table beside a record.
+
+    Raises:
+        LinernotesError: it cannot be read.
+    """
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

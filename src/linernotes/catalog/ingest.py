@@ -37,6 +37,7 @@ from linernotes.jobs.executor import Executor, Here
 from linernotes.jobs.inline import Inline
 from linernotes.jobs.shards import reachable, wait_to_see
 from linernotes.models.encoding import Encoding
+from linernotes.settings.paths import require_new
 from linernotes.version import SCHEMA_VERSION
 
 TRACKS_IN_PIECE = 16
@@ -68,7 +69,16 @@ def build_catalogue(
     path = path.resolve()
     with held(path, "built"):
         place = EncoderPlace(Here(model), model_folder and model_folder.absolute(), model.encoding)
-        return _build(source, path, place, model, strict, source_name, on_track, executor or Inline())
+        return _build(
+            source=source,
+            path=path,
+            place=place,
+            model=model,
+            strict=strict,
+            source_name=source_name,
+            on_track=on_track,
+            executor=executor or Inline(),
+        )
 
 
 def _build(
@@ -81,8 +91,7 @@ def _build(
     on_track: Callable[[int, int], None] | None,
     executor: Executor,
 ) -> Catalogue:
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        raise LinernotesError(f"{path} exists already: choose another name or remove it")
+    require_new(path, empty_will_do=True)
     work = path.with_name(path.name + ".partial")
     plan: dict[str, Any] = {
         "source": source.hash,
@@ -120,7 +129,16 @@ def _build(
             pass
     for piece in todo:
         wait_to_see(entries_of(work, piece.number))
-    return _assemble(source, path, work, pieces, model, place.encoding, strict, source_name)
+    return _assemble(
+        source=source,
+        path=path,
+        work=work,
+        pieces=pieces,
+        model=model,
+        encoding=place.encoding,
+        strict=strict,
+        source_name=source_name,
+    )
 
 
 def _batched(tracks: Sequence[Track], size: int) -> Iterator[Sequence[Track]]:
@@ -182,13 +200,13 @@ def _assemble(
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
     write_catalogue(
-        built,
-        encoding,
-        tracks,
-        _numbered(work, kept, tracks, captions),
-        _embed(list(captions), model),
-        rejects,
-        {
+        path=built,
+        encoding=encoding,
+        tracks=tracks,
+        segments=_numbered(work, kept, tracks, captions),
+        captions=_embed(list(captions), model),
+        rejects=rejects,
+        made_from={
             "source": source_name or str(source.folder.resolve()),
             **({"notes": source.notes} if source.notes else {}),
         },

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from linernotes.artefacts import replacing
-from linernotes.attribution.result import Attribution, TrackScore
+from linernotes.attribution.result import Attribution, Effect, TrackScore
 from linernotes.audio import Sound
 from linernotes.report.pictures import evidence_svg, player_source, scores_svg, spectrogram_png
 from linernotes.report.table import Table, number, text
@@ -36,6 +36,11 @@ class ShownTrack:
     change_t: np.ndarray | None  # change of loss per frame of its best segment, for methods that have it
 
 
+def in_words(effect: Effect) -> str:
+    """An expected effect with its interval, in percent of the clip's loss."""
+    return f"{effect.expected:.2%} [{effect.low:.2%}, {effect.high:.2%}]"
+
+
 def ranking_table(attribution: Attribution, first: int) -> Table:
     """The ``first`` training tracks, with how many decoys stand above each."""
     shown = attribution.first_trained(first)
@@ -46,7 +51,17 @@ def ranking_table(attribution: Attribution, first: int) -> Table:
         number("score", "score", ".3g"),
     ]
     columns += [text("above", "decoys above")] if attribution.decoys else []
-    rows = [{**t.model_dump(), "above": f"{t.decoys_above} of {attribution.decoys}"} for t in shown]
+    if attribution.verdict:
+        columns += [text("effect", "expected effect"), text("named", "named")]
+    rows = [
+        {
+            **t.model_dump(),
+            "above": f"{t.decoys_above} of {attribution.decoys}",
+            "effect": in_words(t.effect) if t.effect else "",
+            "named": bool(t.effect and t.effect.named),
+        }
+        for t in shown
+    ]
     skipped = bool(shown) and shown[-1].rank > len(shown)
     notes = (
         ["Ranks that are missing are decoys: they were never trained on, so they are false alarms."]

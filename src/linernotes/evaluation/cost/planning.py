@@ -1,5 +1,5 @@
-"""What a method will cost, before it runs: counts of unit jobs x seconds of each, measured now on a few real
-segments.
+"""What a method will cost, before it runs: counts of unit jobs x seconds of
+each, measured now on a few real segments.
 
 A unit is one pass over one (segment, draw) pair, or one segment's decoding. Counts follow from the method's
 formulas and are exact; seconds are this machine's, now.
@@ -18,9 +18,10 @@ from pathlib import Path
 
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
+from linernotes.evaluation.self_influence import segment_query
 from linernotes.jobs.engines import cores
 from linernotes.methods.all import METHODS
-from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.contract import Prepared, Progress, Query
 from linernotes.models.contract import device_of
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import MethodSettings
@@ -60,12 +61,12 @@ def plan(
     query: Query,
     engine: EngineSettings | None = None,
 ) -> Plan:
-    """What ``method`` will cost for ``queries`` queries, by counting its work and measuring its units now, on
-    ``query``.
+    """What ``method`` will cost for ``queries`` queries, by counting its work and
+    measuring its units now, on ``query``.
 
-    Memory is the most this process holds, with the model, while it runs the units, and what the method adds
-    to it. Workers elsewhere are taken to be as quick as this machine's cores, or its GPU; their start is not
-    counted.
+    Memory is the most this process holds, with the model, while it runs the
+    units, and what the method adds to it. Workers elsewhere are taken to be as
+    quick as this machine's cores, or its GPU; their start is not counted.
 
     Raises:
         UsageError: ``engine`` does not say how many workers.
@@ -96,6 +97,25 @@ def plan(
         memory_mib=(held + work.memory_bytes + queries * work.memory_bytes_per_query) / 2**20,
         disk_mib=work.disk_bytes / 2**20,
     )
+
+
+def plan_methods(
+    chosen: Mapping[str, MethodSettings],
+    prepared: Prepared,
+    queries: int,
+    on_progress: Progress | None = None,
+    engine: EngineSettings | None = None,
+) -> list[Plan]:
+    """What each of some methods will cost, measured on a segment of the catalogue."""
+    query = segment_query(prepared.catalogue, int(prepared.catalogue.training_rows[0]))
+    plans = []
+    for i, (name, settings) in enumerate(chosen.items()):
+        if on_progress:
+            on_progress(f"measuring ({name})", i, len(chosen))
+        plans.append(plan(name, prepared, settings, queries, query, engine))
+    if on_progress:
+        on_progress("measuring", len(chosen), len(chosen))
+    return plans
 
 
 def _workers(prepared: Prepared, engine: EngineSettings) -> tuple[int, int]:

@@ -1,0 +1,168 @@
+"""What a score is worth: score -> expected rise of the clip's loss without the track, with an interval, as
+retraining has shown it (``evaluation.calibration`` fits it).
+
+Effects are shares of the clip's loss, over what an unrelated track does. They shrink as a catalogue grows, so
+the map is kept free of its size: N times the effect is a function of N times the score over the clip's loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+from scipy.special import ndtr, ndtri
+
+from linernotes.artefacts import hash_json, read_json, write_json
+from linernotes.errors import LinernotesError
+from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
+from linernotes.settings.reading import refuse_newer
+from linernotes.version import SCHEMA_VERSION, __version__
+
+LEVEL = 0.90  # of the intervals of effects
+# what changes the noise of a score, or nothing at all, but not its unit
+NOT_ASKED = ("seed", "batch_size")
+TINY = 1e-6  # keeps the slope of a power finite at 0
+
+Shape = Literal["power", "exponential"]
+
+
+class Curve(BaseModel, frozen=True):
+    """Five numbers: the map's level and bend, and how far single tracks lie from it.
+
+    N x effect is normal about f with variance ``own``^2 S + (``share`` f)^2, S the segments of the track.
+    """
+
+    scale: float  # a
+    bend: float  # p
+    share: float  # of f
+    own: float
+
+
+class Calibration(BaseModel, frozen=True):
+    """What ``calibration.json`` holds: the map of one method's scores, and the retraining it rests on."""
+
+    kind: Literal["calibration"] = "calibration"
+    schema_version: int = SCHEMA_VERSION
+    linernotes: str = __version__
+    method: str
+    settings: dict[str, Any]
+    shape: Shape
+    curve: Curve
+    resamples: list[Curve]  # over clips and retrained models together
+    whole: float  # N times the effect of a track taken at random
+    retrain_sd: float  # of a clip's loss from training seed to training seed, as a share of it
+    fitness: float | None  # the model's loss of its own tracks, as a share of what knowing nothing costs
+    clips: int
+    models: int
+    tracks: int
+    bank: str
+    model: str
+    model_hash: str
+    catalogue_hash: str
+
+    @property
+    def hash(self) -> str:
+        """Names it in records."""
+        return hash_json(self.model_dump())
+
+    def fits(self, method: str, settings: MethodSettings) -> bool:
+        """Whether scores of a method under these settings have the unit that was calibrated."""
+        return (self.method, asked(self.settings)) == (method, asked(settings.model_dump()))
+
+    def save(self, path: Path) -> None:
+        write_json(path, self.model_dump())
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Reads a ``calibration.json``, or the one in a folder.
+
+        Raises:
+            LinernotesError: missing, damaged, or of a newer linernotes.
+        """
+        file = path / "calibration.json" if path.is_dir() else path
+        content = read_json(file, "a calibration")
+        if not isinstance(content, dict) or content.get("kind") != "calibration":
+            raise LinernotesError(f"{file} is no calibration: make one with 'linernotes calibrate'")
+        refuse_newer(file, content)
+        try:
+            return cls(**content)
+        except ValidationError as error:
+            raise LinernotesError(
+                f"{file} is damaged ({error.errors()[0]['msg'].lower()}): make it anew with "
+                "'linernotes calibrate'"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Expected effects of T tracks on one clip, as shares of its loss."""
+
+    expected_t: np.ndarray
+    low_t: np.ndarray  # of the interval that holds LEVEL
+    high_t: np.ndarray
+    doubt_t: np.ndarray  # the probability that the track did no more than an unrelated one
+
+
+def asked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a score's unit depends on."""
+    return {name: value for name, value in settings.items() if name not in NOT_ASKED}
+
+
+def shape_of(method: str) -> Shape:
+    """What a method's scores are: differences of losses (a signed power), or likenesses in a unit of their
+    own.
+    """
+    return "power" if METHOD_SETTINGS[method].family in ("unlearning", "gradient") else "exponential"
+
+
+def argument(shape: Shape, scores_t: np.ndarray, loss: float, n_training: int) -> np.ndarray:
+    """What the map is a function of: N s / L of scores that are losses; of others, how many standard
+    deviations a track stands above the clip's mean.
+    """
+    if shape == "power":
+        return scores_t * n_training / loss
+    return (scores_t - scores_t.mean()) / max(float(scores_t.std()), 1e-12)
+
+
+def mapped(shape: Shape, argument_t: np.ndarray, curve: Curve) -> np.ndarray:
+    """N times the expected effect: a sign(u) |u|^p, or a exp(p u)."""
+    if shape == "power":
+        return curve.scale * np.sign(argument_t) * (np.abs(argument_t) + TINY) ** curve.bend
+    return curve.scale * np.exp(curve.bend * argument_t)
+
+
+def effects_of(
+    calibration: Calibration,
+    scores_t: np.ndarray,
+    segments_t: np.ndarray,
+    loss: float,
+    n_training: int,
+) -> Effects:
+    """Expected effects of training tracks on a clip.
+
+    Args:
+        scores_t: the tracks' scores of the calibrated method.
+        segments_t: how many segments each has: a sum of many is less certain than one of few.
+        loss: the clip's, under the model.
+        n_training: training segments of the catalogue.
+    """
+    u_t = argument(calibration.shape, scores_t, loss, n_training)
+    f_t = mapped(calibration.shape, u_t, calibration.curve)
+    drawn_bt = np.stack([mapped(calibration.shape, u_t, curve) for curve in calibration.resamples])
+    sd_t = np.sqrt(track_variance(f_t, segments_t, calibration.curve) + drawn_bt.var(axis=0))
+    far = ndtri(0.5 + LEVEL / 2)
+    return Effects(
+        f_t / n_training,
+        (f_t - far * sd_t) / n_training,
+        (f_t + far * sd_t) / n_training,
+        ndtr(-f_t / sd_t),
+    )
+
+
+def track_variance(f_t: np.ndarray, segments_t: np.ndarray, curve: Curve) -> np.ndarray:
+    """Variance of N times the effect about the map, between tracks of the same score."""
+    return curve.own**2 * segments_t + (curve.share * f_t) ** 2

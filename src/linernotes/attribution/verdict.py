@@ -1,0 +1,133 @@
+"""What can be said of a clip in one plain sentence: which tracks can be named, and why not more.
+
+A track is named if the 90 % interval of its expected effect lies above nothing, and if clip, model and
+calibration are such that effects mean what they say. Each named track is wrong with a probability of at most
+5 %, so of all tracks named in a statement, over however many clips, at most 5 % are expected to be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from linernotes.attribution.effects import Calibration, Effects, effects_of
+from linernotes.attribution.fitness import (
+    GAP,
+    STRANGER,
+    Fitness,
+    clip_loss,
+    fitness_of,
+    likely_own,
+    loss_draws,
+)
+from linernotes.attribution.query import Clip
+from linernotes.attribution.result import Effect, Verdict
+from linernotes.methods.contract import Prepared
+
+UNLEARNED = 1.25  # times the loss of the model that was calibrated: one that has not learned its tracks
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A calibration, and whether it is of another model."""
+
+    calibration: Calibration
+    lent: bool
+
+    def judge(
+        self, clip: Clip, prepared: Prepared, scores_t: np.ndarray
+    ) -> tuple[dict[int, Effect], Verdict]:
+        """The effect of every training track on a clip, by its place among the catalogue's tracks, and what
+        can be said of the clip.
+
+        Args:
+            scores_t: of all tracks of the catalogue.
+        """
+        model, catalogue, seed = prepared.model, prepared.catalogue, 0
+        draws = loss_draws(model, seed)
+        seconds = np.array([window.seconds for window in clip.windows])
+        losses = [clip_loss(model, window, draws) for window in clip.windows]
+        loss = float(np.average(losses, weights=seconds))
+        trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
+        segments = np.bincount(catalogue.track_n, minlength=len(catalogue.tracks))[trained]
+        found = effects_of(self.calibration, scores_t[trained], segments, loss, prepared.n_training)
+        fitness = fitness_of(prepared)
+        own = None if clip.generated else likely_own(model, clip.windows, draws)
+        why = why_none(self.calibration, fitness, prepared.vouched, bool(clip.generated), own)
+        named = (found.low_t > 0) & (not why)
+        effects = {
+            int(t): Effect(expected=float(e), low=float(low), high=float(high), named=bool(is_named))
+            for t, e, low, high, is_named in zip(
+                trained, found.expected_t, found.low_t, found.high_t, named, strict=True
+            )
+        }
+        first = int(trained[int(np.argmax(found.expected_t))])
+        title = catalogue.tracks[first].title or catalogue.tracks[first].track_id
+        total = float(np.maximum(found.expected_t, 0).sum())
+        verdict = Verdict(
+            sentence=sentence(why, found, named, title, self.lent),
+            named=int(named.sum()),
+            total=total,
+            expected_false=float(found.doubt_t[named].sum()),
+            reasons=why,
+            loss=loss,
+            fitness=fitness.loss,
+            own=own,
+            random_track=self.calibration.whole / prepared.n_training,
+            retrain_sd=self.calibration.retrain_sd,
+            lent=self.lent,
+            calibration=(
+                f"{self.calibration.models} models of {self.calibration.model} retrained on halves of its "
+                f"{self.calibration.tracks} tracks, {self.calibration.clips} clips"
+            ),
+            calibration_hash=self.calibration.hash,
+        )
+        return effects, verdict
+
+
+def why_none(
+    calibration: Calibration, fitness: Fitness, vouched: bool, generated: bool, own: float | None
+) -> list[str]:
+    """Why no track may be named whatever the scores are, one sentence each; empty if tracks may be."""
+    why = []
+    if own is not None and own < STRANGER:
+        why.append(
+            "The model did not make this clip: it fits the model worse than clips do that the model makes of "
+            f"the same prompt (p = {own:.2g})."
+        )
+    if fitness.loss and calibration.fitness and fitness.loss > UNLEARNED * calibration.fitness:
+        why.append(
+            f"The model has not learned its tracks well enough: its loss of them is {fitness.loss:.0%} of "
+            f"knowing nothing, where retraining was measured at {calibration.fitness:.0%}."
+        )
+    gap, error = fitness.gap, fitness.gap_error
+    if not vouched and gap is not None and error is not None and gap < GAP * error:
+        why.append(
+            "Nothing shows that the model was trained on this catalogue: it knows its tracks no better than "
+            f"the decoys ({gap:+.1%}, error {error:.1%})."
+        )
+    return why
+
+
+def sentence(why: list[str], found: Effects, named: np.ndarray, first: str, lent: bool) -> str:
+    """The verdict."""
+    if why:
+        return "No track can be named. " + why[0]
+    if not named.any():
+        return (
+            "No single track can be named: no track's expected effect can be told apart from that of an "
+            "unrelated one."
+        )
+    whole = float(np.maximum(found.expected_t, 0).sum())
+    top = int(np.argmax(found.expected_t))
+    count = int(named.sum())
+    what = (
+        "1 track can be named, and it carries" if count == 1 else f"{count} tracks can be named; they carry"
+    )
+    said = (
+        f"{what} {found.expected_t[named].sum() / whole:.0%} of what all tracks are expected to have done. "
+        f"Without the first, {first}, the clip's loss would be {found.expected_t[top]:.1%} higher "
+        f"({max(found.low_t[top], 0):.1%} to {found.high_t[top]:.1%})."
+    )
+    return said + (" Measured on another model, and lent." if lent else "")

@@ -1,0 +1,227 @@
+"""What scores are worth: a world whose effects are known is read back from its retrains, intervals hold what
+they say, and nothing is named where nothing can be.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markupsafe import escape
+
+import linernotes
+from linernotes.attribution.effects import Calibration, Curve, effects_of
+from linernotes.attribution.fitness import STRANGER, Fitness, likely_own, loss_draws
+from linernotes.attribution.query import load_clip
+from linernotes.attribution.result import RECORD, Attribution
+from linernotes.attribution.verdict import why_none
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.store import Bank
+from linernotes.evaluation.calibration import fit_calibration, measure_calibration
+from linernotes.models.stable_audio import StableAudio
+from linernotes.settings.methods import METHOD_SETTINGS
+from test_truth import bank_of
+
+READOUT = METHOD_SETTINGS["readout"]()
+TRUE = Curve(scale=2.0, bend=0.9, share=0.4, own=0.2)
+NOISE = 0.01  # of a clip's loss, from seed to seed
+
+
+def world(
+    seed: int, tracks: int = 120, halves: int = 64, clips: int = 16, blind: bool = False
+) -> tuple[Bank, np.ndarray, np.ndarray]:
+    """A bank in which effects follow from scores as ``TRUE`` says, its scores and its clips' losses; in a
+    ``blind`` one the scores are of other clips.
+    """
+    random = np.random.default_rng(seed)
+    loss_q = random.uniform(0.2, 1.0, clips)
+    u_qn = random.exponential(0.6, (clips, tracks)) ** 2 * random.choice(
+        [1, -1], (clips, tracks), p=[0.8, 0.2]
+    )
+    f_qn = TRUE.scale * np.sign(u_qn) * np.abs(u_qn) ** TRUE.bend
+    spread_qn = np.sqrt(TRUE.own**2 + (TRUE.share * f_qn) ** 2)
+    effect_qn = (f_qn + spread_qn * random.standard_normal(u_qn.shape)) / tracks
+    present = np.stack([random.permutation(tracks) < tracks // 2 for _ in range(halves)])
+    everything = np.ones((4, tracks), dtype=bool)
+    seen = np.concatenate([present, present[: halves // 2], everything])
+    losses = loss_q * (1.5 - seen @ effect_qn.T + NOISE * random.standard_normal((len(seen), clips)))
+    names = [f"half-{i:03d}" for i in range(halves)]
+    names += [f"half-{i:03d}-again" for i in range(halves // 2)] + [f"full-{i}" for i in range(4)]
+    kinds = ["half"] * halves + ["again"] * (halves // 2) + ["full"] * 4
+    scores_qn = u_qn * loss_q[:, None] / tracks
+    return bank_of(seen, losses, kinds, names), np.roll(scores_qn, 1, axis=0) if blind else scores_qn, loss_q
+
+
+def calibrated(found: tuple[Bank, np.ndarray, np.ndarray], method: str = "readout") -> Calibration:
+    bank, scores_qn, loss_q = found
+    one_each = np.ones(scores_qn.shape[1], dtype=int)
+    return fit_calibration(bank, scores_qn, loss_q, one_each, method, METHOD_SETTINGS[method]())
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return calibrated(world(0))
+
+
+def test_a_known_world_is_read_back_from_its_retrains(calibration: Calibration) -> None:
+    u_t = np.array([0.1, 0.5, 1.0, 3.0])
+    truth = TRUE.scale * u_t**TRUE.bend / 100
+    found = effects_of(calibration, u_t * 0.5 / 100, np.ones(4), loss=0.5, n_training=100)
+    np.testing.assert_allclose(found.expected_t, truth, rtol=0.15)
+    drawn = np.array([[r.scale * u**r.bend / 100 for u in u_t] for r in calibration.resamples])
+    away = (found.expected_t - truth) / drawn.std(axis=0)
+    assert (np.abs(away) < 4).all()
+    assert calibration.retrain_sd == pytest.approx(NOISE, rel=0.1)
+    spread = np.sqrt(calibration.curve.own**2 + calibration.curve.share**2 * (truth * 100) ** 2)
+    np.testing.assert_allclose(spread, np.sqrt(TRUE.own**2 + TRUE.share**2 * (truth * 100) ** 2), rtol=0.25)
+
+
+def test_intervals_hold_what_they_say_and_named_tracks_did_something(calibration: Calibration) -> None:
+    bank, scores_qn, loss_q = world(0)
+    one_each = np.ones(scores_qn.shape[1])
+    measured = measure_calibration(bank, scores_qn, loss_q, one_each, calibration)
+    assert measured.coverage.low < 0.9 < measured.coverage.high
+    for each in measured.bins:
+        assert each.measured.low - 3e-3 < each.expected < each.measured.high + 3e-3
+    # effects of a world that the map has never seen
+    random = np.random.default_rng(3)
+    u_t = random.exponential(0.6, 4000) ** 2
+    f_t = TRUE.scale * u_t**TRUE.bend
+    true_t = (f_t + np.sqrt(TRUE.own**2 + (TRUE.share * f_t) ** 2) * random.standard_normal(4000)) / 4000
+    found = effects_of(calibration, u_t / 4000, np.ones(4000), loss=1.0, n_training=4000)
+    inside = ((found.low_t < true_t) & (true_t < found.high_t)).mean()
+    named = found.low_t > 0
+    assert 0.87 < inside < 0.94
+    assert named.any() and (true_t[named] <= 0).mean() < 0.05
+    assert (true_t[named] <= 0).mean() == pytest.approx(found.doubt_t[named].mean(), abs=0.02)
+
+
+def test_scores_that_know_nothing_name_nothing() -> None:
+    bank, scores_qn, loss_q = world(0, blind=True)
+    blind = calibrated((bank, scores_qn, loss_q))
+    for scores_t, loss in zip(scores_qn, loss_q, strict=True):
+        found = effects_of(blind, scores_t, np.ones(len(scores_t)), loss, len(scores_t))
+        assert not (found.low_t > 0).any()
+    chance = np.random.default_rng(0).standard_normal(scores_qn.shape)
+    of_chance = calibrated((bank, chance, loss_q), "random")
+    found = effects_of(of_chance, chance[0], np.ones(chance.shape[1]), 1.0, chance.shape[1])
+    assert of_chance.shape == "exponential" and not (found.low_t > 0).any()
+
+
+def test_effects_keep_their_order_their_unit_and_their_doubt(calibration: Calibration) -> None:
+    scores_t = np.sort(np.random.default_rng(1).standard_normal(50)) * 1e-2
+    ones = np.ones(50)
+    found = effects_of(calibration, scores_t, ones, loss=0.4, n_training=50)
+    assert (np.diff(found.expected_t) > 0).all() and (np.diff(found.doubt_t) < 0).all()
+    assert ((found.low_t > 0) == (found.doubt_t < 0.05)).all()
+    again = effects_of(calibration, 3 * scores_t, ones, loss=3 * 0.4, n_training=50)
+    np.testing.assert_allclose(again.expected_t, found.expected_t)  # a share of the loss, whatever its unit
+    larger = effects_of(calibration, scores_t / 10, ones, loss=0.4, n_training=500)
+    np.testing.assert_allclose(
+        larger.expected_t, found.expected_t / 10, rtol=1e-9
+    )  # a tenth each of ten times
+    longer = effects_of(calibration, scores_t, 9 * ones, loss=0.4, n_training=50)
+    np.testing.assert_allclose(longer.expected_t, found.expected_t)
+    assert (longer.high_t - longer.low_t > found.high_t - found.low_t).all()  # more segments, less certain
+
+
+def test_a_bank_of_too_few_retrains_says_how_many(calibration: Calibration) -> None:
+    with pytest.raises(LinernotesError, match=r"8 halves, 4 of them more than once.*at least 16 and 4"):
+        calibrated(world(0, halves=8))
+
+
+def test_a_calibration_is_read_as_it_was_written_or_not_at_all(
+    tmp_path: Path, calibration: Calibration
+) -> None:
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    assert Calibration.load(tmp_path) == calibration and Calibration.load(path).hash == calibration.hash
+    path.write_text(path.read_text().replace('"scale"', '"sc"'))
+    with pytest.raises(LinernotesError, match="is damaged"):
+        Calibration.load(path)
+    path.write_text("[]")
+    with pytest.raises(LinernotesError, match="is no calibration"):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("fitness", "vouched", "own", "said"),
+    [
+        (Fitness(0.4, 0.1, 0.01), True, None, None),
+        (Fitness(0.4, None, None), True, 0.5, None),  # a catalogue without decoys
+        (Fitness(0.4, 0.1, 0.01), True, 1e-4, "did not make this clip"),
+        (Fitness(0.7, 0.1, 0.01), True, None, "has not learned its tracks"),
+        (Fitness(0.4, 0.005, 0.01), False, None, "Nothing shows that the model was trained on this"),
+        (Fitness(0.4, 0.005, 0.01), True, None, None),  # its training record vouches for the catalogue
+        (Fitness(0.4, 0.1, 0.01), False, None, None),
+    ],
+)
+def test_when_no_track_may_be_named(
+    calibration: Calibration, fitness: Fitness, vouched: bool, own: float | None, said: str | None
+) -> None:
+    why = why_none(calibration.model_copy(update={"fitness": 0.4}), fitness, vouched, own is None, own)
+    assert [said in sentence for sentence in why] == ([True] if said else [])
+
+
+def test_a_clip_far_off_is_not_the_models_own(tmp_path: Path, model: StableAudio) -> None:
+    made = linernotes.generate("tone", tmp_path / "made.flac", seed=5, model=model)
+    copy = Path(shutil.copy(made, tmp_path / "copy.flac"))  # without its sidecar
+    windows = load_clip(copy, model, "tone").windows
+    far = [replace(window, latents_ct=9 * window.latents_ct) for window in windows]
+    draws = loss_draws(model, 0)
+    own, other = (likely_own(model, some, draws) for some in (windows, far))
+    assert own is not None and other is not None and own > STRANGER > other
+
+
+def test_another_calibration_judges_the_same_scores_anew(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, calibration: Calibration
+) -> None:
+    settings = {"draws": 8, "gradient_draws": 8}
+    clip = linernotes.generate("tone", tmp_path / "clip.flac", seed=1, model=model_path)
+    asked = METHOD_SETTINGS["readout"](**settings).model_dump(exclude={"seed", "batch_size"})
+    mine = calibration.model_copy(update={"settings": asked})
+    mine.save(tmp_path / "mine.json")
+    mine.model_copy(update={"curve": Curve(scale=9.0, bend=1.0, share=0.1, own=0.0)}).save(
+        tmp_path / "other.json"
+    )
+    calibration.save(tmp_path / "wrong.json")
+    with linernotes.open(model_path, catalogue.path) as work:
+        (plain,) = work.attribute(clip, tmp_path / "out", **settings)
+        assert plain.verdict is None  # nobody knows what scores with these settings are worth
+        scores = (tmp_path / "out" / "scores.parquet").read_bytes()
+        (first,) = work.attribute(clip, tmp_path / "out", calibration=tmp_path / "mine.json", **settings)
+        (second,) = work.attribute(clip, tmp_path / "out", calibration=tmp_path / "other.json", **settings)
+        (direct,) = work.attribute(clip, tmp_path / "new", calibration=tmp_path / "other.json", **settings)
+        with pytest.raises(UsageError, match="made with other settings"):
+            work.attribute(clip, tmp_path / "out", calibration=tmp_path / "wrong.json", **settings)
+    assert first.verdict and second.verdict and first.verdict.lent
+    assert first.verdict.calibration_hash != second.verdict.calibration_hash
+    assert second.verdict == direct.verdict and second.tracks == direct.tracks
+    assert [t.score for t in first.tracks] == [t.score for t in plain.tracks]
+    assert (tmp_path / "out" / "scores.parquet").read_bytes() == scores
+    read = Attribution.load(tmp_path / "out" / RECORD)
+    assert read.verdict == second.verdict
+    trained = [t for t in read.tracks if t.split == "train"]
+    assert all(t.effect for t in trained) and not any(t.effect for t in read.tracks if t.split == "decoy")
+    assert "what all tracks" in second.verdict.sentence or "No" in second.verdict.sentence
+    assert str(escape(second.verdict.sentence)) in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_model_that_learned_nothing_names_nothing(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, calibration: Calibration
+) -> None:
+    settings = {"draws": 8, "gradient_draws": 8}
+    asked = METHOD_SETTINGS["readout"](**settings).model_dump(exclude={"seed", "batch_size"})
+    sure = Curve(scale=9.0, bend=1.0, share=0.01, own=0.01)
+    update = {"settings": asked, "curve": sure, "resamples": [sure], "fitness": 0.4}
+    calibration.model_copy(update=update).save(tmp_path / "c.json")
+    clip = linernotes.generate("tone", tmp_path / "clip.flac", seed=1, model=model_path)
+    (found,) = linernotes.attribute(
+        clip, tmp_path / "out", model_path, catalogue.path, calibration=tmp_path / "c.json", **settings
+    )
+    assert found.verdict and found.verdict.named == 0 and "has not learned" in found.verdict.sentence
+    assert not any(t.effect and t.effect.named for t in found.tracks)
