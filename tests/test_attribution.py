@@ -49,6 +49,7 @@ def done(
 def test_the_files_are_there_and_agree(done: tuple[Path, Attribution], catalogue: Catalogue) -> None:
     out, attribution = done
     assert sorted(path.name for path in out.iterdir()) == [
+        "alignment.parquet",
         "attribution.json",
         "evidence.parquet",
         "report.html",
