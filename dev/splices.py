@@ -1,5 +1,6 @@
-"""How well spans find a passage: clips are made of a recording that the model was trained on, a few seconds of it
-at a place that no segment begins at, between the beginnings of other recordings; where do the spans say it is from?
+"""How well spans find a passage: clips are made of a recording that the model was trained on, a few seconds
+of it at a place that no segment begins at, between the beginnings of other recordings; where do the spans say
+it is from?
 
     python dev/splices.py MODEL CATALOGUE [CLIPS]
 """
@@ -63,9 +64,10 @@ def main(model: str, catalogue: str, clips: int = 20) -> None:
                 flush=True,
             )
     print(
-        f"\nmedian error {np.median(errors):.2f} s, best of three {np.median(lags):.2f} s; within half a second "
-        f"{np.mean(np.array(errors) <= 0.5):.0%}; told apart from shuffled frames {np.mean(told):.0%}; of those "
-        f"median error {np.median(np.array(errors)[told]) if any(told) else float('nan'):.2f} s"
+        f"\nmedian error {np.median(errors):.2f} s, best of three {np.median(lags):.2f} s; within half a "
+        f"second {np.mean(np.array(errors) <= 0.5):.0%}; told apart from shuffled frames "
+        f"{np.mean(told):.0%}; of those median error "
+        f"{np.median(np.array(errors)[told]) if any(told) else float('nan'):.2f} s"
     )
 
 
