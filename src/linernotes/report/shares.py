@@ -1,0 +1,65 @@
+"""What of a clip the named tracks carry, and the remainder that nobody can be named for, as shares that sum
+to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from linernotes.attribution.result import Attribution, TrackScore
+
+
+@dataclass(frozen=True)
+class Share:
+    """One named track's share of what all training tracks are expected to have done."""
+
+    track: TrackScore
+    share: float
+    percent: str  # as shown; the percentages of a page sum to 100.0
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Named tracks, largest share first, and what is left."""
+
+    named: list[Share]
+    remainder: float
+    remainder_percent: str
+    unlisted: int  # named tracks beyond those that the record keeps: they are in the remainder
+
+
+def shares_of(attribution: Attribution) -> Shares | None:
+    """Shares of a verdict's total; None where scores have no calibration, or nothing is expected of any
+    track.
+    """
+    verdict = attribution.verdict
+    if verdict is None or verdict.total <= 0:
+        return None
+    named = sorted(
+        (t for t in attribution.tracks if t.effect and t.effect.named),
+        key=lambda t: (-t.effect.expected if t.effect else 0.0, t.rank),
+    )
+    shares = [t.effect.expected / verdict.total for t in named if t.effect]
+    remainder = 1 - sum(shares)
+    *percents, left = rounded_percents([*shares, max(0.0, remainder)])
+    return Shares(
+        [Share(*of) for of in zip(named, shares, percents, strict=True)],
+        remainder,
+        left,
+        verdict.named - len(named),
+    )
+
+
+def rounded_percents(shares: Sequence[float]) -> list[str]:
+    """Percentages with one digit that sum to 100.0, for shares that sum to 1: the largest remainders are
+    rounded up.
+    """
+    tenths = 1000 * np.asarray(shares, dtype=np.float64)
+    whole = np.floor(tenths + 1e-9)
+    missing = max(0, round(1000 - whole.sum()))
+    for i in np.argsort(whole - tenths, kind="stable")[:missing]:
+        whole[i] += 1
+    return [f"{value / 10:.1f}" for value in whole]
