@@ -90,7 +90,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clock": clock, "percent": lambda share: f"{100 * share:.2f} %"}
+    environment.filters |= {"clock": clock, "percent": percent}
     page = environment.get_template("page.html.j2").render(
         a=attribution,
         verdict=attribution.verdict,
@@ -112,6 +112,12 @@ def write_page(
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def percent(share: float) -> str:
+    """A share in percent, with digits enough to tell it from nothing."""
+    near = 0 < abs(share) < 5e-5
+    return f"{100 * share:.1g} %" if near else f"{100 * share:.2f} %"
 
 
 def clock(seconds: float) -> str:

@@ -16,6 +16,7 @@ from linernotes.attribution.result import Attribution, TrackScore
 class Share:
     """One named track's share of what all training tracks are expected to have done."""
 
+    number: int  # the track's place among training tracks, as on its card; 1 is first
     track: TrackScore
     share: float
     percent: str  # as shown; the percentages of a page sum to 100.0
@@ -38,15 +39,21 @@ def shares_of(attribution: Attribution) -> Shares | None:
     verdict = attribution.verdict
     if verdict is None or verdict.total <= 0:
         return None
-    named = sorted(
-        (t for t in attribution.tracks if t.effect and t.effect.named),
-        key=lambda t: (-t.effect.expected if t.effect else 0.0, t.rank),
-    )
-    shares = [t.effect.expected / verdict.total for t in named if t.effect]
+    trained = attribution.first_trained(len(attribution.tracks))
+    named = [
+        (t.effect.expected, number, t)
+        for number, t in enumerate(trained, start=1)
+        if t.effect and t.effect.named
+    ]
+    named.sort(key=lambda one: (-one[0], one[1]))
+    shares = [expected / verdict.total for expected, _, _ in named]
     remainder = 1 - sum(shares)
     *percents, left = rounded_percents([*shares, max(0.0, remainder)])
     return Shares(
-        [Share(*of) for of in zip(named, shares, percents, strict=True)],
+        [
+            Share(number, track, share, percent)
+            for (_, number, track), share, percent in zip(named, shares, percents, strict=True)
+        ],
         remainder,
         left,
         verdict.named - len(named),
