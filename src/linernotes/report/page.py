@@ -94,6 +94,7 @@ def write_page(
     page = environment.get_template("page.html.j2").render(
         a=attribution,
         verdict=attribution.verdict,
+        judged=attribution.verdict is not None and not attribution.verdict.reasons,
         meaning=MEANINGS[described.family],
         summary=described.__doc__,
         clip=player,
