@@ -1,5 +1,5 @@
 """Which parts of a track a page plays: the part with the highest score, and the passages that were aligned
-with the clip where they lie elsewhere; and by how much each sound is turned down so that all are equally loud.
+with the clip where they lie elsewhere; and how far each sound is turned down so that all are equally loud.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from linernotes.attribution.result import Span, TrackScore
 from linernotes.audio import Sound
 
-LONGEST_S = 15.0  # of a track's main excerpt: ten tracks and their passages stay below about 6 MB
+LONGEST_S = 12.0  # of a track's main excerpt: ten tracks and their passages stay below about 6 MB
 MARGIN_S = 0.5  # heard before and after a passage that lies outside the main excerpt
 MOST_TURNED_DOWN_DB = 20.0  # one sound that is all but silent does not silence the others
 SLACK_S = 0.05  # by which a passage may reach beyond an excerpt: half a frame of the codec, or less
