@@ -136,6 +136,7 @@ def test_nothing_is_shown_as_named_where_the_verdict_names_none(drawn: Drawn, re
     forbidden = drawn(lambda read: read)
     assert "None of the tracks below this line can be named." in forbidden.text
     assert verdict.reasons[0] in forbidden.text and not forbidden.all("svg", "interval")
+    assert not forbidden.all("td", "n", "share")
     none = drawn(lambda read: naming(read, []))
     assert none.text.index(LINE) < none.text.index("<article")
     assert [text for _, text in none.all("td", "n", "share")] == ["100.0 %"]
@@ -158,8 +159,8 @@ def test_buttons_carry_the_seconds_of_their_spans_and_sounds_hold_them(drawn: Dr
         assert seconds == [s.clip_start_s, s.clip_end_s, s.track_start_s, s.track_end_s]
         player = players[button["data-player"]]
         start_s = float(player["data-start"])
-        assert start_s - 0.06 <= s.track_start_s
-        assert s.track_end_s <= start_s + float(player["data-seconds"]) + 0.06
+        assert start_s - 1e-3 <= s.track_start_s
+        assert s.track_end_s <= start_s + float(player["data-seconds"]) + 0.12
         assert player["data-name"].startswith(f"track {number}, ")
     far = [b for b in buttons if b["data-player"].startswith("passage-")]
     assert far  # a track of several segments: passages outside the best one are there, too
@@ -168,16 +169,13 @@ def test_buttons_carry_the_seconds_of_their_spans_and_sounds_hold_them(drawn: Dr
 SECONDS = st.floats(0, 200)
 
 
-@given(SECONDS, st.floats(1, 60), st.lists(SECONDS, max_size=3), st.floats(0.3, 1.5))
-def test_what_is_played_holds_every_passage_and_stays_short(
-    best_s: float, segment_s: float, starts: list[float], span_s: float
-) -> None:
-    def span(s: float) -> Span:
-        return Span(
-            clip_start_s=0, clip_end_s=span_s, track_start_s=s, track_end_s=s + span_s, strength=0.1, chance=1
-        )
-
-    track = TrackScore(
+def with_passages(best_s: float, starts: list[float], span_s: float) -> TrackScore:
+    """A track whose best segment begins at ``best_s``, with passages of ``span_s``."""
+    spans = [
+        Span(clip_start_s=0, clip_end_s=span_s, track_start_s=s, track_end_s=s + span_s, strength=1, chance=1)
+        for s in starts
+    ]
+    return TrackScore(
         rank=1,
         track_id="a",
         title="",
@@ -186,15 +184,35 @@ def test_what_is_played_holds_every_passage_and_stays_short(
         split="train",
         decoys_above=0,
         best_segment_start_s=best_s,
-        spans=[span(s) for s in starts],
+        spans=spans,
     )
+
+
+def test_of_a_long_segment_the_part_about_its_strongest_passage_is_played() -> None:
+    assert main_part(with_passages(50, [], 1), 47) == (50, 12)
+    assert main_part(with_passages(50, [9, 70, 80], 1), 47) == (64.5, 12)
+    assert main_part(with_passages(50, [51], 1), 47) == (50, 12)
+    assert main_part(with_passages(50, [96], 1), 47) == (85, 12)
+    assert main_part(with_passages(50, [53], 1), 6) == (50, 6)
+
+
+@given(SECONDS, st.floats(1, 60), st.lists(SECONDS, max_size=3), st.floats(0.3, 1.5))
+def test_what_is_played_holds_every_passage_and_stays_short(
+    best_s: float, segment_s: float, starts: list[float], span_s: float
+) -> None:
+    track = with_passages(best_s, starts, span_s)
     start_s, seconds = main_part(track, segment_s)
-    assert best_s <= start_s and start_s + seconds <= best_s + segment_s + 1e-6 and seconds <= LONGEST_S
+    assert best_s - 1e-6 <= start_s and start_s + seconds <= best_s + segment_s + 1e-6
+    assert seconds <= LONGEST_S
     excerpts = [
         Excerpt(a, Sound(np.zeros((1, round(100 * length)), dtype=np.float32), 100))
         for a, length in [(start_s, seconds), *further_parts(track, Excerpt(start_s, silence(seconds)))]
     ]
-    assert all(any(e.holds(s) for e in excerpts) for s in track.spans)
+    for s in track.spans:  # to a rounded sample, and a cell of the alignment
+        assert any(
+            e.start_s <= s.track_start_s + 1e-3 and s.track_end_s <= e.start_s + e.sound.seconds + 0.12
+            for e in excerpts
+        )
     assert sum(e.sound.seconds for e in excerpts) <= LONGEST_S + len(starts) * (span_s + 1) + 0.1
 
 

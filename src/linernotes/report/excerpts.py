@@ -13,7 +13,7 @@ from linernotes.audio import Sound
 LONGEST_S = 12.0  # of a track's main excerpt: ten tracks and their passages stay below about 6 MB
 MARGIN_S = 0.5  # heard before and after a passage that lies outside the main excerpt
 MOST_TURNED_DOWN_DB = 20.0  # one sound that is all but silent does not silence the others
-SLACK_S = 0.05  # by which a passage may reach beyond an excerpt: half a frame of the codec, or less
+SLACK_S = 0.11  # a passage's last cell may reach past the end of a recording
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Excerpt:
     def holds(self, span: Span) -> bool:
         """Whether the track's passage of a span can be heard in it."""
         end_s = self.start_s + self.sound.seconds
-        return self.start_s - SLACK_S <= span.track_start_s and span.track_end_s <= end_s + SLACK_S
+        return self.start_s - 1e-3 <= span.track_start_s and span.track_end_s <= end_s + SLACK_S
 
 
 def main_part(track: TrackScore, segment_s: float) -> tuple[float, float]:
