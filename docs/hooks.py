@@ -1,5 +1,5 @@
-"""Two pages of the site are made from the code while it is built: the settings of every method, and the
-command line.
+"""Two pages of the site are made from the code while it is built: the settings
+of every method, and the command line.
 
 Reads the typed settings and the commands themselves, so neither page can say something else than the program
 does. Imports nothing heavy: both are made without torch.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import annotated_types as bounds
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 from linernotes.cli.app import app
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 from linernotes.settings.training import TrainingSettings
+from linernotes.settings.verbs import VERB_SETTINGS
 
 OF_METHODS = "Settings of "  # how the panels are called under which --help shows the settings of methods
 OF_TRAINING = "How it is trained"
@@ -38,16 +40,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def settings_page() -> str:
-    """Every method's settings with defaults and bounds, and those of a training."""
+    """Every method's settings with defaults and bounds, those of a training, and those of every verb."""
     common = set(MethodSettings.model_fields)
     lines = [
         "# Settings",
         "",
-        "Made from `linernotes.settings` when this site was built. One name serves everywhere: `step_size` "
-        "is `--step-size`",
-        "on the command line, `step_size` in a TOML file for `--settings`, a keyword of the Python "
-        "functions, and what",
-        "`attribution.json` records.",
+        "Made from `linernotes.settings` when this site was built. One name serves everywhere:",
+        "`step_size` is `--step-size` on the command line, `step_size` in a TOML file for `--settings`,",
+        "a keyword of the Python functions, and what `attribution.json` records.",
         "",
         "## All methods",
         "",
@@ -69,15 +69,23 @@ def settings_page() -> str:
         ]
         own = set(settings.model_fields) - common
         lines += _table(settings, own) if own else ["It has no settings of its own."]
-    return "\n".join(
-        [*lines, "", "## Training", "", *_table(TrainingSettings, set(TrainingSettings.model_fields)), ""]
-    )
+    lines += ["", "## Training", "", *_table(TrainingSettings, set(TrainingSettings.model_fields))]
+    lines += [
+        "",
+        "## Verbs",
+        "",
+        "What can be set of a verb besides; its Python function takes the same keywords.",
+    ]
+    for verb, kind in VERB_SETTINGS.items():
+        lines += ["", f"### {verb}", "", " ".join((kind.__doc__ or "").split()), ""]
+        lines += _table(kind, set(kind.model_fields))
+    return "\n".join([*lines, ""])
 
 
 def _table(settings: type[BaseModel], names: set[str]) -> list[str]:
     values = settings().model_dump()
     rows = [
-        f"| `{name}` | `{_written(values[name])}`{_unfixed(field)} | {_allowed(field)} | "
+        f"| `{name}` | {_written(values[name])}{_unfixed(field)} | {_allowed(field)} | "
         f"{_cell(str(field.description))} |"
         for name, field in settings.model_fields.items()
         if name in names
@@ -86,29 +94,31 @@ def _table(settings: type[BaseModel], names: set[str]) -> list[str]:
 
 
 def _written(value: object) -> str:
-    """A default as a TOML file has it."""
-    return (
-        f"{value}".lower()
-        if isinstance(value, bool)
-        else f'"{value}"'
-        if isinstance(value, str)
-        else f"{value}"
-    )
+    """A default as a TOML file has it; nothing where there is none."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return f"`{value}`".lower()
+        case str():
+            return f'`"{value}"`'
+    return f"`{value}`"
 
 
 def _unfixed(field: FieldInfo) -> str:
-    """A default that follows from other settings is told as what it is with theirs."""
+    """Said of a default that follows from other settings: it is shown as it is with theirs."""
     return " (follows other settings)" if field.default_factory else ""
 
 
 def _allowed(field: FieldInfo) -> str:
+    given = next((kind for kind in get_args(field.annotation) if kind is not NoneType), field.annotation)
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(field.annotation))
-    if field.annotation is bool:
+    if given is bool:
         return "`true`, `false`"
-    if field.annotation is str:
+    if given is str:
         return "text"
-    kind = "a whole number" if field.annotation is int else "a number"
+    kind = "a whole number" if given is int else "a number"
     limits = [_limit(bound) for bound in field.metadata]
     return " ".join([kind, ", ".join(limit for limit in limits if limit)]).strip()
 
@@ -131,12 +141,12 @@ def command_line_page() -> str:
     lines = [
         "# Command line",
         "",
-        "Made from the commands themselves when this site was built; `linernotes COMMAND --help` says the "
-        "same.",
+        "Made from the commands themselves when this site was built; `linernotes COMMAND --help` says",
+        "the same.",
         "",
-        "Results go to stdout, all else to stderr. The exit code is 0 when the thing was done, 2 for bad "
-        "usage, 1 for a",
-        "failure, which is told in one sentence; `linernotes --debug COMMAND` shows the whole traceback.",
+        "Results go to stdout, all else to stderr. The exit code is 0 when the thing was done, 2 for bad",
+        "usage, 1 for a failure. A failure is one sentence; `linernotes --debug COMMAND` shows the whole",
+        "traceback.",
     ]
     for path, command in _commands(typer.main.get_command(app), ("linernotes",)):
         lines += ["", f"## {' '.join(path)}", "", _plain(command.help or ""), "", *_usage(path, command), ""]
@@ -178,12 +188,11 @@ def _options(command: Any) -> list[str]:
             else [*parameter.opts, *parameter.secondary_opts]
         )
         default = parameter.default
-        untold = (
-            parameter.required or default is None or default is False or callable(default) or default == ""
-        )
-        shown = "needed" if parameter.required else "" if untold else f"`{default}`"
-        told = _cell(_plain(getattr(parameter, "help", None) or ""))
-        rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {shown} | {told} |")
+        unsaid = default in (None, False, "") or callable(default)
+        help_text, _, of_settings = _plain(getattr(parameter, "help", None) or "").partition(" [default: ")
+        default = of_settings.removesuffix("]") or ("" if unsaid else default)
+        shown = "needed" if parameter.required else f"`{default}`" if default != "" else ""
+        rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {shown} | {_cell(help_text)} |")
     lines = ["| | default | |", "|---|---|---|", *rows] if rows else []
     if OF_METHODS in panels:
         lines += ["", "It also has a flag for every setting of a method: [settings](settings.md)."]

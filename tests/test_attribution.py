@@ -15,7 +15,7 @@ import linernotes
 from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, tone, write_model, write_recordings
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
-from linernotes.attribution.result import KEPT_TRACKS, Attribution, gather_tracks, rank_tracks
+from linernotes.attribution.result import KEPT_TRACKS, Attribution, Effect, gather_tracks, rank_tracks
 from linernotes.attribution.run import attribute_clips
 from linernotes.attribution.tables import read_evidence
 from linernotes.audio import AudioError
@@ -420,3 +420,7 @@ def test_a_record_does_not_grow_with_the_catalogue() -> None:
     ranked = rank_tracks(np.arange(2000.0), np.arange(2000), np.zeros(2000), tracks)
     assert sum(t.split == "train" for t in ranked) == KEPT_TRACKS and len(ranked) <= 1.3 * KEPT_TRACKS
     assert [t.rank for t in ranked] == list(range(1, len(ranked) + 1)) and ranked[0].track_id == "1999"
+    named = {i: Effect(expected=1.0, low=0.5, high=2.0, named=i >= 1700) for i in range(2000) if i % 5}
+    more = rank_tracks(np.arange(2000.0), np.arange(2000), np.zeros(2000), tracks, effects=named)
+    assert sum(bool(t.effect and t.effect.named) for t in more) == 240  # nobody who is named is left out
+    assert more[-1].track_id == "1701"

@@ -201,7 +201,7 @@ def test_a_leaderboard_has_every_method_and_the_lds_that_is_told_alone(
 
 def test_a_search_by_lds_uses_the_tuning_clips(bank: Path, where: list[str], tmp_path: Path) -> None:
     words = (
-        "sweep",
+        "search",
         "--method",
         "random",
         "--metric",

@@ -223,7 +223,7 @@ def test_impossible_durations_are_refused(tmp_path: Path, model_path: Path) -> N
 
 
 def test_every_public_name_is_a_function() -> None:
-    import linernotes.api  # importing a room must not hide a function of the same name
+    import linernotes.api.evaluating  # importing a room must not hide a function of the same name
 
     for name in set(linernotes.__all__) - {"__version__"}:
         assert callable(getattr(linernotes, name)), name
@@ -247,7 +247,7 @@ def test_methods_are_compared_planned_and_searched(
     planned = run("plan", "--methods", "abu", "--draws", 2, *where, "--json")
     assert planned.exit_code == 0 and json.loads(planned.stdout)[0]["once_forwards"] > 0
     grid = ["--grid", "damping=0.1,0.01", "--segments", 2, "--candidates", 4]
-    found = run("sweep", "-o", tmp_path / "s", *grid, *where, *QUICK, "--json")
+    found = run("search", "-o", tmp_path / "s", *grid, *where, *QUICK, "--json")
     assert found.exit_code == 0 and len(json.loads(found.stdout)["trials"]) == 2
     best = tmp_path / "s/best.toml"
     assert run("attribute", clip, *where, "--settings", best, "-o", tmp_path / "out").exit_code == 0
@@ -271,11 +271,15 @@ def test_bad_methods_and_settings_are_sentences(
     refused(run(*attribute, "--method", "clap"), "give its folder with --clap", code=2)
     refused(run(*attribute, "--method", "clap", "--clap", tmp_path), "is no CLAP checkpoint")
     refused(run(*attribute, "--method", "forward-inf", "--step-size", 1e30), "finite")
-    sweep = ("sweep", "-o", tmp_path / "s", *where)
-    refused(run(*sweep, "--grid", "damping="), "names no values", code=2)
-    refused(run(*sweep, "--grid", "damping=0.1", "--metric", "tuba"), "there is no metric 'tuba'", code=2)
+    search = ("search", "-o", tmp_path / "s", *where)
+    refused(run(*search, "--grid", "damping="), "names no values", code=2)
     refused(
-        run(*sweep, "--grid", "damping=0.1", "--segments", 3, "--candidates", 2),
+        run(*search, "--grid", "damping=0.1", "--metric", "tuba"),
+        "setting metric = 'tuba' is refused",
+        code=2,
+    )
+    refused(
+        run(*search, "--grid", "damping=0.1", "--segments", 3, "--candidates", 2),
         "--candidates 2 is fewer",
         code=2,
     )

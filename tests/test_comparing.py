@@ -80,7 +80,7 @@ def test_a_comparison_goes_on_where_it_was(
     def never(*_: object) -> None:
         raise AssertionError("a finished method ran again")
 
-    monkeypatch.setattr("linernotes.api.workspace.attribute_clips", never)
+    monkeypatch.setattr("linernotes.attribution.filing.attribute_clips", never)
     assert linernotes.compare(*arguments, **settings).attributions == done.attributions
     with pytest.raises(LinernotesError, match="holds another attribution"):
         linernotes.compare(*arguments, **{**settings, "draws": 3})
@@ -126,6 +126,25 @@ def test_comparisons_that_make_no_sense_are_refused(tmp_path: Path, clips: list[
         linernotes.compare(clips, tmp_path, ["abu", "tonal"], projection=3)
     with pytest.raises(UsageError, match="there is no method 'tuba'"):
         linernotes.compare(clips, tmp_path, ["abu", "tuba"])
+
+
+def test_a_workspace_says_what_the_functions_say(
+    tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue
+) -> None:
+    """Of one model, opened once: its other verbs too."""
+    where = {"model": model_path, "catalogue": catalogue.path}
+    grid = ["draws=1,2"]
+    fixed = {"method": "activations", "segments": 2, "candidates": 4}
+    with linernotes.open(**where) as work:
+        ranks = work.self_influence("latent", segments=2)
+        done = work.compare(clips, tmp_path / "one", ["latent", "random"])
+        found = work.search(tmp_path / "s1", grid, **fixed)
+        assert [plan.method for plan in work.plan(["latent", "random"], queries=2)] == ["latent", "random"]
+    assert ranks == linernotes.self_influence(method="latent", segments=2, **where)
+    again = linernotes.compare(clips, tmp_path / "two", ["latent", "random"], **where)
+    assert done.agreement.record() == again.agreement.record() and done.page.is_file()
+    other = linernotes.search(tmp_path / "s2", grid, **fixed, **where)
+    assert [(t.chosen, t.values) for t in found.trials] == [(t.chosen, t.values) for t in other.trials]
 
 
 def test_a_plan_counts_passes_exactly(model: StableAudio, catalogue: Catalogue, tmp_path: Path) -> None:
@@ -244,7 +263,7 @@ def test_a_set_of_clips_has_no_ranks_of_its_own(
     with pytest.raises(UsageError, match="--together"):
         linernotes.self_influence(segments=2, together=True, **where)
     with pytest.raises(UsageError, match="--together"):
-        linernotes.sweep(tmp_path, ["damping=0.1,0.2"], segments=2, candidates=3, together=True, **where)
+        linernotes.search(tmp_path, ["damping=0.1,0.2"], segments=2, candidates=3, together=True, **where)
 
 
 def test_agreement_over_one_clip_is_json() -> None:
@@ -253,11 +272,11 @@ def test_agreement_over_one_clip_is_json() -> None:
     assert record["hub_share"] == record["decoys_first"] == [None, None]
 
 
-def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+def test_a_search_by_self_influence(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
     """A sane step finds the segment itself; one that breaks the weights is a failed trial with its reason,
     not an end.
     """
-    found = linernotes.sweep(
+    found = linernotes.search(
         tmp_path / "s",
         ["step_size=1e30,2e-5"],
         segments=3,
@@ -268,7 +287,7 @@ def test_a_sweep_over_self_influence(tmp_path: Path, model_path: Path, catalogue
     )
     assert found.trials[0].chosen == {"step_size": 2e-5} and found.trials[0].values["mean_rank"] == 1
     assert "finite" in found.trials[1].failed
-    assert (tmp_path / "s" / "sweep.svg").exists()
+    assert (tmp_path / "s" / "search.svg").exists()
     assert not list((tmp_path / "s").glob(".trial-*"))
 
 

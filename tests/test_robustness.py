@@ -69,13 +69,13 @@ def test_what_another_process_holds_is_refused_with_its_name_and_free_when_that_
             LinernotesError, match=rf"out is being written by process {process.pid} on .+ since \d\d:\d\d \("
         ):
             held(out).__enter__()
-        told: list[str] = []
+        said: list[str] = []
         with (
             pytest.raises(LinernotesError, match="another --out"),
-            held(out, wait_s=0.3, on_wait=told.append),
+            held(out, wait_s=0.3, on_wait=said.append),
         ):
             pass
-        assert len(told) == 1 and str(process.pid) in told[0]
+        assert len(said) == 1 and str(process.pid) in said[0]
         process.kill()  # as the kernel does when memory runs out
         process.wait()
         with held(out):
@@ -362,7 +362,21 @@ REFUSED = {
     "evaluate hubs --model none": "there is no model at none",
     "evaluate counterfactual --methods latent": "give one with --out",
     "evaluate self-influence --catalog none": "there is no catalogue at none",
-    "sweep -o out --grid damping=1 --model none": "there is no model at none",
+    "search -o out --grid damping=1 --model none": "there is no model at none",
+    "search -o out --grid damping=1 --sampler tuba": "setting sampler = 'tuba'",
+    "search -o out --grid damping=1 --candidates 1": "setting candidates = 1",
+    "search -o out --grid damping=1 --together": "leave out --together",
+    "generate --prompt x -o c.flac --seed -1": "setting seed = -1",
+    "generate --prompt x -o c.flac --seconds 0": "setting seconds = 0.0",
+    "demo -o out --seed 4294967296": "setting seed = 4294967296",
+    "verify folder -o out --k 0": "setting k = 0",
+    "bank build -o out --halves -1": "setting halves = -1",
+    "plan --queries 0": "setting queries = 0",
+    "evaluate lds --split tuba": "setting split = 'tuba'",
+    "evaluate counterfactual --percent 60": "setting percent = 60.0",
+    "evaluate repeatability --seeds 1": "setting seeds = 1",
+    "evaluate self-influence --segments 0": "setting segments = 0",
+    "evaluate model --clips 0": "setting clips = 0",
 }
 
 

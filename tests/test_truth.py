@@ -1,9 +1,10 @@
-"""Evaluation against retraining: laws of the measures on banks whose truth is known, and retrains of a tiny
-model.
+"""Evaluation against retraining: laws of the measures on banks whose truth is
+known, and retrains of a tiny model.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import linernotes
 from conftest import query_of
-from linernotes import api
 from linernotes.attribution.prepare import prepare
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
@@ -24,11 +25,11 @@ from linernotes.demo.benchmark import RELATIONS, TRAINING_TRACKS, plan_benchmark
 from linernotes.demo.bundle import open_benchmark
 from linernotes.demo.places import BENCHMARK_PARTS, CATALOGUE
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import BankQuery, query_pass, run_retrains
+from linernotes.evaluation.bank.folder import BANK_FILE
+from linernotes.evaluation.bank.retraining import BankQuery, Retrain, query_pass, run_retrains
 from linernotes.evaluation.bank.sanity import check_bank
 from linernotes.evaluation.bank.scores import Source, read_scores, related_sources, scores_of
 from linernotes.evaluation.bank.store import (
-    BANK_FILE,
     Bank,
     build_bank,
     pack_bank,
@@ -118,6 +119,38 @@ def test_lds_of_the_truth_is_one_without_noise_and_of_its_opposite_minus_one() -
     assert table.reference == "truth"
     told = measure_lds(bank, {"truth": value_qn, "opposite": -value_qn}, reference="opposite").methods[0]
     assert told.behind is not None and told.behind.value == pytest.approx(-2)
+
+
+def test_means_of_seeds_are_less_noisy_and_their_ceiling_says_by_how_much() -> None:
+    random = np.random.default_rng(2)
+    halves, queries, tracks, seeds, noise = 400, 24, 40, 3, 4.0
+    value_qn = random.standard_normal((queries, tracks))
+    present = np.stack([random.permutation(tracks) < tracks // 2 for _ in range(halves)])
+    signal = -(present @ value_qn.T)
+    runs = [signal + noise * random.standard_normal(signal.shape) for _ in range(seeds)]
+    names = [f"half-{i}" for i in range(halves)]
+    names += [f"half-{i}-again{'-3' * (s == 2)}" for s in (1, 2) for i in range(halves)]
+    kinds = ["half"] * halves + ["again"] * (2 * halves)
+    whole = bank_of(np.concatenate([present] * seeds), np.concatenate(runs), kinds, names)
+    alone = bank_of(present, runs[0], kinds[:halves], names[:halves])
+    some = halves // 2  # of two seeds, and half of these of three
+    kept = [*range(halves + some), *range(2 * halves, 2 * halves + some // 2)]
+    mixed = bank_of(
+        whole.present_mn[kept],
+        whole.loss_mqk[kept][..., 0],
+        [kinds[i] for i in kept],
+        [names[i] for i in kept],
+    )
+    assert whole.runs()[5] == [5, halves + 5, 2 * halves + 5]
+    assert [len(run) for run in mixed.runs()] == [3] * (some // 2) + [2] * (some // 2) + [1] * some
+    spread = signal.var(axis=0).mean()
+    for bank, left in ((whole, 1 / 3), (mixed, (some // 2 / 3 + some // 2 / 2 + some) / halves)):
+        found = measure_lds(bank, {"truth": value_qn})
+        assert found.seeds == pytest.approx(1 / left)
+        assert found.ceiling.value == pytest.approx(np.sqrt(spread / (spread + noise**2 * left)), abs=0.04)
+        assert found.methods[0].lds.value == pytest.approx(found.ceiling.value, abs=0.05)
+    with pytest.raises(LinernotesError, match="0 of them a second time"):
+        measure_lds(alone, {"truth": value_qn})
 
 
 def test_truth_reaches_the_noise_ceiling_and_not_more() -> None:
@@ -383,7 +416,7 @@ def test_planted_relatives_that_come_first_are_recalled_and_what_is_learned_is_m
 def trained(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue, model_path: Path) -> Path:
     """A tiny model that says how it was trained."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    api.train_model(catalogue, folder, model_path, steps=4, batch_size=4, seed=2)
+    linernotes.train_model(catalogue, folder, model_path, steps=4, batch_size=4, seed=2)
     return folder
 
 
@@ -391,6 +424,32 @@ QUERIES = [
     BankQuery("one", "tone 0", 0.5, 3, "caption", "reporting", True),
     BankQuery("two", "tone 1", 0.5, 4, "caption", "tuning", False),
 ]
+
+
+def test_a_finished_bank_grows_to_what_it_would_have_been(
+    tmp_path: Path,
+    trained: Path,
+    catalogue: Catalogue,
+    one_thread: Callable[[], AbstractContextManager[None]],
+) -> None:
+    def plan(halves: int, seeds: int) -> list[Retrain]:
+        return plan_retrains(7, halves=halves, again=1, full=1, seed=0, seeds=seeds)
+
+    few, more = plan(1, 2), plan(2, 3)
+    assert {r.name for r in few} < {r.name for r in more} and len({r.seed for r in more}) == len(more)
+    with one_thread():
+        setting = prepare_setting(trained, catalogue.path, QUERIES, 3, 0, tmp_path / "small")
+        build_bank(setting, few, tmp_path / "small")
+        shutil.rmtree(tmp_path / "small" / "retrains")  # only the finished bank is left
+        (tmp_path / "small" / "queries.safetensors").unlink()
+        again = prepare_setting(trained, catalogue.path, QUERIES, 3, 0, tmp_path / "small")
+        trains: list[int] = []
+        grown = build_bank(again, more, tmp_path / "small", lambda _what, done, _total: trains.append(done))
+        assert trains[0] == len(few)  # those were not trained again
+        whole = build_bank(setting, more, tmp_path / "whole")
+        assert grown.path.read_bytes() == whole.path.read_bytes()
+        with pytest.raises(LinernotesError, match="was built with other draws and noise"):
+            build_bank(replace(setting, draws=5), more, tmp_path / "small")
 
 
 def test_a_killed_bank_goes_on_and_ends_in_the_same_bytes(
@@ -549,8 +608,8 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
 def test_scores_that_were_kept_are_read_and_not_computed_again(
     tmp_path: Path, model: StableAudio, catalogue: Catalogue
 ) -> None:
-    """Found by a planted fault: stored scores that were never looked for would have cost every evaluation its
-    hours anew.
+    """Found by a planted fault: stored scores that were never looked for would have
+    cost every evaluation its hours anew.
     """
     bank, _ = linear_world(noise=1.0, queries=2)
     bank = replace(bank, header={**bank.header, "clips": "c"})

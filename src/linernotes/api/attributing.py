@@ -8,38 +8,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linernotes.api.reporting import PAGE
-from linernotes.api.workspace import Workspace, generate_with
+from linernotes.api.workspace import Workspace
+from linernotes.attribution.filing import PAGE
+from linernotes.attribution.generating import generate_clip
+from linernotes.attribution.replay import Replay
 from linernotes.attribution.result import Attribution, record_at
 from linernotes.demo.opening import catalogue_folder, open_catalogue
-from linernotes.demo.places import BENCHMARK, BUILTIN
+from linernotes.demo.places import BENCHMARK, BUILTIN, SHIPPED
 from linernotes.demo.provider import load_model, model_folder, track_sound
-from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import BankQuery
-from linernotes.evaluation.verification import Verification, verify_clip
+from linernotes.errors import UsageError
+from linernotes.evaluation.verification import Verification, first_tracks, generated_query, verify_clip
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.report.verification import write_verification
 from linernotes.settings.methods import DEFAULT_METHOD
-from linernotes.settings.reading import checked, settings_of
-
-DEMO_PROMPT = "a jig in G major for flute, lively, 6/8 time"
-DEMO_SEED = 7
+from linernotes.settings.reading import as_flags, checked, settings_of
+from linernotes.settings.verbs import DemoSettings, GenerateSettings, VerifySettings
 
 
 def generate(
     prompt: str,
     out: str | Path,
-    seed: int = 0,
-    seconds: float | None = None,
     model: str | Path | GenerativeModel = BUILTIN,
     on_progress: Progress | None = None,
+    **settings: Any,
 ) -> Path:
-    """Generates a clip, and beside it the sidecar ``attribute`` reads. ``seconds`` is the model's length if
-    None.
+    """Generates a clip, and beside it the sidecar ``attribute`` reads.
+
+    Args:
+        settings: fields of ``GenerateSettings``: ``seed``, ``seconds``.
+
+    Raises:
+        UsageError: the model cannot generate here, or not so long.
     """
+    asked = checked(GenerateSettings, settings)
     loaded = load_model(model) if isinstance(model, str | Path) else model
-    return generate_with(loaded, prompt, out, seed, seconds, on_progress)
+    generate_clip(loaded, prompt, Path(out), asked, on_progress)
+    return Path(out)
 
 
 def attribute(
@@ -54,8 +59,8 @@ def attribute(
     calibration: str | Path | None = None,
     **settings: Any,
 ) -> list[Attribution]:
-    """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``, ``evidence.parquet`` and
-    ``report.html``.
+    """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``,
+    ``evidence.parquet`` and ``report.html``.
 
     Args:
         clips: generated clips with their sidecars, or any sound files, of any length;
@@ -83,15 +88,16 @@ class Demo:
     attribution: Attribution
 
 
-def run_demo(
-    out: str | Path, prompt: str = DEMO_PROMPT, seed: int = DEMO_SEED, on_progress: Progress | None = None
-) -> Demo:
-    """The whole job on the built-in model and catalogue: generate a clip from a prompt, attribute it, write
-    the report.
+def run_demo(out: str | Path, on_progress: Progress | None = None, **settings: Any) -> Demo:
+    """The whole job on the built-in model and catalogue: generate a clip from a
+    prompt, attribute it, write the report.
+
+    Args:
+        settings: fields of ``DemoSettings``: ``prompt``, ``seed``.
     """
-    folder = Path(out)
+    asked, folder = checked(DemoSettings, settings), Path(out)
     with Workspace(on_progress=on_progress) as work:
-        clip = work.generate(prompt, folder / "clip.flac", seed)
+        clip = work.generate(asked.prompt, folder / "clip.flac", seed=asked.seed)
         (attribution,) = work.attribute(clip, folder)
     return Demo(clip, folder / PAGE, attribution)
 
@@ -99,11 +105,10 @@ def run_demo(
 def verify(
     attribution: str | Path,
     out: str | Path,
-    k: int = 10,
-    repeats: int = 2,
     model: str | Path = BENCHMARK,
     catalogue: str | Path = BENCHMARK,
     on_progress: Progress | None = None,
+    **settings: Any,
 ) -> Verification:
     """Puts an attribution to the test: trains the model again without the first ``k`` tracks and without
     ``k`` random ones, ``repeats`` times each, makes the clip again from its seed, and writes
@@ -112,62 +117,61 @@ def verify(
     Args:
         attribution: an ``attribution.json`` of a clip that the model generated.
         model: small enough to be trained again, by the recipe in its ``training.json``.
+        settings: fields of ``VerifySettings``: ``k``, ``repeats``.
 
     Raises:
         LinernotesError: the attribution is of another model or catalogue, or of a clip that no model
             generated.
     """
-    path = record_at(attribution)
-    read = Attribution.load(path)
-    loaded, opened = load_model(model), open_catalogue(catalogue)
-    if read.model_hash != loaded.weights_hash:
-        raise LinernotesError(
-            f"{path} was made with the model {read.model}, not with {model}: give that one with --model"
-        )
-    if read.catalogue_hash != opened.hash:
-        raise LinernotesError(
-            f"{path} was made with another catalogue than {catalogue}: give that one with --catalog"
-        )
-    if read.query.generated is None:
-        raise LinernotesError(
-            f"{path} is not of one clip that the model generated, so it cannot be made again"
-        )
-    first = read.first_trained(k)
-    if len(first) < min(k, read.training_tracks):
-        raise UsageError(f"--k {k} is too many: {path} names the first {len(first)} training tracks")
-    query = BankQuery(
-        read.query.name,
-        read.query.prompt,
-        read.query.seconds,
-        int(read.query.generated["seed"]),
-        "clip",
-        "reporting",
-        True,
-    )
-    folder, names = Path(out), [track.track_id for track in first]
+    asked, path, folder = checked(VerifySettings, settings), record_at(attribution), Path(out)
+    read, opened = Attribution.load(path), open_catalogue(catalogue)
+    query = generated_query(path, read, load_model(model), opened)
+    first = first_tracks(path, read, asked.k)
     found = verify_clip(
-        model_folder(model),
-        catalogue_folder(catalogue),
-        query,
-        names,
-        repeats,
-        folder / "retrains",
-        on_progress,
+        model_folder=model_folder(model),
+        catalogue=catalogue_folder(catalogue),
+        query=query,
+        first=[track.track_id for track in first],
+        repeats=asked.repeats,
+        folder=folder / "retrains",
+        on_progress=on_progress,
     )
     tracks = {track.track_id: track for track in opened.tracks}
-    sounds = {t.track_id: track_sound(opened, tracks[t.track_id], t.best_segment_start_s) for t in first}
-    words = [
-        "linernotes",
-        "verify",
-        str(attribution),
-        "--k",
-        str(k),
-        "--repeats",
-        str(repeats),
-        "--model",
-        str(model),
-    ]
-    words += ["--catalog", str(catalogue), "-o", str(out)]
-    titles = {name: track.title for name, track in tracks.items()}
-    write_verification(folder / "verify.html", read, found, first, sounds, titles, shlex.join(words))
+    words = ["linernotes", "verify", str(attribution), *as_flags(asked.model_dump())]
+    words += ["--model", str(model), "--catalog", str(catalogue), "-o", str(out)]
+    write_verification(
+        path=folder / "verify.html",
+        attribution=read,
+        found=found,
+        first=first,
+        sounds={t.track_id: track_sound(opened, tracks[t.track_id], t.best_segment_start_s) for t in first},
+        titles={name: track.title for name, track in tracks.items()},
+        command=shlex.join(words),
+    )
     return found
+
+
+def replay(
+    attribution: str | Path,
+    model: str | Path | None = None,
+    catalogue: str | Path | None = None,
+    share: float = 1.0,
+    on_progress: Progress | None = None,
+) -> Replay:
+    """Scores the clip of a record again, from the record alone, and says whether the scores are the same.
+
+    Args:
+        attribution: an ``attribution.json``, or its folder.
+        model, catalogue: where they lie now; where the record says if None.
+        share: of the catalogue's segments that are scored again, drawn at random.
+
+    Raises:
+        LinernotesError: clip, model or catalogue has gone or is another one.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f"a share of {share:g} of the segments cannot be scored: give one above 0, up to 1")
+    path = record_at(attribution)
+    read = Attribution.load(path)
+    there = read.model if read.model in SHIPPED else read.sources.model
+    with Workspace(model or there, catalogue or read.sources.catalogue, on_progress=on_progress) as work:
+        return work.replay(path, share)

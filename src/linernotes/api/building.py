@@ -8,8 +8,12 @@ from typing import Any
 
 from linernotes.artefacts import read_json, write_json
 from linernotes.catalog.ingest import build_catalogue as build
+from linernotes.catalog.listing import list_folder
+from linernotes.catalog.rights_table import find_rights, read_rights_table
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
+from linernotes.credits.rights import read_rights
+from linernotes.credits.versions import record_rights
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
 from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
 from linernotes.demo.opening import open_catalogue
@@ -19,6 +23,7 @@ from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.training import open_trainable, train, write_untrained_copy
+from linernotes.settings.paths import require_new
 from linernotes.settings.reading import checked
 from linernotes.settings.training import TrainingSettings
 
@@ -30,22 +35,30 @@ def build_catalogue(
     strict: bool = False,
     on_progress: Progress | None = None,
 ) -> Catalogue:
-    """Builds a catalogue from a folder of recordings as people have them (docs/own-recordings.md), encoded by
-    ``model``.
+    """Builds a catalogue from a folder of recordings as people have them
+    (docs/own-recordings.md), encoded by ``model``.
 
     What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an
-    error.
+    error. A table of rights at the folder's top (``rights.csv``) is checked before anything is encoded, and
+    kept beside the catalogue (docs/credits.md).
     """
+    listed = read_source(Path(source))
+    place = find_rights(Path(source), list_folder(Path(source)).names)
+    table = read_rights_table(place) if place else None
+    if table is not None:
+        read_rights(table, listed.tracks)
     loaded = load_model(model)
-    return build(
-        read_source(Path(source)),
+    report = on_progress or (lambda what, done, total: None)
+    catalogue = build(
+        listed,
         Path(out),
         loaded,
         strict,
-        on_track=(lambda done, total: on_progress("reading recordings", done, total))
-        if on_progress
-        else None,
+        on_track=lambda done, total: report("reading recordings", done, total),
     )
+    if table is not None:
+        record_rights(read_rights(table, catalogue.tracks), catalogue.path, catalogue.hash)
+    return catalogue
 
 
 def train_model(
@@ -55,8 +68,8 @@ def train_model(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> GenerativeModel:
-    """Trains a new small model on a catalogue's training tracks, with the codec and the text encoder of
-    ``init``.
+    """Trains a new small model on a catalogue's training tracks, with the
+    codec and the text encoder of ``init``.
 
     Args:
         settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...
@@ -111,21 +124,14 @@ def train_on(
 ) -> None:
     """Trains the pipeline in ``template`` on a catalogue's training segments."""
     data = catalogue.batch(catalogue.training_rows)
+    report = on_progress or (lambda what, done, total: None)
     train(
-        template,
-        out,
-        data.latents_nct,
-        data.text_nld,
-        data.seconds_n,
-        settings,
-        (lambda done, total, loss: on_progress(f"training (loss {loss:.3f})", done, total))
-        if on_progress
-        else None,
-        catalogue.hash,
+        template=template,
+        folder=out,
+        latents_nct=data.latents_nct,
+        text_nld=data.text_nld,
+        seconds_n=data.seconds_n,
+        settings=settings,
+        on_step=lambda done, total, loss: report(f"training (loss {loss:.3f})", done, total),
+        catalogue=catalogue.hash,
     )
-
-
-def require_new(path: Path) -> None:
-    """Refuses to write over anything."""
-    if path.exists():
-        raise LinernotesError(f"{path} exists already: choose another name or remove it")

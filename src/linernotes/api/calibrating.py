@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from linernotes.api.banking import OpenedBank
 from linernotes.artefacts import held
 from linernotes.attribution.effects import Calibration
 from linernotes.attribution.fitness import clip_loss, fitness_of, loss_draws
-from linernotes.errors import UsageError
+from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.calibration import MeasuredCalibration, fit_calibration, measure_calibration
 from linernotes.settings.methods import DEFAULT_METHOD
-from linernotes.settings.reading import checked, refuse_together, settings_of
+from linernotes.settings.paths import require_new
+from linernotes.settings.reading import chosen_method
 
 
 def calibrate(
@@ -27,13 +27,11 @@ def calibrate(
         out: where the calibration is written, for ``attribute(..., calibration=...)``; nowhere if None.
 
     Raises:
-        LinernotesError: too few retrains, or scores that predict nothing of them.
-        UsageError: ``out`` exists already.
+        LinernotesError: too few retrains, scores that predict nothing of them, or ``out`` exists already.
     """
-    if out is not None and Path(out).exists():
-        raise UsageError(f"{out} exists already, and it is kept: remove it, or give another name with --out")
-    refuse_together(settings)
-    chosen = checked(settings_of(method), settings, f" for {method}")
+    if out is not None:
+        require_new(Path(out))
+    chosen = chosen_method(method, settings)
     scores_qn = opened.training_scores({method: chosen})[method]
     prepared, bank = opened.prepared, opened.bank
     draws = loss_draws(prepared.model, 0)
@@ -42,12 +40,12 @@ def calibrate(
     segments_t = np.bincount(prepared.catalogue.track_n, minlength=len(place))
     segments_n = segments_t[[place[name] for name in bank.tracks]]
     calibration = fit_calibration(
-        bank,
-        scores_qn,
-        loss_q,
-        segments_n,
-        method,
-        chosen,
+        bank=bank,
+        scores_qn=scores_qn,
+        loss_q=loss_q,
+        segments_n=segments_n,
+        method=method,
+        settings=chosen,
         model=prepared.model.name,
         fitness=fitness_of(prepared).loss,
         on_progress=prepared.progress("fitting"),

@@ -7,181 +7,122 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from linernotes.api.banking import OpenedBank, check, trusted
 from linernotes.demo.places import BENCHMARK_PARTS
-from linernotes.errors import MissingError, UsageError
-from linernotes.evaluation.bank.retraining import Retrain, run_retrains
-from linernotes.evaluation.bank.store import Bank, pack_bank, read_bank
+from linernotes.errors import UsageError
+from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.board import LIKENESSES, Board, measure_board
-from linernotes.evaluation.counterfactual import (
-    COUNTERFACTUAL_FILE,
-    Arm,
-    Outcome,
-    measure_outcomes,
-    plan_arms,
-    plan_pooled,
-    read_arms,
+from linernotes.evaluation.counterfactual import Outcome, measure_outcomes
+from linernotes.evaluation.further_retrains import (
+    grouped_by,
+    read_groups,
+    read_left_out,
+    train_left_out,
+    train_without_groups,
 )
-from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups, plan_groups
+from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups
 from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, measure_repeatability
-from linernotes.evaluation.lds import MeasuredLds, Output, measure_lds
-from linernotes.evaluation.planted import MeasuredPlanted, measure_planted
-from linernotes.methods.contract import Progress
+from linernotes.evaluation.lds import MeasuredLds, measure_lds
+from linernotes.evaluation.planted import MeasuredPlanted, planted_of
 from linernotes.report.leaderboard import write_leaderboard as write
-from linernotes.settings.methods import DEFAULT_METHOD, MethodSettings, runnable
-from linernotes.settings.reading import as_flags, refuse_together, settings_where_they_fit
+from linernotes.settings.methods import DEFAULT_METHOD
+from linernotes.settings.reading import as_flags, chosen_methods, parted
+from linernotes.settings.verbs import (
+    CounterfactualSettings,
+    GroupsSettings,
+    LdsSettings,
+    LeaderboardSettings,
+    RepeatabilitySettings,
+)
 
 
-def chosen_methods(methods: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, MethodSettings]:
-    """Methods with their settings; all that can run if None."""
-    names = list(methods) if methods is not None else runnable(settings)
-    refuse_together(settings)
-    if not names:
-        raise UsageError("no method was named: leave out --methods for all of them")
-    return settings_where_they_fit(names, settings)
-
-
-def evaluate_lds(
-    opened: OpenedBank,
-    methods: Sequence[str] | None = None,
-    split: str = "reporting",
-    output: Output = "loss",
-    within: str | None = None,
-    **settings: Any,
-) -> MeasuredLds:
+def evaluate_lds(opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any) -> MeasuredLds:
     """How well each method's scores predict what retraining on known subsets does to the bank's clips.
 
     Args:
-        within: a metadata column; what the mere number of tracks of each of its values explains does not
-            count.
+        settings: fields of ``LdsSettings`` (``split``, ``output``, ``within``), and methods' settings.
     """
-    scores = opened.training_scores(chosen_methods(methods, settings))
-    groups = (within, groups_of(opened.prepared.catalogue.tracks, within)) if within else None
-    return measure_lds(opened.bank, scores, split, output, DEFAULT_METHOD, groups)
+    asked, of_methods = parted(LdsSettings, settings)
+    scores = opened.training_scores(chosen_methods(methods, of_methods))
+    return measure_lds(
+        bank=opened.bank,
+        scores=scores,
+        split=asked.split,
+        output=asked.output,
+        reference=DEFAULT_METHOD,
+        within=(asked.within, groups_of(opened.prepared.catalogue.tracks, asked.within))
+        if asked.within
+        else None,
+    )
 
 
 def evaluate_planted(
     opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any
 ) -> MeasuredPlanted:
     """Which of the catalogue's known relations the model learned from, and which of them each method sees."""
-    chosen = chosen_methods(methods, settings)
-    if not opened.sources:
-        raise UsageError(
-            f"{opened.prepared.catalogue.path} has no planted tracks: give columns 'relation' and "
-            "'related_to'"
-        )
-    of_sources = {name: opened.source_scores(name, s).scores_qt for name, s in chosen.items()}
-    of_clips = {name: opened.clip_scores(name, s).scores_qt for name, s in chosen.items()}
-    return measure_planted(opened.bank, opened.prepared.catalogue, opened.sources, of_sources, of_clips)
+    return planted_of(opened, chosen_methods(methods, settings))
 
 
 def evaluate_counterfactual(
     opened: OpenedBank,
     methods: Sequence[str] = (),
-    percent: float = 2.0,
-    pooled: bool = False,
     out: str | Path | None = None,
-    on_progress: Progress | None = None,
     **settings: Any,
 ) -> list[Outcome]:
-    """Leave-k-out: what becomes of clips when the tracks that methods put first are left out, against random
-    ones.
+    """Leave-k-out: what becomes of clips when the tracks that methods put
+    first are left out, against random ones.
 
     Without ``methods``, from what was trained before, in ``out`` or with the bank; else by training again,
     about a minute for each method and clip, and adding to what is in ``out``.
 
     Args:
-        percent: share of the catalogue that is left out.
-        pooled: one set of tracks for all reporting clips, in place of each heard clip's own.
+        methods: names of methods, or of scores that the bank was opened with.
+        settings: fields of ``CounterfactualSettings``, and methods' settings: ``percent``, the share of the
+            catalogue that is left out, and ``pooled``, one set of tracks for all reporting clips in place of
+            each heard clip's own.
 
     Raises:
         MissingError: nothing was trained before.
         UsageError: no clip can be heard, or there is no folder to train into.
     """
-    bank = opened.bank
-    places = [folder / COUNTERFACTUAL_FILE for folder in ([Path(out)] if out else []) + [bank.path.parent]]
+    asked, of_methods = parted(CounterfactualSettings, settings)
     if not methods:
-        trained, arms = _trained_arms(opened, places)
-        return measure_outcomes(trained, arms, LIKENESSES)
+        folders = [*([Path(out)] if out else []), opened.bank.path.parent]
+        return measure_outcomes(*read_left_out(opened, folders), LIKENESSES)
     if out is None:
         raise UsageError("training again needs a folder for its results: give one with --out")
     named = [name for name in methods if name not in opened.files]
-    scores = opened.training_scores(chosen_methods(named, settings) if named else {})
-    queries = [q for q in bank.rows("reporting") if pooled or bank.queries[q].heard]
-    if not queries:
-        raise UsageError(
-            f"{bank.path} has no clip for reporting that every model makes again: build it with 'heard' "
-            "prompts"
-        )
-    plan = plan_pooled if pooled else plan_arms
-    arms, retrains = plan(bank, {name: scores[name] for name in methods}, percent, queries)
-    planned = {retrain.name: retrain for retrain in retrains}
-    if places[0].exists():
-        before, earlier = read_arms(places[0])
-        bank.require_same(before)
-        # what stood there may be of other settings
-        cases = {(arm.method, arm.percent, arm.pooled) for arm in arms}
-        arms = [*(arm for arm in earlier if (arm.method, arm.percent, arm.pooled) not in cases), *arms]
-        for name, present_n, seed in zip(before.names, before.present_mn, before.seeds, strict=True):
-            planned.setdefault(name, Retrain(name, "without", present_n, seed))
-    setting, folder, all_planned = opened.setting(), Path(out), list(planned.values())
-    run_retrains(setting, all_planned, folder / "retrains", on_progress)
-    reasons = {"arms": [arm.__dict__ for arm in arms]}
-    trained = pack_bank(setting, all_planned, folder / COUNTERFACTUAL_FILE, folder / "retrains", reasons)
-    trusted(trained, check(opened, trained))
-    return measure_outcomes(trained, arms, LIKENESSES)
-
-
-def _trained_arms(opened: OpenedBank, places: Sequence[Path]) -> tuple[Bank, list[Arm]]:
-    """What was trained before, in the first of some files that is there."""
-    trained, arms = read_arms(next((path for path in places if path.exists()), places[-1]))
-    opened.bank.require_same(trained)
-    trusted(trained, check(opened, trained))
-    return trained, arms
+    scores = opened.training_scores(chosen_methods(named, of_methods) if named else {})
+    wanted = {name: scores[name] for name in methods}
+    return measure_outcomes(*train_left_out(opened, wanted, asked, Path(out)), LIKENESSES)
 
 
 def evaluate_groups(
     opened: OpenedBank,
-    column: str,
     methods: Sequence[str] | None = None,
     out: str | Path | None = None,
-    on_progress: Progress | None = None,
     **settings: Any,
 ) -> tuple[list[GroupScore], dict[str, float]]:
     """Leave one group out, train again, and compare with each method's sums over groups. Trains into ``out``
     unless the bank has the retrains already. Returns the methods, best first, and the mean rise of the clips'
     losses without each group.
+
+    Args:
+        settings: the field of ``GroupsSettings``, ``by``, a metadata column, and methods' settings.
     """
-    bank, name = opened.bank, f"groups-{column}.safetensors"
-    groups = groups_of(opened.prepared.catalogue.tracks, column)
-    scores = opened.training_scores(chosen_methods(methods, settings))
-    if column in _grouped_by(bank):
-        trained = _trained_groups(opened, column)
+    asked, of_methods = parted(GroupsSettings, settings)
+    bank, groups = opened.bank, groups_of(opened.prepared.catalogue.tracks, asked.by)
+    scores = opened.training_scores(chosen_methods(methods, of_methods))
+    if asked.by in grouped_by(bank):
+        trained = read_groups(opened, asked.by)
     elif out is None:
         raise UsageError(
-            f"the bank has no retrains without each {column}: give a folder with --out, and they are made"
+            f"the bank has no retrains without each {asked.by}: give a folder with --out, and they are made"
         )
     else:
-        setting, folder, planned = opened.setting(), Path(out), list(plan_groups(groups).values())
-        run_retrains(setting, planned, folder / "retrains", on_progress)
-        trained = pack_bank(setting, planned, folder / name, folder / "retrains", {"column": column})
-        trusted(trained, check(opened, trained))
+        trained = train_without_groups(opened, asked.by, groups, Path(out))
     measured, rise_qg = measure_groups(trained, bank, groups, scores)
     rows = bank.rows("reporting")
     return measured, {group: float(rise_qg[rows, g].mean()) for g, group in enumerate(groups)}
-
-
-def _grouped_by(bank: Bank) -> list[str]:
-    """The metadata columns of which retrains without each value lie with a bank."""
-    return sorted(path.stem.removeprefix("groups-") for path in bank.path.parent.glob("groups-*.safetensors"))
-
-
-def _trained_groups(opened: OpenedBank, column: str) -> Bank:
-    """The retrains without each value of a column that lie with the bank."""
-    trained = read_bank(opened.bank.path.parent / f"groups-{column}.safetensors")
-    opened.bank.require_same(trained)
-    trusted(trained, check(opened, trained))
-    return trained
 
 
 def evaluate_hubs(
@@ -194,67 +135,40 @@ def evaluate_hubs(
 
 
 def evaluate_repeatability(
-    opened: OpenedBank, methods: Sequence[str] | None = None, seeds: int = 2, **settings: Any
+    opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any
 ) -> list[Repeatability]:
-    """How far a method agrees with itself when all of its noise is drawn anew."""
-    if seeds < 2:
-        raise UsageError(f"--seeds {seeds} leaves nothing to compare: give at least 2")
-    first = int(settings.pop("seed", 0))
+    """How far a method agrees with itself when all of its noise is drawn anew.
+
+    Args:
+        settings: the field of ``RepeatabilitySettings``, ``seeds``, and methods' settings.
+    """
+    asked, of_methods = parted(RepeatabilitySettings, settings)
+    first = int(of_methods.pop("seed", 0))
     runs = [
-        opened.training_scores(chosen_methods(methods, {**settings, "seed": seed}))
-        for seed in range(first, first + seeds)
+        opened.training_scores(chosen_methods(methods, {**of_methods, "seed": seed}))
+        for seed in range(first, first + asked.seeds)
     ]
     return measure_repeatability(opened.bank, runs)
 
 
 def write_leaderboard(
-    opened: OpenedBank,
-    path: str | Path,
-    methods: Sequence[str] | None = None,
-    within: str | None = None,
-    **settings: Any,
+    opened: OpenedBank, path: str | Path, methods: Sequence[str] | None = None, **settings: Any
 ) -> Board:
     """Writes the leaderboard: every method by every measure that bank and catalogue allow.
 
     Args:
-        within: a metadata column; the LDS is measured once more without what the mere number of tracks of
-            each of its values explains. The instrument if left out, where the catalogue says it.
+        settings: the field of ``LeaderboardSettings``, ``within``, and methods' settings. The LDS is measured
+            once more without what the mere number of tracks of each of the column's values explains; of the
+            instrument if left out, where the catalogue says it.
     """
-    bank, catalogue, chosen = opened.bank, opened.prepared.catalogue, chosen_methods(methods, settings)
-    words = [
-        "linernotes",
-        "evaluate",
-        "leaderboard",
-        "-o",
-        str(path),
-        *(["--methods", ",".join(methods)] if methods else []),
-    ]
-    words += ["--within", within] if within not in (None, "instrument") else []
-    if bank.path.parent != BENCHMARK_PARTS:
-        words += [
-            "--bank",
-            str(bank.path),
-            "--model",
-            str(opened.prepared.model_folder),
-            "--catalog",
-            str(catalogue.path),
-        ]
-    words += as_flags(settings)
-    if within is None and any(track.extra.get("instrument") for track in catalogue.tracks):
-        within = "instrument"
-    try:
-        left_out = _trained_arms(opened, [bank.path.parent / COUNTERFACTUAL_FILE])
-    except MissingError:
-        left_out = None
-    board = measure_board(
-        bank,
-        catalogue,
-        opened.training_scores(chosen),
-        within,
-        evaluate_planted(opened, list(chosen), **settings) if opened.sources else None,
-        left_out,
-        {column: _trained_groups(opened, column) for column in _grouped_by(bank)},
-        {name: opened.clip_scores(name, s).seconds / len(bank.queries) for name, s in chosen.items()},
-    )
-    write(Path(path), board, shlex.join(words))
+    asked, of_methods = parted(LeaderboardSettings, settings)
+    board = measure_board(opened, chosen_methods(methods, of_methods), asked.within)
+    prepared = opened.prepared
+    words = ["linernotes", "evaluate", "leaderboard", "-o", str(path)]
+    words += ["--methods", ",".join(methods)] if methods else []
+    words += ["--within", asked.within] if asked.within not in (None, "instrument") else []
+    if opened.bank.path.parent != BENCHMARK_PARTS:
+        words += ["--bank", str(opened.bank.path), "--model", str(prepared.model_folder)]
+        words += ["--catalog", str(prepared.catalogue.path)]
+    write(Path(path), board, shlex.join([*words, *as_flags(of_methods)]))
     return board

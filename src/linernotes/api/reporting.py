@@ -1,15 +1,18 @@
-"""Pages from records: an attribution's page is drawn from its files alone, and can be drawn again."""
+"""Pages: an attribution's is drawn from its files alone, and can be drawn
+again; a comparison's when it is made.
+"""
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from linernotes.attribution.query import clip_sound
+from linernotes.attribution.filing import PAGE
+from linernotes.attribution.query import Clip, clip_sound
 from linernotes.attribution.result import Attribution, TrackScore, record_at
 from linernotes.attribution.run import FIRST_TRACKS
 from linernotes.attribution.spans import read_alignments
@@ -18,18 +21,20 @@ from linernotes.audio import AudioError, Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.provider import track_sound
 from linernotes.errors import LinernotesError
+from linernotes.evaluation.comparison import Compared
 from linernotes.report.cards import Aligned, ShownTrack
+from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.excerpts import Excerpt, further_parts, main_part
 from linernotes.report.page import write_page
 
-PAGE = "report.html"  # beside the record
+SIDE_BY_SIDE = 5  # first tracks of each method on a comparison's page
 
 
 def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
     """Draws the page of an attribution from its record and the tables beside it, without a model.
 
-    What can no longer be heard (a clip or a catalogue that has gone or has changed) is left out, and the page
-    says why.
+    What can no longer be heard (a clip or a catalogue that has gone or has
+    changed) is left out, and the page says why.
 
     Args:
         attribution: an ``attribution.json``, or its folder.
@@ -55,7 +60,45 @@ def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
         split: [s for name, s in scores.items() if splits[name] == split] for split in ("train", "decoy")
     }
     command = f"{read.sources.command} --settings {shlex.quote(str(path))} -o again"
-    write_page(page, read, clip, shown, by_split["train"], by_split["decoy"], command, [*missing, *why])
+    write_page(
+        path=page,
+        attribution=read,
+        clip=clip,
+        shown=shown,
+        training=by_split["train"],
+        decoys=by_split["decoy"],
+        command=command,
+        missing=[*missing, *why],
+    )
+    return page
+
+
+def draw_comparison(
+    folder: Path, found: Compared, clips: Sequence[Clip], catalogue: Catalogue, command: str
+) -> Path:
+    """Draws ``compare.html``: how far methods agree, and what each puts first for every clip.
+
+    Args:
+        command: what repeats the comparison.
+    """
+    one = next(iter(found.attributions.values()))
+    shown = [
+        ComparedClip(
+            name=clip.query.name,
+            prompt=clip.query.prompt,
+            sound=clip.sound,
+            first={m: done[q].first_trained(SIDE_BY_SIDE) for m, done in found.attributions.items()},
+            cautions=one[q].cautions,
+        )
+        for q, clip in enumerate(clips)
+    ]
+    named = {
+        t.track_id: t.best_segment_start_s for clip in shown for first in clip.first.values() for t in first
+    }
+    tracks = {track.track_id: track for track in catalogue.tracks}
+    sounds = {name: track_sound(catalogue, tracks[name], start_s) for name, start_s in named.items()}
+    page = folder / "compare.html"
+    write_comparison(page, found.agreement, shown, sounds, command)
     return page
 
 

@@ -1,42 +1,57 @@
-"""A workspace: an opened model, catalogue and cache, ready for any verb, for as long as a program wants
-them.
+"""A workspace: an opened model, catalogue and cache, ready for any verb,
+for as long as a program wants them.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from linernotes.api.reporting import PAGE, draw_page
-from linernotes.artefacts import held
-from linernotes.attribution.effects import Calibration
+from linernotes.api.reporting import draw_comparison, draw_page
+from linernotes.attribution.filing import PAGE, attributions_in
+from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.prepare import prepare
-from linernotes.attribution.query import Clip, load_clip, save_generated
-from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import (
-    Attributed,
-    attribute_clips,
-    filed,
-    finished,
-    judged_anew,
-    refuse_others,
-)
-from linernotes.attribution.verdict import Judge
+from linernotes.attribution.query import Clip, load_clip
+from linernotes.attribution.replay import Replay, replay
+from linernotes.attribution.result import Attribution, record_at
+from linernotes.attribution.run import Attributed
 from linernotes.attribution.vouching import require_trained_on
-from linernotes.audio import check_writable
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
-from linernotes.demo.places import BUILTIN
+from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, BUILTIN
 from linernotes.demo.provider import judge_for, load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.methods.all import require_layers, require_runs_on
+from linernotes.evaluation.agreement import Agreement
+from linernotes.evaluation.bank.opened import OpenedBank
+from linernotes.evaluation.bank.store import read_bank
+from linernotes.evaluation.comparison import compare_methods
+from linernotes.evaluation.cost.planning import Plan, plan_methods
+from linernotes.evaluation.search import Search, lds_metric, read_grid, self_influence_metric
+from linernotes.evaluation.search import search as search_settings
+from linernotes.evaluation.self_influence import SelfRank
+from linernotes.evaluation.self_influence import self_influence as measure_self_influence
+from linernotes.methods.all import require_layers, require_runs_on, runs_on
 from linernotes.methods.contract import Prepared, Progress
-from linernotes.models.contract import POWERS, GeneratingModel, GenerativeModel
-from linernotes.settings.methods import DEFAULT_METHOD, MethodSettings
-from linernotes.settings.reading import checked, settings_of
+from linernotes.models.contract import GenerativeModel
+from linernotes.report.search import write_search
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
+from linernotes.settings.places import cache_folder
+from linernotes.settings.reading import as_flags, checked, chosen_method, chosen_methods, parted, settings_of
+from linernotes.settings.verbs import GenerateSettings, PlanSettings, SearchSettings, SelfInfluenceSettings
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What ``compare`` finds and leaves behind."""
+
+    agreement: Agreement
+    attributions: dict[str, list[Attribution]]  # by method, in the order of the clips
+    page: Path
 
 
 class Workspace:
@@ -68,7 +83,12 @@ class Workspace:
         loaded, opened = load_model(model), open_catalogue(catalogue)
         vouched = require_trained_on(model_folder(model), loaded, opened)
         self._prepared: Prepared | None = prepare(
-            loaded, opened, Path(cache) if cache else None, on_progress, model_folder(model), vouched
+            model=loaded,
+            catalogue=opened,
+            cache=Path(cache) if cache else None,
+            on_progress=on_progress,
+            model_folder=model_folder(model),
+            vouched=vouched,
         )
 
     def __enter__(self) -> Self:
@@ -106,9 +126,11 @@ class Workspace:
         """The opened catalogue."""
         return self.prepared.catalogue
 
-    def generate(self, prompt: str, out: str | Path, seed: int = 0, seconds: float | None = None) -> Path:
+    def generate(self, prompt: str, out: str | Path, **settings: Any) -> Path:
         """Generates a clip; see ``linernotes.generate``."""
-        return generate_with(self.model, prompt, out, seed, seconds, self.prepared.on_progress)
+        asked = checked(GenerateSettings, settings)
+        generate_clip(self.model, prompt, Path(out), asked, self.prepared.on_progress)
+        return Path(out)
 
     def load_clips(self, clips: str | Path | Sequence[str | Path], prompt: str | None = None) -> list[Clip]:
         """Clips as queries.
@@ -135,69 +157,145 @@ class Workspace:
         require_runs_on(method, self.model)
         require_layers(self.model, chosen)
         loaded = self.load_clips(clips, prompt)
-        words = ["linernotes", "attribute", *(str(clip.path) for clip in loaded)]
-        done = self.attributions(loaded, method, chosen, Path(out), words, prompt, calibration)
+        words = self._words("attribute", loaded, prompt)
+        words += ["--calibration", str(calibration)] if calibration else []
+        done = attributions_in(
+            folder=Path(out),
+            clips=loaded,
+            prepared=self.prepared,
+            method=method,
+            settings=chosen,
+            command=words,
+            judge=judge_for(self.model, method, chosen, Path(calibration) if calibration else None),
+        )
         for item in done:
             if not (item.folder / PAGE).is_file():
                 _draw(item)
         return [item.attribution for item in done]
 
-    def attributions(
+    def replay(self, attribution: str | Path, share: float = 1.0) -> Replay:
+        """Scores a clip again as its record says; see ``linernotes.replay``."""
+        path = record_at(attribution)
+        read = Attribution.load(path)
+        prompt = None if read.query.generated or not read.query.prompt_known else read.query.prompt
+        clips = self.load_clips([file.path for file in read.sources.clips], prompt)
+        return replay(path.parent, read, clips, self.prepared, share)
+
+    def compare(
         self,
-        clips: list[Clip],
-        method: str,
-        settings: MethodSettings,
-        folder: Path,
-        words: Sequence[str],
+        clips: Sequence[str | Path],
+        out: str | Path,
+        methods: Sequence[str] | None = None,
         prompt: str | None = None,
-        calibration: str | Path | None = None,
-    ) -> list[Attributed]:
-        """The attributions of loaded clips in ``folder``: found there, or made now.
+        **settings: Any,
+    ) -> Comparison:
+        """Attributes clips by several methods; see ``linernotes.compare``."""
+        chosen = several(methods, settings)
+        if methods is None:
+            chosen = {name: own for name, own in chosen.items() if runs_on(name, self.model)}
+        for name, own in chosen.items():
+            require_runs_on(name, self.model)
+            require_layers(self.model, own)
+        loaded, folder = self.load_clips(list(clips), prompt), Path(out)
+        words = self._words("attribute", loaded, prompt)
+        judges = {name: judge_for(self.model, name, own) for name, own in chosen.items()}
+        found = compare_methods(
+            clips=loaded, prepared=self.prepared, chosen=chosen, folder=folder, command=words, judges=judges
+        )
+        again = self._words("compare", loaded, prompt, "--methods", ",".join(chosen))
+        command = shlex.join([*again, *as_flags(settings), "-o", str(out)])
+        page = draw_comparison(folder, found, loaded, self.catalogue, command)
+        return Comparison(found.agreement, found.attributions, page)
 
-        Raises:
-            LinernotesError: the folder holds others, or is being written.
-        """
-        model, catalogue = self.names
-        words = [*words, "--model", model, "--catalog", catalogue, *(["--prompt", prompt] if prompt else [])]
-        words += ["--calibration", str(calibration)] if calibration else []
-        judge = self.judge(method, settings, calibration)
-        with held(folder):
-            if found := finished(clips, self.prepared, method, settings, folder):
-                return [self._judged(item, clip, judge) for item, clip in zip(found, clips, strict=False)]
-            refuse_others(clips, self.prepared, method, settings, folder)
-            for place, _ in filed(clips, settings, folder):
-                if (place / PAGE).is_file():  # of a record that has gone, or is made anew
-                    (place / PAGE).unlink()
-            return attribute_clips(clips, self.prepared, method, settings, folder, words, judge)
+    def plan(self, methods: Sequence[str] | None = None, **settings: Any) -> list[Plan]:
+        """What methods will cost; see ``linernotes.plan``."""
+        asked, of_methods = parted(PlanSettings, settings)
+        chosen = chosen_methods(methods, of_methods)
+        return plan_methods(chosen, self._quiet, asked.queries, self.prepared.on_progress)
 
-    def judge(
-        self, method: str, settings: MethodSettings, calibration: str | Path | None = None
-    ) -> Judge | None:
-        """What scores of a method are worth here; None if nobody knows.
+    def self_influence(self, method: str = DEFAULT_METHOD, **settings: Any) -> list[SelfRank]:
+        """Takes training segments as queries; see ``linernotes.self_influence``."""
+        asked, of_method = parted(SelfInfluenceSettings, settings)
+        chosen = chosen_method(method, of_method)
+        with tempfile.TemporaryDirectory() as folder:
+            return measure_self_influence(self.prepared, method, chosen, asked.segments, Path(folder))
 
-        Args:
-            calibration: made by ``linernotes.calibrate``; what the package has if None.
+    def search(
+        self,
+        out: str | Path,
+        grid: Sequence[str],
+        method: str = DEFAULT_METHOD,
+        bank: str | Path = BENCHMARK,
+        **settings: Any,
+    ) -> Search:
+        """Searches a method's settings; see ``linernotes.search``."""
+        asked, fixed = parted(SearchSettings, settings)
+        values, seed = read_grid(method, grid), chosen_method(method, fixed).seed
+        if asked.metric == "lds":
+            opened = self.open_bank(bank)
+            metric = lds_metric(self._quiet, opened.bank, opened.clips)
+        else:
+            metric = self_influence_metric(self._quiet, asked.segments, asked.candidates, seed)
+        found = search_settings(
+            method=method,
+            grid=values,
+            fixed=fixed,
+            metric_name=asked.metric,
+            metric=metric,
+            sampler=asked.sampler,
+            trials=asked.trials,
+            folder=Path(out),
+            on_progress=self.prepared.on_progress,
+        )
+        write_search(Path(out) / "search.svg", found)
+        return found
 
-        Raises:
-            UsageError: it is of another method, or of other settings.
-        """
-        if calibration is None:
-            return judge_for(self.model, method, settings)
-        read = Calibration.load(Path(calibration))
-        if not read.fits(method, settings):
+    def open_bank(
+        self,
+        bank: str | Path = BENCHMARK,
+        scores: Mapping[str, str | Path] | None = None,
+        even_if_wrong: bool = False,
+    ) -> OpenedBank:
+        """A finished bank of this model and catalogue; see ``linernotes.open_bank``."""
+        read = read_bank(BENCHMARK_PARTS if str(bank) == BENCHMARK else Path(bank))
+        read.require(self.model.weights_hash, self.catalogue.hash)
+        if taken := sorted(set(scores or {}) & set(METHOD_SETTINGS)):
             raise UsageError(
-                f"{calibration} says what scores of {read.method} are worth, made with other settings or by "
-                "another method than these: give the one that fits, or leave out --calibration"
+                f"--scores {taken[0]}=... would hide the method of that name: choose another name"
             )
-        return Judge(read, read.model_hash != self.model.weights_hash)
+        kept = [read.path.parent / "scores"]
+        if str(bank) == BENCHMARK:
+            kept.append(cache_folder() / "bank-scores")
+        files = {name: Path(path) for name, path in (scores or {}).items()}
+        opened = OpenedBank(read, self.prepared, tuple(kept), files)
+        if not even_if_wrong:
+            opened.require_sane()
+        return opened
 
-    def _judged(self, item: Attributed, clip: Clip, judge: Judge | None) -> Attributed:
-        """An attribution found on disk, judged anew if by another calibration."""
-        before = item.attribution.verdict
-        if (before.calibration_hash if before else None) == (judge.calibration.hash if judge else None):
-            return item
-        (item.folder / PAGE).unlink(missing_ok=True)
-        return judged_anew(item, clip, self.prepared, judge)
+    @property
+    def _quiet(self) -> Prepared:
+        """The same, for work so small, or so often repeated, that it is counted as a whole."""
+        return replace(self.prepared, on_progress=None)
+
+    def _words(self, verb: str, clips: Sequence[Clip], prompt: str | None, *more: str) -> list[str]:
+        """The command that asks the same of these clips, without its settings."""
+        model, catalogue = self.names
+        words = ["linernotes", verb, *(str(clip.path) for clip in clips), *more]
+        words += ["--model", model, "--catalog", catalogue]
+        return [*words, "--prompt", prompt] if prompt else words
+
+
+def several(methods: Sequence[str] | None, settings: Mapping[str, Any]) -> dict[str, MethodSettings]:
+    """At least two methods with their settings.
+
+    Raises:
+        UsageError: fewer, or one of them or a setting is wrong.
+    """
+    if methods is not None and len(set(methods)) < 2:
+        raise UsageError(
+            "a comparison needs at least two methods: name them with --methods, or leave that out for all"
+        )
+    return chosen_methods(methods, settings)
 
 
 def _draw(item: Attributed) -> None:
@@ -208,37 +306,6 @@ def _draw(item: Attributed) -> None:
         raise LinernotesError(
             f"the attribution stands in {item.folder}, but not its page ({error}): draw it with '{hint}'"
         ) from error
-
-
-def generate_with(
-    model: GenerativeModel,
-    prompt: str,
-    out: str | Path,
-    seed: int,
-    seconds: float | None,
-    on_progress: Progress | None,
-) -> Path:
-    """Generates a clip, and beside it the sidecar ``attribute`` reads.
-
-    Raises:
-        UsageError: the model cannot generate here, or not so long.
-    """
-    if not isinstance(model, GeneratingModel):
-        raise UsageError(
-            f"{model.name} lacks {POWERS[GeneratingModel]}: generate where it was made, and attribute here"
-        )
-    check_writable(Path(out))
-    encoding = model.encoding
-    longest, least = encoding.segment_s, encoding.frame_samples / encoding.rate_hz
-    seconds = longest if seconds is None else seconds
-    if not least <= seconds <= longest + 1e-6:
-        raise UsageError(
-            f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s"
-        )
-    on_step = (lambda done, total: on_progress("generating", done, total)) if on_progress else None
-    latents = model.sample(prompt, seconds, seed, on_step)
-    save_generated(Path(out), model, latents.cpu(), prompt, seconds, seed)
-    return Path(out)
 
 
 open = Workspace  # linernotes.open(model, catalogue)

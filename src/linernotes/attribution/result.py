@@ -19,7 +19,7 @@ from linernotes.settings.reading import refuse_newer
 from linernotes.version import RECORD_VERSION, __version__
 
 RECORD = "attribution.json"
-KEPT_TRACKS = 100  # training tracks in a record; all scores are in scores.parquet
+KEPT_TRACKS = 100  # training tracks in a record, more if more are named; all scores are in scores.parquet
 
 
 def record_at(path: str | Path) -> Path:
@@ -114,6 +114,7 @@ class Sources(BaseModel):
     """
 
     clips: list[ClipFile]
+    model: str = ""
     catalogue: str
     # that asks for the same on the command line, but for settings and output: those are the record's
     command: str
@@ -201,8 +202,8 @@ def rank_tracks(
     gather: Gather = "sum",
     effects: Mapping[int, Effect] | None = None,
 ) -> list[TrackScore]:
-    """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on; ties keep the
-    catalogue's order.
+    """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on and all that are
+    named are there; ties keep the catalogue's order.
 
     Args:
         effects: by a track's place in ``tracks``.
@@ -214,7 +215,9 @@ def rank_tracks(
     decoys = np.sort(scores[[track.split == "decoy" for track in tracks]])
     order = np.argsort(-scores, kind="stable")
     trained = np.array([tracks[i].split == "train" for i in order])
-    order = order[: int(np.searchsorted(np.cumsum(trained), KEPT_TRACKS)) + 1]
+    named = [i for i, track in enumerate(order) if effects and track in effects and effects[track].named]
+    kept = max(int(np.searchsorted(np.cumsum(trained), KEPT_TRACKS)), *named[-1:], 0)
+    order = order[: kept + 1]
     return [
         TrackScore(
             rank=rank,

@@ -80,9 +80,9 @@ def attribute_clips(
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
     scores = score(method, prepared, [window for clip in clips for window in clip.windows], settings, work)
     contents = [content_hash(clip) for clip in clips]
-    weights_cq = _shares(clips)
+    weights_cq = shares_of(clips)
     said = [cautions([clip], model, catalogue, prepared.vouched) for clip in clips]
-    if getattr(settings, "together", False) and sum(len(clip.windows) for clip in clips) > 1:
+    if settings.one_set and sum(len(clip.windows) for clip in clips) > 1:
         weights_cq = np.ones((1, 1))
         said = [cautions(clips, model, catalogue, prepared.vouched)]
         if len(clips) > 1:
@@ -92,7 +92,16 @@ def attribute_clips(
         folder = out if len(clips) == 1 else out / clip.query.name
         scores_n = weights_q @ scores.scores_qn
         attribution = _attribution(
-            clip, content, prepared, method, settings, scores, scores_n, warned, shlex.join(command), judge
+            clip=clip,
+            content=content,
+            prepared=prepared,
+            method=method,
+            settings=settings,
+            scores=scores,
+            scores_n=scores_n,
+            warned=warned,
+            command=shlex.join(command),
+            judge=judge,
         )
         header = {
             "orientation": ORIENTATION,
@@ -203,7 +212,7 @@ def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[
     contents = [content_hash(clip) for clip in clips]
     if len(clips) == 1:
         return [(out, contents[0])]
-    if getattr(settings, "together", False):
+    if settings.one_set:
         return [(out, hash_json(contents))]
     return [(out / clip.query.name, content) for clip, content in zip(clips, contents, strict=True)]
 
@@ -221,7 +230,7 @@ def _as_set(clips: list[Clip]) -> Clip:
     return Clip([query], joined([clip.sound for clip in clips]), first.path, None, known, files)
 
 
-def _shares(clips: list[Clip]) -> np.ndarray:
+def shares_of(clips: list[Clip]) -> np.ndarray:
     """How much each window counts in its clip's score ``[clips, windows of all]``: its share of the clip's
     seconds, since a clip's loss is the mean over its frames.
     """
@@ -249,8 +258,9 @@ def content_hash(clip: Clip) -> str:
 
 
 def _window_hash(query: Query) -> str:
-    tensors = {name: getattr(query, name).numpy() for name in ("latents_ct", "text_ld", "heard_t")}
-    return hash_json([query.prompt, query.seconds, hash_arrays(tensors)])
+    tensors = {"latents_ct": query.latents_ct, "text_ld": query.text_ld, "heard_t": query.heard_t}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return hash_json([query.prompt, query.seconds, hash_arrays(arrays)])
 
 
 def _attribution(
@@ -297,9 +307,19 @@ def _attribution(
         training_tracks=sum(track.split == "train" for track in catalogue.tracks),
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
         segments=len(prepared.rows),
-        sources=Sources(clips=clip.files, catalogue=str(catalogue.path.resolve()), command=command),
+        sources=Sources(
+            clips=clip.files,
+            model=str(prepared.model_folder.resolve()) if prepared.model_folder else "",
+            catalogue=str(catalogue.path.resolve()),
+            command=command,
+        ),
         tracks=rank_tracks(
-            scores_n, catalogue.track_n, catalogue.start_s_n, catalogue.tracks, settings.gather, effects
+            scores_n=scores_n,
+            track_n=catalogue.track_n,
+            start_s_n=catalogue.start_s_n,
+            tracks=catalogue.tracks,
+            gather=settings.gather,
+            effects=effects,
         ),
         verdict=verdict,
     )

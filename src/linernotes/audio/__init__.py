@@ -6,7 +6,7 @@ from linernotes.audio.formats import NAMED_SUFFIXES, SUFFIXES
 from linernotes.audio.mixing import Block
 from linernotes.audio.reading import read_part, read_sound, stream_sound
 from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, loudness_db
-from linernotes.audio.writing import check_writable, write_sound
+from linernotes.audio.writing import write_sound
 
 __all__ = [
     "NAMED_SUFFIXES",
@@ -15,7 +15,6 @@ __all__ = [
     "AudioError",
     "Block",
     "Sound",
-    "check_writable",
     "loudness_db",
     "read_part",
     "read_sound",

@@ -11,14 +11,14 @@ import soundfile
 
 from linernotes.artefacts import replacing
 from linernotes.audio.sound import Sound
-from linernotes.errors import UsageError
+from linernotes.settings.paths import require_sound_name
 
 WRITTEN_FRAMES = 1 << 16
 
 
 def write_sound(path: Path, sound: Sound) -> None:
     """Writes 16-bit WAV or FLAC, or OGG Vorbis, by the suffix of ``path``; whole or not at all."""
-    check_writable(path)
+    require_sound_name(path)
     with replacing(path) as temporary:
         try:
             with soundfile.SoundFile(temporary, "w", sound.rate_hz, len(sound.samples)) as file:
@@ -30,9 +30,3 @@ def write_sound(path: Path, sound: Sound) -> None:
             raise OSError(
                 errno.ENOSPC if full else errno.EIO, str(error).split(": ", 1)[-1], str(path)
             ) from None
-
-
-def check_writable(path: Path) -> None:
-    """Refuses a name whose suffix is no format that is written."""
-    if path.suffix.lower() not in (".wav", ".flac", ".ogg"):
-        raise UsageError(f"{path} cannot be written: use a name that ends in .flac, .wav or .ogg")

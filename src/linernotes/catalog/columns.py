@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from linernotes.errors import LinernotesError
 
@@ -30,6 +32,35 @@ MEANINGS = {
 WEAK = {"title": "name song track", "artist": "band album_artist", "source": "url", "split": "set subset"}
 MEANING_OF = {name: meaning for meaning, names in MEANINGS.items() for name in names.split()}
 WEAK_MEANING_OF = {name: meaning for meaning, names in WEAK.items() for name in names.split()}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the columns of one kind of table mean, and which of them say what a row is about."""
+
+    meanings: dict[str, str]  # our word -> theirs, with spaces between
+    weak: dict[str, str]  # words that give way where a better one stands
+    about: frozenset[str]  # our words for what a row is about: one of them must be there
+    example: str  # a row, for sentences
+    remedy: str  # for a table without such a column
+    many_lines: bool = True  # whether a field may go on over several lines
+
+    @cached_property
+    def meaning_of(self) -> dict[str, str]:
+        return {name: meaning for meaning, names in self.meanings.items() for name in names.split()}
+
+    @cached_property
+    def weak_meaning_of(self) -> dict[str, str]:
+        return {name: meaning for meaning, names in self.weak.items() for name in names.split()}
+
+
+TRACKS = Vocabulary(
+    MEANINGS,
+    WEAK,
+    frozenset({"file_name"}),
+    '{"file_name": ...}',
+    "add a column file_name, with paths relative to the table",
+)
 MISSING = {
     "",
     "NaN",
@@ -72,17 +103,17 @@ def plain(column: str) -> str:
     return re.sub(r"[\s_.\-]+", "_", words)
 
 
-def meanings(columns: Sequence[str], where: str) -> dict[str, str]:
+def meanings(columns: Sequence[str], where: str, vocabulary: Vocabulary = TRACKS) -> dict[str, str]:
     """Column -> the field it fills, or its own name if it is unknown. A word such as ``name`` gives way to
     ``title``.
 
     Raises:
         LinernotesError: two columns mean the same.
     """
-    found = {column: MEANING_OF.get(plain(column), "") for column in columns}
+    found = {column: vocabulary.meaning_of.get(plain(column), "") for column in columns}
     strong = set(found.values())
     for column in columns:
-        weak = WEAK_MEANING_OF.get(plain(column), "")
+        weak = vocabulary.weak_meaning_of.get(plain(column), "")
         if weak and weak not in strong:
             found[column] = weak
     first: dict[str, str] = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linernotes.audio import NAMED_SUFFIXES, SUFFIXES
-from linernotes.catalog.columns import MEANING_OF, plain
+from linernotes.catalog.columns import TRACKS, Vocabulary, plain
 from linernotes.errors import LinernotesError
 
 SEPARATORS = ",;\t|"
@@ -51,7 +51,9 @@ def decode_text(data: bytes, where: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_delimited(path: Path, where: str, default: str = ",") -> list[Fields]:
+def read_delimited(
+    path: Path, where: str, default: str = ",", vocabulary: Vocabulary = TRACKS
+) -> list[Fields]:
     """All rows of a table, the header first, blank ones left out; the separator is the one its header is made
     with.
 
@@ -64,22 +66,23 @@ def read_delimited(path: Path, where: str, default: str = ",") -> list[Fields]:
         first.strip().strip('"').replace(" ", "").casefold() if "\t" not in first else first.casefold()
     )
     if first_line.startswith("sep=") and len(first_line) == 5:
-        return _rows(rest, first_line[4], where, 2)
-    return _rows(text, _separator(text, default, where), where, 1)
+        return _rows(rest, first_line[4], where, 2, vocabulary)
+    return _rows(text, _separator(text, default, vocabulary), where, 1, vocabulary)
 
 
-def _separator(text: str, default: str, where: str) -> str:
-    """The separator under which the header has a column of files, and most columns."""
+def _separator(text: str, default: str, vocabulary: Vocabulary) -> str:
+    """The separator under which the header has a column that rows are about, and most columns."""
     header = next((line for line in text.split("\n") if line.strip()), "")
 
     def merit(mark: str) -> tuple[bool, int, bool]:
         columns = [column.strip() for column in header.split(mark)]
-        return any(MEANING_OF.get(plain(c)) == "file_name" for c in columns), len(columns), mark == default
+        known = any(vocabulary.meaning_of.get(plain(c)) in vocabulary.about for c in columns)
+        return known, len(columns), mark == default
 
     return max(SEPARATORS, key=merit)
 
 
-def _rows(text: str, mark: str, where: str, line: int) -> list[Fields]:
+def _rows(text: str, mark: str, where: str, line: int, vocabulary: Vocabulary) -> list[Fields]:
     rows: list[Fields] = []
     fields: list[str] = []
     at, begun = 0, line
@@ -89,7 +92,7 @@ def _rows(text: str, mark: str, where: str, line: int) -> list[Fields]:
             end = _field_end(text, at, mark)
             fields.append(text[at:end])
         else:
-            value, end = _quoted(text, quote, mark, where, line)
+            value, end = _quoted(text, quote, mark, where, line, vocabulary.many_lines)
             line += value.count("\n")
             fields.append(value)
         at = end + 1
@@ -113,7 +116,7 @@ def _field_end(text: str, at: int, mark: str) -> int:
     return min(ends, default=len(text))
 
 
-def _quoted(text: str, quote: int, mark: str, where: str, line: int) -> tuple[str, int]:
+def _quoted(text: str, quote: int, mark: str, where: str, line: int, many_lines: bool) -> tuple[str, int]:
     """A field that opens with a quote -> its value and where it ends."""
     close = text.find('"', quote + 1)
     while close >= 0 and text[close + 1 : close + 2] == '"':
@@ -125,7 +128,7 @@ def _quoted(text: str, quote: int, mark: str, where: str, line: int) -> tuple[st
         while text[after : after + 1] == " ":
             after += 1
         if text[after : after + 1] in ("", mark, "\n"):
-            if not _holds_row(value, mark):
+            if not _holds_row(value, mark) and (many_lines or "\n" not in value):
                 return value, after
             problem = "opens a quote that swallows the rows after it"
         else:

@@ -27,6 +27,7 @@ from linernotes.catalog.source import Reject, Source, Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
+from linernotes.settings.paths import require_new
 from linernotes.version import SCHEMA_VERSION
 
 TRACKS_IN_PIECE = 16
@@ -77,8 +78,7 @@ def _build(
     source_name: str | None,
     on_track: Callable[[int, int], None] | None,
 ) -> Catalogue:
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        raise LinernotesError(f"{path} exists already: choose another name or remove it")
+    require_new(path, empty_will_do=True)
     work, encoding = path.with_name(path.name + ".partial"), model.encoding
     plan: dict[str, Any] = {
         "source": source.hash,
@@ -116,7 +116,16 @@ def _build(
         stop.set()
         for decoding in waiting:
             decoding.join()
-    return _assemble(source, path, work, pieces, model, encoding, strict, source_name)
+    return _assemble(
+        source=source,
+        path=path,
+        work=work,
+        pieces=pieces,
+        model=model,
+        encoding=encoding,
+        strict=strict,
+        source_name=source_name,
+    )
 
 
 def _encode_track(
@@ -226,13 +235,13 @@ def _assemble(
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
     write_catalogue(
-        built,
-        encoding,
-        tracks,
-        _numbered(work, kept, tracks, captions),
-        _embed(list(captions), model),
-        rejects,
-        {
+        path=built,
+        encoding=encoding,
+        tracks=tracks,
+        segments=_numbered(work, kept, tracks, captions),
+        captions=_embed(list(captions), model),
+        rejects=rejects,
+        made_from={
             "source": source_name or str(source.folder.resolve()),
             **({"notes": source.notes} if source.notes else {}),
         },

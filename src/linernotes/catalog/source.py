@@ -18,6 +18,7 @@ from linernotes.catalog.tables import Row, Table, read_tables
 from linernotes.catalog.tags import read_tags
 from linernotes.catalog.track import Flaw, Reject, Track, printable, sayable
 from linernotes.errors import LinernotesError
+from linernotes.settings.paths import require_recordings
 
 __all__ = ["Reject", "Source", "Track", "read_source"]
 
@@ -51,10 +52,7 @@ def read_source(folder: Path) -> Source:
     Raises:
         LinernotesError: no such folder, a table that is not understood, or no track at all.
     """
-    if not folder.is_dir():
-        raise LinernotesError(
-            f"{folder} is not a folder: give the folder that holds the recordings and their metadata.csv"
-        )
+    require_recordings(folder)
     listing = list_folder(folder)
     tables, notes = read_tables(listing)
     reading = _Reading(Places(listing), list(listing.rejects), notes)

@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from linernotes.artefacts import check_header, hash_bytes, read_json, write_json
+from linernotes.catalog.folder import RECORD, check_catalogue
 from linernotes.catalog.track import Reject, Track
 from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
@@ -56,11 +57,8 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            raise LinernotesError(
-                f"there is no catalogue at {path}: build one with 'linernotes catalog build'"
-            )
-        record_path = path / "catalogue.json"
+        check_catalogue(path)
+        record_path = path / RECORD
         self.record: dict[str, Any] = read_json(record_path, "a catalogue")
         check_header(record_path, self.record, KIND, {})
         self.hash: str = self.record["hash"]
@@ -182,7 +180,15 @@ def copy_tracks(
                 yield batch
 
     path.mkdir(parents=True, exist_ok=True)
-    write_catalogue(path, encoding, [track for _, _, track in chosen], segments(), embeddings, [], made_from)
+    write_catalogue(
+        path=path,
+        encoding=encoding,
+        tracks=[track for _, _, track in chosen],
+        segments=segments(),
+        captions=embeddings,
+        rejects=[],
+        made_from=made_from,
+    )
     return Catalogue(path)
 
 

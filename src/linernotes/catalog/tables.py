@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linernotes.audio import SUFFIXES
-from linernotes.catalog.columns import MEANING_OF, MEANINGS, meanings, plain, present
+from linernotes.catalog.columns import MEANING_OF, TRACKS, Vocabulary, meanings, plain, present
 from linernotes.catalog.delimited import decode_text, read_delimited
 from linernotes.catalog.listing import IN_ICLOUD, Listing
 from linernotes.catalog.track import Flaw, printable
@@ -31,7 +31,6 @@ READ_SUFFIXES = {*DELIMITED, *JSON_LINES, ".json", ".parquet"}
 SHEETS = {".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers", ".arrow", ".feather", ".pkl", ".pickle"}
 ANY_NAME = READ_SUFFIXES - {".txt", ".json"} | SHEETS  # such a file is a table whatever its name is
 RESERVED = "rights"  # rights.csv belongs to credits
-REMEDY = "add a column file_name, with paths relative to the table"
 
 
 @dataclass(frozen=True)
@@ -111,26 +110,17 @@ def read_table(listing: Listing, name: str) -> Table:
     Raises:
         LinernotesError: it cannot be read, two of its columns mean the same, or none names files.
     """
-    path, where = listing.folder / name, printable(str(listing.folder / name))
-    suffix = _suffix(name)
+    where = printable(str(listing.folder / name))
     if name in listing.broken:
         raise LinernotesError(f"{where} is a link to nothing: restore what it leads to, or remove it")
-    if suffix not in READ_SUFFIXES:
-        raise LinernotesError(
-            f"{where} is a table in a format that is not read: save it as CSV (metadata.csv)"
-        )
-    try:
-        if suffix in DELIMITED:
-            columns, raw = _delimited(path, where, DELIMITED[suffix])
-        else:
-            columns, raw = _records(path, where, suffix)
-    except (OSError, pa.ArrowException, EOFError) as error:
-        raise LinernotesError(f"{where} cannot be read ({error}): save it anew, or as metadata.csv") from None
+    columns, raw = read_raw(listing.folder / name, where, TRACKS, "metadata.csv")
     columns = _agreed(columns, raw)
     meaning = meanings(columns, where)
     shown = ", ".join(columns) or "none"
     if "file_name" not in meaning.values():
-        raise LinernotesError(f"{where} has no column that names files (its columns: {shown}): {REMEDY}")
+        raise LinernotesError(
+            f"{where} has no column that names files (its columns: {shown}): {TRACKS.remedy}"
+        )
     if not raw:
         raise LinernotesError(f"{where} has no rows: name the recordings in it, or remove it")
     rows = [
@@ -147,17 +137,37 @@ def read_table(listing: Listing, name: str) -> Table:
     ]
     if not any(row.values.get("file_name") for row in rows):
         raise LinernotesError(f"{where} names no file in any row: fill in its column file_name")
-    known = {*MEANINGS, "extra"}
+    known = {*TRACKS.meanings, "extra"}
     return Table(name, rows, [c.strip() for c in columns if meaning[c] not in known and plain(c)])
 
 
 Raw = list[tuple[str, dict[str, str], Flaw | None]]
 
 
-def _delimited(path: Path, where: str, default: str) -> tuple[list[str], Raw]:
-    lines = read_delimited(path, where, default)
+def read_raw(path: Path, where: str, vocabulary: Vocabulary, example: str) -> tuple[list[str], Raw]:
+    """Columns and rows of one table in any format that is read, its values as text and not yet understood.
+
+    Args:
+        where: the table's name in sentences; ``example`` is a name that it might have.
+
+    Raises:
+        LinernotesError: it is in another format, or cannot be read.
+    """
+    suffix = _suffix(path.name)
+    if suffix not in READ_SUFFIXES:
+        raise LinernotesError(f"{where} is a table in a format that is not read: save it as CSV ({example})")
+    try:
+        if suffix in DELIMITED:
+            return _delimited(path, where, DELIMITED[suffix], vocabulary)
+        return _records(path, where, suffix, vocabulary)
+    except (OSError, pa.ArrowException, EOFError) as error:
+        raise LinernotesError(f"{where} cannot be read ({error}): save it anew, or as {example}") from None
+
+
+def _delimited(path: Path, where: str, default: str, vocabulary: Vocabulary) -> tuple[list[str], Raw]:
+    lines = read_delimited(path, where, default, vocabulary)
     if not lines:
-        raise LinernotesError(f"{where} is empty: {REMEDY}")
+        raise LinernotesError(f"{where} is empty: {vocabulary.remedy}")
     header = lines[0].fields
     named = [column for column in header if plain(column)]
     twice = next((column for i, column in enumerate(named) if column in named[:i]), None)
@@ -183,7 +193,7 @@ def _delimited(path: Path, where: str, default: str) -> tuple[list[str], Raw]:
     return named, rows
 
 
-def _records(path: Path, where: str, suffix: str) -> tuple[list[str], Raw]:
+def _records(path: Path, where: str, suffix: str, vocabulary: Vocabulary) -> tuple[list[str], Raw]:
     """Rows of JSON lines, JSON or Parquet; a column is whatever any row has."""
     records: list[tuple[str, Any]]
     name = printable(path.name)
@@ -206,7 +216,7 @@ def _records(path: Path, where: str, suffix: str) -> tuple[list[str], Raw]:
     for place, record in records:
         if not isinstance(record, dict):
             raise LinernotesError(
-                f'{where}: {place} is no object with named fields: write {{"file_name": ...}}'
+                f"{where}: {place} is no object with named fields: write {vocabulary.example}"
             )
     columns = dict.fromkeys(
         str(column)

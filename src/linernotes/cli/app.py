@@ -47,6 +47,24 @@ VERBS = {
         "Put an attribution to the test, and hear it: train again without its first tracks, and make the "
         "clip again.",
     ),
+    "replay": Verb(
+        "clips",
+        "Score a clip again as its record says, and say whether every score is the same.",
+    ),
+    "credits": Verb(
+        "crediting",
+        "Say whose a clip is: shares of recordings and works by party, and what nobody can be named for.",
+    ),
+    "statement": Verb(
+        "crediting",
+        "Sum up CREDITS of many clips for a period: who gets how much of which recording and work.",
+    ),
+    "audit": Verb(
+        "crediting",
+        "Check a record: unchanged, adding up, its identifiers right, its sources those at hand, its "
+        "signature.",
+    ),
+    "key": Verb("key", "Make keys that statements are signed with."),
     "train": Verb(
         "training",
         "Train a new small model on a catalogue's training tracks; a stopped training goes on where it was.",
@@ -78,7 +96,7 @@ VERBS = {
         "Say what methods will cost before anything runs: time, memory, disk, from a few seconds of "
         "measurement.",
     ),
-    "sweep": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
+    "search": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
     "bench": Verb(
         "research",
         "Measure what attribution costs on this machine, on the built-in model; ratios are of one and the "
@@ -135,15 +153,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    debug_on: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of a failure.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of a failure.")] = False,
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Which training tracks shaped a piece of generated music, measured from inside the model."""
-    from linernotes.cli.output import debug, settle_streams  # brings rich
+    from linernotes.cli.output import settle_streams  # brings rich
 
-    debug.on = debug_on
     settle_streams()
     os.umask(os.umask(0o077) & ~0o700)  # whatever the mask, the owner can read and enter what is made

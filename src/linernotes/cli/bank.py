@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import check_bank, check_file, check_out, check_places
-from linernotes.cli.options import BankOption, BenchmarkCatalogueOption, BenchmarkModelOption, JsonOption
+import linernotes
+from linernotes.cli.options import (
+    BankOption,
+    BenchmarkCatalogueOption,
+    BenchmarkModelOption,
+    JsonOption,
+    given,
+    settings_flags,
+)
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
+from linernotes.demo.places import BENCHMARK, require_bank, require_places
+from linernotes.evaluation.bank.folder import require_prompts
+from linernotes.settings.paths import require_folder
+from linernotes.settings.reading import checked
+from linernotes.settings.verbs import BankSettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +32,7 @@ app = typer.Typer(
 
 @app.command("build")
 @plainly
+@settings_flags(BankSettings)
 def bank_build(
     out: Annotated[
         Path,
@@ -27,42 +40,28 @@ def bank_build(
             "--out", "-o", help="Folder of the bank; a stopped build in it goes on, a finished bank grows."
         ),
     ],
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
+    model: BenchmarkModelOption = BENCHMARK,
+    catalog: BenchmarkCatalogueOption = BENCHMARK,
     prompts: Annotated[
         Path | None,
         typer.Option(
             help="CSV file: prompt and, if wanted, name, kind, split (tuning or reporting), seed, heard."
         ),
     ] = None,
-    halves: Annotated[
-        int, typer.Option(min=0, help="Models trained on random halves of the training tracks.")
-    ] = 64,
-    again: Annotated[
-        int, typer.Option(min=0, help="How many halves are trained again with another seed (the ceiling).")
-    ] = 16,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="How many models each of these halves has, the first included.")
-    ] = 2,
-    full: Annotated[int, typer.Option(min=1, help="Models trained on all training tracks.")] = 4,
-    draws: Annotated[int, typer.Option(min=1, help="Draws each clip's loss is measured on.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of halves, models and draws.")] = 0,
     as_json: JsonOption = False,
+    **flags: Any,
 ) -> None:
     """Train a small model again on many subsets of its catalogue, and keep what becomes of every clip.
 
     The benchmark's takes an hour and a half on two cores. The model must be one that 'linernotes train' made.
     """
+    checked(BankSettings, given(flags))
     if prompts:
-        check_file(prompts, "a CSV file of prompts")
-    check_out(out)
-    check_places(model, catalog)
-    from linernotes import api
-
+        require_prompts(prompts)
+    require_folder(out)
+    require_places(model, catalog)
     with Bars() as bars:
-        bank = api.build_bank(
-            out, model, catalog, prompts, halves, again, seeds, full, draws, seed, on_progress=bars
-        )
+        bank = linernotes.build_bank(out, model, catalog, prompts, on_progress=bars, **given(flags))
     if as_json:
         print_json(bank.header)
         return
@@ -75,21 +74,20 @@ def bank_build(
 @app.command("show")
 @plainly
 def bank_show(
-    bank: BankOption = "benchmark",
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
+    bank: BankOption = BENCHMARK,
+    model: BenchmarkModelOption = BENCHMARK,
+    catalog: BenchmarkCatalogueOption = BENCHMARK,
     as_json: JsonOption = False,
 ) -> None:
-    """Print whether a bank can be trusted: what every retrained model learned, and that it still
-    generates.
+    """Print whether a bank can be trusted: what every retrained model
+    learned, and that it still generates.
     """
-    check_bank(bank)
-    check_places(model, catalog)
-    from linernotes import api
+    require_bank(bank)
+    require_places(model, catalog)
     from linernotes.report.truth import bank_table
 
-    opened = api.open_bank(bank, model, catalog, even_if_wrong=True)
-    lines = api.check(opened)
+    opened = linernotes.open_bank(bank, model, catalog, even_if_wrong=True)
+    lines = opened.sanity()
     if as_json:
         print_json([line.__dict__ for line in lines])
         return

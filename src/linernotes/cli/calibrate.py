@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import check_bank, check_places
+import linernotes
 from linernotes.cli.options import (
     BankOption,
     BenchmarkCatalogueOption,
@@ -19,6 +19,8 @@ from linernotes.cli.options import (
     method_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr
+from linernotes.demo.places import BENCHMARK, require_bank, require_places
+from linernotes.settings.paths import require_new
 from linernotes.settings.reading import read_settings
 
 app = typer.Typer()
@@ -28,13 +30,13 @@ app = typer.Typer()
 @plainly
 @method_flags
 def calibrate(
-    bank: BankOption = "benchmark",
+    bank: BankOption = BENCHMARK,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The calibration, a .json file for 'attribute --calibration'."),
     ] = None,
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
+    model: BenchmarkModelOption = BENCHMARK,
+    catalog: BenchmarkCatalogueOption = BENCHMARK,
     method: MethodOption = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
@@ -47,14 +49,15 @@ def calibrate(
     benchmark's, and every page says so.
     """
     chosen, values = read_settings(method, settings, flags)
-    check_bank(bank)
-    check_places(model, catalog)
-    from linernotes import api
+    require_bank(bank)
+    require_places(model, catalog)
+    if out:
+        require_new(out)
     from linernotes.report.calibration import calibration_table
 
     with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        measured = api.calibrate(opened, chosen, out, **values.model_dump())
+        opened = linernotes.open_bank(bank, model, catalog, on_progress=bars)
+        measured = linernotes.calibrate(opened, chosen, out, **values.model_dump())
     table = calibration_table(measured)
     if as_json:
         print_json({"calibration": measured.calibration.model_dump(), "unseen": table.records()})

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import check_catalogue, check_model, check_new, check_out, check_source
+import linernotes
 from linernotes.cli.options import JsonOption, ModelOption
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
+from linernotes.demo.places import BUILTIN, require_catalogue, require_model
+from linernotes.errors import LinernotesError
+from linernotes.settings.paths import require_file, require_folder, require_new, require_recordings
 
 if TYPE_CHECKING:
     from linernotes.catalog.track import Reject
@@ -25,21 +28,19 @@ app = typer.Typer(no_args_is_help=True, help="Build and look at catalogues of tr
 def catalog_build(
     source: Annotated[Path, typer.Argument(help="Folder of recordings, with or without a table of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The catalogue to make.")],
-    model: ModelOption = "builtin",
+    model: ModelOption = BUILTIN,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if anything in the source cannot be used.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a catalogue from a folder of recordings; what cannot be used is listed with its reason."""
-    check_source(source)
-    check_model(model)
-    check_new(out, empty_will_do=True)
-    check_out(out.parent)
-    from linernotes import api
-
+    require_recordings(source)
+    require_model(model)
+    require_new(out, empty_will_do=True)
+    require_folder(out.parent)
     with Bars() as bars:
-        catalogue = api.build_catalogue(source, out, model, strict, on_progress=bars)
+        catalogue = linernotes.build_catalogue(source, out, model, strict, on_progress=bars)
     rejects = catalogue.rejects()
     if as_json:
         print_json({**catalogue.record, "rejected": [reject.__dict__ for reject in rejects]})
@@ -61,11 +62,10 @@ def catalog_show(
     as_json: JsonOption = False,
 ) -> None:
     """Print what is in a catalogue: sizes, what it was encoded with, its tracks and its rejects."""
-    check_catalogue(catalogue)
-    from linernotes import api
+    require_catalogue(catalogue)
     from linernotes.report.catalogue import tracks_table
 
-    opened = api.open_catalogue(catalogue)
+    opened = linernotes.open_catalogue(catalogue)
     rejects = opened.rejects()
     if as_json:
         tracks = [track.__dict__ for track in opened.tracks]
@@ -84,6 +84,42 @@ def catalog_show(
     _show_rejects(rejects)
 
 
+@app.command("rights")
+@plainly
+def catalog_rights(
+    catalogue: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
+    table: Annotated[
+        Path | None, typer.Argument(help="Table of rights; shows what is kept now if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a table of rights against a catalogue, and keep it beside the catalogue if it has no flaws.
+
+    The version that was kept before stays; credits name the one they were made with.
+    """
+    require_catalogue(catalogue)
+    if table is not None:
+        require_file(table, "a table of rights")
+    from linernotes.report.credits import rights_table
+
+    found = linernotes.check_rights(catalogue, table)
+    kept = str(found.recorded) if found.recorded else None
+    rights = found.rights
+    if as_json:
+        facts = {"hash": rights.hash, "rows": rights.rows, "notes": rights.notes} if rights else {}
+        print_json({"recorded": kept, "flaws": found.flaws, **facts})
+    elif rights:
+        print_table(rights_table(rights))
+        stdout.print(f"hash {rights.hash}" + (f", kept as {escape(kept)}" if kept else ", not kept"))
+    else:
+        for flaw in found.flaws:
+            stdout.print(escape(flaw))
+    if found.flaws:
+        raise LinernotesError(
+            f"{table} has {len(found.flaws)} flaws, the first is: {found.flaws[0]} (nothing was kept)"
+        )
+
+
 @app.command("render")
 @plainly
 def catalog_render(
@@ -91,11 +127,9 @@ def catalog_render(
     as_json: JsonOption = False,
 ) -> None:
     """Write the tracks of the built-in catalogue as sound, in a folder that 'catalog build' reads."""
-    check_out(out)
-    from linernotes import api
-
+    require_folder(out)
     with Bars() as bars:
-        api.render_builtin(out, on_progress=bars)
+        linernotes.render_builtin(out, on_progress=bars)
     if as_json:
         print_json({"folder": str(out)})
         return

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import (
-    check_attribution,
-    check_clips,
-    check_file,
-    check_model,
-    check_out,
-    check_places,
-    check_written_clip,
-)
+import linernotes
+from linernotes.cli.checks import check_attribution, check_clips
 from linernotes.cli.options import (
     BenchmarkCatalogueOption,
     BenchmarkModelOption,
@@ -26,10 +19,16 @@ from linernotes.cli.options import (
     ModelOption,
     PromptOption,
     SettingsOption,
+    given,
     method_flags,
+    settings_flags,
 )
 from linernotes.cli.output import Bars, command, plainly, print_json, print_table, stderr, stdout
-from linernotes.settings.reading import read_settings
+from linernotes.demo.places import BENCHMARK, BUILTIN, require_catalogue, require_model, require_places
+from linernotes.errors import LinernotesError
+from linernotes.settings.paths import require_file, require_folder, require_sound_name
+from linernotes.settings.reading import checked, read_settings
+from linernotes.settings.verbs import DemoSettings, GenerateSettings, VerifySettings
 
 if TYPE_CHECKING:
     from linernotes.attribution.result import Attribution
@@ -41,50 +40,50 @@ app = typer.Typer()
 
 @app.command()
 @plainly
+@settings_flags(DemoSettings)
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for clip, attribution and report.")],
-    prompt: Annotated[str | None, typer.Option(help="What to generate; a good example if left out.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the generated clip.")] = 7,
     as_json: JsonOption = False,
+    **flags: Any,
 ) -> None:
     """Generate a clip, attribute it and open-ready the report, all on the built-in model and catalogue."""
-    check_out(out)
-    check_places("builtin", "builtin")
-    from linernotes import api
-
+    checked(DemoSettings, given(flags))
+    require_folder(out)
+    require_places(BUILTIN, BUILTIN)
     with Bars() as bars:
-        done = api.run_demo(out, prompt or api.DEMO_PROMPT, seed, on_progress=bars)
+        done = linernotes.run_demo(out, on_progress=bars, **given(flags))
     _show([done.attribution], as_json)
     stderr.print(f"\nOpen [bold]{escape(str(done.report))}[/] in a browser to see and hear it.")
 
 
 @app.command()
 @plainly
+@settings_flags(GenerateSettings)
 def generate(
     prompt: Annotated[str, typer.Option(help="What to generate.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The clip: a name that ends in .flac, .wav or .ogg.")
     ],
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed, another clip.")] = 0,
-    seconds: Annotated[float | None, typer.Option(help="Duration; the model's own if left out.")] = None,
-    model: ModelOption = "builtin",
+    model: ModelOption = BUILTIN,
     as_json: JsonOption = False,
+    **flags: Any,
 ) -> None:
-    """Generate a clip from a prompt, with the sidecar that lets 'attribute' use exactly what was
-    generated.
+    """Generate a clip from a prompt, with the sidecar that lets
+    'attribute' use exactly what was generated.
     """
-    check_written_clip(out)
-    check_out(out.parent)
-    check_model(model)
-    from linernotes import api
-
+    asked = checked(GenerateSettings, given(flags))
+    require_sound_name(out)
+    require_folder(out.parent)
+    require_model(model)
     with Bars() as bars:
-        path = api.generate(prompt, out, seed, seconds, model, on_progress=bars)
+        path = linernotes.generate(prompt, out, model, on_progress=bars, **given(flags))
     if as_json:
-        print_json({"clip": str(path), "sidecar": f"{path}.safetensors", "prompt": prompt, "seed": seed})
+        print_json(
+            {"clip": str(path), "sidecar": f"{path}.safetensors", "prompt": prompt, "seed": asked.seed}
+        )
     else:
-        catalogue = "benchmark" if model == "benchmark" else "CATALOGUE"
-        which = [] if model == "builtin" else ["--model", model, "--catalog", catalogue]
+        catalogue = BENCHMARK if model == BENCHMARK else "CATALOGUE"
+        which = [] if model == BUILTIN else ["--model", model, "--catalog", catalogue]
         hint = f"attribute it with: {command('linernotes', 'attribute', path, *which, '-o', 'OUT')}"
         stdout.print(f"{escape(str(path))}  [dim]({escape(hint)})[/]")
 
@@ -97,8 +96,8 @@ def attribute(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the record, its tables and report.html.")
     ],
-    model: ModelOption = "builtin",
-    catalog: CatalogueOption = "builtin",
+    model: ModelOption = BUILTIN,
+    catalog: CatalogueOption = BUILTIN,
     prompt: PromptOption = None,
     method: MethodOption = None,
     settings: SettingsOption = None,
@@ -115,21 +114,19 @@ def attribute(
     chosen, values = read_settings(method, settings, flags)
     check_clips(clips)
     if calibration:
-        check_file(calibration, "a calibration")
-    check_out(out)
-    check_places(model, catalog)
-    from linernotes import api
-
+        require_file(calibration, "a calibration")
+    require_folder(out)
+    require_places(model, catalog)
     with Bars() as bars:
-        done = api.attribute(
-            clips,
-            out,
-            model,
-            catalog,
-            prompt,
-            chosen,
-            on_progress=bars,
+        done = linernotes.attribute(
+            clips=clips,
+            out=out,
+            model=model,
+            catalogue=catalog,
+            prompt=prompt,
+            method=chosen,
             calibration=calibration,
+            on_progress=bars,
             **values.model_dump(),
         )
     _show(done, as_json)
@@ -148,13 +145,11 @@ def report(
 ) -> None:
     """Draw the page of an attribution again, from its files alone.
 
-    No model is loaded. A clip or a catalogue that has gone or has changed is not heard, and the page says
-    why.
+    No model is loaded. A clip or a catalogue that has gone or has changed
+    is not heard, and the page says why.
     """
     check_attribution(attribution)
-    from linernotes import api
-
-    page = api.draw_page(attribution, out)
+    page = linernotes.draw_page(attribution, out)
     if as_json:
         print_json({"page": str(page)})
     else:
@@ -163,6 +158,41 @@ def report(
 
 @app.command()
 @plainly
+def replay(
+    attribution: Annotated[Path, typer.Argument(help="An attribution.json, or its folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="Where the model lies now; where the record says if left out.")
+    ] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Where the catalogue lies now; where the record says if left out.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the segments to score again, drawn at random.")
+    ] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a clip again as its record says, and say whether every score is the same.
+
+    Exit code 0 means that they are, but for rounding where device or version differ.
+    """
+    check_attribution(attribution)
+    if model is not None:
+        require_model(model)
+    if catalog is not None:
+        require_catalogue(catalog)
+    with Bars() as bars:
+        found = linernotes.replay(attribution, model, catalog, share, bars)
+    if as_json:
+        print_json(vars(found))
+    else:
+        stdout.print(escape(found.sentence))
+    if not found.same:
+        raise LinernotesError(f"{attribution} is not repeated: {found.sentence}")
+
+
+@app.command()
+@plainly
+@settings_flags(VerifySettings)
 def verify(
     attribution: Annotated[
         Path, typer.Argument(help="An attribution.json (or its folder) of a clip the model generated.")
@@ -170,34 +200,29 @@ def verify(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for verify.html and the retrained models' measures.")
     ],
-    k: Annotated[int, typer.Option("--k", min=1, help="How many of the first tracks are left out.")] = 10,
-    repeats: Annotated[
-        int, typer.Option(min=1, help="Models trained without them, and as many without random ones.")
-    ] = 2,
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
+    model: BenchmarkModelOption = BENCHMARK,
+    catalog: BenchmarkCatalogueOption = BENCHMARK,
     as_json: JsonOption = False,
+    **flags: Any,
 ) -> None:
-    """Put an attribution to the test, and hear it: train again without its first tracks, and make the clip
-    again.
+    """Put an attribution to the test, and hear it: train again without its
+    first tracks, and make the clip again.
 
     Three to five minutes on two cores for a clip of the benchmark's model. A stopped run goes on.
     """
+    asked = checked(VerifySettings, given(flags))
     check_attribution(attribution)
-    check_out(out)
-    check_places(model, catalog)
-    from linernotes import api
+    require_folder(out)
+    require_places(model, catalog)
     from linernotes.report.verification import verification_table
 
     with Bars() as bars:
-        found = api.verify(attribution, out, k, repeats, model, catalog, on_progress=bars)
-    remade = [
-        {n: getattr(r, n) for n in ("arm", "seed", "left_out", "loss", "distances")} for r in found.remade
-    ]
+        found = linernotes.verify(attribution, out, model, catalog, on_progress=bars, **given(flags))
     if as_json:
+        remade = [{n: v for n, v in r.__dict__.items() if n != "sound"} for r in found.remade]
         print_json({"loss": found.loss, "left_out": found.left_out, "remade": remade})
         return
-    print_table(verification_table(found, k))
+    print_table(verification_table(found, asked.k))
     stderr.print(f"\nOpen [bold]{escape(str(out / 'verify.html'))}[/] in a browser to see and hear it.")
 
 

@@ -1,13 +1,13 @@
-"""Options that several verbs have, and typed settings as flags, so that a setting is named and described
-once.
+"""Options that several verbs have, and typed settings as flags, so that a
+setting is named and described once.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -45,18 +45,31 @@ PromptOption = Annotated[
     str | None,
     typer.Option("--prompt", help="The prompt, if anyone knows it, of clips without a sidecar."),
 ]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder for table (Parquet, Markdown) and picture (SVG); nothing is saved if left out.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 Command = Callable[..., None]
 
 
-def settings_flags(settings: type[BaseModel], panel: str) -> Callable[[Command], Command]:
+def settings_flags(settings: type[BaseModel], panel: str | None = None) -> Callable[[Command], Command]:
     """Adds a flag for every field of ``settings`` to a command that takes them as ``**flags``.
+
+    Their bounds are those of the fields, and are looked at when ``settings`` are made of them.
 
     A flag that is not given arrives as None, so that a settings file can say otherwise.
     """
-    return _adding(
-        [_flag(name, field, str(field.default), panel) for name, field in settings.model_fields.items()]
+    return adding(
+        [
+            _flag(name, field, "" if field.default is None else str(field.default), panel)
+            for name, field in settings.model_fields.items()
+        ]
     )
 
 
@@ -77,7 +90,7 @@ def method_flags(command: Command) -> Command:
             else ", ".join(kinds)
         )
         flags.append(_flag(name, fields[0], default, f"Settings of {whose}", _described(kinds, name)))
-    return _adding(flags)(command)
+    return adding(flags)(command)
 
 
 def _described(kinds: Mapping[str, type[MethodSettings]], name: str) -> str:
@@ -92,7 +105,7 @@ def _described(kinds: Mapping[str, type[MethodSettings]], name: str) -> str:
 
 
 def _flag(
-    name: str, field: FieldInfo, default: str, panel: str, description: str | None = None
+    name: str, field: FieldInfo, default: str, panel: str | None, description: str | None = None
 ) -> inspect.Parameter:
     boolean = field.annotation is bool
     shown = default.lower() if boolean else default
@@ -100,23 +113,35 @@ def _flag(
     text += f" \\[default: {shown}]" if shown else ""  # escaped: brackets are markup
     flag = "--" + name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if boolean else [flag]
-    option = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
-    annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    option = typer.Option(
+        *names,
+        help=text,
+        rich_help_panel=panel,
+        show_default=False,
+        metavar=f"[{'|'.join(choices)}]" if choices else None,
+    )
+    kind = str if choices else field.annotation
+    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _adding(flags: list[inspect.Parameter]) -> Callable[[Command], Command]:
+def adding(flags: Sequence[inspect.Parameter]) -> Callable[[Command], Command]:
+    """Adds flags to a command that takes them as ``**flags``; ``--json`` stays the last of its own."""
+
     def add(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
         own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in [*own, *flags]}
+        last = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name == "as_json"]
+        parameters = [*(p for p in own if p.name != "as_json"), *flags, *last]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command
 
     return add
 
 
-def given(flags: dict[str, Any]) -> dict[str, Any]:
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The flags that were given."""
     return {name: value for name, value in flags.items() if value is not None}
 

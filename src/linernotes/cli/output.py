@@ -148,8 +148,8 @@ def _span(seconds: float) -> str:
 
 
 def settle_streams() -> None:
-    """Lets text through that the terminal's encoding does not have, as escapes; a stream that was closed
-    swallows all.
+    """Lets text through that the terminal's encoding does not have, as escapes; a
+    stream that was closed swallows all.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -215,58 +215,56 @@ def command(*words: object) -> str:
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """Failures of a command become one sentence and an exit code: 2 for bad usage, 1 for all else."""
+    """Failures of a command become one sentence and an exit code: 2 for bad usage, 1 for all else. After
+    ``--debug`` they stay what they are.
+    """
 
     @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def run(*args: Any, context: typer.Context, **kwargs: Any) -> None:
         try:
             settle_streams()
             command(*args, **kwargs)
             sys.stdout.flush()  # a reader that has gone is met here and not when the interpreter ends
-        except LinernotesError as error:
-            _fail(str(error), 2 if isinstance(error, UsageError) else 1, error)
-        except KeyboardInterrupt as error:
-            _fail("stopped; what was finished is kept, and the same command goes on from there", 1, error)
         except BrokenPipeError:
             _nobody_reads()
-        except OSError as error:
-            where = f" at {error.filename}" if error.filename else ""
-            if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-                _fail(f"the disk is full{where}: free some space and run the same command again", 1, error)
-            _fail(f"{error.strerror or error}{where}: check that the path can be read and written", 1, error)
-        except Exception as error:
-            if "No space left" in str(error):
-                _fail("the disk is full: free some space and run the same command again", 1, error)
-            detail = str(error).splitlines()[0] if str(error) else ""
-            _fail(
-                f"unexpected {type(error).__name__}: {detail} (run with --debug before the verb for the "
-                "whole story)",
-                1,
-                error,
-            )
+        except (Exception, KeyboardInterrupt) as error:
+            if context.find_root().params["debug"]:
+                raise
+            sentence, code = _said_of(error)
+            stderr.print(f"[bold red]error:[/] {escape(sentence)}")
+            raise typer.Exit(code) from None
 
-    run.__signature__ = getattr(command, "__signature__", None) or inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
+    own: inspect.Signature = getattr(command, "__signature__", None) or inspect.signature(
+        command, eval_str=True
+    )
+    asked = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [*own.parameters.values(), asked]
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
-def _fail(sentence: str, code: int, error: BaseException) -> NoReturn:
-    if debug.on:
-        raise error
-    stderr.print(f"[bold red]error:[/] {escape(sentence)}")
-    raise typer.Exit(code)
+def _said_of(error: BaseException) -> tuple[str, int]:
+    """One sentence of what went wrong, and the exit code."""
+    if isinstance(error, LinernotesError):
+        return str(error), 2 if isinstance(error, UsageError) else 1
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; what was finished is kept, and the same command goes on from there", 1
+    where = f" at {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left" in str(error):
+        return f"the disk is full{where}: free some space and run the same command again", 1
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{where}: check that the path can be read and written", 1
+    detail = str(error).splitlines()[0] if str(error) else ""
+    kind = type(error).__name__
+    return f"unexpected {kind}: {detail} (run with --debug before the verb for the whole story)", 1
 
 
 def _nobody_reads() -> NoReturn:
-    """Ends quietly: what is still unwritten goes nowhere, so that the interpreter does not complain of it at
-    its end.
+    """Ends quietly: what is still unwritten goes nowhere, so that the
+    interpreter does not complain of it at its end.
     """
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise typer.Exit(1)
-
-
-class _Debug:
-    on = False
-
-
-debug = _Debug()

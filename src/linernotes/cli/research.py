@@ -1,5 +1,5 @@
-"""Verbs about methods rather than clips: which there are, what they cost, how far they agree, which settings
-are best.
+"""Verbs about methods rather than clips: which there are, what they cost, how
+far they agree, which settings are best.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import check_bank, check_clips, check_methods, check_out, check_places
+import linernotes
+from linernotes.cli.checks import check_clips
 from linernotes.cli.options import (
     BankOption,
     CatalogueOption,
@@ -21,10 +22,16 @@ from linernotes.cli.options import (
     given,
     listed,
     method_flags,
+    settings_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
+from linernotes.demo.places import BENCHMARK, BUILTIN, require_bank, require_places
 from linernotes.report.costs import costs_table, figures_table, methods_table, plans_table
-from linernotes.settings.methods import DEFAULT_METHOD, describe_methods
+from linernotes.settings.describing import describe_methods
+from linernotes.settings.methods import DEFAULT_METHOD
+from linernotes.settings.paths import require_folder
+from linernotes.settings.reading import chosen_method, chosen_methods, parted
+from linernotes.settings.verbs import PlanSettings, SearchSettings
 
 FIRST = 10  # trials a terminal shows
 MOST = 8  # methods whose correlations it shows
@@ -52,23 +59,29 @@ def compare(
         Path, typer.Option("--out", "-o", help="Folder for compare.html and each method's attributions.")
     ],
     methods: MethodsOption = None,
-    model: ModelOption = "builtin",
-    catalog: CatalogueOption = "builtin",
+    model: ModelOption = BUILTIN,
+    catalog: CatalogueOption = BUILTIN,
     prompt: PromptOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """Attribute CLIPS by several methods and show how far they agree, side by side."""
-    check_methods(listed(methods), given(flags))
+    chosen_methods(listed(methods), given(flags))
     check_clips(clips)
-    check_out(out)
-    check_places(model, catalog)
-    from linernotes import api
+    require_folder(out)
+    require_places(model, catalog)
     from linernotes.report.comparison import agreement_table, correlations_table
 
     with Bars() as bars:
-        done = api.compare(
-            clips, out, listed(methods), model, catalog, prompt, on_progress=bars, **given(flags)
+        done = linernotes.compare(
+            clips=clips,
+            out=out,
+            methods=listed(methods),
+            model=model,
+            catalogue=catalog,
+            prompt=prompt,
+            on_progress=bars,
+            **given(flags),
         )
     a = done.agreement
     if as_json:
@@ -85,23 +98,22 @@ def compare(
 @app.command()
 @plainly
 @method_flags
+@settings_flags(PlanSettings)
 def plan(
     methods: MethodsOption = None,
-    queries: Annotated[int, typer.Option(min=1, help="Clips to attribute in one run.")] = 1,
-    model: ModelOption = "builtin",
-    catalog: CatalogueOption = "builtin",
+    model: ModelOption = BUILTIN,
+    catalog: CatalogueOption = BUILTIN,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Say what methods will cost before anything runs: time, memory, disk, from a few seconds of
-    measurement.
+    """Say what methods will cost before anything runs: time, memory, disk,
+    from a few seconds of measurement.
     """
-    check_methods(listed(methods), given(flags))
-    check_places(model, catalog)
-    from linernotes import api
-
+    _, of_methods = parted(PlanSettings, given(flags))
+    chosen_methods(listed(methods), of_methods)
+    require_places(model, catalog)
     with Bars() as bars:
-        plans = api.plan(listed(methods), queries, model, catalog, on_progress=bars, **given(flags))
+        plans = linernotes.plan(listed(methods), model, catalog, on_progress=bars, **given(flags))
     if as_json:
         print_json([p.__dict__ for p in plans])
         return
@@ -111,24 +123,16 @@ def plan(
 @app.command()
 @plainly
 @method_flags
-def sweep(
+@settings_flags(SearchSettings)
+def search(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, sweep.svg, best.toml.")
+        Path, typer.Option("--out", "-o", help="Folder for trials.db, trials.parquet, search.svg, best.toml.")
     ],
     grid: Annotated[
         list[str], typer.Option(help="SETTING=VALUE,VALUE,...; once for each setting to search.")
     ],
     method: Annotated[str, typer.Option(help="One of 'linernotes methods'.")] = DEFAULT_METHOD,
-    metric: Annotated[
-        str, typer.Option(help="self-influence (small is good), or lds on a bank's tuning clips.")
-    ] = "self-influence",
-    sampler: Annotated[
-        str, typer.Option(help="grid: all choices; tpe: look where it is promising.")
-    ] = "grid",
-    trials: Annotated[int | None, typer.Option(min=1, help="How many; all of the grid if left out.")] = None,
-    segments: Annotated[int, typer.Option(min=1, help="Training segments that are taken as queries.")] = 40,
-    candidates: Annotated[int, typer.Option(min=2, help="Segments among which they are ranked.")] = 200,
-    bank: BankOption = "benchmark",
+    bank: BankOption = BENCHMARK,
     model: Annotated[
         str | None, typer.Option(help="builtin for self-influence, benchmark for lds, if left out.")
     ] = None,
@@ -137,26 +141,22 @@ def sweep(
     **flags: Any,
 ) -> None:
     """Search a method's settings; a stopped search goes on where it was."""
-    check_out(out)
-    check_places(model or "builtin", catalog or "builtin")
-    if metric == "lds":
-        check_bank(bank)
-    from linernotes import api
+    asked, fixed = parted(SearchSettings, given(flags))
+    chosen_method(method, fixed)
+    require_folder(out)
+    require_places(model or BUILTIN, catalog or BUILTIN)
+    if asked.metric == "lds":
+        require_bank(bank)
     from linernotes.report.search import search_table
 
     with Bars() as bars:
-        found = api.sweep(
-            out,
-            grid,
-            method,
-            metric,
-            sampler,
-            trials,
-            segments,
-            candidates,
-            bank,
-            model,
-            catalog,
+        found = linernotes.search(
+            out=out,
+            grid=grid,
+            method=method,
+            bank=bank,
+            model=model,
+            catalogue=catalog,
             on_progress=bars,
             **given(flags),
         )
@@ -180,15 +180,13 @@ def bench(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what attribution costs on this machine, on the built-in model; ratios are of one and the same
-    run.
+    """Measure what attribution costs on this machine, on the built-in model;
+    ratios are of one and the same run.
     """
-    check_methods(listed(methods), {})
-    from linernotes import api
-
+    chosen_methods(listed(methods), {})
     with Bars() as bars:
         parts = {"only": tuple(only)} if only else {}
-        figures = api.bench(methods=listed(methods), on_progress=bars, quick=quick, **parts)
+        figures = linernotes.bench(methods=listed(methods), on_progress=bars, quick=quick, **parts)
     costs = figures.pop("methods", [])
     if as_json:
         print_json({**figures, **({"methods": [cost.__dict__ for cost in costs]} if costs else {})})

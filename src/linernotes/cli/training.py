@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import check_catalogue, check_model, check_new, check_out
+import linernotes
 from linernotes.cli.options import JsonOption, given, settings_flags
 from linernotes.cli.output import Bars, plainly, print_json, stdout
+from linernotes.demo.places import BUILTIN, require_catalogue, require_model
+from linernotes.settings.paths import require_folder, require_new
 from linernotes.settings.reading import checked
 from linernotes.settings.training import TrainingSettings
 
@@ -25,20 +27,18 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
     init: Annotated[
         str, typer.Option(help="The model whose codec, text encoder and sizes are taken over.")
-    ] = "builtin",
+    ] = BUILTIN,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """Train a new small model on a catalogue's training tracks; a stopped training goes on where it was."""
     checked(TrainingSettings, given(flags))
-    check_catalogue(catalog)
-    check_model(init)
-    check_new(out)
-    check_out(out.parent)
-    from linernotes import api
-
+    require_catalogue(catalog)
+    require_model(init)
+    require_new(out)
+    require_folder(out.parent)
     with Bars() as bars:
-        trained = api.train_model(catalog, out, init, on_progress=bars, **given(flags))
+        trained = linernotes.train_model(catalog, out, init, on_progress=bars, **given(flags))
     if as_json:
         print_json({"model": str(out), "hash": trained.weights_hash})
         return
@@ -58,11 +58,9 @@ def rebuild(
 ) -> None:
     """Make the built-in catalogue and model anew from nothing: render, fit the codec, encode, train."""
     checked(TrainingSettings, given(flags))
-    check_out(out)
-    from linernotes import api
-
+    require_folder(out)
     with Bars() as bars:
-        api.rebuild(out, benchmark, on_progress=bars, **given(flags))
+        linernotes.rebuild(out, benchmark, on_progress=bars, **given(flags))
     model = out / ("trained" if benchmark else "model")
     if as_json:
         print_json({"model": str(model), "catalogue": str(out / "catalogue")})

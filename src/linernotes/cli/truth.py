@@ -2,100 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from linernotes.cli.checks import check_bank, check_file, check_places, check_truth
+import linernotes
 from linernotes.cli.options import (
     BankOption,
     BenchmarkCatalogueOption,
     BenchmarkModelOption,
+    Command,
     JsonOption,
     MethodsOption,
+    OutOption,
+    adding,
     given,
     listed,
     method_flags,
+    settings_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, publish, stdout
+from linernotes.demo.places import BENCHMARK, require_bank, require_places
 from linernotes.errors import UsageError
+from linernotes.evaluation.bank.folder import require_scores
+from linernotes.settings.reading import chosen_methods, parted
+from linernotes.settings.verbs import (
+    CounterfactualSettings,
+    GroupsSettings,
+    LdsSettings,
+    LeaderboardSettings,
+    RepeatabilitySettings,
+    VerbSettings,
+)
+
+if TYPE_CHECKING:
+    from linernotes.evaluation.bank.opened import OpenedBank
+    from linernotes.report.table import Table
 
 app = typer.Typer()
 
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        help="Folder for table (Parquet, Markdown) and picture (SVG); nothing is saved if left out.",
-    ),
-]
 ScoresOption = Annotated[
     list[str] | None,
     typer.Option(
         help="NAME=FILE: scores from elsewhere, Parquet with columns query, track_id, score. May be repeated."
     ),
 ]
-WithinOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Metadata column: leave out what the mere number of tracks of each of its values explains."
-    ),
-]
+SCORES = inspect.Parameter("scores", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ScoresOption)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation is asked for: of which bank, methods (all if None) and settings, and where to
+    keep what it trains.
+    """
+
+    opened: OpenedBank
+    methods: list[str] | None
+    out: Path | None
+    settings: dict[str, Any]
+
+
+def of_a_bank(
+    kind: type[VerbSettings] = VerbSettings, with_scores: bool = False
+) -> Callable[[Callable[[Asked], Table]], Command]:
+    """Makes a command of what evaluates methods against an opened bank and returns a table: with the options
+    that all of these have, flags for the settings of ``kind`` and of methods, and, if wanted, ``--scores``.
+    """
+    further = [SCORES] if with_scores else []
+
+    def command_of(evaluate: Callable[[Asked], Table]) -> Command:
+        def command(
+            methods: MethodsOption = None,
+            bank: BankOption = BENCHMARK,
+            model: BenchmarkModelOption = BENCHMARK,
+            catalog: BenchmarkCatalogueOption = BENCHMARK,
+            out: OutOption = None,
+            as_json: JsonOption = False,
+            **flags: Any,
+        ) -> None:
+            files = _files(flags.pop("scores", None))
+            _check(bank=bank, model=model, catalog=catalog, methods=listed(methods), kind=kind, flags=flags)
+            with Bars() as bars:
+                opened = linernotes.open_bank(bank, model, catalog, files, on_progress=bars)
+                table = evaluate(Asked(opened, listed(methods), out, given(flags)))
+            publish(table, out, as_json)
+
+        command.__doc__ = evaluate.__doc__
+        return method_flags(settings_flags(kind)(adding(further)(command)))
+
+    return command_of
 
 
 @app.command("lds")
 @plainly
-@method_flags
-def evaluate_lds(
-    methods: MethodsOption = None,
-    bank: BankOption = "benchmark",
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
-    split: Annotated[str, typer.Option(help="Which clips count: reporting or tuning.")] = "reporting",
-    output: Annotated[
-        str, typer.Option(help="What retrains are asked: their loss or their prediction.")
-    ] = "loss",
-    within: WithinOption = None,
-    scores: ScoresOption = None,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    **flags: Any,
-) -> None:
+@of_a_bank(LdsSettings, with_scores=True)
+def evaluate_lds(asked: Asked) -> Table:
     """The linear datamodelling score: do scores predict what training on known subsets does to a clip?"""
-    _one_of("--split", split, ("reporting", "tuning"))
-    _one_of("--output", output, ("loss", "prediction"))
-    files = _files(scores)
-    check_truth(bank, model, catalog, listed(methods), given(flags))
-    from linernotes import api
     from linernotes.report.truth import lds_table
 
-    with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, files, on_progress=bars)
-        found = api.evaluate_lds(opened, listed(methods), split, output, within, **given(flags))  # type: ignore[arg-type]
-    publish(lds_table(found), out, as_json)
+    return lds_table(linernotes.evaluate_lds(asked.opened, asked.methods, **asked.settings))
 
 
 @app.command("counterfactual")
 @plainly
 @method_flags
+@settings_flags(CounterfactualSettings)
 def evaluate_counterfactual(
     methods: Annotated[
         str | None,
         typer.Option(help="Methods to train for, with commas between; left out: show what has been trained."),
     ] = None,
-    percent: Annotated[
-        float, typer.Option(help="Share of the catalogue that is left out, if methods are named.")
-    ] = 2.0,
-    pooled: Annotated[
-        bool, typer.Option("--pooled", help="Leave out one set of tracks for all clips at once.")
-    ] = False,
-    bank: BankOption = "benchmark",
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
+    bank: BankOption = BENCHMARK,
+    model: BenchmarkModelOption = BENCHMARK,
+    catalog: BenchmarkCatalogueOption = BENCHMARK,
     scores: ScoresOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -115,156 +139,125 @@ def evaluate_counterfactual(
             "--methods trains models, which need a folder: give one with --out, or leave out --methods"
         )
     files = _files(scores)
-    if methods:
-        check_truth(bank, model, catalog, listed(methods), given(flags))
-    else:
-        check_bank(bank)
-        check_places(model, catalog)
-    from linernotes import api
+    _check(
+        bank=bank,
+        model=model,
+        catalog=catalog,
+        methods=listed(methods),
+        kind=CounterfactualSettings,
+        flags=flags,
+    )
     from linernotes.report.truth import counterfactual_table
 
     with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, files, on_progress=bars)
+        opened = linernotes.open_bank(bank, model, catalog, files, on_progress=bars)
         names = [*(listed(methods) or ()), *(opened.files if methods else ())]
-        outcomes = api.evaluate_counterfactual(
-            opened, names, percent, pooled, out, on_progress=bars, **given(flags)
-        )
+        outcomes = linernotes.evaluate_counterfactual(opened, names, out, **given(flags))
     publish(counterfactual_table(outcomes), out, as_json)
 
 
 @app.command("planted")
 @plainly
-@method_flags
-def evaluate_planted(
-    methods: MethodsOption = None,
-    bank: BankOption = "benchmark",
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    **flags: Any,
-) -> None:
-    """Which relations (duplicate, transposed, other instrument, ...) the model learns from, and which each
-    method sees.
+@of_a_bank()
+def evaluate_planted(asked: Asked) -> Table:
+    """Which relations (duplicate, transposed, other instrument, ...) the model
+    learns from, and which each method sees.
     """
-    check_truth(bank, model, catalog, listed(methods), given(flags))
-    from linernotes import api
     from linernotes.report.truth import planted_table
 
-    with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        found = api.evaluate_planted(opened, listed(methods), **given(flags))
-    publish(planted_table(found), out, as_json)
+    return planted_table(linernotes.evaluate_planted(asked.opened, asked.methods, **asked.settings))
 
 
 @app.command("groups")
 @plainly
-@method_flags
-def evaluate_groups(
-    by: Annotated[
-        str, typer.Option(help="Metadata column whose values are the groups: artist, album, instrument, ...")
-    ] = "album",
-    methods: MethodsOption = None,
-    bank: BankOption = "benchmark",
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    **flags: Any,
-) -> None:
+@of_a_bank(GroupsSettings)
+def evaluate_groups(asked: Asked) -> Table:
     """Leave one group out, train again, and compare with each method's sums over groups.
 
     The benchmark's bank holds album and instrument; for any other column one model is trained for every
     value, into --out.
     """
-    check_truth(bank, model, catalog, listed(methods), given(flags))
-    from linernotes import api
     from linernotes.report.truth import groups_table
 
-    with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        measured, rises = api.evaluate_groups(
-            opened, by, listed(methods), out, on_progress=bars, **given(flags)
-        )
-    publish(groups_table(by, measured, rises), out, as_json)
+    by = parted(GroupsSettings, asked.settings)[0].by
+    return groups_table(
+        by, *linernotes.evaluate_groups(asked.opened, asked.methods, asked.out, **asked.settings)
+    )
 
 
 @app.command("hubs")
 @plainly
-@method_flags
-def evaluate_hubs(
-    methods: MethodsOption = None,
-    bank: BankOption = "benchmark",
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    **flags: Any,
-) -> None:
+@of_a_bank()
+def evaluate_hubs(asked: Asked) -> Table:
     """How often the same tracks come first for different clips."""
-    check_truth(bank, model, catalog, listed(methods), given(flags))
-    from linernotes import api
     from linernotes.report.truth import hubs_table
 
-    with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        found = api.evaluate_hubs(opened, listed(methods), **given(flags))
-    publish(hubs_table(found), out, as_json)
+    return hubs_table(linernotes.evaluate_hubs(asked.opened, asked.methods, **asked.settings))
 
 
 @app.command("repeatability")
 @plainly
-@method_flags
-def evaluate_repeatability(
-    methods: MethodsOption = None,
-    seeds: Annotated[int, typer.Option(help="How many times the noise is drawn anew.")] = 2,
-    bank: BankOption = "benchmark",
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    **flags: Any,
-) -> None:
-    """How far a method agrees with itself when all of its noise is drawn anew; scores every clip once a
-    seed.
+@of_a_bank(RepeatabilitySettings)
+def evaluate_repeatability(asked: Asked) -> Table:
+    """How far a method agrees with itself when all of its noise is drawn
+    anew; scores every clip once a seed.
     """
-    check_truth(bank, model, catalog, listed(methods), given(flags))
-    from linernotes import api
     from linernotes.report.truth import repeatability_table
 
-    with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        found = api.evaluate_repeatability(opened, listed(methods), seeds, **given(flags))
-    publish(repeatability_table(seeds, found), out, as_json)
+    seeds = parted(RepeatabilitySettings, asked.settings)[0].seeds
+    return repeatability_table(
+        seeds, linernotes.evaluate_repeatability(asked.opened, asked.methods, **asked.settings)
+    )
 
 
 @app.command("leaderboard")
 @plainly
 @method_flags
+@settings_flags(LeaderboardSettings)
 def evaluate_leaderboard(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The page to write (Markdown); its pictures go beside it.")
     ],
     methods: MethodsOption = None,
-    bank: BankOption = "benchmark",
-    model: BenchmarkModelOption = "benchmark",
-    catalog: BenchmarkCatalogueOption = "benchmark",
-    within: WithinOption = None,
+    bank: BankOption = BENCHMARK,
+    model: BenchmarkModelOption = BENCHMARK,
+    catalog: BenchmarkCatalogueOption = BENCHMARK,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
     """Write the leaderboard: every method by every measure, from a bank and the scores kept with it."""
-    check_truth(bank, model, catalog, listed(methods), given(flags))
-    from linernotes import api
+    _check(
+        bank=bank,
+        model=model,
+        catalog=catalog,
+        methods=listed(methods),
+        kind=LeaderboardSettings,
+        flags=flags,
+    )
     from linernotes.report.truth import lds_table
 
     with Bars() as bars:
-        opened = api.open_bank(bank, model, catalog, on_progress=bars)
-        board = api.write_leaderboard(opened, out, listed(methods), within, **given(flags))
+        opened = linernotes.open_bank(bank, model, catalog, on_progress=bars)
+        board = linernotes.write_leaderboard(opened, out, listed(methods), **given(flags))
     if as_json:
         print_json(lds_table(board.lds).json())
         return
     stdout.print(escape(str(out)))
+
+
+def _check(
+    bank: str,
+    model: str,
+    catalog: str,
+    methods: Sequence[str] | None,
+    kind: type[VerbSettings],
+    flags: Mapping[str, Any],
+) -> None:
+    """Refuses what an evaluation against a bank cannot use."""
+    require_bank(bank)
+    require_places(model, catalog)
+    _, of_methods = parted(kind, given(flags))
+    chosen_methods(methods, of_methods)
 
 
 def _files(scores: Sequence[str] | None) -> Mapping[str, str]:
@@ -272,10 +265,5 @@ def _files(scores: Sequence[str] | None) -> Mapping[str, str]:
     for name, equals, path in named:
         if not (name and equals and path):
             raise UsageError(f"--scores {name!r} names no file: write --scores NAME=FILE")
-        check_file(Path(path), "a Parquet file of scores")
+        require_scores(Path(path))
     return {name: path for name, _, path in named}
-
-
-def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{flag} {value!r} is unknown: choose {' or '.join(allowed)}")

@@ -107,7 +107,16 @@ def rebuild_bundle(
     codec, size = SpectrogramCodec(), SmallModel()
     config = codec.config
     shape = Encoding(  # nothing is encoded yet
-        BUILTIN, "", "", config.sampling_rate, 1, config.latent_channels, size.frames, codec.hop_length, 0, 0
+        model=BUILTIN,
+        codec_hash="",
+        text_hash="",
+        rate_hz=config.sampling_rate,
+        channels=1,
+        latent_channels=config.latent_channels,
+        frames=size.frames,
+        frame_samples=codec.hop_length,
+        text_tokens=0,
+        text_dim=0,
     )
     sounds, template, catalogue = out / "sounds", out / "untrained", out / "catalogue"
     if not sounds.exists():

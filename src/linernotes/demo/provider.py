@@ -13,12 +13,11 @@ from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.bundle import builtin_sound, open_benchmark
-from linernotes.demo.places import BENCHMARK, BUILTIN, CALIBRATIONS, MODEL
+from linernotes.demo.places import BENCHMARK, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
+from linernotes.errors import UsageError
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
 from linernotes.settings.methods import MethodSettings
-
-SHIPPED = (BUILTIN, BENCHMARK)
 
 
 def model_folder(model: str | Path) -> Path:
@@ -39,17 +38,27 @@ def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
     return loaded
 
 
-def judge_for(model: GenerativeModel, method: str, settings: MethodSettings) -> Judge | None:
-    """What scores of a method are worth, as far as the package knows: measured on the benchmark's model, and
-    lent to others. None where these settings were not measured.
+def judge_for(
+    model: GenerativeModel, method: str, settings: MethodSettings, given: Path | None = None
+) -> Judge | None:
+    """What scores of a method are worth: by a ``given`` calibration, else as far as the package knows, which
+    measured it on the benchmark's model and lends it to others. None where these settings were not measured.
+
+    Raises:
+        UsageError: the given one is of another method, or of other settings.
     """
-    path = CALIBRATIONS / f"{method}.json"
-    if not path.exists():
+    path = given or CALIBRATIONS / f"{method}.json"
+    if not given and not path.exists():
         return None
     calibration = Calibration.load(path)
-    if not calibration.fits(method, settings):
-        return None
-    return Judge(calibration, calibration.model_hash != model.weights_hash)
+    if calibration.fits(method, settings):
+        return Judge(calibration, calibration.model_hash != model.weights_hash)
+    if given:
+        raise UsageError(
+            f"{given} says what scores of {calibration.method} are worth, made with other settings or by "
+            "another method than these: give the one that fits, or leave out --calibration"
+        )
+    return None
 
 
 def track_sound(

@@ -1,5 +1,5 @@
-"""Whether methods say the same: correlations, overlaps of first places, concentration, and hubs, over
-training tracks.
+"""Whether methods say the same: correlations, overlaps of first places,
+concentration, and hubs, over training tracks.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def overlap(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def rank_biased_overlap(x: np.ndarray, y: np.ndarray) -> float:
-    """RBO of two whole rankings (Webber et al. 2010, eq. 7, truncated where the weight left is below
-    1e-6).
+    """RBO of two whole rankings (Webber et al. 2010, eq. 7, truncated
+    where the weight left is below 1e-6).
     """
     depth = min(len(x), int(np.ceil(np.log(1e-6) / np.log(RBO_PERSISTENCE))))
     seen_x: set[int] = set()

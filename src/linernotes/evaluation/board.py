@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from linernotes.catalog.store import Catalogue
-from linernotes.evaluation.bank.store import Bank
-from linernotes.evaluation.counterfactual import Arm, Outcome, arms_of_scores, measure_outcomes
+from linernotes.errors import MissingError
+from linernotes.evaluation.bank.opened import OpenedBank
+from linernotes.evaluation.counterfactual import Outcome, arms_of_scores, measure_outcomes
+from linernotes.evaluation.further_retrains import grouped_by, read_groups, read_left_out
 from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups
 from linernotes.evaluation.hubs import HubShare, measure_hubs
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
-from linernotes.evaluation.planted import MeasuredPlanted
-from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS
+from linernotes.evaluation.planted import MeasuredPlanted, planted_of
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 
+INSTRUMENT = "instrument"  # the metadata column that most explains which tracks a clip needs
 LIKENESSES = [name for name, settings in METHOD_SETTINGS.items() if settings.family == "similarity"]
 
 
@@ -37,43 +37,38 @@ class Board:
 
 
 def measure_board(
-    bank: Bank,
-    catalogue: Catalogue,
-    scores: Mapping[str, np.ndarray],
-    within: str | None,
-    planted: MeasuredPlanted | None,
-    left_out: tuple[Bank, Sequence[Arm]] | None,
-    groups: Mapping[str, Bank],
-    seconds: Mapping[str, float],
+    opened: OpenedBank, chosen: Mapping[str, MethodSettings], within: str | None = None
 ) -> Board:
-    """Measures ``scores`` (by method, ``scores_qn`` of the bank's clips over its training tracks) in every
-    way.
+    """Measures methods, and the scores from elsewhere that a bank was opened with, in every way.
+
+    Of the leave-k-out that lies with the bank only those retrains count that these scores ask for.
 
     Args:
         within: a metadata column; the LDS is measured once more without what the mere number of tracks of
-            each of its values explains.
-        left_out: leave-k-out retrains and what each was for; of the arms only those count that these scores
-            ask for.
-        groups: by metadata column, retrains without each of its values.
-        seconds: by method, what a clip took where all were scored in one run.
+            each of its values explains. The instrument if None, where the catalogue says it.
     """
-    tracks = catalogue.tracks
-    titles = {track.track_id: track.title for track in tracks}
+    bank, tracks = opened.bank, opened.prepared.catalogue.tracks
+    if within is None and any(track.extra.get(INSTRUMENT) for track in tracks):
+        within = INSTRUMENT
     inside = (within, groups_of(tracks, within)) if within else None
+    titles = {track.track_id: track.title for track in tracks}
+    try:
+        trained, arms = read_left_out(opened, [bank.path.parent])
+    except MissingError:
+        trained, arms = bank, []
+    scores = opened.training_scores(chosen)
     return Board(
         lds=measure_lds(bank, scores, reference=DEFAULT_METHOD),
         prediction=measure_lds(bank, scores, output="prediction", reference=DEFAULT_METHOD),
         within=measure_lds(bank, scores, reference=DEFAULT_METHOD, within=inside) if inside else None,
-        planted=planted,
+        planted=planted_of(opened, chosen) if opened.sources else None,
         hubs={hub.method: hub for hub in measure_hubs(bank, scores, titles)},
-        outcomes=measure_outcomes(left_out[0], arms_of_scores(bank, scores, left_out[1]), LIKENESSES)
-        if left_out
-        else [],
+        outcomes=measure_outcomes(trained, arms_of_scores(bank, scores, arms), LIKENESSES),
         groups={
-            column: measure_groups(b, bank, groups_of(tracks, column), scores)[0]
-            for column, b in groups.items()
+            column: measure_groups(read_groups(opened, column), bank, groups_of(tracks, column), scores)[0]
+            for column in grouped_by(bank)
         },
-        seconds=seconds,
+        seconds={name: opened.clip_scores(name, s).seconds / len(bank.queries) for name, s in chosen.items()},
         tracks=len(bank.tracks),
         tuning=len(bank.rows("tuning")),
         pairs=sum(len(run) > 1 for run in bank.runs()),

@@ -92,9 +92,9 @@ def plan_arms(
 def plan_pooled(
     bank: Bank, scores: Mapping[str, np.ndarray], percent: float, queries: Sequence[int]
 ) -> tuple[list[Arm], list[Retrain]]:
-    """The cheaper form: one set of tracks for all clips together, the ``percent`` of the catalogue that stand
-    highest for any of them (by their best place, then by their mean place), left out at once, with several
-    seeds.
+    """The cheaper form: one set of tracks for all clips together, the ``percent`` of the
+    catalogue that stand highest for any of them (by their best place, then by their mean
+    place), left out at once, with several seeds.
     """
     n = len(bank.tracks)
     k = tracks_in(percent, n)
@@ -170,18 +170,18 @@ def measure_outcomes(bank: Bank, arms: Sequence[Arm], likenesses: Sequence[str] 
             left_out = float(np.mean([(~bank.present_mn[m]).sum() for m in case.rows]))
             outcomes.append(
                 Outcome(
-                    method,
-                    percent,
-                    pooled,
-                    len(case.rows),
-                    case.clips,
-                    left_out,
-                    at["rise"],
-                    None if pooled else at["control"],
-                    at["specific"],
-                    at["relative"],
-                    {name: at[name] for name in DISTANCES},
-                    ahead,
+                    method=method,
+                    percent=percent,
+                    pooled=pooled,
+                    retrains=len(case.rows),
+                    clips=case.clips,
+                    tracks=left_out,
+                    rise=at["rise"],
+                    control=None if pooled else at["control"],
+                    specific=at["specific"],
+                    relative=at["relative"],
+                    distances={name: at[name] for name in DISTANCES},
+                    over_likeness=ahead,
                 )
             )
     return outcomes
@@ -218,8 +218,8 @@ class _Plan:
 
 
 class _Cases:
-    """One method's retrains at one share, against the random ones: each retrain is a case, over one clip or
-    over all.
+    """One method's retrains at one share, against the random ones: each retrain
+    is a case, over one clip or over all.
     """
 
     def __init__(self, bank: Bank, rows: Sequence[int], arms: Sequence[Arm], chance: Sequence[int]) -> None:
@@ -246,8 +246,8 @@ class _Cases:
         return self._means(np.arange(len(self.rows)), partial(_without, self.chance), everyone, self.singly)
 
     def resampled(self) -> dict[str, np.ndarray]:
-        """The same with cases, random arms and clips drawn anew; the same draws for methods with as many
-        cases.
+        """The same with cases, random arms and clips drawn anew; the same
+        draws for methods with as many cases.
         """
         random = np.random.default_rng(ARMS_SEED)
         some = []

@@ -1,8 +1,8 @@
 """Whether the built-in model is good enough to attribute: what its codec keeps, and whether clips are what
 the prompt says.
 
-Melody is compared by chroma, instruments by a small classifier trained on sound that never went through the
-codec.
+Melody is compared by chroma, instruments by a small classifier trained on
+sound that never went through the codec.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def measure_fidelity(
     clips: int,
     on_progress: Progress | None = None,
 ) -> ModelFidelity:
-    """Encodes and decodes every decoy, and generates ``clips`` clips from captions of decoys, each instrument
-    equally often.
+    """Encodes and decodes every decoy, and generates ``clips`` clips from captions of
+    decoys, each instrument equally often.
 
     Args:
         tracks: tracks whose ``extra`` names an ``instrument`` that stands in the caption.

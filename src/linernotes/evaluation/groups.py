@@ -1,5 +1,5 @@
-"""Groups of tracks (an artist, a collection, an instrument): leave one out, train again, and compare with the
-scores' sums.
+"""Groups of tracks (an artist, a collection, an instrument): leave one out, train
+again, and compare with the scores' sums.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def plan_groups(groups: Mapping[str, np.ndarray]) -> dict[str, Retrain]:
 def measure_groups(
     bank: Bank, full: Bank, groups: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
 ) -> tuple[list[GroupScore], np.ndarray]:
-    """Methods, best first, and the truth ``rise_qg``: each query's loss without a group less its mean over
-    full-data retrains.
+    """Methods, best first, and the truth ``rise_qg``: each query's loss without a group
+    less its mean over full-data retrains.
 
     A group's score is the sum of its tracks', each less the query's mean over all tracks: whoever trains as
     many steps without a group trains more on all others, and where a method has its zero says nothing.

@@ -1,5 +1,5 @@
-"""Two warnings about scores that need no truth: the same tracks first for every clip, other tracks first for
-other noise.
+"""Two warnings about scores that need no truth: the same tracks first for every
+clip, other tracks first for other noise.
 """
 
 from __future__ import annotations

@@ -86,8 +86,8 @@ def bootstrap_correlations(
 
 
 def _weighted(x_qm: np.ndarray, y_qm: np.ndarray, weight_bm: np.ndarray) -> np.ndarray:
-    """Correlation over models of each query under each row of weights, ``[B, Q]``; 0 where either is
-    constant.
+    """Correlation over models of each query under each row of weights,
+    ``[B, Q]``; 0 where either is constant.
     """
     share_bm = weight_bm / np.maximum(weight_bm.sum(axis=1, keepdims=True), 1)
     mean_x, mean_y = share_bm @ x_qm.T, share_bm @ y_qm.T

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.stats import rankdata
@@ -15,15 +14,15 @@ from scipy.stats import rankdata
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
 from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_correlations, interval, share
+from linernotes.settings.verbs import Output
 
-Output = Literal["loss", "prediction"]
 OUTPUTS: tuple[Output, ...] = ("loss", "prediction")
 
 
 @dataclass(frozen=True)
 class MethodLds:
-    """One method's score: mean Spearman correlation over queries, with an interval over queries and
-    models.
+    """One method's score: mean Spearman correlation over queries, with an
+    interval over queries and models.
     """
 
     method: str
@@ -140,38 +139,42 @@ def measure_lds(
         each_q = spearman_q(predicted[names[i]], target_qm[rows])
         methods.append(
             MethodLds(
-                names[i],
-                interval(plain_values[i], plain_drawn[i]),
-                interval(float(share(plain_values[i], top)), share(plain_drawn[i], top_drawn)),
-                interval(short_values[i], short_drawn[i]) if kept else None,
-                kept.get(names[i]),
-                interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i])
+                method=names[i],
+                lds=interval(plain_values[i], plain_drawn[i]),
+                of_ceiling=interval(float(share(plain_values[i], top)), share(plain_drawn[i], top_drawn)),
+                truncated=interval(short_values[i], short_drawn[i]) if kept else None,
+                kept=kept.get(names[i]),
+                behind=interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i])
                 if i != first
                 else None,
-                interval(plain_values[first] - short_values[i], plain_drawn[first] - short_drawn[i])
+                behind_truncated=interval(
+                    plain_values[first] - short_values[i], plain_drawn[first] - short_drawn[i]
+                )
                 if kept and i != first
                 else None,
-                {kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)},
+                by_kind={
+                    kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)
+                },
             )
         )
     return MeasuredLds(
-        output,
-        split,
-        len(rows),
-        len(halves),
-        float(seeds),
-        seed_correlation,
-        ceiling,
-        names[first],
-        within[0] if within else "",
-        methods,
+        output=output,
+        split=split,
+        queries=len(rows),
+        models=len(halves),
+        seeds=float(seeds),
+        seed_correlation=seed_correlation,
+        ceiling=ceiling,
+        reference=names[first],
+        within=within[0] if within else "",
+        methods=methods,
     )
 
 
 def ceiling_of_mean(correlation: np.ndarray, seeds: float) -> np.ndarray:
-    """The correlation of a perfect predictor with a mean over ``seeds`` runs, of which two correlate so
-    (Spearman-Brown): the root of S r / (1 + (S - 1) r). Halves of different numbers of runs count by their
-    harmonic mean.
+    """The correlation of a perfect predictor with a mean over ``seeds`` runs, of which two
+    correlate so (Spearman-Brown): the root of S r / (1 + (S - 1) r). Halves of different
+    numbers of runs count by their harmonic mean.
     """
     r = np.maximum(correlation, 0)
     return np.sqrt(seeds * r / (1 + (seeds - 1) * r))
@@ -180,8 +183,8 @@ def ceiling_of_mean(correlation: np.ndarray, seeds: float) -> np.ndarray:
 def _seed_correlation(
     out_mq: np.ndarray, runs: list[list[int]], resamples: Resamples
 ) -> tuple[float, np.ndarray]:
-    """How well two seeds agree on the halves that both were trained on, mean over all pairs of seeds; and its
-    resamples.
+    """How well two seeds agree on the halves that both were trained on, mean over
+    all pairs of seeds; and its resamples.
     """
     pairs = [(a, b) for b in range(1, max(len(run) for run in runs)) for a in range(b)]
     values, drawn, weights = [], [], []

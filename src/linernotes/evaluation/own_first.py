@@ -1,5 +1,5 @@
-"""How often a training segment's own track comes first when the segment itself is the query, with
-intervals.
+"""How often a training segment's own track comes first when the segment
+itself is the query, with intervals.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Music's own truth: which relations between tracks the model learns from, by retraining, and which of them a
-method sees.
+"""Music's own truth: which relations between tracks the model learns from, by
+retraining, and which of them a method sees.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from linernotes.catalog.store import Catalogue
+from linernotes.errors import UsageError
+from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.bank.scores import Source
 from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_mean, interval, share
+from linernotes.settings.methods import MethodSettings
 
 FIRST = 10
 
@@ -40,6 +43,20 @@ class MeasuredPlanted:
     # by method: unrelated decoys among the first ten of all tracks, for the bank's clips
     decoys: dict[str, Interval]
     decoys_by_chance: float
+
+
+def planted_of(opened: OpenedBank, chosen: Mapping[str, MethodSettings]) -> MeasuredPlanted:
+    """Which of the catalogue's known relations the model learned from, and which of them each method sees.
+
+    Raises:
+        UsageError: the catalogue knows of none.
+    """
+    catalogue = opened.prepared.catalogue
+    if not opened.sources:
+        raise UsageError(f"{catalogue.path} has no planted tracks: give columns 'relation' and 'related_to'")
+    of_sources = {name: opened.source_scores(name, s).scores_qt for name, s in chosen.items()}
+    of_clips = {name: opened.clip_scores(name, s).scores_qt for name, s in chosen.items()}
+    return measure_planted(opened.bank, catalogue, opened.sources, of_sources, of_clips)
 
 
 def measure_planted(
@@ -93,12 +110,12 @@ def measure_planted(
     }
     doubles = [i for i, source in enumerate(sources) if trained[source.track]]
     return MeasuredPlanted(
-        FIRST,
-        relations,
-        {m: bootstrap_mean(np.array(h)) for m, h in hits.items()},
-        {m: _tie(s[doubles], trained, [sources[i] for i in doubles]) for m, s in of_sources.items()},
-        decoys,
-        FIRST * float(plain.sum() / candidates.sum()),
+        first=FIRST,
+        relations=relations,
+        recall={m: bootstrap_mean(np.array(h)) for m, h in hits.items()},
+        tie={m: _tie(s[doubles], trained, [sources[i] for i in doubles]) for m, s in of_sources.items()},
+        decoys=decoys,
+        decoys_by_chance=FIRST * float(plain.sum() / candidates.sum()),
     )
 
 
@@ -116,8 +133,8 @@ def _recall(scores_t: np.ndarray, trained: np.ndarray, itself: int, relatives: S
 
 
 def _tie(scores_pt: np.ndarray, trained: np.ndarray, sources: Sequence[Source]) -> float:
-    """How far apart two copies score, as a share of how far the first training track stands above the median
-    one.
+    """How far apart two copies score, as a share of how far the first
+    training track stands above the median one.
     """
     apart = [
         abs(row[s.track] - row[s.relative]) / max(float(row[trained].max() - np.median(row[trained])), 1e-30)

@@ -31,9 +31,7 @@ from linernotes.methods.all import score
 from linernotes.methods.contract import Prepared, Query
 from linernotes.settings.methods import MethodSettings
 from linernotes.settings.reading import checked, settings_of
-
-SAMPLERS = ("grid", "tpe")
-METRICS = ("self-influence", "lds")
+from linernotes.settings.verbs import Sampler
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,8 @@ def self_influence_metric(prepared: Prepared, segments: int, candidates: int, se
 
 
 def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric:
-    """Mean LDS over the bank's tuning clips, plain and, as ``truncated``, with only the first tracks of each
-    clip counting.
+    """Mean LDS over the bank's tuning clips, plain and, as ``truncated``, with only
+    the first tracks of each clip counting.
 
     Args:
         clips: all of the bank's, in its order.
@@ -138,8 +136,8 @@ def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric
 
 
 def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
-    """``["layers=mlp,all", "step_size=1e-4,1e-3"]`` -> values by setting, each checked against the method's
-    settings.
+    """``["layers=mlp,all", "step_size=1e-4,1e-3"]`` -> values by setting, each
+    checked against the method's settings.
 
     Raises:
         UsageError: nothing to search, an unknown setting, a value out of range.
@@ -150,14 +148,14 @@ def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
     for line in lines:
         name, equals, values = line.partition("=")
         name = name.strip().replace("-", "_")
-        told = [value.strip() for value in values.split(",") if value.strip()]
+        named = [value.strip() for value in values.split(",") if value.strip()]
         if name in grid:
             raise UsageError(f"--grid {line!r} names {name} a second time: put all its values into one")
         if name == "together":
             raise UsageError(f"--grid {line!r} is refused: a search looks at clips one by one")
-        if not equals or not told:
+        if not equals or not named:
             raise UsageError(f"--grid {line!r} names no values: write --grid SETTING=VALUE,VALUE; {known}")
-        values_of_it = [checked(kind, {name: value}, f" for {method}").model_dump()[name] for value in told]
+        values_of_it = [checked(kind, {name: value}, f" for {method}").model_dump()[name] for value in named]
         grid[name] = list(dict.fromkeys(values_of_it))
     if not grid:
         raise UsageError(f"the grid is empty: write at least one --grid SETTING=VALUE,VALUE; {known}")
@@ -170,7 +168,7 @@ def search(
     fixed: Mapping[str, Any],
     metric_name: str,
     metric: Metric,
-    sampler: str,
+    sampler: Sampler,
     trials: int | None,
     folder: Path,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -182,11 +180,9 @@ def search(
         fixed: settings that are the same in every trial.
 
     Raises:
-        UsageError: no such sampler, or ``folder`` holds another search.
+        UsageError: ``folder`` holds another search.
         LinernotesError: every trial failed; the first one's reason.
     """
-    if sampler not in SAMPLERS:
-        raise UsageError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
     kind = settings_of(method)
     seed = int(fixed.get("seed", 0))
     choices = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -200,21 +196,21 @@ def search(
         load_if_exists=True,
         direction=metric.direction,
     )
-    told = {
+    made_from = {
         "method": method,
         "grid": dict(grid),
         "fixed": dict(fixed),
         "metric": metric_name,
         "unit": metric.unit,
     }
-    told |= {"sampler": sampler, **metric.made_from}
+    made_from |= {"sampler": sampler, **metric.made_from}
     known = study.user_attrs.get("search")
-    if known is not None and known != hash_json(told):
+    if known is not None and known != hash_json(made_from):
         raise UsageError(
             f"{folder} holds another search: give another folder, or the same model, method, grid, metric, "
             "sampler"
         )
-    study.set_user_attr("search", hash_json(told))
+    study.set_user_attr("search", hash_json(made_from))
 
     def finished() -> list[optuna.trial.FrozenTrial]:
         done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -240,7 +236,7 @@ def search(
     while len(done := finished()) < count:
         if on_progress:
             on_progress("trials", len(done), count)
-        if sampler == "grid":  # told which one is next: Optuna's own grid counts an interrupted trial as done
+        if sampler == "grid":  # named one by one: Optuna's own grid counts an interrupted trial as done
             tried = [trial.user_attrs.get("chosen") for trial in done]
             study.enqueue_trial(next(choice for choice in choices if choice not in tried))
         # random numbers of its own for every trial, so that a search that goes on does not repeat its first

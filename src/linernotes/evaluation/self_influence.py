@@ -35,8 +35,8 @@ class SelfRank:
 def self_influence(
     prepared: Prepared, method: str, settings: MethodSettings, segments: int, folder: Path
 ) -> list[SelfRank]:
-    """Ranks of ``segments`` training segments, drawn by ``settings.seed`` from different tracks as far as
-    there are.
+    """Ranks of ``segments`` training segments, drawn by ``settings.seed`` from
+    different tracks as far as there are.
 
     Args:
         folder: where the method keeps its chunks.
@@ -73,9 +73,9 @@ def rank_of(i: int, scores_n: np.ndarray) -> float:
 
 
 def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarray:
-    """Rows of training segments with sound in them, as different as can be: the nearest to each of
-    ``segments`` cluster centres of their latents' statistics, one segment of every track first, then further
-    ones.
+    """Rows of training segments with sound in them, as different as can be: the
+    nearest to each of ``segments`` cluster centres of their latents' statistics, one
+    segment of every track first, then further ones.
 
     Raises:
         LinernotesError: there are fewer.

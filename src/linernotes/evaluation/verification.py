@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from linernotes.artefacts import hash_arrays
+from linernotes.attribution.result import Attribution, TrackScore
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
@@ -27,6 +28,7 @@ from linernotes.evaluation.bank.retraining import (
 )
 from linernotes.evaluation.bank.store import recipe_of
 from linernotes.methods.contract import Progress
+from linernotes.models.contract import GenerativeModel
 
 DRAWS = 64
 FIRST, RANDOM = "first", "random"
@@ -59,6 +61,49 @@ class Verification:
 
     def mean_distance(self, arm: str, distance: str) -> float:
         return float(np.mean([r.distances[distance] for r in self.remade if r.arm == arm]))
+
+
+def generated_query(path: Path, read: Attribution, model: GenerativeModel, catalogue: Catalogue) -> BankQuery:
+    """The clip of the attribution at ``path``, as the model made it.
+
+    Raises:
+        LinernotesError: the attribution is of another model or catalogue, or of a clip that no model
+            generated.
+    """
+    if read.model_hash != model.weights_hash:
+        raise LinernotesError(
+            f"{path} was made with the model {read.model}, not with {model.name}: give that one with --model"
+        )
+    if read.catalogue_hash != catalogue.hash:
+        raise LinernotesError(
+            f"{path} was made with another catalogue than {catalogue.path}: give that one with --catalog"
+        )
+    made, query = read.query.generated, read.query
+    if made is None:
+        raise LinernotesError(
+            f"{path} is not of one clip that the model generated, so it cannot be made again"
+        )
+    return BankQuery(
+        name=query.name,
+        prompt=query.prompt,
+        seconds=query.seconds,
+        seed=int(made["seed"]),
+        kind="clip",
+        split="reporting",
+        heard=True,
+    )
+
+
+def first_tracks(path: Path, read: Attribution, k: int) -> list[TrackScore]:
+    """The first ``k`` training tracks of the attribution at ``path``, or all of a smaller catalogue.
+
+    Raises:
+        UsageError: its record holds fewer.
+    """
+    first = read.first_trained(k)
+    if len(first) < min(k, read.training_tracks):
+        raise UsageError(f"--k {k} is too many: {path} names the first {len(first)} training tracks")
+    return first
 
 
 def verify_clip(
@@ -95,13 +140,13 @@ def verify_clip(
     model = remakable(model_folder)
     latents = model.sample(query.prompt, query.seconds, query.seed).cpu()
     setting = Setting(
-        model_folder,
-        catalogue,
-        recipe_of(model_folder),
-        [replace(query, heard=True)],
-        latents.numpy(),
-        DRAWS,
-        VERIFY_SEED,
+        model=model_folder,
+        catalogue=catalogue,
+        training=recipe_of(model_folder),
+        queries=[replace(query, heard=True)],
+        latents_qct=latents.numpy(),
+        draws=DRAWS,
+        noise_seed=VERIFY_SEED,
     )
     arms = []
     for i in range(repeats):
@@ -126,7 +171,14 @@ def verify_clip(
         absent = [trained[i] for i in np.flatnonzero(~retrain.present_n)]
         sound = cut(decoded(model, found["clip_hct"].float()))
         remade.append(
-            Remade(retrain.kind, retrain.seed, absent, float(found["loss_qk"].mean()), distances, sound)
+            Remade(
+                arm=retrain.kind,
+                seed=retrain.seed,
+                left_out=absent,
+                loss=float(found["loss_qk"].mean()),
+                distances=distances,
+                sound=sound,
+            )
         )
     with torch.inference_mode():
         loss = float(query_pass(model, setting, 0, setting.drawn(model))[0].mean())

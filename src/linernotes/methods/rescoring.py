@@ -117,7 +117,7 @@ def rescoring_work(prepared: Prepared, settings: RescoringSettings, step: Mappin
     step needs once.
     """
     passes = len(prepared.rows) * settings.draws
-    changed = (1 + getattr(settings, "noise_bands", 1)) * weight_bytes(prepared, settings.layers)
+    changed = (1 + settings.bands) * weight_bytes(prepared, settings.layers)
     if settings.score_by == "first-order":
         return Work({}, {"product": passes}, step, 0.0, 0.0, changed)
     return Work({"forward": passes}, {}, {**step, "forward": passes}, TENSOR_BYTES * passes, 0.0, changed)

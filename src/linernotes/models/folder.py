@@ -12,6 +12,7 @@ from typing import Any
 
 from linernotes.errors import LinernotesError
 
+INDEX = "model_index.json"
 PIPELINE = "StableAudioPipeline"
 PLUGINS = "linernotes.models"  # entry points of other packages, each naming a class such as StableAudio
 WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
@@ -43,6 +44,17 @@ def check_is_folder(folder: Path) -> None:
         raise LinernotesError(f"there is no model at {folder}: check the path")
 
 
+def check_model(folder: Path) -> None:
+    """Refuses what no family that is known here can open.
+
+    Raises:
+        LinernotesError: no folder, or, unless it may be another package's, not a Stable Audio pipeline.
+    """
+    check_is_folder(folder)
+    if (folder / INDEX).exists() or not may_be_a_plugins():
+        check_folder(folder)
+
+
 def may_be_a_plugins() -> bool:
     """Whether other packages bring families of models, which may have layouts of their own."""
     return bool(entry_points(group=PLUGINS))
@@ -50,7 +62,7 @@ def may_be_a_plugins() -> bool:
 
 def kind_of(folder: Path) -> str | None:
     """Which diffusers pipeline a folder holds; None if it holds none."""
-    if not (folder / "model_index.json").is_file():
+    if not (folder / INDEX).is_file():
         return None
     try:
         return _index(folder).get("_class_name")
@@ -122,7 +134,7 @@ def _check_weights(part: Path) -> None:
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    path = folder / "model_index.json"
+    path = folder / INDEX
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from linernotes.report.table import Table, name, number, text
-from linernotes.settings.methods import MethodInfo
+from linernotes.settings.describing import MethodInfo
 
 if TYPE_CHECKING:
     from linernotes.evaluation.cost.bench import MethodCost

@@ -1,3 +1,3 @@
-"""All settings, typed, in one place: they feed the flags, a settings file, and the saved record that can be
-replayed.
+"""All settings, typed, in one place: they feed the flags, a settings file, and
+the saved record that can be replayed.
 """

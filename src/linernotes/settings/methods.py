@@ -1,12 +1,9 @@
-"""The settings of every attribution method, and what ``linernotes methods`` says of it. Imports nothing
-heavy.
-"""
+"""The settings of every attribution method. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
@@ -54,6 +51,28 @@ class MethodSettings(BaseModel, frozen=True, extra="forbid"):
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of all draws.")] = 0
     batch_size: Annotated[int, Field(gt=0, description="Passes at once; does not change the result.")] = 32
 
+    # what can be asked of every method, also of one that has no such setting
+
+    @property
+    def one_set(self) -> bool:
+        """Whether all clips of a run are taken as one query."""
+        return False
+
+    @property
+    def bands(self) -> int:
+        """Bands of noise levels, each of which is only held against itself."""
+        return 1
+
+    @property
+    def item_draws(self) -> int:
+        """Draws of noise on which items are scored; 0 for a method that draws none."""
+        return 0
+
+    @property
+    def layer_kind(self) -> str:
+        """The layers that are looked at."""
+        return "all"
+
 
 class UnlearningSettings(MethodSettings, frozen=True, extra="forbid"):
     """Copies of the model that forgot the query."""
@@ -67,10 +86,18 @@ class UnlearningSettings(MethodSettings, frozen=True, extra="forbid"):
         bool, Field(description="Unlearn all clips as one set: one attribution for all of them.")
     ] = False
 
+    @property
+    def one_set(self) -> bool:
+        return self.together
+
+    @property
+    def item_draws(self) -> int:
+        return self.draws
+
 
 class ReadoutSettings(UnlearningSettings, frozen=True, extra="forbid"):
-    """Unlearn the query in the linear read-out of the last features, exactly, one band of noise levels after
-    the other.
+    """Unlearn the query in the linear read-out of the last features, exactly, one
+    band of noise levels after the other.
     """
 
     paper: ClassVar[str] = "linernotes, after Wang et al. 2024 (2406.09408)"
@@ -82,6 +109,10 @@ class ReadoutSettings(UnlearningSettings, frozen=True, extra="forbid"):
     step_size: StepSize = 1.0
     damping: Damping = 0.01
 
+    @property
+    def bands(self) -> int:
+        return self.noise_bands
+
 
 class RescoringSettings(UnlearningSettings, frozen=True, extra="forbid"):
     """Changed weights, under which all items are gone through again."""
@@ -90,6 +121,10 @@ class RescoringSettings(UnlearningSettings, frozen=True, extra="forbid"):
 
     layers: Layers = "all"
     score_by: ScoreBy = "difference"
+
+    @property
+    def layer_kind(self) -> str:
+        return self.layers
 
 
 class AbuSettings(RescoringSettings, frozen=True, extra="forbid"):
@@ -102,6 +137,10 @@ class AbuSettings(RescoringSettings, frozen=True, extra="forbid"):
     steps: Annotated[int, Field(gt=0, description="Number of such steps, each with a fresh gradient.")] = 1
     damping: Damping = 0.1
     fisher_draws: FisherDraws = 2
+
+    @property
+    def bands(self) -> int:
+        return self.noise_bands
 
 
 class AbuEkfacSettings(AbuSettings, frozen=True, extra="forbid"):
@@ -148,6 +187,10 @@ class ForwardInfSettings(RescoringSettings, frozen=True, extra="forbid"):
     noise_bands: NoiseBands = 1
     step_size: Annotated[float, Field(gt=0, description="Learning rate of the one step.")] = 1e-2
 
+    @property
+    def bands(self) -> int:
+        return self.noise_bands
+
 
 class GradientSettings(MethodSettings, frozen=True, extra="forbid"):
     """Inner products of loss gradients."""
@@ -158,6 +201,14 @@ class GradientSettings(MethodSettings, frozen=True, extra="forbid"):
     draws: Draws = 8
     layers: Layers = "all"
 
+    @property
+    def item_draws(self) -> int:
+        return self.draws
+
+    @property
+    def layer_kind(self) -> str:
+        return self.layers
+
 
 class ProductSettings(GradientSettings, frozen=True, extra="forbid"):
     """Exact products, no projection."""
@@ -165,6 +216,10 @@ class ProductSettings(GradientSettings, frozen=True, extra="forbid"):
     gradient_draws: GradientDraws = 256
     mask_silence: MaskSilence = True
     noise_bands: NoiseBands = 1
+
+    @property
+    def bands(self) -> int:
+        return self.noise_bands
 
 
 class GradDotSettings(ProductSettings, frozen=True, extra="forbid"):
@@ -278,6 +333,10 @@ class ActivationsSettings(SimilaritySettings, frozen=True, extra="forbid"):
 
     draws: Draws = 4
 
+    @property
+    def item_draws(self) -> int:
+        return self.draws
+
 
 class ClapSettings(SimilaritySettings, frozen=True, extra="forbid"):
     """Cosine of CLAP embeddings, from a local checkpoint folder."""
@@ -323,23 +382,3 @@ DEFAULT_METHOD = "readout"
 def runnable(settings: Mapping[str, Any]) -> list[str]:
     """The methods that can run with these settings: all, but CLAP only with a checkpoint."""
     return [name for name in METHOD_SETTINGS if name != "clap" or settings.get("clap")]
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """What ``linernotes methods`` says of one method."""
-
-    name: str
-    family: str
-    summary: str
-    cost: str  # once per model; per query
-    paper: str
-    settings: dict[str, Any]  # with their defaults
-
-
-def describe_methods() -> list[MethodInfo]:
-    """All attribution methods, family by family."""
-    return [
-        MethodInfo(name, s.family, " ".join((s.__doc__ or "").split()), s.cost, s.paper, s().model_dump())
-        for name, s in METHOD_SETTINGS.items()
-    ]

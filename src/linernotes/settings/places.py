@@ -22,9 +22,9 @@ OF_LIBRARIES = {
 
 
 def cache_folder() -> Path:
-    """Where what is computed once is kept: ``LINERNOTES_CACHE``, else the user's cache folder, else one in
-    the temporary folder (no home, a home that cannot be written). It is there, and a file can be written into
-    it.
+    """Where what is computed once is kept: ``LINERNOTES_CACHE``, else the user's cache
+    folder, else one in the temporary folder (no home, a home that cannot be written). It is
+    there, and a file can be written into it.
 
     Raises:
         LinernotesError: there is no such folder; the sentence names ``LINERNOTES_CACHE``.
@@ -48,8 +48,8 @@ def cache_folder() -> Path:
 
 
 def settle_libraries() -> None:
-    """Gives torch, transformers and matplotlib a folder to keep things in where there is no home to keep them
-    in.
+    """Gives torch, transformers and matplotlib a folder to keep things in
+    where there is no home to keep them in.
     """
     home = Path("~").expanduser() if _has_home() else None
     if home is not None and home.is_dir() and _problem(home) is None:
@@ -72,8 +72,8 @@ def _own_folders() -> Iterator[Path]:
 
 
 def _has_home() -> bool:
-    """Whether this user has a home, which need not be there: containers run under numbers that no user
-    has.
+    """Whether this user has a home, which need not be there: containers
+    run under numbers that no user has.
     """
     try:
         return Path("~").expanduser().is_absolute()

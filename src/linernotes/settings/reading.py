@@ -1,5 +1,5 @@
-"""Reads settings: a TOML file, the record of an attribution (a replay), flags on top; one sentence for the
-first mistake.
+"""Reads settings: a TOML file, the record of an attribution (a replay), flags on
+top; one sentence for the first mistake.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings, runnable
 from linernotes.version import RECORD_VERSION, __version__
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -70,7 +70,7 @@ def settings_of(method: str) -> type[MethodSettings]:
     return METHOD_SETTINGS[method]
 
 
-def settings_where_they_fit(methods: Sequence[str], values: dict[str, Any]) -> dict[str, MethodSettings]:
+def settings_where_they_fit(methods: Sequence[str], values: Mapping[str, Any]) -> dict[str, MethodSettings]:
     """Settings of several methods: each takes those of ``values`` that it has.
 
     Raises:
@@ -86,6 +86,40 @@ def settings_where_they_fit(methods: Sequence[str], values: dict[str, Any]) -> d
         method: checked(kind, {n: v for n, v in values.items() if n in kind.model_fields}, f" for {method}")
         for method, kind in kinds.items()
     }
+
+
+def chosen_methods(methods: Sequence[str] | None, values: Mapping[str, Any]) -> dict[str, MethodSettings]:
+    """Methods that look at clips one by one, with their settings; all that can run if None.
+
+    Raises:
+        UsageError: none, an unknown one, a setting that none of them has, one out of range, or ``together``.
+    """
+    refuse_together(values)
+    names = list(methods) if methods is not None else runnable(values)
+    if not names:
+        raise UsageError("no method was named: leave out --methods for all of them")
+    return settings_where_they_fit(names, values)
+
+
+def chosen_method(method: str, values: Mapping[str, Any]) -> MethodSettings:
+    """The settings of one method that looks at clips one by one.
+
+    Raises:
+        UsageError: no such method or setting, a value out of range, or ``together``.
+    """
+    chosen = checked(settings_of(method), values, f" for {method}")
+    refuse_together(values)
+    return chosen
+
+
+def parted(verb: type[SettingsT], values: Mapping[str, Any]) -> tuple[SettingsT, dict[str, Any]]:
+    """The settings of a verb out of ``values``, and those that are left for its methods.
+
+    Raises:
+        UsageError: a value of the verb's is out of range.
+    """
+    own = {name: value for name, value in values.items() if name in verb.model_fields}
+    return checked(verb, own), {name: value for name, value in values.items() if name not in own}
 
 
 def refuse_together(settings: Mapping[str, Any]) -> None:
@@ -113,9 +147,9 @@ def as_flags(settings: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def checked(settings: type[SettingsT], values: dict[str, Any], where: str = "") -> SettingsT:
-    """``settings(**values)``, with the first mistake as one sentence; ``where`` says what the values are for
-    or from.
+def checked(settings: type[SettingsT], values: Mapping[str, Any], where: str = "") -> SettingsT:
+    """``settings(**values)``, with the first mistake as one sentence; ``where``
+    says what the values are for or from.
 
     Raises:
         UsageError: an unknown setting or a value out of range.

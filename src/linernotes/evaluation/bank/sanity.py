@@ -57,16 +57,18 @@ def check_bank(
         unseen = inside & ~seen
         lines.append(
             Sanity(
-                name,
-                str(bank.kinds[m]),
-                bank.seeds[m],
-                int(bank.present_mn[m].sum()),
-                float(bank.item_loss_ms[m][seen].mean()),
-                float(bank.item_loss_ms[m][unseen].mean()) if unseen.any() else float("nan"),
-                float(bank.loss_mqk[m].mean()),
-                float(bank.contrast_m[m] / contrast),
-                float(bank.distance_mhd[m][:, 0].mean()) if bank.distance_mhd[m].size else float("nan"),
-                "",
+                name=name,
+                kind=str(bank.kinds[m]),
+                seed=bank.seeds[m],
+                tracks=int(bank.present_mn[m].sum()),
+                own_loss=float(bank.item_loss_ms[m][seen].mean()),
+                other_loss=float(bank.item_loss_ms[m][unseen].mean()) if unseen.any() else float("nan"),
+                query_loss=float(bank.loss_mqk[m].mean()),
+                contrast=float(bank.contrast_m[m] / contrast),
+                moved_db=float(bank.distance_mhd[m][:, 0].mean())
+                if bank.distance_mhd[m].size
+                else float("nan"),
+                wrong="",
             )
         )
     usual = usual or usual_loss(lines)

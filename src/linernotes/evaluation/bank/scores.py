@@ -21,6 +21,7 @@ from linernotes.attribution.query import clip_query
 from linernotes.attribution.result import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
+from linernotes.evaluation.bank.folder import require_scores
 from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.self_influence import segment_query
 from linernotes.methods.all import METHODS, score
@@ -43,8 +44,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Source:
-    """A track that is known to be related to a training track: its place among the tracks, how, and the
-    other's place.
+    """A track that is known to be related to a training track: its place among
+    the tracks, how, and the other's place.
     """
 
     track: int
@@ -149,6 +150,7 @@ def read_scores(path: Path, bank: Bank) -> np.ndarray:
         LinernotesError: the file cannot be read, names a query the bank has not, or leaves tracks or queries
             without scores.
     """
+    require_scores(path)
     try:
         table = pq.read_table(path, columns=["query", "track_id", "score"])
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:

@@ -1,5 +1,5 @@
-"""The retrain bank: models trained on random halves of the catalogue and on all of it, and what became of
-every query.
+"""The retrain bank: models trained on random halves of the catalogue and on all
+of it, and what became of every query.
 
 A bank under construction is a folder (``queries.safetensors``, ``retrains/NAME.safetensors``); a finished one
 is the single file ``bank.safetensors`` in it, numbers and no weights, from which ``evaluate`` works alone.
@@ -19,6 +19,7 @@ import torch
 from linernotes.artefacts import load_tensors, read_json, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.folder import BANK_FILE, bank_file, require_prompts
 from linernotes.evaluation.bank.retraining import (
     RETRAIN,
     BankQuery,
@@ -32,7 +33,6 @@ from linernotes.methods.contract import Progress
 from linernotes.settings.training import TrainingSettings
 
 BANK = "retrain bank"
-BANK_FILE = "bank.safetensors"
 QUERIES = "clips of a retrain bank"
 PACKED = {
     "present_n": "present_mn",
@@ -75,8 +75,8 @@ class Bank:
         return np.flatnonzero(self.kinds == kind)
 
     def runs(self) -> list[list[int]]:
-        """For every half, in the order of ``which("half")``, the rows of all models trained on it: one a
-        seed.
+        """For every half, in the order of ``which("half")``, the rows of all
+        models trained on it: one a seed.
         """
         row = {name: i for i, name in enumerate(self.names)}
         further: dict[str, list[int]] = {name: [] for name in row}
@@ -131,8 +131,8 @@ def require_enough(halves: int, again: int, seeds: int, queries: Sequence[BankQu
 def plan_retrains(
     n_training: int, halves: int, again: int, full: int, seed: int, seeds: int = 2
 ) -> list[Retrain]:
-    """Full-data seeds first, then random halves of the training tracks, and some of the halves again with
-    further seeds.
+    """Full-data seeds first, then random halves of the training tracks, and some of
+    the halves again with further seeds.
 
     A plan with more of the last two is the same plan with more at its end, so a bank can grow. With the seed
     0 no seed of the bank is that of a model trained with the seed 0.
@@ -212,7 +212,15 @@ def prepare_setting(
                 on_progress("generating the clips", i, len(queries))
         save_tensors(path, {"latents_qct": torch.stack(clips)}, QUERIES, header)
     latents = load_tensors(path, QUERIES, header)[0]["latents_qct"].numpy()
-    return Setting(model, catalogue, training, list(queries), latents, draws, seed)
+    return Setting(
+        model=model,
+        catalogue=catalogue,
+        training=training,
+        queries=list(queries),
+        latents_qct=latents,
+        draws=draws,
+        noise_seed=seed,
+    )
 
 
 def build_bank(
@@ -291,11 +299,7 @@ def read_bank(path: Path) -> Bank:
     Raises:
         LinernotesError: none there, damaged or unfinished.
     """
-    file = path / BANK_FILE if path.is_dir() else path
-    if not file.exists():
-        raise LinernotesError(
-            f"there is no finished bank at {path}: build one with 'linernotes bank build -o {path}'"
-        )
+    file = bank_file(path)
     tensors, header = load_tensors(file, BANK)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     retrains = header["retrains"]
@@ -318,6 +322,7 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
     Raises:
         LinernotesError: the file cannot be read, or a row has no prompt or an impossible value.
     """
+    require_prompts(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -339,7 +344,17 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
         heard = (row.get("heard") or "").strip().lower() in ("1", "true", "yes")
         name = (row.get("name") or "").strip() or f"clip-{i:02d}"
         kind = (row.get("kind") or "").strip() or "prompt"
-        queries.append(BankQuery(name, prompt, seconds, int(own) if own else seed + i, kind, split, heard))
+        queries.append(
+            BankQuery(
+                name=name,
+                prompt=prompt,
+                seconds=seconds,
+                seed=int(own) if own else seed + i,
+                kind=kind,
+                split=split,
+                heard=heard,
+            )
+        )
     if not queries:
         raise LinernotesError(
             f"{path} holds no prompts: give a CSV file with a column 'prompt' and a row for every clip"
@@ -353,8 +368,8 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
 
 
 def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list[BankQuery]:
-    """Clips for a bank without prompts of its own: captions drawn from the training tracks; two of five for
-    tuning.
+    """Clips for a bank without prompts of its own: captions drawn from the
+    training tracks; two of five for tuning.
     """
     captions = sorted(
         {track.caption for track in catalogue.tracks if track.split == "train" and track.caption}
@@ -366,13 +381,13 @@ def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list
     drawn = np.random.default_rng(seed).permutation(len(captions))[:FIRST_QUERIES]
     return [
         BankQuery(
-            f"caption-{i:02d}",
-            captions[c],
-            seconds,
-            seed + i,
-            "caption",
-            "tuning" if i % 5 in (1, 3) else "reporting",
-            i % 5 == 0,
+            name=f"caption-{i:02d}",
+            prompt=captions[c],
+            seconds=seconds,
+            seed=seed + i,
+            kind="caption",
+            split="tuning" if i % 5 in (1, 3) else "reporting",
+            heard=i % 5 == 0,
         )
         for i, c in enumerate(drawn)
     ]

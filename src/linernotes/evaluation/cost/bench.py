@@ -55,9 +55,16 @@ class Extent:
     ingest_tracks: int | None  # all if None
 
 
-FULL = Extent(5, 128, 3, len(PROMPTS), (), None)
+FULL = Extent(repeats=5, sweep_segments=128, singles=3, prompts=len(PROMPTS), flags=(), ingest_tracks=None)
 # does it still run? its figures mean nothing
-QUICK = Extent(1, 32, 1, 2, ("--draws", "1", "--gradient-draws", "8"), 16)
+QUICK = Extent(
+    repeats=1,
+    sweep_segments=32,
+    singles=1,
+    prompts=2,
+    flags=("--draws", "1", "--gradient-draws", "8"),
+    ingest_tracks=16,
+)
 
 
 def seconds_of(job: Callable[[], object]) -> float:

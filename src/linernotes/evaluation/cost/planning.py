@@ -1,5 +1,5 @@
-"""What a method will cost, before it runs: counts of unit jobs x seconds of each, measured now on a few real
-segments.
+"""What a method will cost, before it runs: counts of unit jobs x seconds of
+each, measured now on a few real segments.
 
 A unit is one pass over one (segment, draw) pair, or one segment's decoding. Counts follow from the method's
 formulas and are exact; seconds are this machine's, now.
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linernotes.evaluation.cost.units import seconds_of_units
+from linernotes.evaluation.self_influence import segment_query
 from linernotes.methods.all import METHODS
-from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.contract import Prepared, Progress, Query
 from linernotes.settings.methods import MethodSettings
 
 
@@ -37,11 +38,11 @@ class Plan:
 
 
 def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int, query: Query) -> Plan:
-    """What ``method`` will cost for ``queries`` queries, by counting its work and measuring its units now, on
-    ``query``.
+    """What ``method`` will cost for ``queries`` queries, by counting its work and
+    measuring its units now, on ``query``.
 
-    Memory is the most this process holds, with the model, while it runs the units, and what the method adds
-    to it.
+    Memory is the most this process holds, with the model, while it runs the
+    units, and what the method adds to it.
     """
     forget_peak()
     work = METHODS[method].work(prepared, settings, query)
@@ -64,6 +65,24 @@ def plan(method: str, prepared: Prepared, settings: MethodSettings, queries: int
         memory_mib=(held + work.memory_bytes + queries * work.memory_bytes_per_query) / 2**20,
         disk_mib=work.disk_bytes / 2**20,
     )
+
+
+def plan_methods(
+    chosen: Mapping[str, MethodSettings],
+    prepared: Prepared,
+    queries: int,
+    on_progress: Progress | None = None,
+) -> list[Plan]:
+    """What each of some methods will cost, measured on a segment of the catalogue."""
+    query = segment_query(prepared.catalogue, int(prepared.catalogue.training_rows[0]))
+    plans = []
+    for i, (name, settings) in enumerate(chosen.items()):
+        if on_progress:
+            on_progress(f"measuring ({name})", i, len(chosen))
+        plans.append(plan(name, prepared, settings, queries, query))
+    if on_progress:
+        on_progress("measuring", len(chosen), len(chosen))
+    return plans
 
 
 def forget_peak() -> None:

@@ -29,7 +29,13 @@ from linernotes.methods.query_gradient import query_gradient
 from linernotes.methods.similarity import block_outputs, describe_both, describe_sound, load_clap
 from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.workers import in_order
-from linernotes.settings.methods import FisherKind, MethodSettings
+from linernotes.settings.methods import (
+    AbuEkfacSettings,
+    ClapSettings,
+    EkfacSettings,
+    MethodSettings,
+    ProjectedSettings,
+)
 
 SEGMENTS, DRAWS = 32, 8
 MATRIX = 1024
@@ -42,22 +48,22 @@ def seconds_of_units(
     units = Units(prepared, settings, query)
     seconds = {}
     for name in sorted(names):
-        run = getattr(units, name.replace(" ", "_"))
-        run()
+        run = UNITS[name]
+        run(units)
         start = time.perf_counter()
-        count = run()
+        count = run(units)
         seconds[name] = (time.perf_counter() - start) / count
     return seconds
 
 
 @dataclass(frozen=True)
 class Units:
-    """Each method runs its unit a number of times, as an attribution with ``settings`` does it, and says how
-    often.
+    """Each method runs its unit a number of times, as an attribution with
+    ``settings`` does it, and says how often.
     """
 
     prepared: Prepared
-    settings: Any
+    settings: MethodSettings
     query: Query
 
     @property
@@ -65,15 +71,10 @@ class Units:
         return np.resize(self.prepared.catalogue.training_rows, SEGMENTS)
 
     @property
-    def kind(self) -> str:
-        return getattr(self.settings, "layers", "all")
-
-    @property
     def names(self) -> list[str]:
         module = self.prepared.model.network
-        return [
-            f"{name}.weight" for name in matrix_layers(module, self.prepared.model.layers(self.kind).keys())
-        ]
+        own = self.prepared.model.layers(self.settings.layer_kind)
+        return [f"{name}.weight" for name in matrix_layers(module, own.keys())]
 
     def forward(self) -> int:
         draws = self.prepared.draws(DRAWS, 0)
@@ -85,7 +86,7 @@ class Units:
         return SEGMENTS * DRAWS
 
     def gradient(self) -> int:
-        weights = dict(self.prepared.model.layers(self.kind))
+        weights = dict(self.prepared.model.layers(self.settings.layer_kind))
         draws = self.prepared.model.draw(SEGMENTS * DRAWS, random_for("units", 0))
         query_gradient(self.prepared.model, self.query, weights, draws, False, self.settings.batch_size)
         return SEGMENTS * DRAWS
@@ -104,7 +105,7 @@ class Units:
         return self._curvature(lambda sums: add_values(sums, factors.input_ij, factors.output_ij))
 
     def product(self) -> int:
-        return self._product("all" if self.kind == "output" else self.kind)
+        return self._product("all" if self.settings.layer_kind == "output" else self.settings.layer_kind)
 
     def output_product(self) -> int:
         return self._product("output")
@@ -125,6 +126,7 @@ class Units:
         return self._describe(describe_both)
 
     def clap(self) -> int:
+        assert isinstance(self.settings, ClapSettings)
         return self._describe(load_clap(self.settings.clap)[0])
 
     def gigaflop(self) -> float:
@@ -142,8 +144,8 @@ class Units:
         return SEGMENTS * DRAWS
 
     def _curvature(self, adding: Callable[[dict[str, Tensor]], SeeLayer]) -> int:
-        names = self.names
-        fisher: FisherKind = getattr(self.settings, "fisher", "sampled")
+        assert isinstance(self.settings, AbuEkfacSettings | EkfacSettings)
+        names, fisher = self.names, self.settings.fisher
 
         def look(worker: GenerativeModel, pairs: Pairs) -> None:
             targets = worker.draw_targets(len(pairs[0]), random_for("units", 1)).to(device_of(worker))
@@ -164,8 +166,8 @@ class Units:
         return SEGMENTS * DRAWS
 
     def _projection(self, measured: Any, draws: int) -> int:
-        module = self.prepared.model.network
-        drawn = draw_projection(module, self.names, getattr(self.settings, "projection", 8), 0)
+        assert isinstance(self.settings, ProjectedSettings)
+        drawn = draw_projection(self.prepared.model.network, self.names, self.settings.projection, 0)
         return self._pass(
             lambda worker, pairs: projected_gradients(worker, drawn, measured, draws, *pairs), draws
         )
@@ -178,3 +180,21 @@ class Units:
         ):
             pass
         return SEGMENTS
+
+
+UNITS: dict[str, Callable[[Units], float]] = {
+    "forward": Units.forward,
+    "gradient": Units.gradient,
+    "square": Units.square,
+    "covariance": Units.covariance,
+    "value": Units.value,
+    "product": Units.product,
+    "output product": Units.output_product,
+    "projection": Units.projection,
+    "single projection": Units.single_projection,
+    "output projection": Units.output_projection,
+    "activation": Units.activation,
+    "sound": Units.sound,
+    "clap": Units.clap,
+    "gigaflop": Units.gigaflop,
+}

@@ -1,0 +1,72 @@
+"""Several methods on the same clips: each one's attributions in a folder of its own, and their agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from linernotes.artefacts import write_json
+from linernotes.attribution.filing import attributions_in
+from linernotes.attribution.query import Clip
+from linernotes.attribution.result import Attribution
+from linernotes.attribution.tables import read_track_scores
+from linernotes.attribution.verdict import Judge
+from linernotes.evaluation.agreement import Agreement, measure_agreement
+from linernotes.methods.contract import Prepared
+from linernotes.settings.methods import MethodSettings
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What several methods say of the same clips."""
+
+    agreement: Agreement
+    attributions: dict[str, list[Attribution]]  # by method, in the order of the clips
+
+
+def compare_methods(
+    clips: list[Clip],
+    prepared: Prepared,
+    chosen: Mapping[str, MethodSettings],
+    folder: Path,
+    command: Sequence[str] = (),
+    judges: Mapping[str, Judge | None] | None = None,
+) -> Compared:
+    """Attributes clips by every method into ``folder/METHOD``, and writes ``folder/agreement.json``. A killed
+    comparison goes on at the first method that is missing.
+
+    Args:
+        command: the words that attribute these clips on the command line, without method and output.
+        judges: by method, what its scores are worth, where that is known.
+
+    Raises:
+        LinernotesError: a method's folder holds other attributions.
+    """
+    tracks, report = prepared.catalogue.tracks, prepared.on_progress
+    done: dict[str, list[Attribution]] = {}
+    scores = {method: np.zeros((len(clips), len(tracks))) for method in chosen}
+    for i, (method, settings) in enumerate(chosen.items()):
+        if report:
+            report(f"methods ({method})", i, len(chosen))
+        attributed = attributions_in(
+            folder=folder / method,
+            clips=clips,
+            prepared=prepared,
+            method=method,
+            settings=settings,
+            command=command,
+            judge=(judges or {}).get(method),
+        )
+        done[method] = [item.attribution for item in attributed]
+        for q, item in enumerate(attributed):
+            found, _ = read_track_scores(item.folder, method)
+            scores[method][q] = [found[track.track_id] for track in tracks]
+    if report:
+        report("methods", len(chosen), len(chosen))
+    decoys = np.array([track.split == "decoy" for track in tracks])
+    agreement = measure_agreement(scores, [clip.query.name for clip in clips], decoys)
+    write_json(folder / "agreement.json", agreement.record())
+    return Compared(agreement, done)

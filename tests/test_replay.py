@@ -1,0 +1,79 @@
+"""A record can be replayed: the same scores from the record alone, or what differs is said."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import linernotes
+from conftest import write_model
+from linernotes.attribution.result import RECORD, Attribution
+from linernotes.catalog.store import Catalogue
+from linernotes.cli.app import app
+from linernotes.errors import LinernotesError, UsageError
+
+FEW = {"draws": 8, "gradient_draws": 8}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Path:
+    return linernotes.generate("tone", tmp_path_factory.mktemp("clips") / "clip.flac", model_path, seed=1)
+
+
+@pytest.mark.parametrize("method", ["readout", "grad-dot", "latent"])
+def test_a_record_gives_the_same_scores_again(
+    tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue, method: str
+) -> None:
+    settings = FEW if method == "readout" else {}
+    linernotes.attribute(clip, tmp_path, model_path, catalogue.path, method=method, **settings)
+    whole = linernotes.replay(tmp_path)
+    assert whole.worst == 0 and whole.same and whole.segments == whole.of == len(catalogue)
+    part = linernotes.replay(tmp_path, share=0.4)
+    assert part.same and part.segments == round(0.4 * len(catalogue)) and not part.differing
+    assert "segments scored again" in part.sentence and "every segment" in whole.sentence
+
+
+def test_one_changed_score_is_found(
+    tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    linernotes.attribute(clip, tmp_path, model_path, catalogue.path, **FEW)
+    path = tmp_path / "scores.parquet"
+    table = pq.read_table(path)
+    scores = table["score"].to_numpy().copy()
+    scores[3] += 1e-3 * np.abs(scores).max()
+    pq.write_table(table.set_column(table.schema.get_field_index("score"), "score", [scores]), path)
+    found = linernotes.replay(tmp_path)
+    assert not found.same and found.worst == pytest.approx(1e-3, rel=0.01)
+    said = CliRunner().invoke(app, ["replay", str(tmp_path)])
+    assert said.exit_code == 1 and "is not repeated" in said.output.replace("\n", " ")
+    checks = {check.what: check for check in linernotes.audit(tmp_path / RECORD, recompute=1.0)}
+    assert checks[f"scores of {tmp_path.name} computed again"].outcome == "fails"
+
+
+def test_what_has_gone_or_changed_is_said(
+    tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    own = Path(shutil.copy(clip, tmp_path / "own.flac"))
+    shutil.copy(clip.with_name("clip.flac.safetensors"), tmp_path / "own.flac.safetensors")
+    linernotes.attribute(own, tmp_path / "out", model_path, catalogue.path, **FEW)
+    older = Attribution.load(tmp_path / "out" / RECORD).model_copy(update={"linernotes": "0.0.1"})
+    older.save(tmp_path / "out" / RECORD)
+    assert linernotes.replay(tmp_path / "out", share=0.5).differing == [
+        f"linernotes was 0.0.1 and is {linernotes.__version__}"
+    ]
+    with pytest.raises(UsageError, match="a share of 0"):
+        linernotes.replay(tmp_path / "out", share=0.0)
+    with pytest.raises(LinernotesError, match="encoded by another model"):
+        linernotes.replay(tmp_path / "out", model=write_model(tmp_path / "other", seed=4))
+    other = older.model_copy(update={"noise_hash": "0" * 16})
+    other.save(tmp_path / "out" / RECORD)
+    with pytest.raises(LinernotesError, match="scored on other draws"):
+        linernotes.replay(tmp_path / "out", share=0.5)
+    own.unlink()
+    with pytest.raises(LinernotesError, match=r"own\.flac"):
+        linernotes.replay(tmp_path / "out")
