@@ -4,22 +4,28 @@ again; a comparison's when it is made.
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from linernotes.attribution.filing import PAGE
 from linernotes.attribution.query import Clip, clip_sound
 from linernotes.attribution.result import Attribution, TrackScore, record_at
 from linernotes.attribution.run import FIRST_TRACKS
+from linernotes.attribution.spans import read_alignments
 from linernotes.attribution.tables import read_evidence, read_track_scores
 from linernotes.audio import AudioError, Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.provider import track_sound
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.comparison import Compared
+from linernotes.report.cards import Aligned, ShownTrack
 from linernotes.report.comparison import ComparedClip, write_comparison
-from linernotes.report.page import ShownTrack, write_page
+from linernotes.report.excerpts import Excerpt, further_parts, main_part
+from linernotes.report.page import write_page
 
 SIDE_BY_SIDE = 5  # first tracks of each method on a comparison's page
 
@@ -40,18 +46,15 @@ def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
     path = record_at(attribution)
     read = Attribution.load(path)
     scores, splits = read_track_scores(path.parent, read.method)
-    change_t, missing = read_evidence(path.parent), []
+    missing = []
     clip: Sound | None = None
     try:
         clip = clip_sound(read.sources.clips)
     except (AudioError, LinernotesError, OSError) as error:
         missing.append(f"The clip cannot be heard here: {error}.")
     first = read.first_trained(FIRST_TRACKS)
-    sounds, why = _sounds(read, first)
-    shown = [
-        ShownTrack(t, list(t.details.items()), sounds.get(t.track_id), change_t.get(t.track_id))
-        for t in first
-    ]
+    catalogue, why = _catalogue(read)
+    shown = _shown(first, catalogue, read_evidence(path.parent), read_alignments(path.parent))
     page = Path(out) if out else path.parent / PAGE
     by_split = {
         split: [s for name, s in scores.items() if splits[name] == split] for split in ("train", "decoy")
@@ -99,16 +102,55 @@ def draw_comparison(
     return page
 
 
-def _sounds(read: Attribution, first: list[TrackScore]) -> tuple[dict[str, Sound | None], list[str]]:
-    """The sound of tracks from where their best segments begin, by identifier; and why there is none."""
+def _catalogue(read: Attribution) -> tuple[Catalogue | None, list[str]]:
+    """The catalogue that was attributed to; or why nothing of it can be heard."""
     try:
         catalogue = Catalogue(Path(read.sources.catalogue))
     except LinernotesError as error:
-        return {}, [f"Tracks cannot be heard here: {error}."]
+        return None, [f"Tracks cannot be heard here: {error}."]
     if catalogue.hash != read.catalogue_hash:
-        return {}, [
+        return None, [
             f"Tracks cannot be heard here: {catalogue.path} is no longer the catalogue that was attributed "
             "to."
         ]
-    tracks = {track.track_id: track for track in catalogue.tracks}
-    return {t.track_id: track_sound(catalogue, tracks[t.track_id], t.best_segment_start_s) for t in first}, []
+    return catalogue, []
+
+
+def _shown(
+    first: list[TrackScore],
+    catalogue: Catalogue | None,
+    evidence: Mapping[str, np.ndarray],
+    alignments: Mapping[str, Aligned],
+) -> list[ShownTrack]:
+    """The first tracks with what can be heard of them."""
+    places = {track.track_id: n for n, track in enumerate(catalogue.tracks)} if catalogue else {}
+    shown = []
+    for t in first:
+        duration_s, excerpts, change_t = None, [], evidence.get(t.track_id)
+        if catalogue:
+            own = catalogue.track_n == places[t.track_id]
+            duration_s = float((catalogue.start_s_n[own] + catalogue.seconds_n[own]).max())
+            excerpts = _excerpts(t, catalogue, places[t.track_id])
+        if change_t is not None and catalogue and excerpts:
+            frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
+            before = round((excerpts[0].start_s - t.best_segment_start_s) / frame_s)
+            change_t = change_t[before : before + math.ceil(excerpts[0].sound.seconds / frame_s - 1e-6)]
+        details = list(t.details.items())
+        shown.append(ShownTrack(t, details, duration_s, excerpts, change_t, alignments.get(t.track_id)))
+    return shown
+
+
+def _excerpts(t: TrackScore, catalogue: Catalogue, place: int) -> list[Excerpt]:
+    """The part of a track with the highest score, and the passages that it lacks; none if it cannot be
+    read.
+    """
+    track = catalogue.tracks[place]
+    start_s, seconds = main_part(t, catalogue.encoding.segment_s)
+    sound = track_sound(catalogue, track, start_s, seconds)
+    if sound is None:
+        return []
+    excerpts = [Excerpt(start_s, sound)]
+    for start_s, seconds in further_parts(t, excerpts[0]):
+        sound = track_sound(catalogue, track, start_s, seconds)
+        excerpts += [Excerpt(start_s, sound)] if sound else []
+    return excerpts

@@ -61,13 +61,19 @@ def judge_for(
     return None
 
 
-def track_sound(catalogue: Catalogue, track: Track, start_s: float) -> Sound | None:
-    """One segment of a track's sound from ``start_s`` on; None when the recording cannot be read any more."""
+def track_sound(
+    catalogue: Catalogue, track: Track, start_s: float, seconds: float | None = None
+) -> Sound | None:
+    """Sound of a track from ``start_s`` on, ``seconds`` of it or one segment; None when the recording cannot
+    be read any more.
+    """
     source, encoding = catalogue.record["source"], catalogue.encoding
+    seconds = encoding.segment_s if seconds is None else seconds
     if source == BUILTIN:
-        return builtin_sound(track, start_s, encoding)
+        sound = builtin_sound(track, start_s, encoding)
+        return Sound(sound.samples[:, : round(seconds * sound.rate_hz)], sound.rate_hz)
     try:
-        sound = read_part(Path(source) / track.file_name, start_s, encoding.segment_s)
+        sound = read_part(Path(source) / track.file_name, start_s, seconds)
     except (AudioError, OSError):
         return None
     # one latent frame: what is shorter is not what was scored

@@ -1,18 +1,21 @@
-"""The page of one attribution: a self-contained HTML file that plays, compares and says how it was made."""
+"""The page of one attribution: a self-contained HTML file that can be sent to those it is about. It says what
+can be said of the clip and how sure it is, plays and compares, and tells how all of it was made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from linernotes.artefacts import replacing
-from linernotes.attribution.result import Attribution, Effect, TrackScore
+from linernotes.attribution.result import Attribution, Effect
+from linernotes.attribution.spans import CHANCE
 from linernotes.audio import Sound
-from linernotes.report.pictures import evidence_svg, player_source, scores_svg, spectrogram_png
+from linernotes.report.cards import ShownTrack, cards_of, effect_scale
+from linernotes.report.pictures import scores_svg, spectrogram_png
+from linernotes.report.shares import shares_of
 from linernotes.report.table import Table, number, text
 from linernotes.settings.methods import METHOD_SETTINGS
 
@@ -22,18 +25,6 @@ MEANINGS = {
     "similarity": "how much they resemble the clip; what the model learned was not asked.",
     "chance": "chance.",
 }
-
-
-@dataclass(frozen=True)
-class ShownTrack:
-    """A track of the page: its place, its sound from where its best segment begins, and the evidence
-    there.
-    """
-
-    score: TrackScore
-    details: Sequence[tuple[str, str]]  # label and text: album, key, licence, ...
-    sound: Sound | None  # None when the recording is no longer where it was
-    change_t: np.ndarray | None  # change of loss per frame of its best segment, for methods that have it
 
 
 def in_words(effect: Effect) -> str:
@@ -89,36 +80,32 @@ def write_page(
         command: repeats the attribution.
         missing: what cannot be heard, and why, one sentence each.
     """
-    best = max((t.score.score for t in shown), default=1.0)
-    strips = [t.change_t for t in shown if t.change_t is not None]
-    highest = max((float(np.abs(change_t).max()) for change_t in strips), default=1.0)
     described = METHOD_SETTINGS[attribution.method]
-    tracks = [
-        {
-            "score": t.score,
-            "details": t.details,
-            "width": max(0.0, 100 * t.score.score / best) if best > 0 else 0.0,
-            "audio": player_source(t.sound) if t.sound else None,
-            "spectrogram": spectrogram_png(t.sound) if t.sound else None,
-            "seconds": t.sound.seconds if t.sound else 0.0,
-            "evidence": evidence_svg(t.change_t, highest) if t.change_t is not None else "",
-        }
-        for t in shown
-    ]
+    player, cards = cards_of(clip, shown)
+    low, high = effect_scale(shown)
     environment = Environment(
-        loader=PackageLoader("linernotes.report", "."), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("linernotes.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["clock"] = lambda s: f"{round(s) // 60}:{round(s) % 60:02d}"
+    environment.filters |= {"clock": clock, "percent": percent}
     page = environment.get_template("page.html.j2").render(
         a=attribution,
+        verdict=attribution.verdict,
+        judged=attribution.verdict is not None and not attribution.verdict.reasons,
         meaning=MEANINGS[described.family],
         summary=described.__doc__,
-        strips=bool(strips),
-        query={"audio": player_source(clip), "spectrogram": spectrogram_png(clip), "seconds": clip.seconds}
-        if clip
-        else None,
+        clip=player,
+        spectrogram=spectrogram_png(clip) if clip else "",
+        cards=cards,
+        shares=shares_of(attribution),
+        last_named=max((card.number for card in cards if card.named), default=0),
+        scale=(low, high),
+        strips=any(card.evidence for card in cards),
+        chance=CHANCE,
         missing=missing,
-        tracks=tracks,
         scores=scores_svg(list(training), list(decoys)),
         n_training=len(training),
         n_decoys_between=max((t.score.rank for t in shown), default=0) - len(shown),
@@ -126,3 +113,14 @@ def write_page(
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def percent(share: float) -> str:
+    """A share in percent, with digits enough to tell it from nothing."""
+    near = 0 < abs(share) < 5e-5
+    return f"{100 * share:.1g} %" if near else f"{100 * share:.2f} %"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"

@@ -1,5 +1,5 @@
-"""Pictures and sound for a page, as data URLs: spectrograms, evidence strips, the distribution of scores,
-players.
+"""Pictures and sound for a page, as data URLs and inline SVG: spectrograms, evidence strips, intervals,
+alignments, the distribution of scores, players.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from PIL import Image
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
+from linernotes.attribution.result import Effect
 from linernotes.audio import Sound
 
 RANGE_DB = 70.0
 LOWEST_HZ, HIGHEST_HZ = 60.0, 10000.0
 PICTURE_ROWS, PICTURE_COLUMNS = 160, 560
 WINDOW_S, HOP_S = 0.064, 0.010
+MP3_COMPRESSION = 0.7  # of 0 to 1: about 120 kbit/s for stereo, so that pages can be sent
 MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 INK, ACCENT, DECOY, FAINT = "#22252b", "#b4472e", "#3d6f8e", "#c9c4b8"
 
@@ -39,11 +41,21 @@ def spectrogram_png(sound: Sound) -> str:
     rows_hz = np.geomspace(LOWEST_HZ, min(HIGHEST_HZ, rate / 2 * 0.99), PICTURE_ROWS)
     picture = level_db[np.round(rows_hz / transform.delta_f).astype(int)][::-1]
     scaled = np.clip((picture - picture.max()) / RANGE_DB + 1, 0, 1)
-    image = Image.fromarray((colormaps["magma"](scaled)[..., :3] * 255).astype(np.uint8))
-    image = image.resize((PICTURE_COLUMNS, PICTURE_ROWS), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return _data_url("image/png", buffer.getvalue())
+    grey = Image.fromarray((scaled * 255).astype(np.uint8))
+    image = grey.resize((PICTURE_COLUMNS, PICTURE_ROWS), Image.Resampling.BILINEAR)
+    # levels with a palette: a third of the bytes of colours
+    image.putpalette((colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
+    return _png(image)
+
+
+def alignment_png(pairs_qn: np.ndarray) -> str:
+    """What pairs of passages contribute ``[clip, track]``, one pixel each, the clip's seconds upward: red
+    where they speak for the track, blue where against, the stronger the less transparent.
+    """
+    strength_qn = pairs_qn[::-1] / max(float(np.abs(pairs_qn).max()), 1e-30)
+    colours = np.where(strength_qn[..., None] >= 0, _rgb(ACCENT), _rgb(DECOY))
+    opacity = np.round(255 * np.abs(strength_qn))[..., None]
+    return _png(Image.fromarray(np.concatenate([colours, opacity], axis=-1).astype(np.uint8), "RGBA"))
 
 
 def player_source(sound: Sound) -> str:
@@ -52,7 +64,8 @@ def player_source(sound: Sound) -> str:
     channels = len(sound.samples) if len(sound.samples) <= 2 else 1
     if sound.rate_hz not in MP3_RATES_HZ or channels != len(sound.samples):
         sound = sound.converted(sound.rate_hz if sound.rate_hz in MP3_RATES_HZ else 44100, channels)
-    soundfile.write(buffer, np.clip(sound.samples, -1, 1).T, sound.rate_hz, format="MP3")
+    samples_nc = np.clip(sound.samples, -1, 1).T
+    soundfile.write(buffer, samples_nc, sound.rate_hz, format="MP3", compression_level=MP3_COMPRESSION)
     return _data_url("audio/mpeg", buffer.getvalue())
 
 
@@ -62,14 +75,28 @@ def evidence_svg(change_t: np.ndarray, highest: float) -> str:
     bars = []
     for i, value in enumerate(change_t / max(highest, 1e-12)):
         height = float(np.clip(abs(value), 0, 1)) * 20
-        y, colour = (20 - height, ACCENT) if value >= 0 else (20.0, FAINT)
+        y, side = (20 - height, "for") if value >= 0 else (20.0, "against")
         bars.append(
-            f'<rect x="{i + 0.08:.2f}" y="{y:.2f}" width="0.84" height="{height:.2f}" fill="{colour}"/>'
+            f'<rect x="{i + 0.08:.2f}" y="{y:.2f}" width="0.84" height="{height:.2f}" class="{side}"/>'
         )
-    axis = f'<line x1="0" x2="{n}" y1="20" y2="20" stroke="{INK}" stroke-width="0.3" opacity="0.4"/>'
+    axis = f'<line x1="0" x2="{n}" y1="20" y2="20" stroke="currentColor" stroke-width="0.3" opacity="0.4"/>'
     return (
         f'<svg viewBox="0 0 {n} 26" preserveAspectRatio="none" class="evidence" '
         f'aria-hidden="true">{"".join(bars)}{axis}</svg>'
+    )
+
+
+def interval_svg(effect: Effect, low: float, high: float) -> str:
+    """An expected effect with its interval on the scale ``low`` to ``high``, with a line at nothing."""
+    nothing, value, start, end = (
+        f"{100 * (x - low) / max(high - low, 1e-12):.2f}"
+        for x in (0.0, effect.expected, effect.low, effect.high)
+    )
+    return (
+        '<svg viewBox="0 0 100 12" preserveAspectRatio="none" class="interval" aria-hidden="true">'
+        f'<line x1="{nothing}" x2="{nothing}" y1="0" y2="12" class="nothing"/>'
+        f'<line x1="{start}" x2="{end}" y1="6" y2="6" class="range"/>'
+        f'<line x1="{value}" x2="{value}" y1="2" y2="10" class="expected"/></svg>'
     )
 
 
@@ -108,7 +135,18 @@ def scores_svg(training: Sequence[float], decoys: Sequence[float]) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
 
-    return drawn(7.2, 2.6, draw)
+    # in the colour of the text about it, on light paper and dark
+    return drawn(7.2, 2.6, draw).replace("#000000", "currentColor")
+
+
+def _rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return _data_url("image/png", buffer.getvalue())
 
 
 def _data_url(kind: str, content: bytes) -> str:
