@@ -30,10 +30,12 @@ PYTHON
 
 claim linernotes evaluate model --clips 2 --every 16 --json
 claim dev/own-recordings.sh "$out/recordings" "$out/own" "a tone" 20 4 0
+claim env -C "$out" python "$PWD/dev/splices.py" "$out/own/model" "$out/own/catalogue" 1
 claim linernotes generate --prompt "a reel in D major for violin" --seed 1 -o "$out/clip.flac"
 claim python dev/step_size_trial.py --quick "$out/clip.flac"
 for part in sweep ingest queries; do claim linernotes bench --only "$part" --quick --json; done
 claim linernotes bench --only methods --methods latent --quick --json
 claim linernotes evaluate lds --json
+claim linernotes calibrate --json
 claim linernotes evaluate counterfactual --json
 claim python dev/peers --quick
