@@ -13,6 +13,7 @@ import pytest
 from markupsafe import escape
 
 import linernotes
+from conftest import write_model, write_recordings
 from linernotes.attribution.effects import Calibration, Curve, effects_of
 from linernotes.attribution.fitness import STRANGER, Fitness, likely_own, loss_draws
 from linernotes.attribution.query import load_clip
@@ -225,3 +226,27 @@ def test_a_model_that_learned_nothing_names_nothing(
     )
     assert found.verdict and found.verdict.named == 0 and "has not learned" in found.verdict.sentence
     assert not any(t.effect and t.effect.named for t in found.tracks)
+
+
+def test_a_long_track_counts_as_training_drew_it(tmp_path: Path, model: StableAudio) -> None:
+    lengths = [1, 1, 1, 4]  # of segments
+    whole = model.encoding.segment_samples
+    folder = write_recordings(tmp_path / "recordings", [n * whole for n in lengths])
+    write_model(tmp_path / "model")
+    catalogue = linernotes.build_catalogue(folder, tmp_path / "catalogue", tmp_path / "model")
+    assert np.bincount(catalogue.track_n).tolist() == lengths
+    clip = linernotes.generate("tone", tmp_path / "clip.flac", tmp_path / "model", seed=1)
+    settings = {"draws": 8, "gradient_draws": 8}
+    found = {
+        drawn: linernotes.attribute(
+            clip, tmp_path / drawn, tmp_path / "model", catalogue.path, drawn=drawn, **settings
+        )[0]
+        for drawn in ("segments", "tracks")
+    }
+    score = {d: {t.track_id: t.score for t in found[d].tracks} for d in found}
+    for track, count in zip(catalogue.tracks, lengths, strict=True):
+        share = sum(lengths) / len(lengths) / count  # of an even draw of segments
+        assert score["tracks"][track.track_id] == pytest.approx(share * score["segments"][track.track_id])
+    assert linernotes.replay(tmp_path / "tracks").worst == 0 and found["tracks"].drawn == "tracks"
+    with pytest.raises(LinernotesError, match="holds another attribution"):
+        linernotes.attribute(clip, tmp_path / "tracks", tmp_path / "model", catalogue.path, **settings)

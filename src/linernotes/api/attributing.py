@@ -19,7 +19,7 @@ from linernotes.demo.provider import load_model, model_folder, track_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.verification import Verification, first_tracks, generated_query, verify_clip
 from linernotes.jobs.engines import executor_of
-from linernotes.methods.contract import Progress
+from linernotes.methods.contract import Drawn, Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.report.verification import write_verification
 from linernotes.settings.engine import EngineSettings
@@ -60,6 +60,7 @@ def attribute(
     on_progress: Progress | None = None,
     calibration: str | Path | None = None,
     engine: EngineSettings | None = None,
+    drawn: Drawn = "segments",
     **settings: Any,
 ) -> list[Attribution]:
     """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``,
@@ -73,6 +74,8 @@ def attribute(
             model.
         engine: what passes over the catalogue run on: threads of this process if None. The result is the
             same.
+        drawn: what the model's training drew evenly: ``segments`` (linernotes' own), or ``tracks`` and a
+            random place in them (stable-audio-tools, audiocraft). Decides how segments add up to a track.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
@@ -82,7 +85,7 @@ def attribute(
     checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
     with (
         executor_of(engine or EngineSettings()) as executor,
-        Workspace(model, catalogue, cache, on_progress, executor) as work,
+        Workspace(model, catalogue, cache, on_progress, executor, drawn) as work,
     ):
         return work.attribute(clips, out, prompt, method, calibration, **settings)
 
@@ -181,5 +184,6 @@ def replay(
     path = record_at(attribution)
     read = Attribution.load(path)
     there = read.model if read.model in SHIPPED else read.sources.model
-    with Workspace(model or there, catalogue or read.sources.catalogue, on_progress=on_progress) as work:
+    place = catalogue or read.sources.catalogue
+    with Workspace(model or there, place, on_progress=on_progress, drawn=read.drawn) as work:
         return work.replay(path, share)

@@ -37,7 +37,7 @@ from linernotes.evaluation.self_influence import SelfRank
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
 from linernotes.jobs.executor import Executor
 from linernotes.methods.all import require_layers, require_runs_on, runs_on
-from linernotes.methods.contract import Prepared, Progress
+from linernotes.methods.contract import Drawn, Prepared, Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.report.search import write_search
 from linernotes.settings.engine import EngineSettings
@@ -71,12 +71,16 @@ class Workspace:
         cache: str | Path | None = None,
         on_progress: Progress | None = None,
         executor: Executor | None = None,
+        drawn: Drawn = "segments",
     ) -> None:
         """Opens both.
 
         Args:
             cache: folder for what is computed once for a model and a catalogue; the user's cache if None.
             on_progress: ``on_progress(what, done, total)`` is called while long work runs.
+            drawn: what the model's training drew evenly: ``segments`` (linernotes' own), or ``tracks`` and a
+                random place in them (stable-audio-tools, audiocraft). A long track counts for more where
+                segments were.
             executor: what runs passes over the catalogue (``linernotes.jobs``); this process if None.
 
         Raises:
@@ -93,6 +97,7 @@ class Workspace:
             on_progress=on_progress,
             model_folder=model_folder(model),
             vouched=vouched,
+            drawn=drawn,
         )
         self._prepared: Prepared | None = replace(prepared, executor=executor)
 
@@ -163,6 +168,7 @@ class Workspace:
         require_layers(self.model, chosen)
         loaded = self.load_clips(clips, prompt)
         words = self._words("attribute", loaded, prompt)
+        words += ["--drawn", self.prepared.drawn] if self.prepared.drawn != "segments" else []
         words += ["--calibration", str(calibration)] if calibration else []
         done = attributions_in(
             folder=Path(out),

@@ -146,7 +146,8 @@ def effects_of(
 
     Args:
         scores_t: the tracks' scores of the calibrated method.
-        segments_t: how many segments each has: a sum of many is less certain than one of few.
+        segments_t: how many segments each has, or the sum of the squares of how often training saw them: a
+            sum of many is less certain than one of few.
         loss: the clip's, under the model.
         n_training: training segments of the catalogue.
     """

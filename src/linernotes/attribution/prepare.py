@@ -10,7 +10,7 @@ from pathlib import Path
 from linernotes.artefacts import hash_files, hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
-from linernotes.methods.contract import Prepared, Progress
+from linernotes.methods.contract import Drawn, Prepared, Progress
 from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.settings.places import cache_folder
 from linernotes.version import __version__
@@ -25,6 +25,7 @@ def prepare(
     on_progress: Progress | None = None,
     model_folder: Path | None = None,
     vouched: bool = False,
+    drawn: Drawn = "segments",
 ) -> Prepared:
     """A model and a catalogue that fit together, ready for any method.
 
@@ -39,7 +40,7 @@ def prepare(
     device = device_of(model).type  # losses of a CPU and of a GPU differ in the last digits
     made_by = hash_json([__version__, code_hash(), device])[:8]
     folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}"
-    return Prepared(model, catalogue, folder, on_progress, model_folder, vouched)
+    return Prepared(model, catalogue, folder, on_progress, model_folder, vouched, drawn=drawn)
 
 
 @functools.cache

@@ -140,6 +140,8 @@ class Attribution(BaseModel):
     catalogue: str
     catalogue_hash: str
     noise_hash: str
+    # what training drew evenly: a track's score is the sum of its segments', each as often as training saw it
+    drawn: Literal["segments", "tracks"] = "segments"
     verdict: Verdict | None = None  # None: scores of this method, so set, have no calibration
     cautions: list[str] = []  # what a reader must know before the ranking; shown wherever it is
     training_tracks: int

@@ -90,7 +90,8 @@ def attribute_clips(
     done = []
     for clip, content, weights_q, warned in zip(clips, contents, weights_cq, said, strict=True):
         folder = out if len(clips) == 1 else out / clip.query.name
-        scores_n = weights_q @ scores.scores_qn
+        seen_n = prepared.weights_n[prepared.rows] if settings.gather == "sum" else 1.0
+        scores_n = weights_q @ scores.scores_qn * seen_n
         attribution = _attribution(
             clip=clip,
             content=content,
@@ -112,7 +113,7 @@ def attribute_clips(
             "linernotes": __version__,
             "settings": json.dumps(settings.model_dump()),
         }
-        windows_wn = scores.scores_qn[weights_q > 0]
+        windows_wn = scores.scores_qn[weights_q > 0] * seen_n
         save_scores(folder, scores_n, windows_wn if len(windows_wn) > 1 else [], catalogue, header)
         change_t = _evidence(attribution, prepared, scores, scores_n, weights_q)
         start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
@@ -204,7 +205,7 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
     asked = (read.method, read.settings, read.query.content_hash) == (method, settings.model_dump(), content)
     given = (read.model_hash, read.catalogue_hash) == (model.weights_hash, catalogue.hash)
     by = (read.linernotes, read.device) == (__version__, device_of(model).type)
-    return asked and given and by
+    return asked and given and by and read.drawn == prepared.drawn
 
 
 def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
@@ -301,6 +302,7 @@ def _attribution(
         catalogue=catalogue.path.name,
         catalogue_hash=catalogue.hash,
         noise_hash=scores.draws.hash if scores.draws else "",
+        drawn=prepared.drawn,
         cautions=warned,
         torch=torch.__version__,
         device=device_of(model).type,

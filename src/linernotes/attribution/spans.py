@@ -19,10 +19,10 @@ from linernotes.settings.methods import MethodSettings, ReadoutSettings
 
 SPAN_S = 1.5  # of a pair
 SPANS = 3  # of a track
-SHUFFLES = 199
+SHUFFLES = 499
 PICTURE_S = 0.5  # of a cell of alignment.parquet
 ALIGNMENT = "alignment.parquet"
-CHANCE = 0.05  # a span that so many shuffled tracks have, too, is told apart from nothing
+CHANCE = 0.01  # a span that so many shuffled tracks have, too, is told apart from nothing: one page has thirty
 
 
 @dataclass(frozen=True)

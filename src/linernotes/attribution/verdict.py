@@ -50,8 +50,8 @@ class Judge:
         losses = [clip_loss(model, window, draws) for window in clip.windows]
         loss = float(np.average(losses, weights=seconds))
         trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
-        segments = np.bincount(catalogue.track_n, minlength=len(catalogue.tracks))[trained]
-        found = effects_of(self.calibration, scores_t[trained], segments, loss, prepared.n_training)
+        squares_t = np.bincount(catalogue.track_n, prepared.weights_n**2, len(catalogue.tracks))[trained]
+        found = effects_of(self.calibration, scores_t[trained], squares_t, loss, prepared.n_training)
         fitness = fitness_of(prepared)
         own = None if clip.generated else likely_own(model, clip.windows, draws)
         why = why_none(self.calibration, fitness, prepared.vouched, bool(clip.generated), own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -107,6 +107,10 @@ def attribute(
         Path | None,
         typer.Option(help="What scores are worth, from 'linernotes calibrate'; the benchmark's if left out."),
     ] = None,
+    drawn: Annotated[
+        Literal["segments", "tracks"],
+        typer.Option(help="What training drew evenly: segments, or tracks and a random place in them."),
+    ] = "segments",
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -131,6 +135,7 @@ def attribute(
             calibration=calibration,
             on_progress=bars,
             engine=engine,
+            drawn=drawn,
             **values.model_dump(),
         )
     _show(done, as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from linernotes.errors import UsageError
 from linernotes.jobs.executor import Executor
 from linernotes.models.contract import GenerativeModel
 
+Drawn = Literal["segments", "tracks"]
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
 
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
@@ -50,12 +52,24 @@ class Prepared:
     model_folder: Path | None = None  # where the model lies: some methods look for what its training kept
     vouched: bool = False  # whether the model says that it was trained on the catalogue
     only: tuple[int, ...] | None = None  # which segments are scored; all if None
+    drawn: Drawn = "segments"  # what the model's training drew evenly
     executor: Executor | None = None  # what runs passes over the catalogue; this process if None
 
     @property
     def rows(self) -> np.ndarray:
         """The segments that are scored, in the order of the scores."""
         return np.arange(len(self.catalogue)) if self.only is None else np.array(self.only)
+
+    @property
+    def weights_n(self) -> np.ndarray:
+        """How often training saw each segment, over an even draw of segments: 1, or, where it drew tracks
+        evenly and a random place in them, less for a segment of a long track.
+        """
+        if self.drawn == "segments":
+            return np.ones(len(self.catalogue))
+        track_n = self.catalogue.track_n
+        tracks = len(np.unique(track_n[self.catalogue.training_rows]))
+        return self.n_training / tracks / np.bincount(track_n)[track_n]
 
     @property
     def workplace(self) -> Workplace:
