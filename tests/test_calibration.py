@@ -32,6 +32,12 @@ TRUE = Curve(scale=2.0, bend=0.9, share=0.4, own=0.2)
 NOISE = 0.01  # of a clip's loss, from seed to seed
 
 
+def drawn_effects(f: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Effects of tracks of which f is expected."""
+    multiples = random.gamma(1 / TRUE.share**2, TRUE.share**2, f.shape)
+    return f * multiples + TRUE.own * random.standard_normal(f.shape)
+
+
 def world(
     seed: int, tracks: int = 120, halves: int = 64, clips: int = 16, blind: bool = False
 ) -> tuple[Bank, np.ndarray, np.ndarray]:
@@ -44,8 +50,7 @@ def world(
         [1, -1], (clips, tracks), p=[0.8, 0.2]
     )
     f_qn = TRUE.scale * np.sign(u_qn) * np.abs(u_qn) ** TRUE.bend
-    spread_qn = np.sqrt(TRUE.own**2 + (TRUE.share * f_qn) ** 2)
-    effect_qn = (f_qn + spread_qn * random.standard_normal(u_qn.shape)) / tracks
+    effect_qn = drawn_effects(f_qn, random) / tracks
     present = np.stack([random.permutation(tracks) < tracks // 2 for _ in range(halves)])
     everything = np.ones((4, tracks), dtype=bool)
     seen = np.concatenate([present, present[: halves // 2], everything])
@@ -92,7 +97,7 @@ def test_intervals_hold_what_they_say_and_named_tracks_did_something(calibration
     random = np.random.default_rng(3)
     u_t = random.exponential(0.6, 4000) ** 2
     f_t = TRUE.scale * u_t**TRUE.bend
-    true_t = (f_t + np.sqrt(TRUE.own**2 + (TRUE.share * f_t) ** 2) * random.standard_normal(4000)) / 4000
+    true_t = drawn_effects(f_t, random) / 4000
     found = effects_of(calibration, u_t / 4000, np.ones(4000), loss=1.0, n_training=4000)
     inside = ((found.low_t < true_t) & (true_t < found.high_t)).mean()
     named = found.low_t > 0

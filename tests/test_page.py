@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import linernotes
 from conftest import SEGMENT_SAMPLES, write_recordings
 from linernotes.attribution.result import RECORD, Attribution, Effect, Span, TrackScore
+from linernotes.attribution.spans import CHANCE
 from linernotes.audio import Sound
 from linernotes.audio.loudness import integrated_lufs
 from linernotes.report.cards import heat_map
@@ -262,7 +263,7 @@ def test_spans_that_are_not_told_apart_are_said_to_be_so(drawn: Drawn, record: P
         def changed(spans: list[Span]) -> list[Span]:
             return [
                 s.model_copy(update={"chance": chance})
-                for s, chance in zip(spans, (0.05, 0.055, 0.9), strict=False)
+                for s, chance in zip(spans, (CHANCE, 1.1 * CHANCE, 0.9), strict=False)
             ]
 
         tracks = [t.model_copy(update={"spans": changed(t.spans)}) for t in read.tracks]

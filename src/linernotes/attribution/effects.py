@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
+from scipy.stats import gamma
 
 from linernotes.artefacts import hash_json, read_json, write_json
 from linernotes.errors import LinernotesError
@@ -26,19 +27,23 @@ LEVEL = 0.90  # of the intervals of effects
 # what changes the noise of a score, or nothing at all, but not its unit
 NOT_ASKED = ("seed", "batch_size")
 TINY = 1e-6  # keeps the slope of a power finite at 0
+NODES = 100  # of the gamma distribution
+HALVINGS = 40  # of the reach of a quantile
 
 Shape = Literal["power", "exponential"]
 
 
 class Curve(BaseModel, frozen=True):
-    """Five numbers: the map's level and bend, and how far single tracks lie from it.
+    """Four numbers: the map's level and bend, and how far single tracks lie from it.
 
-    N x effect is normal about f with variance ``own``^2 S + (``share`` f)^2, S the segments of the track.
+    N x effect is f times a gamma variate of mean 1 and deviation ``share``, plus a normal one of variance
+    ``own``^2 S, S the segments of the track: what a track does is some multiple of what is expected of it,
+    and besides that a little for good or ill, as any unrelated track does.
     """
 
     scale: float  # a
     bend: float  # p
-    share: float  # of f
+    share: float
     own: float
 
 
@@ -116,7 +121,8 @@ def shape_of(method: str) -> Shape:
     """What a method's scores are: differences of losses (a signed power), or likenesses in a unit of their
     own.
     """
-    return "power" if METHOD_SETTINGS[method].family in ("unlearning", "gradient") else "exponential"
+    kind = METHOD_SETTINGS[method]
+    return "power" if kind.family in ("unlearning", "gradient") and kind.gather == "sum" else "exponential"
 
 
 def argument(shape: Shape, scores_t: np.ndarray, loss: float, n_training: int) -> np.ndarray:
@@ -152,16 +158,32 @@ def effects_of(
         n_training: training segments of the catalogue.
     """
     u_t = argument(calibration.shape, scores_t, loss, n_training)
-    f_t = mapped(calibration.shape, u_t, calibration.curve)
-    drawn_bt = np.stack([mapped(calibration.shape, u_t, curve) for curve in calibration.resamples])
-    sd_t = np.sqrt(track_variance(f_t, segments_t, calibration.curve) + drawn_bt.var(axis=0))
-    far = ndtri(0.5 + LEVEL / 2)
-    return Effects(
-        f_t / n_training,
-        (f_t - far * sd_t) / n_training,
-        (f_t + far * sd_t) / n_training,
-        ndtr(-f_t / sd_t),
-    )
+    curve = calibration.curve
+    f_t = mapped(calibration.shape, u_t, curve)
+    drawn_bt = np.stack([mapped(calibration.shape, u_t, drawn) for drawn in calibration.resamples])
+    # what is not known of the map, too
+    sd_t = np.sqrt(curve.own**2 * segments_t + drawn_bt.var(axis=0))
+    low_t, high_t = (quantile(f_t, sd_t, curve.share, p) for p in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
+    doubt_t = below(np.zeros_like(f_t), f_t, sd_t, curve.share)
+    return Effects(f_t / n_training, low_t / n_training, high_t / n_training, doubt_t)
+
+
+def below(x_t: np.ndarray, f_t: np.ndarray, sd_t: np.ndarray, share: float) -> np.ndarray:
+    """The probability that f G + sd Z is at most x, G gamma of mean 1 and deviation ``share``, Z normal."""
+    multiples = gamma.ppf((np.arange(NODES) + 0.5) / NODES, 1 / share**2, scale=share**2)
+    sd_t = np.maximum(sd_t, TINY)
+    return np.mean([ndtr((x_t - f_t * multiple) / sd_t) for multiple in multiples], axis=0)
+
+
+def quantile(f_t: np.ndarray, sd_t: np.ndarray, share: float, p: float) -> np.ndarray:
+    """What f G + sd Z is at most with probability ``p``, by bisection."""
+    reach_t = 10 * (sd_t + np.abs(f_t) * max(share, 1.0)) + TINY
+    low_t, high_t = f_t - reach_t, f_t + reach_t
+    for _ in range(HALVINGS):
+        middle_t = (low_t + high_t) / 2
+        under_t = below(middle_t, f_t, sd_t, share) < p
+        low_t, high_t = np.where(under_t, middle_t, low_t), np.where(under_t, high_t, middle_t)
+    return (low_t + high_t) / 2
 
 
 def track_variance(f_t: np.ndarray, segments_t: np.ndarray, curve: Curve) -> np.ndarray:

@@ -22,7 +22,7 @@ SPANS = 3  # of a track
 SHUFFLES = 499
 PICTURE_S = 0.5  # of a cell of alignment.parquet
 ALIGNMENT = "alignment.parquet"
-CHANCE = 0.01  # a span that so many shuffled tracks have, too, is told apart from nothing: one page has thirty
+CHANCE = 0.01  # a span that so many shuffled tracks have, too, is told apart from nothing; a page has thirty
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ class Board:
     seconds: Mapping[str, float]  # a clip, of all clips in one run
     tracks: int
     tuning: int
-    pairs: int
+    pairs: int  # halves that were trained on more than once
+    trained: int  # models of halves altogether
 
 
 def measure_board(
@@ -72,4 +73,5 @@ def measure_board(
         tracks=len(bank.tracks),
         tuning=len(bank.rows("tuning")),
         pairs=sum(len(run) > 1 for run in bank.runs()),
+        trained=sum(len(run) for run in bank.runs()),
     )

@@ -2,9 +2,9 @@
 that the fit has not seen.
 
 A clip's loss under the models of random halves is linear in which tracks each saw, x: y = mu - X e + noise.
-Effects of tracks are normal about a monotone map of their scores (``attribution.effects``), so y is normal
-with covariance X D X' + noise, and the map's numbers are those of the highest marginal likelihood (empirical
-Bayes); what training's chance does is known from halves that were trained on twice.
+Effects of tracks lie about a monotone map of their scores (``attribution.effects``), so y, a sum over many of
+them, is nearly normal with covariance X D X' + noise, and the map's numbers are those of the highest marginal
+likelihood (empirical Bayes); what training's chance does is known from halves that were trained on twice.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from linernotes.attribution.effects import (
     Shape,
     argument,
     asked,
+    below,
     mapped,
     shape_of,
     track_variance,
@@ -37,14 +38,15 @@ from linernotes.settings.methods import MethodSettings
 
 LEAST_HALVES = 16
 LEAST_AGAIN = 4  # halves trained on twice
+PRIOR = 4  # pairs of seeds that the mean of all clips counts for in the noise of one
 RESAMPLES = 50
 FOLDS = 4  # of clips; of models there are two
 STEPS = 60  # of L-BFGS, at most
 # standard deviations of a prior: keep a number where it began if nothing is known of it
-STRAY = (2.0, 0.5, 2.0, 2.0, 1.0)
+STRAY = (2.0, 0.5, 2.0, 2.0)
 FAR = 1e9
 EDGE = float(ndtri(0.5 + LEVEL / 2))  # standard deviations from the middle of an interval to its end
-START = {"power": (0.7, 0.9, -0.7, -1.2, 0.0), "exponential": (-2.5, 1.0, -0.7, -1.2, 0.0)}
+START = {"power": (0.7, 0.9, -0.7, -1.2), "exponential": (-2.5, 1.0, -0.7, -1.2)}
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,14 @@ def outcomes_of(bank: Bank, loss_q: np.ndarray, segments_n: np.ndarray) -> Outco
             f"a score is worth: build it with at least {LEAST_HALVES} and {LEAST_AGAIN}"
         )
     relative_mq = bank.loss_mqk.mean(axis=2, dtype=np.float64) / loss_q
-    within = sum(((relative_mq[run] - relative_mq[run].mean(axis=0)) ** 2).sum(axis=0) for run in twice)
+    within_q = sum(((relative_mq[run] - relative_mq[run].mean(axis=0)) ** 2).sum(axis=0) for run in twice)
+    pairs = sum(len(run) - 1 for run in twice)
+    usual = np.mean(within_q) / pairs
     return Outcomes(
         np.stack([relative_mq[run].mean(axis=0) for run in runs]),
         np.array([1 / len(run) for run in runs]),
         bank.present_mn[bank.which("half")] - 0.5,
-        np.asarray(within) / sum(len(run) - 1 for run in twice),
+        (within_q + PRIOR * usual) / (pairs + PRIOR),
         segments_n,
     )
 
@@ -186,18 +190,20 @@ def measure_calibration(
         seen_q = np.setdiff1d(order, unseen_q)
         for part in (0, 1):
             unseen_h, seen_h = halves[part::2], halves[1 - part :: 2]
-            curve, last = _fit(found, calibration.shape, u_qn, seen_q, seen_h, START[calibration.shape])
+            curve, _ = _fit(found, calibration.shape, u_qn, seen_q, seen_h, START[calibration.shape])
             for q in unseen_q:
                 f_n = mapped(calibration.shape, u_qn[q], curve)
                 variance_n = track_variance(f_n, segments_n, curve)
-                noise_h = found.noise_q[q] * np.exp(last[4]) * found.share_h[unseen_h]
+                noise_h = found.noise_q[q] * found.share_h[unseen_h]
                 made = _contrasts(
                     found.x_hn[unseen_h], found.y_hq[unseen_h, q], f_n / n, variance_n / n**2, noise_h
                 )
                 expected.append(f_n / n)
                 contrast.append(made[0])
                 error.append(made[1])
-                named.append(f_n > EDGE * np.sqrt(variance_n))
+                own_n = curve.own * np.sqrt(segments_n)
+                doubt_n = below(np.zeros_like(f_n), f_n, own_n, curve.share)
+                named.append(doubt_n < (1 - LEVEL) / 2)
                 clip.append(np.full(len(f_n), q))
     e, c, s, is_named = (np.concatenate(v) for v in (expected, contrast, error, named))
     q_of = np.concatenate(clip)
@@ -265,8 +271,8 @@ def _fit(
     halves: np.ndarray,
     start: Sequence[float],
 ) -> tuple[Curve, list[float]]:
-    """The curve of the highest marginal likelihood on some clips and halves, and the five numbers it was
-    found by (the last: log of how much noisier than its seeds a clip is).
+    """The curve of the highest marginal likelihood on some clips and halves, and the four numbers it was
+    found by.
     """
     n = float(found.segments_n.sum())
     u = torch.from_numpy(u_qn[clips])
@@ -281,10 +287,10 @@ def _fit(
 
     def surprise() -> Tensor:
         """Negative log likelihood, the clips' mean losses integrated out."""
-        scale, bend = numbers[0].exp(), numbers[1]
+        scale, bend = numbers[0].exp(), numbers[1].abs()  # a map never falls
         f = scale * (u.sign() * (u.abs() + TINY) ** bend if shape == "power" else (bend * u).exp())
         variance = (numbers[3].exp() ** 2 * segments + (numbers[2].exp() * f) ** 2) / n**2
-        covariance = (x * variance[:, None]) @ x.T + torch.diag_embed(noise * numbers[4].exp())
+        covariance = (x * variance[:, None]) @ x.T + torch.diag_embed(noise)
         strayed = ((numbers - began) / reach).square().sum()
         root, failed = torch.linalg.cholesky_ex(covariance)
         if failed.any():  # a step too far: the line search turns back
@@ -311,7 +317,7 @@ def _fit(
         )
     curve = Curve(
         scale=float(np.exp(values[0])),
-        bend=float(values[1]),
+        bend=abs(float(values[1])),
         share=float(np.exp(values[2])),
         own=float(np.exp(values[3])),
     )

@@ -66,8 +66,9 @@ def dispatch(
             while todo and crew.free():
                 number, job = todo.popleft()
                 busy[crew.give(job)] = number, job
-            for hand, answer in crew.answers(busy.keys()):
-                number, job = busy.pop(hand)
+            # all that answered are free before any answer is looked at: one may be an error
+            answered = [(*busy.pop(hand), answer) for hand, answer in crew.answers(busy.keys())]
+            for number, job, answer in answered:
                 if isinstance(answer, Done):
                     results[number] = answer.result
                     if on_done:

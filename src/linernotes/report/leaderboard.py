@@ -15,15 +15,17 @@ from linernotes.report.truth import FINE, METHOD, lds_table, planted_table
 from linernotes.settings.methods import METHOD_SETTINGS
 
 RULES = """\
-- **Truth.** {models} models of the same architecture and recipe were trained anew on random halves of the
-  {tracks} training tracks, {pairs} of the halves a second time with another seed. A method is asked for its
-  scores of {reporting} generated clips; the other {tuning} clips were there to choose settings with, and are
-  not reported on.
+- **Truth.** Models of the same architecture and recipe were trained anew on {models} random halves of the
+  {tracks} training tracks, {pairs} of the halves more than once with other seeds ({trained} models together).
+  What becomes of a clip under a half is the mean over its models. A method is asked for its scores of
+  {reporting} generated clips; the other {tuning} clips were there to choose settings with, and are not
+  reported on.
 - **LDS** is the Spearman correlation, over the retrained models, of the summed scores of the tracks a model
   saw and its loss of the clip (sign turned), mean over clips. Intervals are 95 %, by bootstrap over clips and
   models together.
 - **The ceiling** is what a perfect predictor of the expected loss would reach: {ceiling}. Two seeds on the
-  same half correlate at {seeds} only, since training is a matter of chance.
+  same half correlate at {seeds} only, since training is a matter of chance; the mean of several is surer, and
+  the ceiling the higher.
 - **Truncated**: only the first tracks of each clip count, by how far they stand above the next; how many is
   chosen on the tuning clips. A likeness that is not truncated is a straw man.
 - **Leave-k-out**: by how much a clip's loss rises when the model is trained without the method's first tracks
@@ -75,6 +77,7 @@ def leaderboard_page(board: Board, stem: str, command: str) -> str:
         models=t.models,
         tracks=board.tracks,
         pairs=board.pairs,
+        trained=board.trained,
         reporting=t.queries,
         tuning=board.tuning,
         ceiling=t.ceiling,
