@@ -29,6 +29,7 @@ from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import Rule
 from linernotes.credits.splits import read_share
 from linernotes.credits.statement import Source, build_statement, period_days
+from linernotes.credits.statement_files import save_statement
 from linernotes.credits.statement_record import Statement
 from linernotes.credits.versions import newest_rights, record_rights, require_version
 from linernotes.demo.opening import open_catalogue
@@ -155,7 +156,7 @@ def write_statement(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     statement = build_statement(sources, period, reporter, now)
     with held(folder / "statement.json"):
-        path = statement.save(folder)
+        path = save_statement(statement, folder)
         if private is not None:
             signing.sign(path, read_json(path, "a statement"), private)
     return statement

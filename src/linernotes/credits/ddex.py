@@ -8,13 +8,10 @@ compliant.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from linernotes.artefacts import replacing
 from linernotes.credits.shares import PARTS
-
-if TYPE_CHECKING:
-    from linernotes.credits.statement_record import Statement, StatementLine
+from linernotes.credits.statement_record import Statement, StatementLine
 
 HEAD = (
     "RecordType",

@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from linernotes.artefacts import read_json, write_json
-from linernotes.credits.ddex import write_tsv
+from linernotes.artefacts import read_json
 from linernotes.credits.entries import Right
-from linernotes.credits.record import Frozen, first_mistake, require_kind, write_csv
-from linernotes.credits.seal import SEAL, sealed, sha256_of
+from linernotes.credits.record import Frozen, first_mistake, require_kind
+from linernotes.credits.seal import SEAL
 from linernotes.credits.shares import PARTS, Rule
 from linernotes.errors import LinernotesError
 from linernotes.version import __version__
@@ -125,21 +124,6 @@ class Statement(Frozen):
     totals: list[StatementTotal]
     parties: list[PartyAmount]
     lines: list[StatementLine]
-
-    def save(self, folder: Path) -> Path:
-        """Writes the tables and then ``statement.json`` into ``folder``.
-
-        Raises:
-            LinernotesError: there is a statement already.
-        """
-        path = folder / RECORD
-        if path.exists():
-            raise LinernotesError(f"{path} exists already: give another folder with --out, or remove it")
-        write_csv(folder / TABLE, self.rows())
-        write_tsv(folder / EXPORT, self)
-        files = {name: sha256_of(folder / name) for name in (TABLE, EXPORT)}
-        write_json(path, sealed({**self.model_dump(mode="json"), "files": files}))
-        return path
 
     @classmethod
     def parse(cls, path: Path, content: Mapping[str, Any]) -> Statement:

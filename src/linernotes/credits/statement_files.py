@@ -1,0 +1,30 @@
+"""A statement on disk: the tables that people and royalty systems read, and last the record that vouches for
+them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from linernotes.artefacts import write_json
+from linernotes.credits.ddex import write_tsv
+from linernotes.credits.record import write_csv
+from linernotes.credits.seal import sealed, sha256_of
+from linernotes.credits.statement_record import EXPORT, RECORD, TABLE, Statement
+from linernotes.errors import LinernotesError
+
+
+def save_statement(statement: Statement, folder: Path) -> Path:
+    """Writes the tables and then ``statement.json`` into ``folder``.
+
+    Raises:
+        LinernotesError: there is a statement already.
+    """
+    path = folder / RECORD
+    if path.exists():
+        raise LinernotesError(f"{path} exists already: give another folder with --out, or remove it")
+    write_csv(folder / TABLE, statement.rows())
+    write_tsv(folder / EXPORT, statement)
+    files = {name: sha256_of(folder / name) for name in (TABLE, EXPORT)}
+    write_json(path, sealed({**statement.model_dump(mode="json"), "files": files}))
+    return path
