@@ -19,7 +19,8 @@ BENCHMARK = "benchmark"
 SHIPPED = (BUILTIN, BENCHMARK)
 # the trained parts of the small model, the planted tracks, the retrain bank
 BENCHMARK_PARTS = BUNDLE / "benchmark"
-CALIBRATIONS = BENCHMARK_PARTS / "calibrations"  # what scores are worth, one file a method
+# what scores are worth: METHOD.json under its defaults, METHOD-WHAT.json under other settings
+CALIBRATIONS = BENCHMARK_PARTS / "calibrations"
 
 
 def require_model(model: str) -> None:

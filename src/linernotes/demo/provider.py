@@ -47,17 +47,15 @@ def judge_for(
     Raises:
         UsageError: the given one is of another method, or of other settings.
     """
-    path = given or CALIBRATIONS / f"{method}.json"
-    if not given and not path.exists():
-        return None
-    calibration = Calibration.load(path)
-    if calibration.fits(method, settings):
-        return Judge(calibration, calibration.model_hash != model.weights_hash)
-    if given:
-        raise UsageError(
-            f"{given} says what scores of {calibration.method} are worth, made with other settings or by "
-            "another method than these: give the one that fits, or leave out --calibration"
-        )
+    for path in [given] if given else sorted(CALIBRATIONS.glob(f"{method}*.json")):
+        calibration = Calibration.load(path)
+        if calibration.fits(method, settings):
+            return Judge(calibration, calibration.model_hash != model.weights_hash)
+        if given:
+            raise UsageError(
+                f"{given} says what scores of {calibration.method} are worth, made with other settings or by "
+                "another method than these: give the one that fits, or leave out --calibration"
+            )
     return None
 
 
