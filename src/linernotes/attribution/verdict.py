@@ -110,6 +110,11 @@ def why_none(
     return why
 
 
+def percent(share: float) -> str:
+    """A share with one decimal, or two where it is small."""
+    return f"{share:.1%}" if share >= 0.01 else f"{share:.2%}"
+
+
 def sentence(why: list[str], found: Effects, named: np.ndarray, first: str, lent: bool) -> str:
     """The verdict."""
     if why:
@@ -127,7 +132,7 @@ def sentence(why: list[str], found: Effects, named: np.ndarray, first: str, lent
     )
     said = (
         f"{what} {found.expected_t[named].sum() / whole:.0%} of what all tracks are expected to have done. "
-        f"Without the first, {first}, the clip's loss would be {found.expected_t[top]:.1%} higher "
-        f"({max(found.low_t[top], 0):.1%} to {found.high_t[top]:.1%})."
+        f"Without the first, {first}, the clip's loss would be {percent(found.expected_t[top])} higher "
+        f"({percent(max(found.low_t[top], 0))} to {percent(found.high_t[top])})."
     )
     return said + (" Measured on another model, and lent." if lent else "")
