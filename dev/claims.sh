@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np, soundfile
 folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
-t = np.arange(6 * 22050) / 22050
+t = np.arange(26 * 22050) / 22050
 for i in range(6):
     soundfile.write(folder / f"tone{i}.flac", 0.4 * np.sin(2 * np.pi * (220 + 60 * i) * t) * np.exp(-t / 3), 22050)
 PYTHON
