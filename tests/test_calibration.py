@@ -15,7 +15,7 @@ from markupsafe import escape
 import linernotes
 from conftest import write_model, write_recordings
 from linernotes.attribution.effects import Calibration, Curve, effects_of
-from linernotes.attribution.fitness import STRANGER, Fitness, likely_own, loss_draws
+from linernotes.attribution.fitness import STRANGER, Fitness, clip_loss, likely_own, loss_draws
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import RECORD, Attribution
 from linernotes.attribution.verdict import why_none
@@ -91,8 +91,11 @@ def test_intervals_hold_what_they_say_and_named_tracks_did_something(calibration
     one_each = np.ones(scores_qn.shape[1])
     measured = measure_calibration(bank, scores_qn, loss_q, one_each, calibration)
     assert measured.coverage.low < 0.9 < measured.coverage.high
-    for each in measured.bins:
-        assert each.measured.low - 3e-3 < each.expected < each.measured.high + 3e-3
+    half = [(each.measured.high - each.measured.low) / 2 for each in measured.bins]
+    off = [abs(b.expected - b.measured.value) / h for b, h in zip(measured.bins, half, strict=True)]
+    assert (
+        np.mean(np.array(off) < 1) >= 0.75 and max(off) < 2.5
+    )  # 90 % intervals: a bin or two outside, not far
     # effects of a world that the map has never seen
     random = np.random.default_rng(3)
     u_t = random.exponential(0.6, 4000) ** 2
@@ -169,7 +172,7 @@ def test_a_calibration_is_read_as_it_was_written_or_not_at_all(
 def test_when_no_track_may_be_named(
     calibration: Calibration, fitness: Fitness, vouched: bool, own: float | None, said: str | None
 ) -> None:
-    why = why_none(calibration.model_copy(update={"fitness": 0.4}), fitness, vouched, own is None, own)
+    why = why_none(calibration.model_copy(update={"fitness": 0.4}), fitness, vouched, own)
     assert [said in sentence for sentence in why] == ([True] if said else [])
 
 
@@ -179,7 +182,9 @@ def test_a_clip_far_off_is_not_the_models_own(tmp_path: Path, model: StableAudio
     windows = load_clip(copy, model, "tone").windows
     far = [replace(window, latents_ct=9 * window.latents_ct) for window in windows]
     draws = loss_draws(model, 0)
-    own, other = (likely_own(model, some, draws) for some in (windows, far))
+    own, other = (
+        likely_own(model, first, clip_loss(model, first, draws), draws) for first in (windows[0], far[0])
+    )
     assert own is not None and other is not None and own > STRANGER > other
 
 

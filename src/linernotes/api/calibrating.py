@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from linernotes.artefacts import held
-from linernotes.attribution.effects import Calibration
 from linernotes.attribution.fitness import clip_loss, fitness_of, loss_draws
 from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.calibration import MeasuredCalibration, fit_calibration, measure_calibration
@@ -55,8 +54,3 @@ def calibrate(
         with held(Path(out).parent):
             calibration.save(Path(out))
     return measured
-
-
-def read_calibration(path: str | Path) -> Calibration:
-    """A calibration by its file, or the ``calibration.json`` in a folder."""
-    return Calibration.load(Path(path))

@@ -5,7 +5,6 @@ never saw, and could it have made this clip?
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -32,9 +31,8 @@ GAP = 2.0  # standard errors by which tracks must be better known than decoys
 class Fitness:
     """What a model knows of the catalogue it was trained on."""
 
-    loss: (
-        float | None
-    )  # of its tracks, as a share of what predicting nothing costs; None: it predicts nothing
+    # of its tracks, as a share of what predicting nothing costs; None: it predicts nothing
+    loss: float | None
     gap: float | None  # decoys' loss over tracks' loss, less 1; None without enough decoys
     gap_error: float | None
 
@@ -82,15 +80,18 @@ def fitness_of(prepared: Prepared) -> Fitness:
     return measured
 
 
-def likely_own(model: GenerativeModel, windows: Sequence[Query], draws: Draws) -> float | None:
+def likely_own(model: GenerativeModel, first: Query, loss: float, draws: Draws) -> float | None:
     """The probability that a clip which the model made from this prompt has a loss as far above the others':
-    Student's t of the logarithm of the losses, of a clip's windows together, over clips made for the purpose.
+    Student's t of the logarithm of the losses, over clips made for the purpose.
 
-    They are decoded and encoded again, as the clip was. None if the model does not generate here.
+    These are decoded and encoded again, as the clip was. None if the model does not generate here.
+
+    Args:
+        first: the clip's first window.
+        loss: of the whole clip, on ``draws``.
     """
     if not isinstance(model, GeneratingModel):
         return None
-    first = windows[0]
     own = []
     for seed in range(OWN_CLIPS):
         latents = model.sample(first.prompt, first.seconds, OWN_SEED + seed)
@@ -98,6 +99,5 @@ def likely_own(model: GenerativeModel, windows: Sequence[Query], draws: Draws) -
             again = model.encode(model.decode(latents))[0].cpu()
         made = Query(first.name, again, first.prompt, first.text_ld, first.seconds, first.heard_t)
         own.append(math.log(clip_loss(model, made, draws)))
-    asked = math.log(float(np.mean([clip_loss(model, window, draws) for window in windows])))
     spread = max(float(np.std(own, ddof=1)), 1e-6) * math.sqrt(1 + 1 / len(own))
-    return float(student.sf((asked - float(np.mean(own))) / spread, len(own) - 1))
+    return float(student.sf((math.log(loss) - float(np.mean(own))) / spread, len(own) - 1))

@@ -52,5 +52,6 @@ def code_hash() -> str:
         *(path for room in rooms for path in root.glob(f"{room}/**/*.py")),
         root / "draws.py",
         root / "losses.py",
+        root / "attribution" / "fitness.py",
     ]
     return hash_files(sorted(files), root)

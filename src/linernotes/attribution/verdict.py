@@ -44,8 +44,8 @@ class Judge:
         Args:
             scores_t: of all tracks of the catalogue.
         """
-        model, catalogue, seed = prepared.model, prepared.catalogue, 0
-        draws = loss_draws(model, seed)
+        model, catalogue = prepared.model, prepared.catalogue
+        draws = loss_draws(model, 0)
         seconds = np.array([window.seconds for window in clip.windows])
         losses = [clip_loss(model, window, draws) for window in clip.windows]
         loss = float(np.average(losses, weights=seconds))
@@ -53,8 +53,8 @@ class Judge:
         squares_t = np.bincount(catalogue.track_n, prepared.weights_n**2, len(catalogue.tracks))[trained]
         found = effects_of(self.calibration, scores_t[trained], squares_t, loss, prepared.n_training)
         fitness = fitness_of(prepared)
-        own = None if clip.generated else likely_own(model, clip.windows, draws)
-        why = why_none(self.calibration, fitness, prepared.vouched, bool(clip.generated), own)
+        own = None if clip.generated else likely_own(model, clip.windows[0], loss, draws)
+        why = why_none(self.calibration, fitness, prepared.vouched, own)
         named = (found.low_t > 0) & (not why)
         effects = {
             int(t): Effect(expected=float(e), low=float(low), high=float(high), named=bool(is_named))
@@ -86,9 +86,7 @@ class Judge:
         return effects, verdict
 
 
-def why_none(
-    calibration: Calibration, fitness: Fitness, vouched: bool, generated: bool, own: float | None
-) -> list[str]:
+def why_none(calibration: Calibration, fitness: Fitness, vouched: bool, own: float | None) -> list[str]:
     """Why no track may be named whatever the scores are, one sentence each; empty if tracks may be."""
     why = []
     if own is not None and own < STRANGER:
