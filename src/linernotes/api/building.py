@@ -16,10 +16,11 @@ from linernotes.credits.rights import read_rights
 from linernotes.credits.versions import record_rights
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
 from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
+from linernotes.demo.large import rebuild_large
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
 from linernotes.demo.provider import load_model, model_folder
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
@@ -100,26 +101,38 @@ def train_model(
 
 
 def rebuild(
-    out: str | Path, benchmark: bool = False, on_progress: Progress | None = None, **settings: Any
+    out: str | Path,
+    benchmark: bool = False,
+    on_progress: Progress | None = None,
+    large: bool = False,
+    **settings: Any,
 ) -> None:
     """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the
-    folder ``out``; or the benchmark's planted tracks and model. A stopped run goes on.
+    folder ``out``; or the benchmark's planted tracks and model; or the large catalogue of 100,000 segments
+    that is not shipped, and a model of it. A stopped run goes on.
 
     Raises:
+        UsageError: both of the latter.
         LinernotesError: ``out`` was begun with other settings.
     """
+    if benchmark and large:
+        raise UsageError("the benchmark and the large catalogue are two things: leave out one of them")
 
     def train(catalogue: Catalogue, template: Path, folder: Path, chosen: TrainingSettings) -> None:
         train_on(catalogue, template, folder, chosen, on_progress)
 
-    make = rebuild_benchmark if benchmark else rebuild_bundle
     recipe = BENCHMARK_TRAINING.model_dump() if benchmark else {}
     chosen = checked(TrainingSettings, {**recipe, **settings})
-    begun, asked = Path(out) / "rebuild.json", {"benchmark": benchmark, **chosen.model_dump()}
+    begun, asked = Path(out) / "rebuild.json", {"benchmark": benchmark, "large": large, **chosen.model_dump()}
     if begun.exists() and read_json(begun, "a rebuild") != asked:
         raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")
     Path(out).mkdir(parents=True, exist_ok=True)
     write_json(begun, asked)
+    if large:
+        with executor_of(EngineSettings(engine="processes")) as executor:
+            rebuild_large(Path(out), chosen, train, on_progress, executor)
+        return
+    make = rebuild_benchmark if benchmark else rebuild_bundle
     make(Path(out), chosen, train, on_progress)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -92,15 +93,51 @@ def _segments(samples_cs: np.ndarray, before: int, encoding: Encoding) -> CutSou
     )
 
 
-def decode_track(folder: Path, track: Track, encoding: Encoding) -> Iterator[CutSound | Finished | Reject]:
+class Recordings(Protocol):
+    """Where the sound of tracks comes from. Picklable: workers take it along."""
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """What workers need to reach."""
+
+    def size(self, track: Track) -> int | None:
+        """A number that changes when the recording does; None if it is not there."""
+
+    def blocks(self, track: Track, encoding: Encoding) -> Iterable[np.ndarray]:
+        """Its sound ``[channels, n]`` at the encoding's rate, one block after the other.
+
+        Raises:
+            AudioError: it cannot be used.
+        """
+
+
+@dataclass(frozen=True)
+class Files:
+    """Recordings that are files in a folder, by the tracks' file names."""
+
+    folder: Path
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        return [self.folder]
+
+    def size(self, track: Track) -> int | None:
+        path = self.folder / track.file_name
+        return path.stat().st_size if path.exists() else None
+
+    def blocks(self, track: Track, encoding: Encoding) -> Iterable[np.ndarray]:
+        return stream_sound(self.folder / track.file_name, encoding.rate_hz, encoding.channels)
+
+
+def decode_track(
+    recordings: Recordings, track: Track, encoding: Encoding
+) -> Iterator[CutSound | Finished | Reject]:
     """The segments of one recording, then ``Finished``; or, whenever something is wrong with it, a ``Reject``
     at the end.
     """
     digest, n, peak = hashlib.sha256(), 0, 0.0
     try:
-        for cut in cut_blocks(
-            stream_sound(folder / track.file_name, encoding.rate_hz, encoding.channels), encoding
-        ):
+        for cut in cut_blocks(recordings.blocks(track, encoding), encoding):
             digest.update(cut.samples_ncs.tobytes())
             n += round(float(cut.seconds_n.sum()) * encoding.rate_hz)
             peak = max(peak, float(np.abs(cut.samples_ncs).max(initial=0.0)))
@@ -126,19 +163,21 @@ def decode_track(folder: Path, track: Track, encoding: Encoding) -> Iterator[Cut
 class Decoding:
     """One recording being decoded in a thread of its own, which waits while too much of it lies unused."""
 
-    def __init__(self, folder: Path, track: Track, encoding: Encoding, stop: threading.Event) -> None:
+    def __init__(
+        self, recordings: Recordings, track: Track, encoding: Encoding, stop: threading.Event
+    ) -> None:
         self._parts: queue.Queue[Cut] = queue.Queue(WAITING)
         self._stop = stop
-        self._thread = threading.Thread(target=self._run, args=(folder, track, encoding), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(recordings, track, encoding), daemon=True)
         self._thread.start()
 
     def join(self) -> None:
         """Waits until nothing is decoded any more, once ``stop`` is set."""
         self._thread.join()
 
-    def _run(self, folder: Path, track: Track, encoding: Encoding) -> None:
+    def _run(self, recordings: Recordings, track: Track, encoding: Encoding) -> None:
         try:
-            for part in decode_track(folder, track, encoding):
+            for part in decode_track(recordings, track, encoding):
                 if not self._put(part):
                     return
         except BaseException as error:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 
 from linernotes.artefacts import hash_json, held, replace_folder, write_json
+from linernotes.catalog.cutting import Files, Recordings
 from linernotes.catalog.pieces import (
     EncoderPlace,
     Ingest,
@@ -53,6 +54,7 @@ def build_catalogue(
     on_track: Callable[[int, int], None] | None = None,
     executor: Executor | None = None,
     model_folder: Path | None = None,
+    recordings: Recordings | None = None,
 ) -> Catalogue:
     """Builds the catalogue at ``path``. ``on_track(done, total)`` reports progress.
 
@@ -61,6 +63,7 @@ def build_catalogue(
         source_name: what the record says the sound comes from; the folder's path if None.
         executor: what decodes and encodes; this process if None. The catalogue is the same.
         model_folder: where the model lies, for workers in other processes.
+        recordings: where the tracks' sound comes from; the files in the source's folder if None.
 
     Raises:
         LinernotesError: something is there already, nothing usable in the source, rejects under ``strict``,
@@ -78,6 +81,7 @@ def build_catalogue(
             source_name=source_name,
             on_track=on_track,
             executor=executor or Inline(),
+            recordings=recordings or Files(source.folder.absolute()),
         )
 
 
@@ -90,6 +94,7 @@ def _build(
     source_name: str | None,
     on_track: Callable[[int, int], None] | None,
     executor: Executor,
+    recordings: Recordings,
 ) -> Catalogue:
     require_new(path, empty_will_do=True)
     work = path.with_name(path.name + ".partial")
@@ -106,7 +111,7 @@ def _build(
         write_json(work / "plan.json", plan)
 
     pieces = [
-        Piece(number, tracks, [(source.folder / track.file_name).stat().st_size for track in tracks])
+        Piece(number, tracks, [recordings.size(track) for track in tracks])
         for number, tracks in enumerate(_batched(source.tracks, TRACKS_IN_PIECE))
     ]
     todo = [piece for piece in pieces if not whole(work, piece.number)]
@@ -121,10 +126,9 @@ def _build(
         done += len(piece)
         passed(0)
 
-    folder = source.folder.absolute()
     with reachable(work / ".reached") as sign:
-        paths = [*([place.folder] if place.folder else []), folder, sign]
-        task = Ingest(place, paths, folder, work, Here(passed))
+        paths = [*([place.folder] if place.folder else []), *recordings.paths, sign]
+        task = Ingest(place, paths, recordings, work, Here(passed))
         for _ in executor.run(task, todo, finished) if todo else ():
             pass
     for piece in todo:

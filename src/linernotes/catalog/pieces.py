@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_bytes, hash_json, read_json, replacing, write_json
-from linernotes.catalog.cutting import CutSound, Decoding
+from linernotes.catalog.cutting import CutSound, Decoding, Recordings
 from linernotes.catalog.source import Reject, Track
 from linernotes.catalog.store import segment_schema
 from linernotes.errors import LinernotesError
@@ -43,11 +43,11 @@ class SegmentEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """Some tracks of the source, and the size of each one's file where the ingest was begun."""
+    """Some tracks of the source, and the size of each one's recording where the ingest was begun."""
 
     number: int
     tracks: Sequence[Track]
-    bytes_n: Sequence[int]
+    size_n: Sequence[int | None]
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -91,11 +91,11 @@ class EncoderPlace:
 
 @dataclass(frozen=True)
 class Ingest:
-    """The ``Task`` of encoding pieces of the source in ``folder`` into ``work``."""
+    """The ``Task`` of encoding pieces of the source into ``work``."""
 
     setup: EncoderPlace
     paths: Sequence[Path]
-    folder: Path
+    recordings: Recordings
     work: Path
     passed: Here[Callable[[int], None]]  # told of the tracks of a piece that are done
 
@@ -112,7 +112,7 @@ class Ingest:
         try:
             for _ in piece.tracks:
                 while len(waiting) < DECODERS and (ahead := next(upcoming, None)) is not None:
-                    waiting.append(Decoding(self.folder, ahead, encoding, stop))
+                    waiting.append(Decoding(self.recordings, ahead, encoding, stop))
                 entry, batch = _encode_track(waiting[0], worker, encoding)
                 waiting.pop(0)
                 entries.append(entry)
@@ -127,14 +127,13 @@ class Ingest:
 
     def _require_same(self, piece: Piece) -> None:
         """Refuses recordings that are others on this node: those it does not see would become rejects."""
-        for track, size in zip(piece.tracks, piece.bytes_n, strict=True):
-            path = self.folder / track.file_name
-            found = path.stat().st_size if path.exists() else None
+        for track, size in zip(piece.tracks, piece.size_n, strict=True):
+            found = self.recordings.size(track)
             if found != size:
                 raise LinernotesError(
-                    f"{path} on {socket.gethostname()} is not what was listed ({found} bytes, not {size}): "
-                    "put the recordings on a disk that all nodes share, and leave them alone until they are "
-                    "read"
+                    f"{track.file_name} on {socket.gethostname()} is not what was listed ({found} bytes, not "
+                    f"{size}): put the recordings on a disk that all nodes share, and leave them alone until "
+                    "they are read"
                 )
 
 

@@ -53,6 +53,10 @@ def rebuild(
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="The benchmark's planted tracks and model instead.")
     ] = False,
+    large: Annotated[
+        bool,
+        typer.Option("--large", help="100,000 segments of whole tunes, which are not shipped, and a model."),
+    ] = False,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -60,7 +64,7 @@ def rebuild(
     checked(TrainingSettings, given(flags))
     require_folder(out)
     with Bars() as bars:
-        linernotes.rebuild(out, benchmark, on_progress=bars, **given(flags))
+        linernotes.rebuild(out, benchmark, on_progress=bars, large=large, **given(flags))
     model = out / ("trained" if benchmark else "model")
     if as_json:
         print_json({"model": str(model), "catalogue": str(out / "catalogue")})

@@ -131,7 +131,7 @@ def rebuild_bundle(
         write_small_model(work, codec, corpus, settings.seed, size)
         replace_folder(work, template)
     if not catalogue.exists():
-        model = _builtin(template)
+        model = builtin_model(template)
         build_catalogue(
             source,
             catalogue,
@@ -194,7 +194,7 @@ def rebuild_benchmark(
     Args:
         train: ``train(catalogue, template, folder, settings)``.
     """
-    model = _builtin(MODEL)
+    model = builtin_model()
     shape = model.encoding
     sounds, planted, catalogue, template = (
         out / "sounds",
@@ -234,7 +234,7 @@ def rebuild_benchmark(
         replace_folder(half, out / "model")
 
 
-def _builtin(folder: Path) -> StableAudio:
+def builtin_model(folder: Path = MODEL) -> StableAudio:
     """A model whose catalogues say that the built-in one encoded them."""
     model = StableAudio(folder)
     model.encoding = replace(model.encoding, model=BUILTIN)

@@ -17,6 +17,7 @@ MODEL = BUNDLE / "model"
 CATALOGUE = BUNDLE / "catalogue"
 BENCHMARK = "benchmark"
 SHIPPED = (BUILTIN, BENCHMARK)
+LARGE = "large"  # what catalogues of whole tunes say that their sound comes from
 # the trained parts of the small model, the planted tracks, the retrain bank
 BENCHMARK_PARTS = BUNDLE / "benchmark"
 # what scores are worth: METHOD.json under its defaults, METHOD-WHAT.json under other settings

@@ -13,7 +13,8 @@ from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.bundle import builtin_sound, open_benchmark
-from linernotes.demo.places import BENCHMARK, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
+from linernotes.demo.large import large_sound
+from linernotes.demo.places import BENCHMARK, BUILTIN, CALIBRATIONS, LARGE, MODEL, SHIPPED
 from linernotes.errors import UsageError
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
@@ -67,6 +68,8 @@ def track_sound(
     """
     source, encoding = catalogue.record["source"], catalogue.encoding
     seconds = encoding.segment_s if seconds is None else seconds
+    if source == LARGE:
+        return large_sound(track, start_s, seconds, encoding.rate_hz)
     if source == BUILTIN:
         sound = builtin_sound(track, start_s, encoding)
         return Sound(sound.samples[:, : round(seconds * sound.rate_hz)], sound.rate_hz)

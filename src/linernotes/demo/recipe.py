@@ -57,10 +57,7 @@ class DemoTrack:
 
     @property
     def caption(self) -> str:
-        return (
-            f"{_article(self.tune.rhythm)} in {self.tune.key} for {self.instrument}, {self.tempo}, "
-            f"{self.tune.metre} time"
-        )
+        return caption_of(self.tune, self.instrument, self.tempo)
 
     def row(self) -> dict[str, str | None]:
         """The track as a row of an audiofolder's ``metadata.csv``."""
@@ -84,14 +81,25 @@ class DemoTrack:
         }
 
 
+def caption_of(tune: Tune, instrument: str, tempo: str) -> str:
+    """What is said of a tune and how it is played, and learned from."""
+    return f"{_article(tune.rhythm)} in {tune.key} for {instrument}, {tempo}, {tune.metre} time"
+
+
+def identifier_of(tune: Tune) -> str:
+    """A tune's identifier: its collection, and where it stands there."""
+    source = re.sub(r"\.(abc|mxl)", "", tune.source).replace("#", "-")
+    return f"{tune.collection}-{source}".lower()
+
+
 def plan_catalogue() -> list[DemoTrack]:
     """All tracks of the built-in catalogue, training tracks first, each part in the order of their ids.
 
     Decoys are drawn as whole works, so that no version of a decoy's tune is ever trained on.
     """
     tunes, notes = _usable_tunes()
-    works = group_works([t.title for t in tunes], [[n.pitch for n in _melody(ns)] for ns in notes])
-    order = sorted(range(len(tunes)), key=lambda i: _identifier(tunes[i]))
+    works = group_works([t.title for t in tunes], [[n.pitch for n in melody_of(ns)] for ns in notes])
+    order = sorted(range(len(tunes)), key=lambda i: identifier_of(tunes[i]))
     members: dict[int, list[int]] = defaultdict(list)
     for i in order:
         members[works[i]].append(i)
@@ -110,9 +118,9 @@ def plan_catalogue() -> list[DemoTrack]:
             f"the music21 corpus yields {len(training)} + {len(decoys)} tracks: install music21 10.5.1"
         )
     return [
-        _play(tunes[i], f"work-{_identifier(tunes[members[works[i]][0]])}", split)
+        _play(tunes[i], f"work-{identifier_of(tunes[members[works[i]][0]])}", split)
         for split, chosen in (("train", training), ("decoy", decoys))
-        for i in sorted(chosen, key=lambda i: _identifier(tunes[i]))
+        for i in sorted(chosen, key=lambda i: identifier_of(tunes[i]))
     ]
 
 
@@ -152,7 +160,7 @@ def _usable_tunes() -> tuple[list[Tune], list[list[Note]]]:
     return [tunes[i] for i in usable], [notes[i] for i in usable]
 
 
-def _melody(notes: list[Note]) -> list[Note]:
+def melody_of(notes: Sequence[Note]) -> list[Note]:
     """The highest note at each moment."""
     highest = {note.start: note for note in notes}  # notes come sorted by start, then pitch
     return list(highest.values())
@@ -169,16 +177,11 @@ def _plain(title: str) -> str:
     return " ".join(w for w in words if w not in {"the", "a", "an", "of"})
 
 
-def _identifier(tune: Tune) -> str:
-    source = re.sub(r"\.(abc|mxl)", "", tune.source).replace("#", "-")
-    return f"{tune.collection}-{source}".lower()
-
-
 def _play(tune: Tune, work_id: str, split: str) -> DemoTrack:
-    draw = random.Random(f"{SEED}:{_identifier(tune)}")
+    draw = random.Random(f"{SEED}:{identifier_of(tune)}")
     instrument = draw.choice(list(INSTRUMENTS))
     tempo = draw.choice(list(TEMPOS))
-    return DemoTrack(_identifier(tune), tune, work_id, instrument, tempo, split)
+    return DemoTrack(identifier_of(tune), tune, work_id, instrument, tempo, split)
 
 
 def _article(noun: str) -> str:

@@ -1,0 +1,207 @@
+"""Decides what the large catalogue is: whole tunes of every ABC collection that music21 brings and of Bach's
+chorales, each played twice, on two instruments, until there are 100,000 segments to train on; and makes it and
+its model. It is not shipped: it is what large scale is measured on.
+
+Sound is rendered as it is encoded, and never written.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from linernotes.artefacts import hash_json, replace_folder
+from linernotes.audio import Sound
+from linernotes.catalog.ingest import build_catalogue
+from linernotes.catalog.source import Source, Track
+from linernotes.catalog.store import Catalogue
+from linernotes.demo.bundle import TRAINED_PARTS, builtin_model
+from linernotes.demo.places import LARGE, MODEL
+from linernotes.demo.recipe import INSTRUMENTS, TEMPOS, caption_of, group_works, identifier_of, melody_of
+from linernotes.demo.render import render_notes
+from linernotes.demo.tunes import COLLECTIONS, TICKS_PER_QUARTER, Note, Tune, read_chorales, read_notes, read_tunes
+from linernotes.jobs.executor import Executor
+from linernotes.models.encoding import Encoding
+from linernotes.models.small import SmallModel, write_denoiser
+from linernotes.settings.training import TrainingSettings
+
+SEED = 1150
+SEGMENTS = 100_000  # to train on, at least
+DECOY_SHARE = 0.02
+PERFORMANCES = 2
+SHORTEST_NOTES = 16
+LONGEST_S = 120.0
+LAST_NOTE_S = 0.5  # to die away
+MORE_COLLECTIONS = {"essenFolksong": "Essen Folksong Collection", "miscFolk": "Folk tunes of many lands"}
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Tunes(Source):
+    """Tracks that are played, not read: they are what their rows say."""
+
+    @property
+    def hash(self) -> str:
+        return hash_json([track.__dict__ for track in self.tracks])
+
+
+@dataclass(frozen=True)
+class Played:
+    """``Recordings`` of whole tunes, played as they are asked for."""
+
+    paths: Sequence[Path] = ()
+
+    def size(self, track: Track) -> int | None:
+        return 0
+
+    def blocks(self, track: Track, encoding: Encoding) -> Iterable[np.ndarray]:
+        yield play(track, encoding.rate_hz)
+
+
+def play(track: Track, rate_hz: int) -> np.ndarray:
+    """A whole tune, ``[1, samples]``."""
+    collection, item = track.source.split("/", 1)
+    notes, quarters_per_minute = read_notes(collection, item), float(TEMPOS[track.extra["tempo"]])
+    seconds = min(LONGEST_S, seconds_of(notes, quarters_per_minute))
+    program = INSTRUMENTS[track.extra["instrument"]]
+    return render_notes(notes, program, quarters_per_minute, round(seconds * rate_hz), rate_hz)
+
+
+def seconds_of(notes: Sequence[Note], quarters_per_minute: float) -> float:
+    """How long a tune takes, with its last note dying away."""
+    ticks = max(note.start + note.length for note in notes) - min(note.start for note in notes)
+    return ticks / TICKS_PER_QUARTER * 60 / quarters_per_minute + LAST_NOTE_S
+
+
+def large_sound(track: Track, start_s: float, seconds: float, rate_hz: int) -> Sound:
+    """A part of a tune, rendered now."""
+    samples = play(track, rate_hz)
+    start = round(start_s * rate_hz)
+    return Sound(samples[:, start : start + round(seconds * rate_hz)], rate_hz)
+
+
+def plan_large(
+    segments: int = SEGMENTS, segment_s: float = 5.944, on_progress: Callable[[int, int], None] | None = None
+) -> list[Track]:
+    """The tracks of the large catalogue, training tracks first. The same everywhere: it depends on the
+    packages, ``SEED`` and the two numbers alone.
+
+    Every tune is played once before any is played again; decoys are whole works, with all that is played of
+    them.
+
+    Args:
+        segments: how many there are at least to train on.
+        segment_s: how long one is.
+    """
+    names = COLLECTIONS | MORE_COLLECTIONS
+    tunes = [t for c in names for t in (read_chorales() if c == "bach" else read_tunes(c))]
+    notes = []
+    for i, tune in enumerate(tunes, start=1):
+        notes.append(read_notes(tune.collection, tune.source))
+        if on_progress:
+            on_progress(i, len(tunes))
+    usable = [i for i in range(len(tunes)) if len(notes[i]) >= SHORTEST_NOTES]
+    works = group_works(
+        [tunes[i].title for i in usable], [[n.pitch for n in melody_of(notes[i])] for i in usable]
+    )
+    members: dict[int, list[int]] = defaultdict(list)
+    for place, i in enumerate(usable):
+        members[works[place]].append(i)
+    groups = list(members.values())
+    draw = random.Random(SEED)
+    draw.shuffle(groups)
+    decoys: set[int] = set()
+    for group in groups:
+        if len(decoys) < DECOY_SHARE * len(usable):
+            decoys |= set(group)
+    work_of = {i: f"work-{identifier_of(tunes[group[0]])}" for group in groups for i in group}
+    order = list(usable)
+    draw.shuffle(order)
+    tracks: list[Track] = []
+    count = 0
+    for number in range(PERFORMANCES):
+        for i in order:
+            track = _track(tunes[i], work_of[i], number, i in decoys, names)
+            seconds = seconds_of(notes[i], TEMPOS[track.extra["tempo"]])
+            count += 0 if i in decoys else max(1, math.ceil(min(seconds, LONGEST_S) / segment_s - 0.02))
+            tracks.append(track)
+            if count >= segments:
+                break
+        if count >= segments:
+            break
+    return sorted(tracks, key=lambda track: (track.split != "train", track.track_id))
+
+
+def _track(tune: Tune, work_id: str, number: int, decoy: bool, names: dict[str, str]) -> Track:
+    """The ``number``-th performance of a tune: each on another instrument."""
+    draw = random.Random(f"{SEED}:{identifier_of(tune)}")
+    instrument = draw.sample(list(INSTRUMENTS), PERFORMANCES)[number]
+    tempo = [draw.choice(list(TEMPOS)) for _ in range(PERFORMANCES)][number]
+    identifier = f"{identifier_of(tune)}-{number + 1}"
+    return Track(
+        track_id=identifier,
+        file_name=f"{identifier}.flac",
+        title=tune.title,
+        artist=tune.composer or f"Traditional ({names[tune.collection]})",
+        album=names[tune.collection],
+        source=f"{tune.collection}/{tune.source}",
+        work_id=work_id,
+        caption=caption_of(tune, instrument, tempo),
+        split="decoy" if decoy else "train",
+        extra={"instrument": instrument, "tempo": tempo, "key": tune.key, "rhythm": tune.rhythm},
+    )
+
+
+def rebuild_large(
+    out: Path,
+    settings: TrainingSettings,
+    train: Callable[..., None],
+    on_progress: Progress | None = None,
+    executor: Executor | None = None,
+    segments: int = SEGMENTS,
+) -> None:
+    """Makes the large catalogue and a model of the built-in architecture, with the built-in codec and text
+    encoder, in ``out``: ``catalogue`` and ``model``.
+
+    Each step is skipped when its result stands in ``out`` already.
+
+    Args:
+        train: ``train(catalogue, template, folder, settings)``.
+        executor: what renders and encodes; this process if None.
+    """
+    model = builtin_model()
+    catalogue, template = out / "catalogue", out / "untrained"
+    if not catalogue.exists():
+        report = partial(on_progress, "reading tunes") if on_progress else None
+        tracks = plan_large(segments, model.encoding.segment_s, report)
+        build_catalogue(
+            Tunes(out, tracks, []),
+            catalogue,
+            model,
+            source_name=LARGE,
+            on_track=partial(on_progress, "playing and encoding tunes") if on_progress else None,
+            executor=executor,
+            model_folder=MODEL,
+            recordings=Played(),
+        )
+    if not template.exists():
+        work = template.with_name(template.name + ".partial")
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(MODEL, work, ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            write_denoiser(work, model.encoding.latent_channels, SmallModel())
+        replace_folder(work, template)
+    if not (out / "model").exists():
+        train(Catalogue(catalogue), template, out / "model", settings)
