@@ -61,6 +61,7 @@ def attribute(
     calibration: str | Path | None = None,
     engine: EngineSettings | None = None,
     drawn: Drawn = "segments",
+    index: str | Path | None = None,
     **settings: Any,
 ) -> list[Attribution]:
     """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``,
@@ -76,6 +77,8 @@ def attribute(
             same.
         drawn: what the model's training drew evenly: ``segments`` (linernotes' own), or ``tracks`` and a
             random place in them (stable-audio-tools, audiocraft). Decides how segments add up to a track.
+        index: a folder that ``build_index`` made: a shortlist is scored exactly, and what it may miss is
+            said. Everything is scored exactly if None.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
@@ -85,7 +88,7 @@ def attribute(
     checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
     with (
         executor_of(engine or EngineSettings()) as executor,
-        Workspace(model, catalogue, cache, on_progress, executor, drawn) as work,
+        Workspace(model, catalogue, cache, on_progress, executor, drawn, index) as work,
     ):
         return work.attribute(clips, out, prompt, method, calibration, **settings)
 

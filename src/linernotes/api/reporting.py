@@ -13,8 +13,7 @@ import numpy as np
 
 from linernotes.attribution.filing import PAGE
 from linernotes.attribution.query import Clip, clip_sound
-from linernotes.attribution.result import Attribution, TrackScore, record_at
-from linernotes.attribution.run import FIRST_TRACKS
+from linernotes.attribution.result import FIRST_TRACKS, Attribution, TrackScore, record_at
 from linernotes.attribution.spans import read_alignments
 from linernotes.attribution.tables import read_evidence, read_track_scores
 from linernotes.audio import AudioError, Sound

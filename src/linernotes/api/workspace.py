@@ -15,11 +15,13 @@ from typing import Any, Self
 from linernotes.api.reporting import draw_comparison, draw_page
 from linernotes.attribution.filing import PAGE, attributions_in
 from linernotes.attribution.generating import generate_clip
+from linernotes.attribution.indexing import build_index
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip, load_clip
 from linernotes.attribution.replay import Replay, replay
 from linernotes.attribution.result import Attribution, record_at
 from linernotes.attribution.run import Attributed
+from linernotes.attribution.shortlisting import require_shortlists
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
@@ -35,6 +37,7 @@ from linernotes.evaluation.search import Search, lds_metric, read_grid, self_inf
 from linernotes.evaluation.search import search as search_settings
 from linernotes.evaluation.self_influence import SelfRank
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
+from linernotes.index.store import Index
 from linernotes.jobs.executor import Executor
 from linernotes.methods.all import require_layers, require_runs_on, runs_on
 from linernotes.methods.contract import Drawn, Prepared, Progress
@@ -44,7 +47,13 @@ from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import as_flags, checked, chosen_method, chosen_methods, parted, settings_of
-from linernotes.settings.verbs import GenerateSettings, PlanSettings, SearchSettings, SelfInfluenceSettings
+from linernotes.settings.verbs import (
+    GenerateSettings,
+    IndexSettings,
+    PlanSettings,
+    SearchSettings,
+    SelfInfluenceSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class Workspace:
         on_progress: Progress | None = None,
         executor: Executor | None = None,
         drawn: Drawn = "segments",
+        index: str | Path | None = None,
     ) -> None:
         """Opens both.
 
@@ -82,6 +92,8 @@ class Workspace:
                 random place in them (stable-audio-tools, audiocraft). A long track counts for more where
                 segments were.
             executor: what runs passes over the catalogue (``linernotes.jobs``); this process if None.
+            index: a folder that ``build_index`` made: of each clip a shortlist is scored exactly, and what it
+                may miss is said. Everything is scored exactly if None.
 
         Raises:
             LinernotesError: one of them is missing or damaged, they do not fit together, or the model says
@@ -100,6 +112,8 @@ class Workspace:
             drawn=drawn,
         )
         self._prepared: Prepared | None = replace(prepared, executor=executor)
+        if index is not None:
+            self.use_index(index)
 
     def __enter__(self) -> Self:
         return self
@@ -136,6 +150,24 @@ class Workspace:
         """The opened catalogue."""
         return self.prepared.catalogue
 
+    def use_index(self, index: str | Path | None) -> None:
+        """Takes shortlists from an index from now on; from none if None.
+
+        Raises:
+            LinernotesError: it is none, or of another model or catalogue.
+        """
+        opened = Index(Path(index)) if index is not None else None
+        if opened:
+            opened.require(self.model.weights_hash, self.catalogue)
+        self._prepared = replace(self.prepared, index=opened)
+
+    def index(self, out: str | Path, **settings: Any) -> Index:
+        """Builds an index, and uses it from now on; see ``linernotes.build_index``."""
+        asked = checked(IndexSettings, settings)
+        built = build_index(self.prepared, asked, Path(out))
+        self._prepared = replace(self.prepared, index=built)
+        return built
+
     def generate(self, prompt: str, out: str | Path, **settings: Any) -> Path:
         """Generates a clip; see ``linernotes.generate``."""
         asked = checked(GenerateSettings, settings)
@@ -166,8 +198,11 @@ class Workspace:
         chosen = checked(settings_of(method), settings, f" for {method}")
         require_runs_on(method, self.model)
         require_layers(self.model, chosen)
+        if self.prepared.index:
+            require_shortlists(method)
         loaded = self.load_clips(clips, prompt)
         words = self._words("attribute", loaded, prompt)
+        words += ["--index", str(self.prepared.index.path)] if self.prepared.index else []
         words += ["--drawn", self.prepared.drawn] if self.prepared.drawn != "segments" else []
         words += ["--calibration", str(calibration)] if calibration else []
         done = attributions_in(

@@ -15,7 +15,7 @@ import numpy as np
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import filed, shares_of
-from linernotes.attribution.tables import SCORES, read_table
+from linernotes.attribution.tables import SCORES, read_exact, read_table
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared
@@ -31,7 +31,7 @@ class Replay:
     """What a replay found."""
 
     segments: int  # that were scored again
-    of: int
+    of: int  # that were scored exactly
     differing: list[str]  # what is not as it was, one sentence each
     worst: float  # difference of a score, as a share of the largest
     same: bool  # no score differs by more than rounding
@@ -81,8 +81,10 @@ def replay(
     total = len(prepared.rows)
     if len(before_n) != total:
         raise LinernotesError(f"{folder / SCORES} holds {len(before_n)} segments of {total}: attribute anew")
-    count = max(1, round(share * total))
-    rows = np.sort(np.random.default_rng(seed).permutation(total)[:count])
+    exact_n = read_exact(folder)
+    exact = np.arange(total) if exact_n is None else np.flatnonzero(exact_n)
+    count = max(1, round(share * len(exact)))
+    rows = np.sort(np.random.default_rng(seed).permutation(exact)[:count])
     some = prepared if count == total else replace(prepared, only=tuple(int(row) for row in rows))
     work = Path(tempfile.mkdtemp(prefix="linernotes-replay-"))
     try:
@@ -110,4 +112,4 @@ def replay(
         )
         if before != now
     ]
-    return Replay(count, total, differing, worst, worst <= ROUNDING)
+    return Replay(count, len(exact), differing, worst, worst <= ROUNDING)

@@ -14,11 +14,13 @@ from pydantic import BaseModel, ValidationError
 from linernotes.artefacts import read_json, write_json
 from linernotes.catalog.source import Track
 from linernotes.errors import LinernotesError
+from linernotes.index.recall import Shortlist
 from linernotes.settings.methods import Gather
 from linernotes.settings.reading import refuse_newer
 from linernotes.version import RECORD_VERSION, __version__
 
 RECORD = "attribution.json"
+FIRST_TRACKS = 10  # how many training tracks get evidence and are shown
 KEPT_TRACKS = 100  # training tracks in a record, more if more are named; all scores are in scores.parquet
 
 
@@ -95,6 +97,7 @@ class TrackScore(BaseModel):
     split: Literal["train", "decoy"]
     decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
+    estimated: bool = False  # no segment of it was on the shortlist: its score is what the index says
     effect: Effect | None = None  # of a training track, where scores were calibrated
     spans: list[Span] = []  # of the first tracks, for methods that know where
     # what else the catalogue says of it: album, caption, licence, identifiers, ...
@@ -146,7 +149,8 @@ class Attribution(BaseModel):
     cautions: list[str] = []  # what a reader must know before the ranking; shown wherever it is
     training_tracks: int
     decoys: int
-    segments: int  # that were scored
+    segments: int  # that were scored exactly
+    shortlist: Shortlist | None = None  # how these were chosen; None: they are all
     tracks: list[TrackScore]  # the first ones; all are in scores.parquet
     sources: Sources
 
@@ -203,13 +207,16 @@ def rank_tracks(
     tracks: list[Track],
     gather: Gather = "sum",
     effects: Mapping[int, Effect] | None = None,
+    exact_n: np.ndarray | None = None,
 ) -> list[TrackScore]:
     """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on and all that are
     named are there; ties keep the catalogue's order.
 
     Args:
         effects: by a track's place in ``tracks``.
+        exact_n: which segments were scored exactly; all if None.
     """
+    exact = np.ones(len(tracks)) if exact_n is None else np.bincount(track_n, exact_n, len(tracks))
     scores = gather_tracks(scores_n, track_n, len(tracks), gather)
     best = np.full(len(tracks), -1)
     for n in np.argsort(scores_n, kind="stable"):
@@ -230,6 +237,7 @@ def rank_tracks(
             split=tracks[i].split,  # type: ignore[arg-type]
             decoys_above=int(len(decoys) - np.searchsorted(decoys, scores[i])) - (tracks[i].split == "decoy"),
             best_segment_start_s=float(start_s_n[best[i]]),
+            estimated=not exact[i],
             effect=effects.get(int(i)) if effects else None,
             details=tracks[i].details,
         )

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 
 from linernotes.artefacts import hash_arrays, hash_json
+from linernotes.attribution.evidence import evidence_of
 from linernotes.attribution.query import Clip, joined
 from linernotes.attribution.result import (
+    FIRST_TRACKS,
     RECORD,
     Attribution,
     Effect,
@@ -26,20 +28,24 @@ from linernotes.attribution.result import (
     gather_tracks,
     rank_tracks,
 )
+from linernotes.attribution.shortlisting import score_clips
 from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
-from linernotes.attribution.tables import read_track_scores, save_evidence, save_scores
+from linernotes.attribution.tables import (
+    read_estimated,
+    read_track_scores,
+    save_evidence,
+    save_scores,
+)
 from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import cautions
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.losses import frame_losses
-from linernotes.methods.all import METHODS, score
+from linernotes.index.recall import Shortlist
+from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Query, Scores
 from linernotes.models.contract import device_of
-from linernotes.models.weights import ChangedWeights
 from linernotes.settings.methods import MethodSettings
 from linernotes.version import __version__
 
-FIRST_TRACKS = 10  # how many training tracks get evidence and are shown
 ORIENTATION = "higher = removing it would hurt the query more"
 
 
@@ -78,17 +84,21 @@ def attribute_clips(
         )
     model, catalogue = prepared.model, prepared.catalogue
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
-    scores = score(method, prepared, [window for clip in clips for window in clip.windows], settings, work)
     contents = [content_hash(clip) for clip in clips]
     weights_cq = shares_of(clips)
     said = [cautions([clip], model, catalogue, prepared.vouched) for clip in clips]
-    if settings.one_set and sum(len(clip.windows) for clip in clips) > 1:
+    windows = [window for clip in clips for window in clip.windows]
+    if settings.one_set and len(windows) > 1:
         weights_cq = np.ones((1, 1))
         said = [cautions(clips, model, catalogue, prepared.vouched)]
         if len(clips) > 1:
             clips, contents = [_as_set(clips)], [hash_json(contents)]
+    scored = score_clips(method, prepared, windows, weights_cq, settings, work)
+    scores = scored.scores
     done = []
-    for clip, content, weights_q, warned in zip(clips, contents, weights_cq, said, strict=True):
+    for clip, content, weights_q, warned, exact_n, shortlist in zip(
+        clips, contents, weights_cq, said, scored.exact_cn, scored.shortlists, strict=True
+    ):
         folder = out if len(clips) == 1 else out / clip.query.name
         seen_n = prepared.weights_n[prepared.rows] if settings.gather == "sum" else 1.0
         scores_n = weights_q @ scores.scores_qn * seen_n
@@ -100,6 +110,8 @@ def attribute_clips(
             settings=settings,
             scores=scores,
             scores_n=scores_n,
+            exact_n=exact_n,
+            shortlist=shortlist,
             warned=warned,
             command=shlex.join(command),
             judge=judge,
@@ -114,8 +126,15 @@ def attribute_clips(
             "settings": json.dumps(settings.model_dump()),
         }
         windows_wn = scores.scores_qn[weights_q > 0] * seen_n
-        save_scores(folder, scores_n, windows_wn if len(windows_wn) > 1 else [], catalogue, header)
-        change_t = _evidence(attribution, prepared, scores, scores_n, weights_q)
+        save_scores(
+            folder,
+            scores_n,
+            windows_wn if len(windows_wn) > 1 else [],
+            catalogue,
+            header,
+            None if exact_n.all() else exact_n,
+        )
+        change_t = evidence_of(attribution, prepared, scores, scores_n, weights_q)
         start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
         encoding = catalogue.encoding
         save_evidence(folder, change_t, start_s, encoding.frame_samples / encoding.rate_hz, header)
@@ -172,9 +191,10 @@ def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge |
     effects: Mapping[int, Effect] = {}
     verdict = None
     if judge:
-        scores = read_track_scores(item.folder, read.method)[0]
+        scores, estimated = read_track_scores(item.folder, read.method)[0], read_estimated(item.folder)
         scores_t = np.array([scores[track.track_id] for track in tracks])
-        effects, verdict = judge.judge(clip, prepared, scores_t)
+        exact_t = np.array([track.track_id not in estimated for track in tracks])
+        effects, verdict = judge.judge(clip, prepared, scores_t, exact_t)
     place = {track.track_id: i for i, track in enumerate(tracks)}
     first = [t.model_copy(update={"effect": effects.get(place[t.track_id])}) for t in read.tracks]
     judged = read.model_copy(update={"verdict": verdict, "tracks": first})
@@ -205,7 +225,9 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
     asked = (read.method, read.settings, read.query.content_hash) == (method, settings.model_dump(), content)
     given = (read.model_hash, read.catalogue_hash) == (model.weights_hash, catalogue.hash)
     by = (read.linernotes, read.device) == (__version__, device_of(model).type)
-    return asked and given and by and read.drawn == prepared.drawn
+    index = read.shortlist.index_hash if read.shortlist else None
+    same_index = index == (prepared.index.hash if prepared.index else None)
+    return asked and given and by and same_index and read.drawn == prepared.drawn
 
 
 def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
@@ -247,6 +269,7 @@ def _run_name(clips: list[Clip], prepared: Prepared, method: str, settings: Meth
     made_from = [
         prepared.folder.name,
         METHODS[method].reads(prepared, settings),
+        prepared.index.hash if prepared.index else "",
         *(content_hash(clip) for clip in clips),
     ]
     return hash_json([method, settings.model_dump(), made_from])
@@ -272,6 +295,8 @@ def _attribution(
     settings: MethodSettings,
     scores: Scores,
     scores_n: np.ndarray,
+    exact_n: np.ndarray,
+    shortlist: Shortlist | None,
     warned: list[str],
     command: str,
     judge: Judge | None,
@@ -281,7 +306,8 @@ def _attribution(
     effects, verdict = None, None
     if judge:
         scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
-        effects, verdict = judge.judge(clip, prepared, scores_t)
+        exact_t = np.bincount(catalogue.track_n, exact_n, len(catalogue.tracks)) > 0
+        effects, verdict = judge.judge(clip, prepared, scores_t, exact_t)
     return Attribution(
         query=QueryRecord(
             name=query.name,
@@ -308,7 +334,8 @@ def _attribution(
         device=device_of(model).type,
         training_tracks=sum(track.split == "train" for track in catalogue.tracks),
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
-        segments=len(prepared.rows),
+        segments=int(exact_n.sum()),
+        shortlist=shortlist,
         sources=Sources(
             clips=clip.files,
             model=str(prepared.model_folder.resolve()) if prepared.model_folder else "",
@@ -322,38 +349,7 @@ def _attribution(
             tracks=catalogue.tracks,
             gather=settings.gather,
             effects=effects,
+            exact_n=exact_n,
         ),
         verdict=verdict,
     )
-
-
-def _evidence(
-    attribution: Attribution, prepared: Prepared, scores: Scores, scores_n: np.ndarray, weights_q: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Where in the first tracks the score comes from: the change of loss per frame of each one's best
-    segment, by track.
-
-    Of the method's own kind: only those that compare losses under two sets of weights have any. The windows
-    of a clip are added up by their shares ``weights_q``.
-    """
-    if not scores.changed or scores.draws is None:
-        return {}
-    catalogue = prepared.catalogue
-    row_of = {track.track_id: n for n, track in enumerate(catalogue.tracks)}
-    identifiers = [track.track_id for track in attribution.first_trained(FIRST_TRACKS)]
-    rows = []
-    for identifier in identifiers:
-        own = np.flatnonzero(catalogue.track_n == row_of[identifier])
-        rows.append(int(own[np.argmax(scores_n[own])]))
-    change_nt = np.zeros((len(rows), catalogue.encoding.frames))
-    for q in np.flatnonzero(weights_q):
-        for part, weights in scores.changed[q]:
-            sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
-            losses = frame_losses(prepared.model, catalogue, part, sets, rows)
-            change_nt += (
-                weights_q[q] * (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
-            )
-    change_nt *= scores.sign / len(scores.draws)
-    frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
-    content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)
-    return {name: change_t[:n] for name, change_t, n in zip(identifiers, change_nt, content, strict=True)}

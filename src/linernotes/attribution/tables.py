@@ -27,9 +27,13 @@ def save_scores(
     windows_wn: Sequence[np.ndarray] | np.ndarray,
     catalogue: Catalogue,
     header: Mapping[str, str],
+    exact_n: np.ndarray | None = None,
 ) -> None:
     """The scores of all segments, one row a segment in the catalogue's order; each window's own beside
     them.
+
+    Args:
+        exact_n: which of them are exact, where others are what an index says; all if None.
     """
     tracks = [catalogue.tracks[t] for t in catalogue.track_n]
     columns = {
@@ -38,6 +42,7 @@ def save_scores(
         "start_s": catalogue.start_s_n,
         "seconds": catalogue.seconds_n,
         "score": scores_n,
+        **({} if exact_n is None else {"exact": exact_n}),
         **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
     }
     save_table(folder / SCORES, columns, {"kind": "scores", "axes": "segments in catalogue order", **header})
@@ -80,6 +85,21 @@ def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict
     track_n = np.array([place[name] for name in names])
     scores = gather_tracks(table["score"].to_numpy(), track_n, len(place), METHOD_SETTINGS[method].gather)
     return dict(zip(place, scores.tolist(), strict=True)), splits
+
+
+def read_exact(folder: Path) -> np.ndarray | None:
+    """Which segments were scored exactly; None if all were."""
+    table = read_table(folder / SCORES)
+    return table["exact"].to_numpy() if "exact" in table.column_names else None
+
+
+def read_estimated(folder: Path) -> set[str]:
+    """Identifiers of the tracks of which no segment was scored exactly."""
+    table = read_table(folder / SCORES)
+    if "exact" not in table.column_names:
+        return set()
+    pairs = list(zip(table["track_id"].to_pylist(), table["exact"].to_pylist(), strict=True))
+    return {name for name, _ in pairs} - {name for name, exact in pairs if exact}
 
 
 def read_evidence(folder: Path) -> dict[str, np.ndarray]:

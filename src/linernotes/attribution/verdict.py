@@ -36,13 +36,15 @@ class Judge:
     lent: bool
 
     def judge(
-        self, clip: Clip, prepared: Prepared, scores_t: np.ndarray
+        self, clip: Clip, prepared: Prepared, scores_t: np.ndarray, exact_t: np.ndarray | None = None
     ) -> tuple[dict[int, Effect], Verdict]:
         """The effect of every training track on a clip, by its place among the catalogue's tracks, and what
         can be said of the clip.
 
         Args:
             scores_t: of all tracks of the catalogue.
+            exact_t: which of them were scored at all, and are not only what an index says: no other can be
+                named. All if None.
         """
         model, catalogue = prepared.model, prepared.catalogue
         draws = loss_draws(model, 0)
@@ -55,7 +57,7 @@ class Judge:
         fitness = fitness_of(prepared)
         own = None if clip.generated else likely_own(model, clip.windows[0], loss, draws)
         why = why_none(self.calibration, fitness, prepared.vouched, own)
-        named = (found.low_t > 0) & (not why)
+        named = (found.low_t > 0) & (not why) & (True if exact_t is None else exact_t[trained])
         effects = {
             int(t): Effect(expected=float(e), low=float(low), high=float(high), named=bool(is_named))
             for t, e, low, high, is_named in zip(

@@ -91,6 +91,15 @@ class Catalogue:
         trained = np.array([track.split == "train" for track in self.tracks])
         return np.flatnonzero(trained[self.track_n])
 
+    def sample(self, count: int) -> np.ndarray:
+        """At most ``count`` of the segments that were trained on, drawn evenly, the same every time, in
+        order.
+        """
+        rows = self.training_rows
+        if len(rows) <= count:
+            return rows
+        return np.sort(np.random.default_rng(0).permutation(rows)[:count])
+
     def batch(self, rows: Sequence[int] | np.ndarray) -> SegmentBatch:
         """The segments of these rows, in this order."""
         rows = np.asarray(rows)

@@ -97,6 +97,10 @@ VERBS = {
         "measurement.",
     ),
     "search": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
+    "index": Verb(
+        "index",
+        "Build and look at indexes, from which shortlists are taken.",
+    ),
     "bench": Verb(
         "research",
         "Measure what attribution costs on this machine, on the built-in model; ratios are of one and the "

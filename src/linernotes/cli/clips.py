@@ -111,6 +111,13 @@ def attribute(
         Literal["segments", "tracks"],
         typer.Option(help="What training drew evenly: segments, or tracks and a random place in them."),
     ] = "segments",
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="From 'linernotes index build': score a shortlist, and say what it may miss; everything if "
+            "left out."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -136,6 +143,7 @@ def attribute(
             on_progress=bars,
             engine=engine,
             drawn=drawn,
+            index=index,
             **values.model_dump(),
         )
     _show(done, as_json)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import load_tensors, save_tensors
+from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.draws import Batch, Draws, no_draws, random_for
 from linernotes.errors import LinernotesError
@@ -47,19 +48,23 @@ def fit_sums(
     batch_size: int,
     on_progress: Callable[[int, int], None] | None = None,
     shared: Draws | None = None,
+    rows: np.ndarray | None = None,
 ) -> dict[str, Tensor]:
     """Sums ``measure`` over all training segments, each with ``draws`` draws of its own, fixed by ``seed``,
     or all with the ``shared`` draws.
 
     Written to ``path``; a finished file is read back, a killed fit resumed.
 
+    Args:
+        rows: which segments; all that were trained on if None.
+
     Raises:
         LinernotesError: no training segments, catalogue of another model, or ``path`` was made from something
             else.
     """
     catalogue.require(model.encoding, model.name)
-    rows = catalogue.training_rows
-    if not len(rows):
+    training = catalogue.training_rows
+    if not len(training):
         raise LinernotesError(
             f"{catalogue.path} holds no training segments, only decoys: add tracks whose split is 'train'"
         )
@@ -71,6 +76,8 @@ def fit_sums(
         **header,
     }
     header |= {"noise": shared.hash} if shared else {}
+    header |= {"rows": hash_arrays({"rows": rows})} if rows is not None else {}
+    rows = training if rows is None else rows
     if path.exists():
         return load_tensors(path, kind, header)[0]
     partial = path.with_name(path.name + ".partial")

@@ -1,6 +1,6 @@
-"""Decides what the large catalogue is: whole tunes of every ABC collection that music21 brings and of Bach's
-chorales, each played twice, on two instruments, until there are 100,000 segments to train on; and makes it and
-its model. It is not shipped: it is what large scale is measured on.
+"""Decides what the large catalogue is, and makes it and its model: whole tunes of every ABC collection that
+music21 brings and of Bach's chorales, played, and then once more on another instrument, until there are
+100,000 segments to train on. It is not shipped: it is what large scale is measured on.
 
 Sound is rendered as it is encoded, and never written.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +28,15 @@ from linernotes.demo.bundle import TRAINED_PARTS, builtin_model
 from linernotes.demo.places import LARGE, MODEL
 from linernotes.demo.recipe import INSTRUMENTS, TEMPOS, caption_of, group_works, identifier_of, melody_of
 from linernotes.demo.render import render_notes
-from linernotes.demo.tunes import COLLECTIONS, TICKS_PER_QUARTER, Note, Tune, read_chorales, read_notes, read_tunes
+from linernotes.demo.tunes import (
+    COLLECTIONS,
+    TICKS_PER_QUARTER,
+    Note,
+    Tune,
+    read_chorales,
+    read_notes,
+    read_tunes,
+)
 from linernotes.jobs.executor import Executor
 from linernotes.models.encoding import Encoding
 from linernotes.models.small import SmallModel, write_denoiser

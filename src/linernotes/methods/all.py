@@ -34,31 +34,34 @@ class Method:
     # hash of what is read besides model and catalogue, if anything
     reads: Callable[..., str] = lambda _prepared, _settings: ""
     power: type | None = None  # what the model must be able to do beyond the contract
+    shortlists: bool = False  # whether scoring fewer segments costs less
 
 
 METHODS: dict[str, Method] = {
-    "readout": Method(readout.score_readout, readout.work_of_readout, power=ReadoutModel),
-    "abu": Method(unlearning.score_abu, unlearning.work_of_abu),
-    "abu-ekfac": Method(unlearning.score_abu_ekfac, unlearning.work_of_abu_ekfac),
-    "mucs": Method(mucs.score_mucs, mucs.work_of_mucs),
-    "forward-inf": Method(unlearning.score_forward_inf, unlearning.work_of_forward_inf),
-    "grad-dot": Method(gradients.score_grad_dot, gradients.work_of_products),
-    "grad-cos": Method(gradients.score_grad_cos, gradients.work_of_products),
-    "tracin": Method(gradients.score_tracin, gradients.work_of_tracin, gradients.checkpoints_hash),
+    "readout": Method(readout.score_readout, readout.work_of_readout, power=ReadoutModel, shortlists=True),
+    "abu": Method(unlearning.score_abu, unlearning.work_of_abu, shortlists=True),
+    "abu-ekfac": Method(unlearning.score_abu_ekfac, unlearning.work_of_abu_ekfac, shortlists=True),
+    "mucs": Method(mucs.score_mucs, mucs.work_of_mucs, shortlists=True),
+    "forward-inf": Method(unlearning.score_forward_inf, unlearning.work_of_forward_inf, shortlists=True),
+    "grad-dot": Method(gradients.score_grad_dot, gradients.work_of_products, shortlists=True),
+    "grad-cos": Method(gradients.score_grad_cos, gradients.work_of_products, shortlists=True),
+    "tracin": Method(
+        gradients.score_tracin, gradients.work_of_tracin, gradients.checkpoints_hash, shortlists=True
+    ),
     "trak": Method(projected.score_trak, projected.work_of_gram),
     "d-trak": Method(projected.score_dtrak, projected.work_of_gram, power=PredictingModel),
     "das": Method(projected.score_das, projected.work_of_das, power=PredictingModel),
-    "ekfac": Method(gradients.score_ekfac, gradients.work_of_ekfac),
+    "ekfac": Method(gradients.score_ekfac, gradients.work_of_ekfac, shortlists=True),
     "latent": Method(similarity.score_latent, similarity.no_work),
     "timbre": Method(similarity.score_timbre, similarity.work_of_sound),
     "tonal": Method(similarity.score_tonal, similarity.work_of_sound),
     "activations": Method(
-        similarity.score_activations, similarity.work_of_activations, power=HiddenStatesModel
+        similarity.score_activations, similarity.work_of_activations, power=HiddenStatesModel, shortlists=True
     ),
     "clap": Method(
         similarity.score_clap, similarity.work_of_sound, lambda _prepared, s: similarity.hash_clap(s.clap)
     ),
-    "representer": Method(gradients.score_representer, gradients.work_of_products),
+    "representer": Method(gradients.score_representer, gradients.work_of_products, shortlists=True),
     "random": Method(similarity.score_random, similarity.no_work),
 }
 

@@ -15,6 +15,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.catalog.workplace import Workplace, workplace
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, random_for
 from linernotes.errors import UsageError
+from linernotes.index.store import Index
 from linernotes.jobs.executor import Executor
 from linernotes.models.contract import GenerativeModel
 
@@ -54,6 +55,7 @@ class Prepared:
     only: tuple[int, ...] | None = None  # which segments are scored; all if None
     drawn: Drawn = "segments"  # what the model's training drew evenly
     executor: Executor | None = None  # what runs passes over the catalogue; this process if None
+    index: Index | None = None  # what shortlists are taken from; everything is scored exactly if None
 
     @property
     def rows(self) -> np.ndarray:

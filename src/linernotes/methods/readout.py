@@ -33,6 +33,9 @@ from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel, d
 from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
 
+# so many segments have some hundred thousand frames, where a layer has some thousand inputs
+CURVATURE_SEGMENTS = 2048
+
 
 def score_readout(
     prepared: Prepared, queries: list[Query], settings: ReadoutSettings, folder: Path
@@ -79,12 +82,21 @@ def rises(
         return x_btc.reshape(len(x_btc) // each, bands, -1, x_btc.shape[2]).transpose(0, 1).flatten(1, 2)
 
     residual_bpc, given_bpf = map(by_band, read(worker, readout, pairs))
+    return {"rise_nq": rises_of(residual_bpc, given_bpf, step_qbcf, len(pairs[0]) // each)}
+
+
+def rises_of(residual_bpc: Tensor, given_bpf: Tensor, step_qbcf: Tensor, items: int) -> Tensor:
+    """Rise of the loss of each of ``items`` whose frames follow each other, by each query's steps,
+    ``[items, Q]``: |r + m|^2 - |r|^2, m what the step does to the output.
+    """
+    if not len(step_qbcf):
+        return torch.zeros(items, 0)
     rises = []
     for step_bcf in step_qbcf:  # one by one: a query's score does not depend on the others, to the last bit
         moved_bpc = given_bpf @ step_bcf.mT
-        rise_bpc = moved_bpc * (2 * residual_bpc + moved_bpc)  # |r + m|^2 - |r|^2
-        rises.append(rise_bpc.reshape(bands, len(pairs[0]) // each, -1).mean(dim=(0, 2)))
-    return {"rise_nq": torch.stack(rises, dim=1)}
+        rise_bpc = moved_bpc * (2 * residual_bpc + moved_bpc)
+        rises.append(rise_bpc.reshape(len(rise_bpc), items, -1).mean(dim=(0, 2)))
+    return torch.stack(rises, dim=1)
 
 
 def readout_of(model: GenerativeModel) -> Readout:
@@ -114,8 +126,9 @@ def read(model: GenerativeModel, readout: Readout, pairs: Pairs) -> tuple[Tensor
 
 
 def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int, seed: int = 0) -> Tensor:
-    """E[phi phi'] over the training segments and their frames in each band of ``draws``, ``[bands, F, F]``;
-    from the prepared folder or fitted now, in one pass forward.
+    """E[phi phi'] over training segments and their frames in each band of ``draws``, ``[bands, F, F]``; from
+    the prepared folder or fitted now, in one pass forward. Over all training segments, or an even sample of
+    ``CURVATURE_SEGMENTS`` of a large catalogue's.
 
     The draws are those that items are scored on: what the features owe to this very noise is then no signal.
     With draws of its own the same method predicts retraining less well (dev/LOG.md).
@@ -127,6 +140,7 @@ def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int,
         given_pf = given_btf.flatten(0, 1)
         return {f"band-{drawn.number * bands // len(draws)}": given_pf.T @ given_pf}
 
+    rows = prepared.catalogue.sample(CURVATURE_SEGMENTS)
     made_from = {"layer": readout.layer, "bands": bands}
     path = prepared.folder / f"readout-{hash_json([made_from, draws.hash])}.safetensors"
     sums = fit_sums(
@@ -141,9 +155,10 @@ def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int,
         batch_size,
         prepared.progress("curvature (once per model)"),
         draws,
+        rows if len(rows) < prepared.n_training else None,
     )
     moments_bff = torch.stack([sums[f"band-{band}"] for band in range(bands)])
-    return moments_bff / (prepared.n_training * len(draws) / bands * prepared.model.encoding.frames)
+    return moments_bff / (len(rows) * len(draws) / bands * prepared.model.encoding.frames)
 
 
 def unlearning_steps(
@@ -201,8 +216,9 @@ def work_of_readout(prepared: Prepared, settings: ReadoutSettings, _query: Query
     width = layer.in_features + (layer.bias is not None)
     curvature = TENSOR_BYTES * settings.noise_bands * width**2
     steps = TENSOR_BYTES * settings.noise_bands * layer.weight.numel()
+    fitted = min(prepared.n_training, CURVATURE_SEGMENTS)
     return Work(
-        {"forward": prepared.n_training * settings.draws},
+        {"forward": fitted * settings.draws},
         {"forward": len(prepared.rows) * settings.draws},
         {"forward": settings.gradient_draws},
         curvature,

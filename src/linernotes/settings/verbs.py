@@ -76,6 +76,24 @@ class SelfInfluenceSettings(VerbSettings, frozen=True, extra="forbid"):
     ] = 20
 
 
+class IndexSettings(VerbSettings, frozen=True, extra="forbid"):
+    """What an index keeps of each segment, and how it is put to the test."""
+
+    moments: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Bytes a segment for what the model learns from it; 0: none, and no pass through the "
+            "model.",
+        ),
+    ] = 1024
+    latents: Annotated[int, Field(gt=0, description="Bytes a segment for how it sounds.")] = 256
+    queries: Annotated[
+        int, Field(gt=0, description="Clips that recall is measured on, scored exactly on the way.")
+    ] = 6
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of draws and clips.")] = 0
+
+
 class PlanSettings(VerbSettings, frozen=True, extra="forbid"):
     """What a plan is for."""
 

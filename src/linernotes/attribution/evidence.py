@@ -1,0 +1,42 @@
+"""Where in its first tracks a clip's score comes from, frame by frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from linernotes.attribution.result import FIRST_TRACKS, Attribution
+from linernotes.losses import frame_losses
+from linernotes.methods.contract import Prepared, Scores
+from linernotes.models.weights import ChangedWeights
+
+
+def evidence_of(
+    attribution: Attribution, prepared: Prepared, scores: Scores, scores_n: np.ndarray, weights_q: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Where in the first tracks the score comes from: the change of loss per frame of each one's best
+    segment, by track.
+
+    Of the method's own kind: only those that compare losses under two sets of weights have any. The windows
+    of a clip are added up by their shares ``weights_q``.
+    """
+    if not scores.changed or scores.draws is None:
+        return {}
+    catalogue = prepared.catalogue
+    row_of = {track.track_id: n for n, track in enumerate(catalogue.tracks)}
+    identifiers = [track.track_id for track in attribution.first_trained(FIRST_TRACKS)]
+    rows = []
+    for identifier in identifiers:
+        own = np.flatnonzero(catalogue.track_n == row_of[identifier])
+        rows.append(int(own[np.argmax(scores_n[own])]))
+    change_nt = np.zeros((len(rows), catalogue.encoding.frames))
+    for q in np.flatnonzero(weights_q):
+        for part, weights in scores.changed[q]:
+            sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
+            losses = frame_losses(prepared.model, catalogue, part, sets, rows)
+            change_nt += (
+                weights_q[q] * (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
+            )
+    change_nt *= scores.sign / len(scores.draws)
+    frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
+    content = np.ceil(np.round(catalogue.seconds_n[rows] / frame_s, 6)).astype(int)
+    return {name: change_t[:n] for name, change_t, n in zip(identifiers, change_nt, content, strict=True)}

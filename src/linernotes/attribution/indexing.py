@@ -1,0 +1,326 @@
+"""Builds an index: one pass over a catalogue, on the draws that its segments are scored on; and measures, on
+clips that it holds for that, what a shortlist from it misses.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linernotes.artefacts import held, read_json, replace_folder, write_json
+from linernotes.attribution.query import clip_query, query_from_latents
+from linernotes.catalog.store import Catalogue
+from linernotes.errors import LinernotesError
+from linernotes.index.recall import Recall, measure_recall
+from linernotes.index.space import Space, fit_latents, principal_directions
+from linernotes.index.store import RECORD, SPACE, Index, items_of, write_index
+from linernotes.index.vectors import Vectors, resemblance
+from linernotes.methods.all import score
+from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.readout import fit_curvature, unlearning_steps
+from linernotes.methods.readout_moments import (
+    query_moments,
+    strongest_features,
+    sweep_codes,
+    sweep_moments,
+    whitener,
+)
+from linernotes.models.contract import GeneratingModel, ReadoutModel
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, ReadoutSettings
+from linernotes.settings.verbs import IndexSettings
+
+STRONGEST = 256  # features kept in each band (dev/LOG.md)
+FEATURE_SAMPLE = 256  # segments that they are chosen by
+SAMPLE = 2048  # segments that the directions are fitted on
+SAMPLE_BYTES = 2 << 30  # that their moments may take
+LEAST_SAMPLE = 32
+QUERY_DRAWS = 64  # for a clip's vector; its exact scores take as many as their settings say
+HELD_SEED = 8_000_001
+ROWS_AT_ONCE = 1 << 15
+
+
+def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Index:
+    """Builds the index at ``path``, or brings one that is there up to the catalogue's state: its space stays,
+    and so do the vectors of all segments that it knows. A killed build goes on where it stopped.
+
+    Raises:
+        LinernotesError: something else is there, an index of another model, or another process is building
+            it.
+    """
+    with held(path, "built"):
+        old = Index(path) if (path / RECORD).is_file() else None
+        if old is None and path.exists() and any(path.iterdir()):
+            raise LinernotesError(
+                f"{path} is there already, and is no index: choose another name or remove it"
+            )
+        if old is not None:
+            old.require_model(prepared.model.weights_hash)
+            if old.record["catalogue"] == prepared.catalogue.hash:
+                return old
+        work = path.with_name(path.name + ".partial")
+        _begin(work, prepared, settings, old)
+        (_update(prepared, work, old) if old else _new(prepared, settings, work))
+        replace_folder(work / "index", path)
+        shutil.rmtree(work)
+    return Index(path)
+
+
+def _begin(work: Path, prepared: Prepared, settings: IndexSettings, old: Index | None) -> None:
+    """Clears away what another build has left."""
+    plan = {
+        "model": prepared.model.weights_hash,
+        "catalogue": prepared.catalogue.hash,
+        "settings": settings.model_dump(),
+        "old": old.hash if old else "",
+    }
+    if not (work / "plan.json").is_file() or read_json(work / "plan.json", "a build") != plan:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_json(work / "plan.json", plan)
+    shutil.rmtree(work / "index", ignore_errors=True)
+    (work / "index").mkdir()
+
+
+def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
+    """A whole index."""
+    model, catalogue = prepared.model, prepared.catalogue
+    clips = _hold(prepared, settings)
+    latents = fit_latents(catalogue, settings.latents)
+    if settings.moments and isinstance(model, ReadoutModel):
+        sweep, method = _Sweep(prepared, settings, clips.queries, work), "readout"
+        space = Space(sweep.strongest_bfk, sweep.basis_rd(settings.moments), **latents)
+        table = _Table(work, catalogue, len(space.basis_rd), len(clips.queries))
+        sweep.fill(space, table, np.arange(len(catalogue)))
+        exact_qn = np.array(table.rise_nq).T.astype(float)
+        y_qd = query_moments(prepared, clips.queries, space.strongest_bfk, vector_settings(sweep.method))
+    else:
+        method = DEFAULT_METHOD if isinstance(model, ReadoutModel) else "ekfac"
+        space = Space(torch.zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.float16), **latents)
+        table = _Table(work, catalogue, 0, 0)
+        chosen = METHOD_SETTINGS[method](seed=settings.seed)
+        exact_qn = score(method, prepared, clips.queries, chosen, work / "exact").scores_qn
+        y_qd = torch.zeros(len(clips.queries), 0)
+    latents_qct = torch.stack([query.latents_ct for query in clips.queries])
+    asked = space.vectors(y_qd, latents_qct, catalogue.encoding.codes)
+    said_qn = np.concatenate(
+        [
+            asked.length_n[:, None] * resemblance(asked, _vectors(space, table, catalogue, rows))
+            for rows in _blocks(len(catalogue))
+        ],
+        axis=1,
+    )
+    for q, track in enumerate(clips.tracks):  # a segment does not find its own track
+        exact_qn[q, catalogue.track_n == track] = -np.inf
+    rows = catalogue.training_rows
+    recall = measure_recall(said_qn[:, rows], exact_qn[:, rows], clips.what, method)
+    _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, _items(catalogue))
+
+
+def _update(prepared: Prepared, work: Path, old: Index) -> None:
+    """The same space over another state of the catalogue."""
+    catalogue, space = prepared.catalogue, old.space
+    settings = IndexSettings(**old.record["settings"])
+    table, items_n = _Table(work, catalogue, len(space.basis_rd), 0), _items(catalogue)
+    place = {int(item): n for n, item in enumerate(old.items_n)}
+    known = np.array([place.get(int(item), -1) for item in items_n])
+    stay = np.flatnonzero(known >= 0)
+    table.moments_nr[stay] = old.vectors.moments_nr[known[stay]]
+    table.length_n[stay] = old.vectors.length_n[known[stay]]
+    if space.asks_model:
+        _Sweep(prepared, settings, [], work).fill(space, table, np.flatnonzero(known < 0))
+    fitted_on = old.record["fitted_on"]
+    _write(prepared, work, space, table, old.recall, settings.model_dump(), fitted_on, items_n)
+
+
+class _Table:
+    """What the sweep fills, one row a segment, on disk."""
+
+    def __init__(self, work: Path, catalogue: Catalogue, moments: int, clips: int) -> None:
+        n = len(catalogue)
+
+        def column(name: str, kind: type, *shape: int) -> np.ndarray:
+            if not np.prod((n, *shape)):
+                return np.zeros((n, *shape), kind)
+            return np.lib.format.open_memmap(work / f"{name}.npy", "w+", kind, (n, *shape))
+
+        self.moments_nr = column("moments", np.int8, moments)
+        self.length_n = column("length", np.float32)
+        self.rise_nq = column("rise", np.float32, clips)
+        self.length_n[:] = 1.0
+
+    def fill(
+        self, rows: np.ndarray, moments_nr: np.ndarray, length_n: np.ndarray, rise_nq: np.ndarray
+    ) -> None:
+        """Some rows."""
+        self.moments_nr[rows], self.length_n[rows] = moments_nr, length_n
+        if self.rise_nq.shape[1]:
+            self.rise_nq[rows] = rise_nq
+
+
+class _Sweep:
+    """Passes over the catalogue on one set of draws, and the exact scores of held clips on the way."""
+
+    def __init__(self, prepared: Prepared, settings: IndexSettings, clips: list[Query], work: Path) -> None:
+        self.prepared, self.work = prepared, work
+        self.method = ReadoutSettings(seed=settings.seed)
+        self.draws = prepared.draws(self.method.draws, settings.seed)
+        curvature_bff = fit_curvature(
+            prepared, self.draws, self.method.noise_bands, self.method.batch_size, settings.seed
+        )
+        self.step_qbcf = (
+            torch.stack([unlearning_steps(prepared, [clip], curvature_bff, self.method) for clip in clips])
+            if clips
+            else torch.zeros(0, *curvature_bff.shape[:1], 1, 1)
+        )
+        if not clips:
+            return
+        white_bff = whitener(curvature_bff.cpu(), self.method.damping)
+        turned_bfk = strongest_features(self._moments(white_bff, FEATURE_SAMPLE, "features"), STRONGEST)
+        self.strongest_bfk = (white_bff @ turned_bfk).contiguous()
+
+    def _moments(self, white_bff: Tensor, count: int, name: str) -> Tensor:
+        """``[n, bands, C, F]`` of a sample of segments."""
+        rows, bands = self.prepared.catalogue.sample(count), self.method.noise_bands
+        nothing = self.step_qbcf[:0]
+        found = sweep_moments(
+            self.prepared, self.draws, self.method, white_bff, nothing, rows, self.work / name
+        )
+        return found["y_nd"].reshape(len(rows), bands, self.prepared.catalogue.encoding.latent_channels, -1)
+
+    @property
+    def _sample_rows(self) -> np.ndarray:
+        channels = self.prepared.catalogue.encoding.latent_channels
+        each = 2 * self.method.noise_bands * channels * self.strongest_bfk.shape[2]
+        return self.prepared.catalogue.sample(max(LEAST_SAMPLE, min(SAMPLE, SAMPLE_BYTES // each)))
+
+    def _sample(self) -> dict[str, Tensor]:
+        return sweep_moments(
+            self.prepared,
+            self.draws,
+            self.method,
+            self.strongest_bfk,
+            self.step_qbcf,
+            self._sample_rows,
+            self.work / "sample",
+        )
+
+    def basis_rd(self, count: int) -> Tensor:
+        """The directions in which a sample of segments differs most."""
+        return principal_directions(self._sample()["y_nd"], count)
+
+    def fill(self, space: Space, table: _Table, rows: np.ndarray) -> None:
+        """The vectors of segments ``rows``: of the sample from the moments that are there, of the others in
+        one pass, a part of the catalogue at a time.
+        """
+        if len(self.step_qbcf):
+            ready, sampled, own = space.ready(), self._sample(), self._sample_rows
+            for start in range(0, len(own), 256):
+                part = slice(start, start + 256)
+                codes = ready.moments(sampled["y_nd"][part])
+                table.fill(own[part], *codes, sampled["rise_nq"][part].numpy())
+            rows = np.setdiff1d(rows, own)
+        file = self.work / SPACE
+        space.save(file, {"model": self.prepared.model.weights_hash})
+        for number, start in enumerate(range(0, len(rows), ROWS_AT_ONCE)):
+            some = rows[start : start + ROWS_AT_ONCE]
+            found = sweep_codes(
+                self.prepared,
+                self.draws,
+                self.method,
+                file,
+                self.step_qbcf,
+                some,
+                self.work / f"part-{number}",
+            )
+            table.fill(some, *(found[name].numpy() for name in ("moments_nr", "length_n", "rise_nq")))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Clips that recall is measured on."""
+
+    queries: list[Query]
+    tracks: list[int]  # whose own segment each is, by its place among the catalogue's; -1: nobody's
+    what: str
+
+
+def _hold(prepared: Prepared, settings: IndexSettings) -> _Held:
+    """Clips that the model makes of captions of its catalogue; training segments where it makes none."""
+    model, catalogue = prepared.model, prepared.catalogue
+    draw, count = random.Random(settings.seed), settings.queries
+    report = prepared.progress("clips to measure recall on")
+    if not isinstance(model, GeneratingModel):
+        rows = catalogue.training_rows[
+            sorted(draw.sample(range(len(catalogue.training_rows)), min(count, len(catalogue.training_rows))))
+        ]
+        batch, loudness = catalogue.batch(rows), catalogue.loudness_db(rows)
+        captions = [catalogue.tracks[t].caption for t in catalogue.track_n[rows]]
+        queries = [
+            query_from_latents(f"held-{i}", latents, caption, text, float(seconds), loud)
+            for i, (latents, caption, text, seconds, loud) in enumerate(
+                zip(batch.latents_nct, captions, batch.text_nld, batch.seconds_n, loudness, strict=True)
+            )
+        ]
+        return _Held(queries, catalogue.track_n[rows].tolist(), f"{len(rows)} training segments")
+    captions = sorted({track.caption for track in catalogue.tracks if track.split == "train"})
+    queries = []
+    for i in range(count):
+        prompt = draw.choice(captions)
+        latents = model.sample(prompt, model.encoding.segment_s, HELD_SEED + i)[0].cpu()
+        queries.append(clip_query(f"held-{i}", latents, prompt, model.encoding.segment_s, model))
+        if report:
+            report(i + 1, count)
+    return _Held(queries, [-1] * count, f"{count} clips of the model's own")
+
+
+def vector_settings(settings: ReadoutSettings) -> ReadoutSettings:
+    """How a clip's vector is made: with fewer draws than its scores."""
+    return settings.model_copy(update={"gradient_draws": QUERY_DRAWS})
+
+
+def _blocks(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, ROWS_AT_ONCE):
+        yield np.arange(start, min(start + ROWS_AT_ONCE, count))
+
+
+def _vectors(space: Space, table: _Table, catalogue: Catalogue, rows: np.ndarray) -> Vectors:
+    parts = np.array_split(rows, max(1, len(rows) // 2048))
+    latents = [space.latents(catalogue.latents(part), catalogue.encoding.codes) for part in parts]
+    return Vectors(np.array(table.moments_nr[rows]), np.concatenate(latents), np.array(table.length_n[rows]))
+
+
+def _items(catalogue: Catalogue) -> np.ndarray:
+    items_n = np.empty(len(catalogue), dtype=np.int64)
+    for part, items in items_of(catalogue):
+        items_n[part] = items
+    return items_n
+
+
+def _write(
+    prepared: Prepared,
+    work: Path,
+    space: Space,
+    table: _Table,
+    recall: Recall,
+    settings: dict[str, Any],
+    fitted_on: str,
+    items_n: np.ndarray,
+) -> None:
+    catalogue = prepared.catalogue
+    record = {
+        "model": prepared.model.weights_hash,
+        "catalogue": catalogue.hash,
+        "fitted_on": fitted_on,
+        "settings": settings,
+        "recall": recall.model_dump(),
+    }
+    batches = ((_vectors(space, table, catalogue, rows), items_n[rows]) for rows in _blocks(len(catalogue)))
+    write_index(work / "index", record, space, batches)

@@ -1,0 +1,185 @@
+"""Moments: what the read-out learns from a segment or a clip, as one long vector. The score is, to first
+order, the inner product of a clip's and a segment's.
+
+With M = E[r phi'] of a band of noise levels and A that band's damped curvature, the score of a segment is
+2 (a / N) / C times the sum over bands of tr(M_clip A^-1 M_segment') (``methods.readout``). So M A^-1/2 is
+kept, on those whitened features that a sample of segments has most of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linernotes.artefacts import hash_arrays
+from linernotes.draws import Draws
+from linernotes.index.space import Space
+from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.items import Pairs, sweep_items
+from linernotes.methods.readout import query_moment, read, readout_of, rises_of
+from linernotes.models.contract import GenerativeModel, Readout
+from linernotes.settings.methods import ReadoutSettings
+
+
+def whitener(curvature_bff: Tensor, damping: float) -> Tensor:
+    """(A + lambda)^-1/2 of each band, ``[bands, F, F]``, lambda as in ``readout.solve_damped``."""
+    found = []
+    for curvature_ff in curvature_bff:
+        damped_ff = curvature_ff.double()
+        damped_ff.diagonal().add_(damping * damped_ff.diagonal().mean())
+        values_f, vectors_ff = torch.linalg.eigh(damped_ff)
+        found.append((vectors_ff * values_f.rsqrt()) @ vectors_ff.T)
+    return torch.stack(found).float()
+
+
+def strongest_features(moment_nbcf: Tensor, count: int) -> Tensor:
+    """The ``count`` directions of features that moments ``[N, bands, C, F]`` have most of, in each band,
+    ``[bands, F, K]``.
+    """
+    found = []
+    for band in range(moment_nbcf.shape[1]):
+        flat_pf = moment_nbcf[:, band].float().flatten(0, 1)
+        found.append(torch.linalg.eigh((flat_pf.T @ flat_pf).double()).eigenvectors[:, -count:].flip(1))
+    return torch.stack(found).float().contiguous()
+
+
+def query_moments(
+    prepared: Prepared, queries: Sequence[Query], strongest_bfk: Tensor, settings: ReadoutSettings
+) -> Tensor:
+    """Moments of clips, ``[Q, bands x C x K]``."""
+    bands = len(strongest_bfk)
+
+    def moment(query: Query) -> Tensor:
+        parts = (query_moment(prepared, query, settings, (b, bands)).cpu() for b in range(bands))
+        return torch.cat([(m_cf @ k_fk).flatten() for m_cf, k_fk in zip(parts, strongest_bfk, strict=True)])
+
+    return torch.stack([moment(query) for query in queries])
+
+
+def moments(
+    worker: GenerativeModel, pairs: Pairs, readout: Readout, strongest_bfk: Tensor, each: int
+) -> Tensor:
+    """Moments of items with ``each`` draws, in order of their noise level, ``[n, bands, C, K]``."""
+    return _moments(*_by_band(worker, pairs, readout, len(strongest_bfk), each), strongest_bfk)
+
+
+def _by_band(
+    worker: GenerativeModel, pairs: Pairs, readout: Readout, bands: int, each: int
+) -> tuple[Tensor, Tensor]:
+    """Residuals ``[n, bands, frames of all draws in the band, C]`` and features, alike."""
+    residual_btc, given_btf = read(worker, readout, pairs)
+    n = len(residual_btc) // each
+    return residual_btc.reshape(n, bands, -1, residual_btc.shape[2]), given_btf.reshape(
+        n, bands, -1, given_btf.shape[2]
+    )
+
+
+def _moments(residual_nbpc: Tensor, given_nbpf: Tensor, strongest_bfk: Tensor) -> Tensor:
+    moment_nbcf = residual_nbpc.mT @ given_nbpf / residual_nbpc.shape[2]
+    return moment_nbcf @ strongest_bfk.to(moment_nbcf.device)
+
+
+def _rises(residual_nbpc: Tensor, given_nbpf: Tensor, step_qbcf: Tensor) -> Tensor:
+    residual_bpc, given_bpf = (x.transpose(0, 1).flatten(1, 2) for x in (residual_nbpc, given_nbpf))
+    return rises_of(residual_bpc, given_bpf, step_qbcf, len(residual_nbpc))
+
+
+def sweep_moments(
+    prepared: Prepared,
+    draws: Draws,
+    settings: ReadoutSettings,
+    strongest_bfk: Tensor,
+    step_qbcf: Tensor,
+    rows: np.ndarray,
+    folder: Path,
+) -> dict[str, Tensor]:
+    """``y_nd`` [N, D] float16, the moments of segments ``rows``, and ``rise_nq``, the exact scores of clips
+    whose steps are given (``readout.rises``).
+    """
+    header = _header(prepared, draws, strongest_bfk, step_qbcf)
+    look = partial(
+        _look,
+        readout=readout_of(prepared.model),
+        strongest_bfk=strongest_bfk,
+        step_qbcf=step_qbcf,
+        each=len(draws),
+    )
+    return sweep_items(
+        prepared, draws, settings.batch_size, look, folder, "moments of the catalogue's sample", header, rows
+    )
+
+
+def sweep_codes(
+    prepared: Prepared,
+    draws: Draws,
+    settings: ReadoutSettings,
+    space_file: Path,
+    step_qbcf: Tensor,
+    rows: np.ndarray,
+    folder: Path,
+) -> dict[str, Tensor]:
+    """``moments_nr`` int8 and ``length_n``, as the space in ``space_file`` has it (``Space.moments``), and
+    ``rise_nq``, of segments ``rows``; all in one pass, in which nothing long is kept.
+    """
+    space = _space(space_file)
+    header = {**_header(prepared, draws, space.strongest_bfk, step_qbcf), "space": space.hash}
+    look = partial(
+        _coded_look,
+        readout=readout_of(prepared.model),
+        space_file=space_file.absolute(),
+        step_qbcf=step_qbcf,
+        each=len(draws),
+    )
+    return sweep_items(
+        prepared, draws, settings.batch_size, look, folder, "vectors of the catalogue", header, rows
+    )
+
+
+def _header(prepared: Prepared, draws: Draws, strongest_bfk: Tensor, step_qbcf: Tensor) -> dict[str, object]:
+    arrays = {"strongest": strongest_bfk.cpu().numpy(), "steps": step_qbcf.cpu().numpy()}
+    return {
+        "model": prepared.model.weights_hash,
+        "catalogue": prepared.catalogue.hash,
+        "noise": draws.hash,
+        "made from": hash_arrays(arrays),
+    }
+
+
+def _look(
+    worker: GenerativeModel,
+    pairs: Pairs,
+    readout: Readout,
+    strongest_bfk: Tensor,
+    step_qbcf: Tensor,
+    each: int,
+) -> dict[str, Tensor]:
+    residual_nbpc, given_nbpf = _by_band(worker, pairs, readout, len(strongest_bfk), each)
+    return {
+        "y_nd": _moments(residual_nbpc, given_nbpf, strongest_bfk).flatten(1).half(),
+        "rise_nq": _rises(residual_nbpc, given_nbpf, step_qbcf),
+    }
+
+
+def _coded_look(
+    worker: GenerativeModel, pairs: Pairs, readout: Readout, space_file: Path, step_qbcf: Tensor, each: int
+) -> dict[str, Tensor]:
+    space = _space(space_file)
+    residual_nbpc, given_nbpf = _by_band(worker, pairs, readout, len(space.strongest_bfk), each)
+    y_nd = _moments(residual_nbpc, given_nbpf, space.strongest_bfk).flatten(1).cpu()
+    moments_nr, length_n = space.moments(y_nd)
+    return {
+        "moments_nr": torch.from_numpy(moments_nr),
+        "length_n": torch.from_numpy(length_n),
+        "rise_nq": _rises(residual_nbpc, given_nbpf, step_qbcf),
+    }
+
+
+@cache
+def _space(file: Path) -> Space:
+    """Read once in each worker."""
+    return Space.load(file).ready()
