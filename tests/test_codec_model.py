@@ -24,13 +24,14 @@ from codec_language_model import (
     write_codec_model,
 )
 from linernotes.attribution.prepare import prepare
+from linernotes.attribution.query import segment_query
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue, segment_schema
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items, observed
 from linernotes.draws import no_draws, random_for
 from linernotes.errors import UsageError
-from linernotes.evaluation.self_influence import segment_query, self_influence
+from linernotes.evaluation.self_influence import self_influence
 from linernotes.losses import item_losses, items_of
 from linernotes.methods.all import METHODS, runs_on, score
 from linernotes.methods.contract import Prepared

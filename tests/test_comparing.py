@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import linernotes
+from linernotes.attribution.query import segment_query
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.agreement import (
@@ -21,7 +22,7 @@ from linernotes.evaluation.agreement import (
     rank_biased_overlap,
 )
 from linernotes.evaluation.search import Metric, read_grid, search
-from linernotes.evaluation.self_influence import rank_of, segment_query
+from linernotes.evaluation.self_influence import rank_of
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared
 from linernotes.models.stable_audio import StableAudio

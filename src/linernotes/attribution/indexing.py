@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import held, read_json, replace_folder, write_json
-from linernotes.attribution.query import clip_query, query_from_latents
+from linernotes.attribution.query import clip_query, segment_query
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.index.recall import Recall, measure_recall
@@ -261,14 +261,7 @@ def _hold(prepared: Prepared, settings: IndexSettings) -> _Held:
         rows = catalogue.training_rows[
             sorted(draw.sample(range(len(catalogue.training_rows)), min(count, len(catalogue.training_rows))))
         ]
-        batch, loudness = catalogue.batch(rows), catalogue.loudness_db(rows)
-        captions = [catalogue.tracks[t].caption for t in catalogue.track_n[rows]]
-        queries = [
-            query_from_latents(f"held-{i}", latents, caption, text, float(seconds), loud)
-            for i, (latents, caption, text, seconds, loud) in enumerate(
-                zip(batch.latents_nct, captions, batch.text_nld, batch.seconds_n, loudness, strict=True)
-            )
-        ]
+        queries = [segment_query(catalogue, int(row)) for row in rows]
         return _Held(queries, catalogue.track_n[rows].tolist(), f"{len(rows)} training segments")
     captions = sorted({track.caption for track in catalogue.tracks if track.split == "train"})
     queries = []

@@ -20,6 +20,7 @@ from torch import Tensor
 from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
 from linernotes.attribution.result import ClipFile
 from linernotes.audio import SILENCE_PEAK, Sound, loudness_db, read_sound, write_sound
+from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods.contract import SILENCE_DB, Query
 from linernotes.models.contract import GenerativeModel
@@ -127,6 +128,18 @@ def query_from_latents(
     """A query from what a catalogue stores of a segment (self-influence)."""
     heard = torch.from_numpy(loudness_t > SILENCE_DB)
     return Query(name, latents_ct, prompt, text_ld, seconds, heard)
+
+
+def segment_query(catalogue: Catalogue, row: int) -> Query:
+    """A training segment as a query."""
+    batch = catalogue.batch([row])
+    track = catalogue.tracks[catalogue.track_n[row]]
+    name = f"{track.track_id}@{catalogue.start_s_n[row]:.0f}s"
+    seconds = float(batch.seconds_n[0])
+    loudness_t = catalogue.loudness_db([row])[0]
+    return query_from_latents(
+        name, batch.latents_nct[0], batch.text_nld[0], track.caption, seconds, loudness_t
+    )
 
 
 def clip_query(name: str, latents_ct: Tensor, prompt: str, seconds: float, model: GenerativeModel) -> Query:

@@ -104,8 +104,7 @@ def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.nd
     )
     latents_qct = torch.stack([window.latents_ct for window in windows])
     asked = space.vectors(y_qd, latents_qct, model.encoding.codes)
-    lengths = asked.length_n[:, None] if space.asks_model else 1.0
-    return (lengths * resemblance(asked, index.vectors)).astype(float)
+    return (asked.length_n[:, None] * resemblance(asked, index.vectors)).astype(float)
 
 
 def _listed(said_n: np.ndarray, training_rows: np.ndarray, size: int) -> np.ndarray:

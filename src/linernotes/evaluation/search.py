@@ -21,12 +21,13 @@ import numpy as np
 import optuna
 
 from linernotes.artefacts import hash_json, replacing, write_parquet
+from linernotes.attribution.query import segment_query
 from linernotes.attribution.result import gather_tracks
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.scores import of_training_tracks
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
 from linernotes.evaluation.lds import choose_kept, outputs_mq, predicted_mean, truncated
-from linernotes.evaluation.self_influence import choose_segments, rank_of, segment_query
+from linernotes.evaluation.self_influence import choose_segments, rank_of
 from linernotes.methods.all import score
 from linernotes.methods.contract import Prepared, Query
 from linernotes.settings.methods import MethodSettings

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.cluster import KMeans
 
-from linernotes.attribution.query import query_from_latents
+from linernotes.attribution.query import segment_query
 from linernotes.attribution.result import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import score
-from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.contract import Prepared
 from linernotes.methods.similarity import latent_statistics
 from linernotes.settings.methods import MethodSettings
 
@@ -101,15 +101,3 @@ def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarra
         distance_ns[chosen] = np.inf
         chosen.append(int(distance_ns[:, cluster].argmin()))
     return one_each[chosen]
-
-
-def segment_query(catalogue: Catalogue, row: int) -> Query:
-    """A training segment as a query."""
-    batch = catalogue.batch([row])
-    track = catalogue.tracks[catalogue.track_n[row]]
-    name = f"{track.track_id}@{catalogue.start_s_n[row]:.0f}s"
-    seconds = float(batch.seconds_n[0])
-    loudness_t = catalogue.loudness_db([row])[0]
-    return query_from_latents(
-        name, batch.latents_nct[0], batch.text_nld[0], track.caption, seconds, loudness_t
-    )

@@ -62,7 +62,9 @@ class Space:
         return bool(len(self.basis_rd))
 
     def moments(self, y_nd: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Moments ``[N, bands x C x K]`` as directions in bytes, and their lengths."""
+        """Moments ``[N, bands x C x K]`` as directions in bytes, and their lengths (1 where there are none)."""
+        if not self.asks_model:
+            return np.zeros((len(y_nd), 0), dtype=np.int8), np.ones(len(y_nd), dtype=np.float32)
         y_nd = y_nd.float()
         return in_bytes(y_nd @ self.basis_rd.to(y_nd.dtype).T), y_nd.norm(dim=1).cpu().numpy()
 

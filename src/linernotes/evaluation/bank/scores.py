@@ -17,13 +17,12 @@ import pyarrow.parquet as pq
 import torch
 
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
-from linernotes.attribution.query import clip_query
+from linernotes.attribution.query import clip_query, segment_query
 from linernotes.attribution.result import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.folder import require_scores
 from linernotes.evaluation.bank.store import Bank
-from linernotes.evaluation.self_influence import segment_query
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query
 from linernotes.settings.methods import MethodSettings

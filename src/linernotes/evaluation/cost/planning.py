@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from linernotes.attribution.query import segment_query
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
-from linernotes.evaluation.self_influence import segment_query
 from linernotes.jobs.engines import cores
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Progress, Query

@@ -1,0 +1,304 @@
+"""An index: vectors, recall, shortlists and their audit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import linernotes
+from conftest import SEGMENT_SAMPLES, write_recordings
+from linernotes.attribution.prepare import prepare
+from linernotes.attribution.query import segment_query
+from linernotes.attribution.result import Attribution
+from linernotes.attribution.shortlisting import AUDITED
+from linernotes.catalog.ingest import build_catalogue
+from linernotes.catalog.source import read_source
+from linernotes.catalog.store import Catalogue
+from linernotes.cli.app import app
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.index.recall import FIRST, audit, measure_recall
+from linernotes.index.space import principal_directions
+from linernotes.index.store import Index
+from linernotes.index.vectors import Vectors, in_bytes, resemblance
+from linernotes.methods.all import METHODS, score
+from linernotes.methods.contract import Prepared
+from linernotes.methods.readout import fit_curvature
+from linernotes.methods.readout_moments import query_moments, sweep_moments, whitener
+from linernotes.models.stable_audio import StableAudio
+from linernotes.settings.methods import ReadoutSettings
+from linernotes.settings.verbs import IndexSettings
+
+TRACKS, EACH = 60, 4
+FEW = {"draws": 8, "gradient_draws": 16}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory, model: StableAudio) -> Catalogue:
+    folder = tmp_path_factory.mktemp("many")
+    write_recordings(folder / "sounds", [SEGMENT_SAMPLES * EACH] * TRACKS, decoys=6)
+    return build_catalogue(read_source(folder / "sounds"), folder / "many", model)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, model_path: Path, many: Catalogue) -> Index:
+    out = tmp_path_factory.mktemp("index") / "many.index"
+    return linernotes.build_index(out, model_path, many.path, queries=3)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Path:
+    return linernotes.generate("tone 1", tmp_path_factory.mktemp("clips") / "clip.flac", model_path, seed=1)
+
+
+@pytest.fixture(scope="module")
+def both(
+    tmp_path_factory: pytest.TempPathFactory, clip: Path, model_path: Path, many: Catalogue, built: Index
+) -> dict[str, Path]:
+    """The same clip attributed by a shortlist and exhaustively."""
+    folder = tmp_path_factory.mktemp("both")
+    linernotes.attribute(clip, folder / "listed", model_path, many.path, index=built.path, **FEW)
+    linernotes.attribute(clip, folder / "all", model_path, many.path, **FEW)
+    return {name: folder / name for name in ("listed", "all")}
+
+
+def test_a_score_is_an_inner_product_of_moments_to_first_order(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue
+) -> None:
+    prepared = prepare(model, catalogue, tmp_path)
+    settings = ReadoutSettings(draws=8, gradient_draws=16, step_size=1e-5)
+    draws, rows = prepared.draws(8, 0), np.arange(len(catalogue))
+    white_bff = whitener(fit_curvature(prepared, draws, settings.noise_bands, 32), settings.damping)
+    queries = [segment_query(catalogue, row) for row in (0, 5)]
+    nothing = torch.zeros(0, 1, 1, 1)
+    y_nd = sweep_moments(prepared, draws, settings, white_bff, nothing, rows, tmp_path / "y")["y_nd"].double()
+    y_qd = query_moments(prepared, queries, white_bff, settings).double()
+    scores_qn = score("readout", prepared, queries, settings, tmp_path / "scores").scores_qn
+    per_product = 2 * settings.step_size / prepared.n_training / catalogue.encoding.latent_channels
+    per_product /= settings.noise_bands
+    expected = (y_qd @ y_nd.T * per_product).numpy()
+    assert np.abs(expected - scores_qn).max() < 2e-3 * np.abs(scores_qn).max()
+
+
+def test_all_directions_keep_all_inner_products() -> None:
+    rows = torch.randn(12, 70_000, generator=torch.Generator().manual_seed(0))
+    basis = principal_directions(rows, 12).float()
+    assert torch.allclose(basis @ basis.T, torch.eye(12), atol=2e-3)
+    inside = rows @ basis.T
+    assert torch.allclose(inside @ inside.T, rows @ rows.T, rtol=5e-3, atol=50)
+    long = rows * torch.tensor([100.0] + [1.0] * 11)[:, None]  # the longest row is the first direction
+    first = principal_directions(long, 1).float()[0]
+    assert abs(float(first @ (long[0] / long[0].norm()))) > 0.999
+
+
+def test_bytes_keep_directions() -> None:
+    x = torch.randn(50, 1024, generator=torch.Generator().manual_seed(1))
+    cosines = torch.nn.functional.normalize(x, dim=1) @ torch.nn.functional.normalize(x, dim=1).T
+    nothing = np.zeros((50, 0), np.int8)
+    vectors = Vectors(nothing, in_bytes(x), np.ones(50, np.float32))
+    assert np.abs(resemblance(vectors, vectors, at_once=7) - cosines.numpy()).max() < 2e-3
+    assert np.isfinite(
+        resemblance(replace_latents(vectors, np.zeros_like(vectors.latents_np)), vectors)
+    ).all()
+
+
+def replace_latents(vectors: Vectors, latents: np.ndarray) -> Vectors:
+    return replace(vectors, latents_np=latents)
+
+
+def test_recall_of_what_is_known() -> None:
+    exact = np.random.default_rng(0).standard_normal((4, 300)) * 0.01
+    exact[:, :FIRST] += np.arange(FIRST, 0, -1)
+    perfect = measure_recall(exact / 3, exact, "clips", "readout")
+    assert perfect.of(FIRST) == (1.0, 1.0, 1.0) and perfect.of(0)[0] == 0.0
+    assert perfect.of(10)[0] == 0.5 and perfect.of_score(10)[0] > 0.7
+    assert perfect.size_for(0.95) == 19 and perfect.size_for(1.0) == 20
+    assert perfect.slope == pytest.approx(3.0)
+    said = exact.copy()
+    said[:, 3] = -9.0  # one of the first is taken for the last
+    assert measure_recall(said, exact, "clips", "readout").size_for(0.96) == 300
+    own = exact.copy()
+    own[2, 0] = -np.inf  # what a clip must not find is not asked for
+    assert 0 not in np.argsort(-own[2])[:FIRST]
+    assert measure_recall(exact, own, "clips", "readout").of(FIRST)[0] == 1.0
+
+
+def test_an_audit_bounds_what_is_outside() -> None:
+    draw = np.random.default_rng(0)
+    said = draw.standard_normal(400) * 0.01
+    exact = said + draw.standard_normal(400) * 0.01 + 0.02
+    clean = audit(exact[:100], said[:100], said, bar=1.0)
+    assert clean.above == 0
+    assert clean.above_at_most == int(400 * (1 - 0.05 ** (1 / 100)))  # Clopper and Pearson's, of none
+    whole = audit(exact, said, said, bar=float(np.sort(exact)[-3]))
+    assert whole.above == whole.above_at_most == 3
+    assert whole.total == pytest.approx(exact.sum()) and whole.error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_an_audits_total_is_right_on_average() -> None:
+    draw = np.random.default_rng(1)
+    said, exact = draw.standard_normal(7), draw.standard_normal(7)
+    every = [audit(exact[list(c)], said[list(c)], said, 9.0).total for c in combinations(range(7), 3)]
+    assert np.mean(every) == pytest.approx(exact.sum())
+
+
+def test_an_index_holds_what_it_says(built: Index, many: Catalogue, model: StableAudio) -> None:
+    assert len(built) == len(built.vectors) == len(many) == TRACKS * EACH
+    assert built.vectors.bytes_each <= 2048
+    built.require(model.weights_hash, many)
+    assert built.recall.segments == len(many.training_rows)
+    assert built.recall.of(len(many))[0] == 1.0
+    said = CliRunner().invoke(app, ["index", "show", str(built.path)])
+    assert said.exit_code == 0 and "shortlists of" in said.output
+
+
+def test_listed_segments_score_as_in_a_whole_sweep(both: dict[str, Path], many: Catalogue) -> None:
+    listed, whole = (pq.read_table(both[name] / "scores.parquet") for name in ("listed", "all"))
+    exact = listed["exact"].to_numpy()
+    assert AUDITED < exact.sum() < len(many) and "exact" not in whole.column_names
+    a, b = listed["score"].to_numpy(), whole["score"].to_numpy()
+    assert np.allclose(a[exact], b[exact], rtol=1e-4, atol=1e-7 * np.abs(b).max())
+    read = Attribution.load(both["listed"] / "attribution.json")
+    found = read.shortlist
+    assert found and found.listed + found.outside == len(many.training_rows)
+    assert found.audited == AUDITED and read.segments == exact.sum()
+    trained = np.zeros(len(many), bool)
+    trained[many.training_rows] = True
+    bar = np.sort(b[exact & trained])[::-1]
+    assert found.above <= (b[trained] >= bar[min(FIRST, len(bar)) - 1]).sum()
+    assert Attribution.load(both["all"] / "attribution.json").shortlist is None
+
+
+def test_the_record_says_what_was_not_scored(both: dict[str, Path]) -> None:
+    table = pq.read_table(both["listed"] / "scores.parquet")
+    exact = {}
+    for name, is_exact in zip(table["track_id"].to_pylist(), table["exact"].to_pylist(), strict=True):
+        exact[name] = exact.get(name, False) or is_exact
+    for track in Attribution.load(both["listed"] / "attribution.json").tracks:
+        assert track.estimated == (not exact[track.track_id])
+        assert not (track.estimated and track.effect and track.effect.named)
+
+
+def test_a_shortlisted_record_is_replayed_and_found_again(
+    both: dict[str, Path], clip: Path, model_path: Path, many: Catalogue, built: Index
+) -> None:
+    found = linernotes.replay(both["listed"])
+    assert found.same and found.segments == found.of < len(many)
+    before = (both["listed"] / "attribution.json").read_bytes()
+    linernotes.attribute(clip, both["listed"], model_path, many.path, index=built.path, **FEW)
+    assert (both["listed"] / "attribution.json").read_bytes() == before
+    with pytest.raises(LinernotesError, match="another attribution already"):
+        linernotes.attribute(clip, both["listed"], model_path, many.path, **FEW)
+
+
+def test_tracks_added_do_not_touch_the_others(
+    tmp_path: Path, model: StableAudio, model_path: Path, many: Catalogue, built: Index
+) -> None:
+    sounds = tmp_path / "sounds"
+    write_recordings(sounds, [SEGMENT_SAMPLES * EACH] * (TRACKS + 2), decoys=6)
+    more = build_catalogue(read_source(sounds), tmp_path / "more", model)
+    shutil.copytree(built.path, tmp_path / "index")
+    with pytest.raises(LinernotesError, match="another state of the catalogue"):
+        linernotes.attribute(sounds / "tone1.wav", tmp_path / "out", model_path, more.path, index=built.path)
+    grown = linernotes.build_index(tmp_path / "index", model_path, more.path)
+    assert len(grown) == len(more)
+    place = {item: n for n, item in enumerate(grown.items_n)}
+    kept = [(place[item], n) for n, item in enumerate(built.items_n) if item in place]
+    assert len(kept) >= (TRACKS - 6) * EACH
+    now, before = (np.array(side) for side in zip(*kept, strict=True))
+    assert (grown.vectors.moments_nr[now] == built.vectors.moments_nr[before]).all()
+    # and what is new got the vectors it would have had: those of a build in the same space
+    fresh = prepare(model, more, tmp_path / "cache")
+    new = np.setdiff1d(np.arange(len(more)), now)
+    draws = fresh.draws(16, 0)
+    space = built.space
+    settings = ReadoutSettings()
+    nothing = torch.zeros(0, 1, 1, 1)
+    y = sweep_moments(fresh, draws, settings, space.strongest_bfk, nothing, new, tmp_path / "y")["y_nd"]
+    apart = space.moments(y)[0].astype(int) - grown.vectors.moments_nr[new]
+    assert np.abs(apart).max() <= 2  # its moments went through half precision here
+
+
+@pytest.mark.parametrize("killed_after", ["plan.json", "sample"])
+def test_a_killed_build_ends_in_the_same_vectors(
+    tmp_path: Path, model_path: Path, many: Catalogue, built: Index, killed_after: str
+) -> None:
+    out = tmp_path / "index"
+
+    class KilledError(Exception):
+        pass
+
+    def stop(what: str, done: int, total: int) -> None:
+        if killed_after in what or (killed_after == "plan.json" and done):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        linernotes.build_index(out, model_path, many.path, queries=3, on_progress=stop)
+    with pytest.raises(LinernotesError, match="is no index"):
+        linernotes.open_index(out)
+    again = linernotes.build_index(out, model_path, many.path, queries=3)
+    assert (again.vectors.moments_nr == built.vectors.moments_nr).all()
+    assert again.record == built.record
+    assert not out.with_name("index.partial").exists()
+
+
+def test_what_does_not_fit_is_refused(
+    tmp_path: Path, model: StableAudio, many: Catalogue, built: Index, clip: Path, model_path: Path
+) -> None:
+    other = tmp_path / "other"
+    linernotes.train_model(many.path, other, model_path, steps=2, batch_size=4)
+    with pytest.raises(LinernotesError, match="index of another model"):
+        linernotes.build_index(built.path, other, many.path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "song.wav").touch()
+    with pytest.raises(LinernotesError, match="is no index"):
+        linernotes.build_index(tmp_path / "taken", model_path, many.path)
+    with pytest.raises(UsageError, match="goes through the whole catalogue"):
+        linernotes.attribute(clip, tmp_path / "out", model_path, many.path, method="latent", index=built.path)
+    broken = tmp_path / "broken"
+    shutil.copytree(built.path, broken)
+    record = json.loads((broken / "index.json").read_text())
+    (broken / "index.json").write_text(json.dumps({**record, "segments": record["segments"] + 1}))
+    with pytest.raises(LinernotesError, match="holds 240 of 241 vectors"):
+        _ = Index(broken).vectors
+
+
+def test_a_model_is_not_asked_where_it_need_not_be(
+    tmp_path: Path, model_path: Path, many: Catalogue, clip: Path
+) -> None:
+    built = linernotes.build_index(tmp_path / "index", model_path, many.path, moments=0, queries=2)
+    assert built.vectors.moments_nr.shape == (len(many), 0) and not built.space.asks_model
+    (read,) = linernotes.attribute(clip, tmp_path / "out", model_path, many.path, index=built.path, **FEW)
+    assert read.shortlist and read.shortlist.recall >= 0.9
+
+
+def test_only_methods_that_save_by_it_take_shortlists(
+    tmp_path: Path, model: StableAudio, many: Catalogue, built: Index
+) -> None:
+    """Those that say so do less work for fewer segments; the others do not."""
+    from linernotes.settings.methods import METHOD_SETTINGS
+
+    whole = prepare(model, many, tmp_path)
+    few = replace(whole, only=tuple(range(10)))
+    query = segment_query(many, 0)
+
+    def passes(prepared: Prepared, method: str) -> float:
+        work = METHODS[method].work(prepared, METHOD_SETTINGS[method](), query)
+        return sum(work.per_run.values()) + sum(work.per_query.values())
+
+    for method in METHODS:
+        if method != "clap":
+            assert METHODS[method].shortlists == (passes(few, method) < passes(whole, method)), method
+
+
+def test_settings_of_an_index_are_checked() -> None:
+    with pytest.raises(ValueError, match="greater than"):
+        IndexSettings(latents=0)
