@@ -62,7 +62,7 @@ class Space:
         return bool(len(self.basis_rd))
 
     def moments(self, y_nd: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Moments ``[N, bands x C x K]`` as directions in bytes, and their lengths (1 where there are none)."""
+        """Moments ``[N, bands x C x K]`` as directions in bytes, and their lengths, 1 if none are kept."""
         if not self.asks_model:
             return np.zeros((len(y_nd), 0), dtype=np.int8), np.ones(len(y_nd), dtype=np.float32)
         y_nd = y_nd.float()

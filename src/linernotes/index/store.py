@@ -75,7 +75,7 @@ class Index:
             raise LinernotesError(
                 f"{self.path} holds {len(table)} of {len(self)} vectors: build the index anew"
             )
-        moments_nr, latents_np = (_bytes(table[name], len(table)) for name in ("moments", "latents"))
+        moments_nr, latents_np = (_bytes(table, name) for name in ("moments", "latents"))
         return Vectors(moments_nr, latents_np, table["length"].to_numpy()), table["item"].to_numpy()
 
     @property
@@ -115,11 +115,12 @@ class Index:
             )
 
 
-def _bytes(column: pa.ChunkedArray, rows: int) -> np.ndarray:
-    """A column of lists of bytes, ``[rows, size]``."""
-    size = column.type.list_size
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate(parts).reshape(rows, size) if size else np.zeros((rows, 0), dtype=np.int8)
+def _bytes(table: pa.Table, name: str) -> np.ndarray:
+    """A column of lists of bytes, ``[rows, size]``; without one there are none."""
+    if name not in table.column_names:
+        return np.zeros((len(table), 0), dtype=np.int8)
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[name].chunks]
+    return np.concatenate(parts).reshape(len(table), -1)
 
 
 def write_index(
@@ -131,6 +132,7 @@ def write_index(
         batches: vectors and items' hashes, in the catalogue's order.
     """
     sizes = {"moments": len(space.basis_rd), "latents": len(space.pairs_pl)}
+    sizes = {name: size for name, size in sizes.items() if size}  # Lance has no empty lists
     schema = pa.schema(
         [pa.field(name, pa.list_(pa.int8(), size)) for name, size in sizes.items()]
         + [("length", pa.float32()), ("item", pa.int64())]
@@ -142,15 +144,12 @@ def write_index(
         for vectors, items in batches:
             parts = {"moments": vectors.moments_nr, "latents": vectors.latents_np}
             lists = [
-                pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), sizes[name])
-                if sizes[name]
-                else pa.array([[]] * len(part), type=schema.field(name).type)
-                for name, part in parts.items()
+                pa.FixedSizeListArray.from_arrays(pa.array(parts[name].ravel()), size)
+                for name, size in sizes.items()
             ]
             count += len(items)
-            yield pa.RecordBatch.from_arrays(
-                [*lists, pa.array(vectors.length_n), pa.array(items)], schema=schema
-            )
+            columns = [*lists, pa.array(vectors.length_n), pa.array(items)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     space.save(path / SPACE, {"model": record["model"]})
     lance.write_dataset(
