@@ -260,4 +260,6 @@ def _show(attributions: list[Attribution], as_json: bool) -> None:
             stdout.print(f"[bold]{escape(a.verdict.sentence)}[/]")
         for caution in a.cautions:
             stdout.print(f"[bold red]{escape(caution)}[/]")
+        if a.shortlist:
+            stdout.print(f"[dim]{escape(a.shortlist.sentence)}[/]")
         print_table(ranking_table(a, FIRST))

@@ -99,6 +99,22 @@ class Shortlist(BaseModel, frozen=True):
     outside_low: float
     outside_high: float
 
+    @property
+    def sentence(self) -> str:
+        """What was searched, and what may have been missed."""
+        every = self.listed + self.outside
+        if not self.outside:
+            return f"All {every} segments were scored exactly."
+        held = f"{self.recall:.0%} [{self.recall_low:.0%}, {self.recall_high:.0%}]"
+        rest = f"{self.outside_share:.0%} [{self.outside_low:.0%}, {self.outside_high:.0%}]"
+        return (
+            f"{self.listed} of {every} segments, those that an index put first, were scored exactly. Such a "
+            f"shortlist held {held} of the exact first {FIRST} of the clips that the index was tried on. Of "
+            f"{self.audited} others, drawn at random and scored exactly, {self.above or 'none'} scored as "
+            f"high as the first {FIRST}, so at most {self.above_at_most} of all {self.outside} others do "
+            f"(95 % sure); together they carry {rest} of what the shortlist does."
+        )
+
 
 @dataclass(frozen=True)
 class Audited:
