@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from linernotes.demo.places import BENCHMARK_PARTS
+from linernotes.demo.places import BENCHMARK, benchmark_parts
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.board import LIKENESSES, Board, measure_board
@@ -167,7 +167,7 @@ def write_leaderboard(
     words = ["linernotes", "evaluate", "leaderboard", "-o", str(path)]
     words += ["--methods", ",".join(methods)] if methods else []
     words += ["--within", asked.within] if asked.within not in (None, "instrument") else []
-    if opened.bank.path.parent != BENCHMARK_PARTS:
+    if opened.bank.path.parent != benchmark_parts(BENCHMARK):
         words += ["--bank", str(opened.bank.path), "--model", str(prepared.model_folder)]
         words += ["--catalog", str(prepared.catalogue.path)]
     write(Path(path), board, shlex.join([*words, *as_flags(of_methods)]))
