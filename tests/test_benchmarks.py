@@ -1,23 +1,34 @@
-"""The benchmarks beside the first one: what is planned, what names mean, what is refused."""
+"""The benchmarks beside the first one: plans, names, refusals, one table over all."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import linernotes
+from linernotes.attribution.prepare import prepare
+from linernotes.attribution.result import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
+from linernotes.demo import places
 from linernotes.demo.benchmarks import first
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.description import Planned
 from linernotes.demo.benchmarks.long import FEWEST, MOST, OF_A_SPLIT
-from linernotes.demo.places import BENCHMARKS, CATALOGUE, require_bank
-from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.store import read_prompts
+from linernotes.demo.benchmarks.making import open_benchmark
+from linernotes.demo.places import CATALOGUE, require_bank
+from linernotes.errors import LinernotesError
+from linernotes.evaluation.bank.scores import GATHERS, Scored, scores_of, stored_scores
+from linernotes.evaluation.benchmarks import Case, measure_across
+from linernotes.models.stable_audio import StableAudio
+from linernotes.report.benchmarks import across_page, across_table
+from linernotes.settings.methods import METHOD_SETTINGS
+from test_truth import linear_world
 
 FURTHER = ("deep", "long")
 
@@ -78,3 +89,119 @@ def test_a_plan_is_the_same_every_time(builtin: Catalogue, planned: dict[str, li
     deep = benchmark_of("deep")
     assert deep.tracks(builtin) == planned["deep"]
     assert deep.queries(planned["deep"]) == deep.queries(planned["deep"])
+
+
+def test_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    for words in (
+        ["rebuild", "--benchmark", "wide", "-o", str(tmp_path / "out")],
+        ["evaluate", "benchmarks", "--benchmarks", "wide", "-o", str(tmp_path / "page.md")],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2
+        assert "there is no benchmark 'wide': choose one of benchmark, deep, long" in " ".join(
+            done.output.split()
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_package_does_not_hold_is_said_with_the_command_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "BUNDLE", tmp_path)
+    with pytest.raises(LinernotesError, match=r"no model of the benchmark long.*rebuild --benchmark long"):
+        open_benchmark("long")
+    with pytest.raises(LinernotesError, match=r"no retrain bank of the benchmark deep.*bank build"):
+        require_bank("deep")
+
+
+# --- one table over benchmarks
+# -----------------------------------------------------------------------------------------------------
+
+
+def worlds(noise: float = 0.5) -> list[Case]:
+    """Two banks with two seeds a half. On the second all clips are for reporting, and every track is two
+    segments.
+    """
+    cases = []
+    for name in ("one", "other"):
+        bank, value_qn = linear_world(noise=noise, halves=24)
+        if name == "other":
+            bank = replace(bank, queries=[replace(query, split="reporting") for query in bank.queries])
+        spoilt = np.random.default_rng(3).standard_normal(value_qn.shape)
+        scored = {}
+        for method, share in (("readout", 0.0), ("abu", 0.7), ("latent", 0.9), ("random", 1.0)):
+            scores = (1 - share) * value_qn + share * spoilt
+            decoys = np.full((len(scores), 3), 1e6)  # nothing of these may count
+            all_qt = np.concatenate([scores, decoys], axis=1)
+            ways = {way: all_qt if way == "sum" else -all_qt for way in GATHERS} if name == "other" else {}
+            scored[method] = Scored(method, {}, all_qt, 1.0, ways)
+        cases.append(Case(name, bank, scored))
+    return cases
+
+
+def test_one_table_over_benchmarks() -> None:
+    across = measure_across(worlds())
+    one, other = across.benchmarks
+    for each in (one, other):
+        assert [m.method for m in each.lds.methods] == ["readout", "abu", "latent", "random"]
+        assert each.twice == 12 and each.tracks == 40
+    assert one.gathered is None and other.gathered is not None
+    by = {m.method: m.lds.value for m in other.gathered.methods}
+    assert by["readout, sum"] == other.lds.methods[0].lds.value == pytest.approx(-by["readout, mean"])
+    assert across.kept_on == "one"  # on the other nothing was chosen
+    assert [m.kept for m in one.lds.methods] == [m.kept for m in other.lds.methods]
+    page = across_page(across, "command")
+    for method in ("readout", "abu", "latent", "random"):
+        assert page.count(f"| `{method}` |") == 5
+    record = across_table(across).json()
+    assert {"lds_one", "lds_other"} <= record["methods"][0].keys() and record["concord"][0]["tau"] == 1
+
+
+def test_benchmarks_agree_by_kendalls_tau_exactly() -> None:
+    """Three methods in the same order: 1, by chance one time in six; chance itself is not asked."""
+    (concord,) = measure_across(worlds()).concord
+    assert concord.methods == 3 and concord.tau == 1
+    assert concord.probability == pytest.approx(1 / len(list(permutations(range(3)))))
+    one, other = worlds()
+    turned = {
+        name: replace(scored, scores_qt=-scored.scores_qt) if name != "random" else scored
+        for name, scored in other.scored.items()
+    }
+    (concord,) = measure_across([one, replace(other, scored=turned)]).concord
+    assert concord.tau == -1 and concord.probability == pytest.approx(1)
+
+
+def test_benchmarks_with_other_methods_are_refused() -> None:
+    one, other = worlds()
+    fewer = {name: scored for name, scored in other.scored.items() if name != "abu"}
+    with pytest.raises(LinernotesError, match="abu is not scored on both one and other"):
+        measure_across([one, replace(other, scored=fewer)])
+
+
+def test_scores_are_kept_gathered_in_every_way_and_found_without_a_model(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue
+) -> None:
+    bank, _ = linear_world(noise=1.0, queries=2)
+    prepared, settings = prepare(model, catalogue), METHOD_SETTINGS["latent"]()
+    header = {"model": model.weights_hash, "catalogue": catalogue.hash, "clips": "c"}
+    bank = replace(bank, header={**bank.header, **header})
+    from conftest import query_of
+
+    names = [query.name for query in bank.queries]
+    queries = [query_of(catalogue, row) for row in (0, 1)]
+    assert stored_scores(bank, [tmp_path], "latent", settings) is None
+    scored = scores_of(names, lambda: queries, prepared, bank, "latent", settings, [tmp_path])
+    found = stored_scores(bank, [tmp_path / "nowhere", tmp_path], "latent", settings)
+    assert found is not None
+    np.testing.assert_array_equal(found.scores_qt, scored.scores_qt)
+    segments = np.bincount(catalogue.track_n)
+    assert set(found.gathered) == set(GATHERS) and segments.max() > 1
+    np.testing.assert_array_equal(found.gathered["max"], found.scores_qt)  # as likenesses gather
+    np.testing.assert_allclose(found.gathered["mean"] * segments, found.gathered["sum"], rtol=1e-5)
+    assert stored_scores(bank, [tmp_path], "latent", METHOD_SETTINGS["latent"](seed=1)) is None
+
+
+def test_a_mean_asks_nothing_of_a_tracks_length() -> None:
+    scores_n, track_n = np.array([1.0, 3.0, 2.0, 5.0]), np.array([0, 0, 1, 3])
+    assert gather_tracks(scores_n, track_n, 4, "mean").tolist() == [2.0, 2.0, 0.0, 5.0]
+    assert gather_tracks(scores_n, track_n, 4, "sum").tolist() == [4.0, 2.0, 0.0, 5.0]

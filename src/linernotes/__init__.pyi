@@ -32,6 +32,7 @@ from linernotes.api.evaluating import evaluate_hubs as evaluate_hubs
 from linernotes.api.evaluating import evaluate_lds as evaluate_lds
 from linernotes.api.evaluating import evaluate_planted as evaluate_planted
 from linernotes.api.evaluating import evaluate_repeatability as evaluate_repeatability
+from linernotes.api.evaluating import write_benchmarks as write_benchmarks
 from linernotes.api.evaluating import write_leaderboard as write_leaderboard
 from linernotes.api.reporting import draw_page as draw_page
 from linernotes.api.workspace import Comparison as Comparison
