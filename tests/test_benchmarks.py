@@ -80,9 +80,12 @@ def test_half_of_the_clips_are_by_new_captions_and_none_is_for_tuning(
         assert Counter(query.kind for query in queries if query.heard) == {"caption": 3, "recombined": 3}
 
 
-def test_deep_asks_for_nothing_that_methods_were_developed_on(planned: dict[str, list[Planned]]) -> None:
-    seen = {query.prompt for query in first.plan_queries(planned["deep"])}
-    assert not seen & {query.prompt for query in benchmark_of("deep").queries(planned["deep"])}
+def test_nothing_is_asked_for_that_methods_were_developed_on(planned: dict[str, list[Planned]]) -> None:
+    seen = {
+        query.prompt for query in first.plan_queries(planned["deep"])
+    }  # the same tracks as the first one's
+    for name, tracks in planned.items():
+        assert not seen & {query.prompt for query in benchmark_of(name).queries(tracks)}
 
 
 def test_a_plan_is_the_same_every_time(builtin: Catalogue, planned: dict[str, list[Planned]]) -> None:
