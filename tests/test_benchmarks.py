@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import permutations
 from pathlib import Path
 
@@ -13,17 +13,21 @@ from typer.testing import CliRunner
 
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.result import gather_tracks
+from linernotes.audio import SILENCE_PEAK
+from linernotes.catalog.cutting import cut_blocks
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.demo import places
 from linernotes.demo.benchmarks import first
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.description import Planned
-from linernotes.demo.benchmarks.long import FEWEST, MOST, OF_A_SPLIT
-from linernotes.demo.benchmarks.making import open_benchmark
+from linernotes.demo.benchmarks.long import FEWEST, MOST, OF_A_SPLIT, segments_in
+from linernotes.demo.benchmarks.making import open_benchmark, write_prompts
+from linernotes.demo.bundle import builtin_sound
 from linernotes.demo.places import CATALOGUE, require_bank
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.scores import GATHERS, Scored, scores_of, stored_scores
+from linernotes.evaluation.bank.store import read_prompts
 from linernotes.evaluation.benchmarks import Case, measure_across
 from linernotes.models.stable_audio import StableAudio
 from linernotes.report.benchmarks import across_page, across_table
@@ -92,6 +96,32 @@ def test_a_plan_is_the_same_every_time(builtin: Catalogue, planned: dict[str, li
     deep = benchmark_of("deep")
     assert deep.tracks(builtin) == planned["deep"]
     assert deep.queries(planned["deep"]) == deep.queries(planned["deep"])
+
+
+def test_a_whole_tune_sounds_as_long_as_it_says_and_from_anywhere(
+    builtin: Catalogue, planned: dict[str, list[Planned]]
+) -> None:
+    """What a page plays of a long track is what was encoded, and cutting it gives the planned segments."""
+    shape = builtin.encoding
+    for track in [p.track for p in planned["long"]][::120]:
+        whole = builtin_sound(track, 0.0, shape)
+        assert whole.samples.shape[1] == round(float(track.extra["seconds"]) * shape.rate_hz)
+        cut = sum(len(some.seconds_n) for some in cut_blocks([whole.samples], shape))
+        assert cut == segments_in(whole.seconds, shape) and FEWEST <= cut <= MOST
+        assert np.abs(whole.samples[:, -shape.rate_hz :]).max() > SILENCE_PEAK  # it ends with music
+        later = builtin_sound(track, shape.segment_s, shape)
+        np.testing.assert_array_equal(later.samples, whole.samples[:, shape.segment_samples :])
+
+
+def test_the_prompts_of_a_benchmark_come_back_from_their_file(
+    tmp_path: Path, planned: dict[str, list[Planned]]
+) -> None:
+    """A bank built from the folder that ``rebuild`` made is the bank that is built by the name."""
+    for name in FURTHER:
+        queries = benchmark_of(name).queries(planned[name])
+        write_prompts(tmp_path / "prompts.csv", queries)
+        read = read_prompts(tmp_path / "prompts.csv", 1.0, 0)
+        assert [{**asdict(query), "seconds": 1.0} for query in queries] == [asdict(query) for query in read]
 
 
 def test_names_that_are_none_are_refused(tmp_path: Path) -> None:

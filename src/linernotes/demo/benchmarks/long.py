@@ -35,7 +35,7 @@ def plan_tracks(builtin: Catalogue) -> list[Planned]:
         chosen: list[Track] = []
         for track in _shuffled_works(builtin, split):
             seconds = whole_seconds(track.source, track.extra["tempo"])
-            length = _segments(seconds, builtin.encoding)
+            length = segments_in(seconds, builtin.encoding)
             if FEWEST <= length <= MOST and lengths[length] < of_a_length:
                 lengths[length] += 1
                 extra = {**track.extra, "seconds": f"{seconds:.3f}"}
@@ -62,7 +62,7 @@ def _shuffled_works(builtin: Catalogue, split: str) -> Iterator[Track]:
             yield track
 
 
-def _segments(seconds: float, encoding: Encoding) -> int:
+def segments_in(seconds: float, encoding: Encoding) -> int:
     """Segments of a recording; a rest shorter than one latent frame is none."""
     whole, rest = divmod(round(seconds * encoding.rate_hz), encoding.segment_samples)
     return whole + (rest >= encoding.frame_samples)

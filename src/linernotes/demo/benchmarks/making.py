@@ -121,10 +121,11 @@ def rebuild_benchmark(
             out / "trained", half, ignore=shutil.ignore_patterns("vae", "text_encoder", "tokenizer")
         )
         replace_folder(half, out / "model")
-    _write_prompts(out / "prompts.csv", benchmark.queries(benchmark.tracks(Catalogue(CATALOGUE))))
+    write_prompts(out / "prompts.csv", benchmark.queries(benchmark.tracks(Catalogue(CATALOGUE))))
 
 
-def _write_prompts(path: Path, queries: Sequence[PlannedQuery]) -> None:
+def write_prompts(path: Path, queries: Sequence[PlannedQuery]) -> None:
+    """The clips of a benchmark as ``bank build --prompts`` takes them."""
     rows = [asdict(query) for query in queries]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
