@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, replace
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,12 @@ from linernotes.demo.benchmarks.description import Planned
 from linernotes.demo.benchmarks.long import FEWEST, MOST, OF_A_SPLIT, segments_in
 from linernotes.demo.benchmarks.making import open_benchmark, write_prompts
 from linernotes.demo.bundle import builtin_sound
-from linernotes.demo.places import CATALOGUE, require_bank
+from linernotes.demo.places import CATALOGUE, SIZES, require_bank
 from linernotes.errors import LinernotesError
-from linernotes.evaluation.bank.scores import GATHERS, Scored, scores_of, stored_scores
+from linernotes.evaluation.bank.scores import GATHERS, Scored, of_columns, scores_of, stored_scores
 from linernotes.evaluation.bank.store import read_prompts
 from linernotes.evaluation.benchmarks import Case, measure_across
+from linernotes.evaluation.lds import measure_lds
 from linernotes.models.stable_audio import StableAudio
 from linernotes.report.benchmarks import across_page, across_table
 from linernotes.settings.methods import METHOD_SETTINGS
@@ -90,6 +91,22 @@ def test_nothing_is_asked_for_that_methods_were_developed_on(planned: dict[str, 
     }  # the same tracks as the first one's
     for name, tracks in planned.items():
         assert not seen & {query.prompt for query in benchmark_of(name).queries(tracks)}
+
+
+def test_sized_benchmarks_hold_each_other_and_ask_the_same(builtin: Catalogue) -> None:
+    """As many steps a track, the same prompts: captions in all of them, and captions in none."""
+    sized = {count: benchmark_of(f"tracks-{count}") for count in SIZES}
+    plans = {count: each.tracks(builtin) for count, each in sized.items()}
+    trained = {n: [p.track for p in plan if p.track.split == "train"] for n, plan in plans.items()}
+    for one, other in pairwise(SIZES):
+        assert trained[other][:one] == trained[one] and plans[other][other:] == plans[one][one:]
+        assert sized[one].training.steps / one == pytest.approx(sized[other].training.steps / other, rel=0.01)
+    assert [len(tracks) for tracks in trained.values()] == list(SIZES)
+    (queries, *others) = [sized[count].queries(plan) for count, plan in plans.items()]
+    assert others == [queries] * len(others) and len(queries) == 24
+    captions = [{track.caption for track in tracks} for tracks in trained.values()]
+    for query in queries:
+        assert query.prompt in captions[0] if query.kind == "caption" else query.prompt not in captions[-1]
 
 
 def test_a_plan_is_the_same_every_time(builtin: Catalogue, planned: dict[str, list[Planned]]) -> None:
@@ -181,6 +198,10 @@ def test_one_table_over_benchmarks() -> None:
     assert one.gathered is None and other.gathered is not None
     by = {m.method: m.lds.value for m in other.gathered.methods}
     assert by["readout, sum"] == other.lds.methods[0].lds.value == pytest.approx(-by["readout, mean"])
+    kept = {m.method: m.kept for m in one.lds.methods}
+    assert {m.method: m.kept for m in other.gathered.methods} == {
+        f"{method}, {way}": kept[method] for method in kept for way in GATHERS
+    }
     assert across.kept_on == "one"  # on the other nothing was chosen
     assert [m.kept for m in one.lds.methods] == [m.kept for m in other.lds.methods]
     page = across_page(across, "command")
@@ -188,6 +209,14 @@ def test_one_table_over_benchmarks() -> None:
         assert page.count(f"| `{method}` |") == 5
     record = across_table(across).json()
     assert {"lds_one", "lds_other"} <= record["methods"][0].keys() and record["concord"][0]["tau"] == 1
+
+
+def test_a_number_of_tracks_that_is_given_is_kept_in_place_of_one_that_is_chosen() -> None:
+    (one, _) = worlds()
+    scores = {method: of_columns(scored.scores_qt, one.bank) for method, scored in one.scored.items()}
+    found = measure_lds(one.bank, scores, kept=dict.fromkeys(scores, 3))
+    assert {m.kept for m in found.methods} == {3}
+    assert {m.kept for m in measure_lds(one.bank, scores).methods} != {3}
 
 
 def test_benchmarks_agree_by_kendalls_tau_exactly() -> None:

@@ -16,8 +16,10 @@ BUILTIN = "builtin"
 BUNDLE = Path(__file__).parent / "bundle"
 MODEL = BUNDLE / "model"
 CATALOGUE = BUNDLE / "catalogue"
-# the first, on which methods were developed; and two more
-BENCHMARK, DEEP, LONG = BENCHMARKS = ("benchmark", "deep", "long")
+# the first, on which methods were developed; two more; and the first one's kind in other sizes
+BENCHMARK, DEEP, LONG, SIZED = "benchmark", "deep", "long", "tracks-"
+SIZES = (128, 256, 1024, 2000)  # the built-in catalogue has 2,043 training tracks
+BENCHMARKS = (BENCHMARK, DEEP, LONG, *(f"{SIZED}{count}" for count in SIZES))
 SHIPPED = (BUILTIN, *BENCHMARKS)
 # what scores are worth: METHOD.json under its defaults, METHOD-WHAT.json under other settings
 CALIBRATIONS = BUNDLE / BENCHMARK / "calibrations"
