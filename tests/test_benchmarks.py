@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict, replace
 from itertools import pairwise, permutations
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import linernotes
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.result import gather_tracks
 from linernotes.audio import SILENCE_PEAK
@@ -267,3 +269,15 @@ def test_a_mean_asks_nothing_of_a_tracks_length() -> None:
     scores_n, track_n = np.array([1.0, 3.0, 2.0, 5.0]), np.array([0, 0, 1, 3])
     assert gather_tracks(scores_n, track_n, 4, "mean").tolist() == [2.0, 2.0, 0.0, 5.0]
     assert gather_tracks(scores_n, track_n, 4, "sum").tolist() == [4.0, 2.0, 0.0, 5.0]
+
+
+def test_the_table_says_of_the_shipped_benchmark_what_its_opened_bank_says(tmp_path: Path) -> None:
+    """The same scores, found with and without model and catalogue."""
+    page, methods = tmp_path / "page.md", ["latent", "random"]
+    words = ["evaluate", "benchmarks", "--benchmarks", "benchmark", "--methods", ",".join(methods), "--json"]
+    done = CliRunner().invoke(app, [*words, "-o", str(page)])
+    assert done.exit_code == 0, done.output
+    told = {row["method"]: row["lds_benchmark"] for row in json.loads(done.output)["methods"]}
+    found = linernotes.evaluate_lds(linernotes.open_bank(), methods)
+    assert told == {m.method: pytest.approx(m.lds.value) for m in found.methods}
+    assert "## Leave-k-out on `benchmark`" in page.read_text()
