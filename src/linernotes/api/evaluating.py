@@ -181,9 +181,11 @@ def write_leaderboard(
     words = ["linernotes", "evaluate", "leaderboard", "-o", str(path)]
     words += ["--methods", ",".join(methods)] if methods else []
     words += ["--within", asked.within] if asked.within not in (None, "instrument") else []
-    if opened.bank.path.parent != benchmark_parts(BENCHMARK):
-        words += ["--bank", str(opened.bank.path), "--model", str(prepared.model_folder)]
-        words += ["--catalog", str(prepared.catalogue.path)]
+    places = (str(opened.bank.path), str(prepared.model_folder), str(prepared.catalogue.path))
+    shipped = [name for name in BENCHMARKS if opened.bank.path.parent == benchmark_parts(name)]
+    if shipped != [BENCHMARK]:
+        for flag, place in zip(("--bank", "--model", "--catalog"), shipped * 3 or places, strict=True):
+            words += [flag, place]
     write(Path(path), board, shlex.join([*words, *as_flags(of_methods)]))
     return board
 
