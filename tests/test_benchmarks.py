@@ -196,7 +196,7 @@ def test_one_table_over_benchmarks() -> None:
     one, other = across.benchmarks
     for each in (one, other):
         assert [m.method for m in each.lds.methods] == ["readout", "abu", "latent", "random"]
-        assert each.twice == 12 and each.tracks == 40
+        assert each.twice == 12 and each.tracks == 40 and each.lds.methods[0].lds.value > 0.9
     assert one.gathered is None and other.gathered is not None
     by = {m.method: m.lds.value for m in other.gathered.methods}
     assert by["readout, sum"] == other.lds.methods[0].lds.value == pytest.approx(-by["readout, mean"])
