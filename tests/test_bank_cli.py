@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 import linernotes
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
+from linernotes.demo import places
 from linernotes.evaluation.bank.store import read_bank
 
 METHODS = "latent,random"
@@ -113,6 +115,36 @@ def test_lds_is_told_as_the_issue_says_and_saved(bank: Path, where: list[str], t
         tmp_path,
     )
     assert by_prediction["output"] == "prediction"
+
+
+def test_a_bank_with_its_kept_scores_is_all_that_the_table_over_benchmarks_needs(
+    bank: Path, where: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the model nor the catalogue is there under the name; a mean over segments is no sum."""
+    lds = told("evaluate", "lds", "--bank", bank, *where, "--methods", METHODS)
+    shutil.copytree(bank, tmp_path / "deep")
+    monkeypatch.setattr(places, "BUNDLE", tmp_path)
+    words = (
+        "evaluate",
+        "benchmarks",
+        "--benchmarks",
+        "deep",
+        "--methods",
+        METHODS,
+        "-o",
+        tmp_path / "page.md",
+    )
+    found = told(*words)
+    assert {m["method"]: m["lds_deep"] for m in found["methods"]} == {
+        m["method"]: m["lds"] for m in lds["methods"]
+    }
+    page = (tmp_path / "page.md").read_text()
+    assert "linernotes evaluate benchmarks" in page and "## A track's score from its segments'" in page
+    assert all(page.count(f"| `random, {way}` |") == 1 for way in ("sum", "mean", "max"))
+    refused = run(*words[:3], "long", *words[4:])
+    assert refused.exit_code == 1 and "no retrain bank of the benchmark long" in " ".join(
+        refused.stderr.split()
+    )
 
 
 def test_scores_from_elsewhere_stand_beside_the_methods(bank: Path, where: list[str], tmp_path: Path) -> None:

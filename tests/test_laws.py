@@ -15,7 +15,7 @@ from torch import Tensor
 
 from conftest import draws_of, query_of
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.bundle import BENCHMARK_PARTS, MODEL
+from linernotes.demo.places import BENCHMARK, MODEL, benchmark_parts
 from linernotes.draws import Batch, Draws, levels_of, random_for, stratified_times
 from linernotes.evaluation.bank.store import read_bank
 from linernotes.evaluation.intervals import LEVEL, Interval, bootstrap_mean, interval
@@ -206,7 +206,7 @@ def test_noise_is_still_what_the_shipped_bank_was_made_with() -> None:
     """A seed means the same draws for ever: stored losses would be compared with others under the same
     name.
     """
-    shipped = read_bank(BENCHMARK_PARTS / "bank.safetensors")
+    shipped = read_bank(benchmark_parts(BENCHMARK))
     model = StableAudio(MODEL)  # its latents are of the shape that the benchmark's model has
     assert (
         draws_of(model, shipped.header["draws"], shipped.header["noise_seed"]).hash == shipped.header["noise"]

@@ -21,9 +21,9 @@ from conftest import query_of
 from linernotes.attribution.prepare import prepare
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.benchmark import RELATIONS, TRAINING_TRACKS, plan_benchmark, plan_queries
-from linernotes.demo.bundle import open_benchmark
-from linernotes.demo.places import BENCHMARK_PARTS, CATALOGUE
+from linernotes.demo.benchmarks.first import RELATIONS, TRAINING_TRACKS, plan_queries, plan_tracks
+from linernotes.demo.benchmarks.making import open_benchmark
+from linernotes.demo.places import BENCHMARK, CATALOGUE, benchmark_parts
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.retraining import BankQuery, Retrain, query_pass, run_retrains
@@ -567,7 +567,7 @@ def test_prompts_are_read_and_mistakes_named(tmp_path: Path) -> None:
 
 
 def test_the_benchmark_plants_what_it_says() -> None:
-    planned = plan_benchmark(Catalogue(CATALOGUE).tracks)
+    planned = plan_tracks(Catalogue(CATALOGUE))
     tracks = {p.track.track_id: p.track for p in planned}
     assert len(tracks) == len(planned)
     training = [t for t in tracks.values() if t.split == "train"]
@@ -592,7 +592,7 @@ def test_the_benchmark_plants_what_it_says() -> None:
 
 
 def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() -> None:
-    model_folder, catalogue_folder = open_benchmark()
+    model_folder, catalogue_folder = open_benchmark(BENCHMARK)
     benchmark, builtin = Catalogue(catalogue_folder), Catalogue(CATALOGUE)
     place = {track.track_id: i for i, track in enumerate(builtin.tracks)}
     rows = [i for i, track in enumerate(benchmark.tracks) if track.track_id in place][::50]
@@ -601,7 +601,7 @@ def test_the_benchmark_takes_its_tracks_from_the_built_in_catalogue_unchanged() 
     assert torch.equal(one.latents_nct, other.latents_nct) and torch.equal(one.text_nld, other.text_nld)
     loaded = StableAudio(model_folder)
     benchmark.require(loaded.encoding, "benchmark")
-    read_bank(BENCHMARK_PARTS).require(loaded.weights_hash, benchmark.hash)
+    read_bank(benchmark_parts(BENCHMARK)).require(loaded.weights_hash, benchmark.hash)
     assert len(related_sources(benchmark)) == sum(RELATIONS.values())
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from linernotes.api.workspace import Workspace
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.benchmark import plan_benchmark, plan_queries
+from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.opening import catalogue_folder
-from linernotes.demo.places import BENCHMARK, CATALOGUE
+from linernotes.demo.places import BENCHMARK, BENCHMARKS, CATALOGUE
 from linernotes.demo.provider import model_folder
 from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.bank.retraining import BankQuery, at_once
@@ -45,19 +45,22 @@ def build_bank(
     result is ``out/bank.safetensors``.
 
     Args:
-        prompts: CSV file of the clips' prompts; the benchmark has its own, other catalogues' captions are
-            drawn from.
+        prompts: CSV file of the clips' prompts; the benchmarks have their own, other catalogues' captions
+            are drawn from.
         engine: what the retrains run on: processes of this machine if None. The result is the same.
-        settings: fields of ``BankSettings``: ``halves``, ``again``, ``seeds``, ``full``, ``draws``, ``seed``.
-            Outcomes of a half are the mean of its models', and with more of them the ceiling rises.
+        settings: fields of ``BankSettings``: ``halves``, ``again``, ``seeds``, ``full``, ``draws``, ``seed``;
+            those left out are the benchmark's own. Outcomes of a half are the mean of its models', and with
+            more of them the ceiling rises.
     """
-    asked, folder = checked(BankSettings, settings), Path(out)
+    named = benchmark_of(str(catalogue)) if str(catalogue) in BENCHMARKS else None
+    usual = named.bank.model_dump() if named else {}
+    asked, folder = checked(BankSettings, {**usual, **settings}), Path(out)
     model_path, catalogue_path = model_folder(model), catalogue_folder(catalogue)
     opened, seconds = Catalogue(catalogue_path), open_model(model_path).encoding.segment_s
     if prompts is not None:
         queries = read_prompts(Path(prompts), seconds, asked.seed)
-    elif str(catalogue) == BENCHMARK:
-        planned = plan_queries(plan_benchmark(Catalogue(CATALOGUE).tracks))
+    elif named:
+        planned = named.queries(named.tracks(Catalogue(CATALOGUE)))
         queries = [
             BankQuery(
                 name=p.name,
@@ -105,7 +108,7 @@ def open_bank(
     """A finished bank with its model and catalogue.
 
     Args:
-        bank: its folder or file, or ``benchmark``.
+        bank: its folder or file, or the name of a benchmark.
         scores: Parquet files with scores from elsewhere, by the name to show them under.
         even_if_wrong: opens it to be looked at.
 

@@ -14,8 +14,9 @@ from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.credits.rights import read_rights
 from linernotes.credits.versions import record_rights
-from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
-from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
+from linernotes.demo.benchmarks.all import benchmark_of
+from linernotes.demo.benchmarks.making import rebuild_benchmark
+from linernotes.demo.bundle import rebuild_bundle, render_catalogue
 from linernotes.demo.large import rebuild_large
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
@@ -102,38 +103,40 @@ def train_model(
 
 def rebuild(
     out: str | Path,
-    benchmark: bool = False,
+    benchmark: str | None = None,
     on_progress: Progress | None = None,
     large: bool = False,
     **settings: Any,
 ) -> None:
     """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the
-    folder ``out``; or the benchmark's planted tracks and model; or the large catalogue of 100,000 segments
-    that is not shipped, and a model of it. A stopped run goes on.
+    folder ``out``; or those of a benchmark, by its name; or the large catalogue of 100,000 segments that is
+    not shipped, and a model of it. A stopped run goes on.
 
     Raises:
-        UsageError: both of the latter.
+        UsageError: no benchmark of that name, or both are asked for.
         LinernotesError: ``out`` was begun with other settings.
     """
+
     if benchmark and large:
-        raise UsageError("the benchmark and the large catalogue are two things: leave out one of them")
+        raise UsageError("a benchmark and the large catalogue are two things: leave out one of them")
 
     def train(catalogue: Catalogue, template: Path, folder: Path, chosen: TrainingSettings) -> None:
         train_on(catalogue, template, folder, chosen, on_progress)
 
-    recipe = BENCHMARK_TRAINING.model_dump() if benchmark else {}
+    recipe = benchmark_of(benchmark).training.model_dump() if benchmark else {}
     chosen = checked(TrainingSettings, {**recipe, **settings})
     begun, asked = Path(out) / "rebuild.json", {"benchmark": benchmark, "large": large, **chosen.model_dump()}
     if begun.exists() and read_json(begun, "a rebuild") != asked:
         raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")
     Path(out).mkdir(parents=True, exist_ok=True)
     write_json(begun, asked)
-    if large:
+    if benchmark:
+        rebuild_benchmark(Path(out), benchmark, chosen, train, on_progress)
+    elif large:
         with executor_of(EngineSettings(engine="processes")) as executor:
             rebuild_large(Path(out), chosen, train, on_progress, executor)
-        return
-    make = rebuild_benchmark if benchmark else rebuild_bundle
-    make(Path(out), chosen, train, on_progress)
+    else:
+        rebuild_bundle(Path(out), chosen, train, on_progress)
 
 
 def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None:

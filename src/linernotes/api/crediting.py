@@ -33,7 +33,7 @@ from linernotes.credits.statement_files import save_statement
 from linernotes.credits.statement_record import Statement
 from linernotes.credits.versions import newest_rights, record_rights, require_version
 from linernotes.demo.opening import open_catalogue
-from linernotes.demo.places import BENCHMARK, BUILTIN
+from linernotes.demo.places import SHIPPED
 from linernotes.errors import LinernotesError, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def check_rights(catalogue: str | Path, table: str | Path | None = None) -> Chec
     if table is None and kept is None:
         raise LinernotesError(f"no rights are kept beside {opened.path}: give a table of them, rights.csv")
     examined = examine_rights(read_rights_table(Path(table) if table else Path(str(kept))), opened.tracks)
-    if table and examined.rights and str(catalogue) not in (BUILTIN, BENCHMARK):
+    if table and examined.rights and str(catalogue) not in SHIPPED:
         kept = record_rights(examined.rights, opened.path, opened.hash)
     return CheckedRights(examined.rights, examined.flaws, kept)
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from linernotes.demo.places import BENCHMARK_PARTS
+from linernotes.api.workspace import Workspace
+from linernotes.demo.places import BENCHMARK, BENCHMARKS, benchmark_parts, require_bank, require_benchmark
 from linernotes.errors import UsageError
+from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.opened import OpenedBank
+from linernotes.evaluation.bank.scores import Scored, of_columns, stored_scores
+from linernotes.evaluation.bank.store import Bank, read_bank
+from linernotes.evaluation.benchmarks import Across, Case, measure_across
 from linernotes.evaluation.board import LIKENESSES, Board, measure_board
-from linernotes.evaluation.counterfactual import Outcome, measure_outcomes
+from linernotes.evaluation.counterfactual import (
+    COUNTERFACTUAL_FILE,
+    Outcome,
+    arms_of_scores,
+    measure_outcomes,
+    read_arms,
+)
 from linernotes.evaluation.further_retrains import (
     grouped_by,
     read_groups,
@@ -23,8 +34,11 @@ from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups
 from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, measure_repeatability
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
 from linernotes.evaluation.planted import MeasuredPlanted, planted_of
+from linernotes.methods.contract import Progress
+from linernotes.report.benchmarks import write_across
 from linernotes.report.leaderboard import write_leaderboard as write
-from linernotes.settings.methods import DEFAULT_METHOD
+from linernotes.settings.methods import ACROSS, DEFAULT_METHOD, MethodSettings
+from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import as_flags, chosen_methods, parted
 from linernotes.settings.verbs import (
     CounterfactualSettings,
@@ -167,8 +181,73 @@ def write_leaderboard(
     words = ["linernotes", "evaluate", "leaderboard", "-o", str(path)]
     words += ["--methods", ",".join(methods)] if methods else []
     words += ["--within", asked.within] if asked.within not in (None, "instrument") else []
-    if opened.bank.path.parent != BENCHMARK_PARTS:
-        words += ["--bank", str(opened.bank.path), "--model", str(prepared.model_folder)]
-        words += ["--catalog", str(prepared.catalogue.path)]
+    places = (str(opened.bank.path), str(prepared.model_folder), str(prepared.catalogue.path))
+    shipped = [name for name in BENCHMARKS if opened.bank.path.parent == benchmark_parts(name)]
+    if shipped != [BENCHMARK]:
+        for flag, place in zip(("--bank", "--model", "--catalog"), shipped * 3 or places, strict=True):
+            words += [flag, place]
     write(Path(path), board, shlex.join([*words, *as_flags(of_methods)]))
     return board
+
+
+def write_benchmarks(
+    path: str | Path,
+    benchmarks: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    on_progress: Progress | None = None,
+) -> Across:
+    """Writes one table over benchmarks: the same methods, with their defaults, on each. It is made from banks
+    and scores that are kept; those that are missing are computed first, of all methods on all benchmarks,
+    before anything is measured.
+
+    Args:
+        benchmarks: by name; those whose banks the package holds if None.
+        methods: eight that stand for all families if None.
+
+    Raises:
+        UsageError: no such benchmark or method.
+        LinernotesError: the package holds no bank of one of them.
+    """
+    held = [name for name in BENCHMARKS if (benchmark_parts(name) / BANK_FILE).exists()]
+    names = list(benchmarks) if benchmarks is not None else held
+    chosen = chosen_methods(methods if methods is not None else ACROSS, {})
+    for name in names:
+        require_benchmark(name)
+        require_bank(name)
+    banks = {name: read_bank(benchmark_parts(name)) for name in names}
+    scored = {name: _scored(name, bank, chosen, on_progress) for name, bank in banks.items()}
+    across = measure_across(
+        [Case(name, bank, scored[name], _left_out(bank, scored[name])) for name, bank in banks.items()]
+    )
+    words = ["linernotes", "evaluate", "benchmarks", "-o", str(path)]
+    words += ["--benchmarks", ",".join(benchmarks)] if benchmarks is not None else []
+    words += ["--methods", ",".join(methods)] if methods is not None else []
+    write_across(Path(path), across, shlex.join(words))
+    return across
+
+
+def _scored(
+    name: str, bank: Bank, chosen: Mapping[str, MethodSettings], on_progress: Progress | None
+) -> dict[str, Scored]:
+    """Scores of a benchmark's clips by every method; its model is opened only where some are missing."""
+    folders = [benchmark_parts(name) / "scores", cache_folder() / "bank-scores"]
+    found = {method: stored_scores(bank, folders, method, own) for method, own in chosen.items()}
+    opened = None
+    if None in found.values():
+        opened = Workspace(name, name, on_progress=on_progress).open_bank(name)
+    return {
+        method: scored or opened.clip_scores(method, chosen[method])  # type: ignore[union-attr]
+        for method, scored in found.items()
+    }
+
+
+def _left_out(bank: Bank, scored: Mapping[str, Scored]) -> list[Outcome]:
+    """The leave-k-out of a benchmark, at the share that all of them have; nothing where none was trained."""
+    path = bank.path.parent / COUNTERFACTUAL_FILE
+    if not path.exists():
+        return []
+    trained, arms = read_arms(path)
+    bank.require_same(trained)
+    scores = {method: of_columns(each.scores_qt, bank) for method, each in scored.items()}
+    usual = [arm for arm in arms if arm.percent == CounterfactualSettings().percent]
+    return measure_outcomes(trained, arms_of_scores(bank, scores, usual), LIKENESSES)

@@ -25,7 +25,7 @@ from linernotes.attribution.shortlisting import require_shortlists
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
-from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, BUILTIN
+from linernotes.demo.places import BENCHMARK, BENCHMARKS, BUILTIN, bank_place
 from linernotes.demo.provider import judge_for, load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.agreement import Agreement
@@ -305,14 +305,14 @@ class Workspace:
         even_if_wrong: bool = False,
     ) -> OpenedBank:
         """A finished bank of this model and catalogue; see ``linernotes.open_bank``."""
-        read = read_bank(BENCHMARK_PARTS if str(bank) == BENCHMARK else Path(bank))
+        read = read_bank(bank_place(bank))
         read.require(self.model.weights_hash, self.catalogue.hash)
         if taken := sorted(set(scores or {}) & set(METHOD_SETTINGS)):
             raise UsageError(
                 f"--scores {taken[0]}=... would hide the method of that name: choose another name"
             )
         kept = [read.path.parent / "scores"]
-        if str(bank) == BENCHMARK:
+        if str(bank) in BENCHMARKS:
             kept.append(cache_folder() / "bank-scores")
         files = {name: Path(path) for name, path in (scores or {}).items()}
         opened = OpenedBank(read, self.prepared, tuple(kept), files)

@@ -191,10 +191,12 @@ def gather_tracks(
     scores_n: np.ndarray, track_n: np.ndarray, n_tracks: int, gather: Gather = "sum"
 ) -> np.ndarray:
     """Scores of segments -> scores of tracks: the sum over a track's segments, since removing it removes them
-    all; the highest of them where a score is a likeness.
+    all; the highest of them where a score is a likeness; or their mean, which asks nothing of a track's
+    length.
     """
-    if gather == "sum":
-        return np.bincount(track_n, weights=scores_n, minlength=n_tracks)
+    if gather != "max":
+        sum_t = np.bincount(track_n, weights=scores_n, minlength=n_tracks)
+        return sum_t if gather == "sum" else sum_t / np.maximum(np.bincount(track_n, minlength=n_tracks), 1)
     highest = np.full(n_tracks, -np.inf)
     np.maximum.at(highest, track_n, scores_n)
     return highest

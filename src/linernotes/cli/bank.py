@@ -55,7 +55,8 @@ def bank_build(
 ) -> None:
     """Train a small model again on many subsets of its catalogue, and keep what becomes of every clip.
 
-    The benchmark's takes an hour and a half on two cores. The model must be one that 'linernotes train' made.
+    The first benchmark's takes an hour and a half on two cores. The model must be one that 'linernotes train'
+    made. What is left out is, for a benchmark, its own: deep and long have 24 halves, 12 of them twice.
     """
     engine, asked = parted(RetrainEngineSettings, given(flags))
     checked(BankSettings, asked)

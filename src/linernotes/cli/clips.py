@@ -24,7 +24,14 @@ from linernotes.cli.options import (
     settings_flags,
 )
 from linernotes.cli.output import Bars, command, plainly, print_json, print_table, stderr, stdout
-from linernotes.demo.places import BENCHMARK, BUILTIN, require_catalogue, require_model, require_places
+from linernotes.demo.places import (
+    BENCHMARK,
+    BENCHMARKS,
+    BUILTIN,
+    require_catalogue,
+    require_model,
+    require_places,
+)
 from linernotes.errors import LinernotesError
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.paths import require_file, require_folder, require_sound_name
@@ -83,7 +90,7 @@ def generate(
             {"clip": str(path), "sidecar": f"{path}.safetensors", "prompt": prompt, "seed": asked.seed}
         )
     else:
-        catalogue = BENCHMARK if model == BENCHMARK else "CATALOGUE"
+        catalogue = model if model in BENCHMARKS else "CATALOGUE"
         which = [] if model == BUILTIN else ["--model", model, "--catalog", catalogue]
         hint = f"attribute it with: {command('linernotes', 'attribute', path, *which, '-o', 'OUT')}"
         stdout.print(f"{escape(str(path))}  [dim]({escape(hint)})[/]")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 import linernotes
 from linernotes.cli.options import (
@@ -15,13 +17,22 @@ from linernotes.cli.options import (
     OutOption,
     SettingsOption,
     given,
+    listed,
     method_flags,
     settings_flags,
 )
-from linernotes.cli.output import Bars, plainly, print_json, print_table, publish
+from linernotes.cli.output import Bars, plainly, print_json, print_table, publish, stdout
 from linernotes.cli.truth import app as truth_app
-from linernotes.demo.places import BUILTIN, require_places
-from linernotes.settings.reading import checked, parted, read_settings
+from linernotes.demo.places import (
+    BENCHMARKS,
+    BUILTIN,
+    require_bank,
+    require_benchmark,
+    require_places,
+)
+from linernotes.settings.methods import ACROSS
+from linernotes.settings.paths import require_folder
+from linernotes.settings.reading import checked, chosen_methods, parted, read_settings
 from linernotes.settings.verbs import FidelitySettings, SelfInfluenceSettings
 
 app = typer.Typer(no_args_is_help=True, help="Measure whether attributions, and the model, are any good.")
@@ -53,6 +64,40 @@ def evaluate_self_influence(
             model, catalog, chosen, on_progress=bars, segments=asked.segments, **values.model_dump()
         )
     publish(self_influence_table(measure_own_first(chosen, ranks)), out, as_json)
+
+
+@app.command("benchmarks")
+@plainly
+def evaluate_benchmarks(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write (Markdown).")],
+    benchmarks: Annotated[
+        str | None,
+        typer.Option(help=f"Some of {', '.join(BENCHMARKS)}, with commas between; all if left out."),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help=f"Methods, with commas between; {', '.join(ACROSS)} if left out."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one table over benchmarks: the same methods on each, and how far benchmarks agree on their order.
+
+    It is made from the scores kept with the benchmarks; those that are missing are computed first.
+    """
+    for benchmark in listed(benchmarks) or ():
+        require_benchmark(benchmark)
+        require_bank(benchmark)
+    if methods:
+        chosen_methods(listed(methods), {})
+    require_folder(out.parent)
+    from linernotes.report.benchmarks import across_table
+
+    with Bars() as bars:
+        across = linernotes.write_benchmarks(out, listed(benchmarks), listed(methods), on_progress=bars)
+    if as_json:
+        print_json(across_table(across).json())
+        return
+    stdout.print(escape(str(out)))
 
 
 @app.command("model")

@@ -13,19 +13,21 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from linernotes.demo.places import BENCHMARKS
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 
+_NAMES = f"a benchmark ({', '.join(BENCHMARKS)})"
 ModelOption = Annotated[
-    str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")
+    str, typer.Option("--model", help=f"Folder of a Stable Audio pipeline, 'builtin' or {_NAMES}.")
 ]
-CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, 'builtin' or 'benchmark'.")]
+CatalogueOption = Annotated[str, typer.Option("--catalog", help=f"A catalogue, 'builtin' or {_NAMES}.")]
 BenchmarkModelOption = Annotated[
-    str, typer.Option("--model", help="Folder of the model that is trained anew, or 'benchmark'.")
+    str, typer.Option("--model", help=f"Folder of the model that is trained anew, or {_NAMES}.")
 ]
 BenchmarkCatalogueOption = Annotated[
-    str, typer.Option("--catalog", help="The catalogue it was trained on, or 'benchmark'.")
+    str, typer.Option("--catalog", help=f"The catalogue it was trained on, or {_NAMES}.")
 ]
-BankOption = Annotated[str, typer.Option("--bank", help="Folder or file of a retrain bank, or 'benchmark'.")]
+BankOption = Annotated[str, typer.Option("--bank", help=f"Folder or file of a retrain bank, or {_NAMES}.")]
 MethodOption = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,13 @@ from rich.markup import escape
 import linernotes
 from linernotes.cli.options import JsonOption, given, settings_flags
 from linernotes.cli.output import Bars, plainly, print_json, stdout
-from linernotes.demo.places import BUILTIN, require_catalogue, require_model
+from linernotes.demo.places import (
+    BENCHMARKS,
+    BUILTIN,
+    require_benchmark,
+    require_catalogue,
+    require_model,
+)
 from linernotes.settings.paths import require_folder, require_new
 from linernotes.settings.reading import checked
 from linernotes.settings.training import TrainingSettings
@@ -51,8 +57,9 @@ def train(
 def rebuild(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sounds, catalogue and model.")],
     benchmark: Annotated[
-        bool, typer.Option("--benchmark", help="The benchmark's planted tracks and model instead.")
-    ] = False,
+        str | None,
+        typer.Option(help=f"A benchmark's catalogue and model instead: {', '.join(BENCHMARKS)}."),
+    ] = None,
     large: Annotated[
         bool,
         typer.Option("--large", help="100,000 segments of whole tunes, which are not shipped, and a model."),
@@ -62,6 +69,8 @@ def rebuild(
 ) -> None:
     """Make the built-in catalogue and model anew from nothing: render, fit the codec, encode, train."""
     checked(TrainingSettings, given(flags))
+    if benchmark is not None:
+        require_benchmark(benchmark)
     require_folder(out)
     with Bars() as bars:
         linernotes.rebuild(out, benchmark, on_progress=bars, large=large, **given(flags))

@@ -1,11 +1,8 @@
-"""Where the built-in model and catalogue are, how their tracks sound, and how both are made anew from
-nothing.
-"""
+"""How the built-in tracks sound, and how the built-in model and catalogue are made anew from nothing."""
 
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,28 +10,22 @@ from pathlib import Path
 
 import torch
 
-from linernotes.artefacts import hash_files, hash_json, replace_folder
-from linernotes.attribution.prepare import cache_folder
+from linernotes.artefacts import replace_folder
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.ingest import build_catalogue
-from linernotes.catalog.source import Source, Track, read_source
-from linernotes.catalog.store import Catalogue, copy_tracks
-from linernotes.demo import benchmark
-from linernotes.demo.benchmark import plan_benchmark, playing_of
-from linernotes.demo.places import BENCHMARK, BENCHMARK_PARTS, BUILTIN, CATALOGUE, MODEL
+from linernotes.catalog.source import Track, read_source
+from linernotes.catalog.store import Catalogue
+from linernotes.demo.places import BUILTIN, CATALOGUE, MODEL
 from linernotes.demo.recipe import plan_catalogue
-from linernotes.demo.render import render_track
+from linernotes.demo.render import playing_of, render_track
 from linernotes.errors import LinernotesError
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.encoding import Encoding
 from linernotes.models.small import SmallModel, write_denoiser, write_small_model
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
-from linernotes.version import __version__
 
 __all__ = [
-    "BENCHMARK",
-    "BENCHMARK_PARTS",
     "BUILTIN",
     "CATALOGUE",
     "MODEL",
@@ -47,12 +38,15 @@ Progress = Callable[[str, int, int], None]
 
 
 def builtin_sound(track: Track, start_s: float, shape: Encoding) -> Sound:
-    """One track of the built-in catalogue, rendered now, from ``start_s`` on."""
+    """One track of the built-in catalogue or a benchmark, rendered now, from ``start_s`` on: one segment of
+    it, or all of one that says how long it is.
+    """
+    whole = track.extra.get("seconds")
     samples = render_track(
         track.source,
         track.extra["instrument"],
         track.extra["tempo"],
-        shape.segment_samples,
+        round(float(whole) * shape.rate_hz) if whole else shape.segment_samples,
         shape.rate_hz,
         playing_of(track),
     )
@@ -145,93 +139,17 @@ def rebuild_bundle(
         train(Catalogue(catalogue), template, out / "model", settings)
 
 
-def open_benchmark() -> tuple[Path, Path]:
-    """The folders of the benchmark's model and catalogue, put together in the cache when first asked for: the
-    model takes its codec and text encoder from the built-in one, the catalogue most of its tracks.
-    """
-    files = [p for part in ("model", "planted") for p in (BENCHMARK_PARTS / part).rglob("*") if p.is_file()]
-    taken_over = [Catalogue(CATALOGUE).hash]
-    taken_over += [
-        hash_files((MODEL / part).iterdir(), MODEL) for part in ("vae", "text_encoder", "tokenizer")
-    ]
-    folder = (
-        cache_folder()
-        / f"{BENCHMARK}-{hash_json([hash_files(files, BENCHMARK_PARTS), taken_over, __version__])}"
-    )
-    if not folder.exists():
-        work = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-        shutil.rmtree(work, ignore_errors=True)
-        assemble_benchmark_catalogue(BENCHMARK_PARTS / "planted", work / BENCHMARK)
-        shutil.copytree(MODEL, work / "model", ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
-        shutil.copytree(BENCHMARK_PARTS / "model", work / "model", dirs_exist_ok=True)
-        if folder.exists():  # another process was quicker, and reads it
-            shutil.rmtree(work)
-        else:
-            replace_folder(work, folder)
-    return folder / "model", folder / BENCHMARK
-
-
-def assemble_benchmark_catalogue(planted: Path, path: Path) -> Catalogue:
-    """The benchmark's catalogue, from the built-in one and the catalogue of its planted tracks."""
-    origins = {True: Catalogue(CATALOGUE), False: Catalogue(planted)}
-    place = {kind: {track.track_id: i for i, track in enumerate(c.tracks)} for kind, c in origins.items()}
-    chosen = []
-    for planned in plan_benchmark(origins[True].tracks):
-        builtin = planned.origin is not None
-        origin = planned.origin or planned.track.track_id
-        chosen.append((origins[builtin], place[builtin][origin], planned.track))
-    return copy_tracks(path, chosen, {"source": BUILTIN})
-
-
-def rebuild_benchmark(
-    out: Path, settings: TrainingSettings, train: Callable[..., None], on_progress: Progress | None = None
-) -> None:
-    """Makes the benchmark anew in ``out``: ``catalogue`` and ``trained``, and of these what the package
-    keeps: ``planted`` (the planted tracks as a catalogue) and ``model`` (the trained parts of the model).
-
-    Each step is skipped when its result stands in ``out`` already.
-
-    Args:
-        train: ``train(catalogue, template, folder, settings)``.
-    """
-    model = builtin_model()
-    shape = model.encoding
-    sounds, planted, catalogue, template = (
-        out / "sounds",
-        out / "planted",
-        out / "catalogue",
-        out / "untrained",
-    )
-    if not planted.exists():
-        sounds.mkdir(parents=True, exist_ok=True)
-        rendered = [p.track for p in plan_benchmark(Catalogue(CATALOGUE).tracks) if p.origin is None]
-        for i, track in enumerate(rendered, start=1):
-            write_sound(sounds / track.file_name, builtin_sound(track, 0.0, shape))
-            if on_progress:
-                on_progress("rendering planted tunes", i, len(rendered))
-        build_catalogue(Source(sounds, rendered, []), planted, model, source_name=BUILTIN)
-    if not catalogue.exists():
-        half = catalogue.with_name("catalogue.partial")
-        shutil.rmtree(half, ignore_errors=True)
-        assemble_benchmark_catalogue(planted, half)
-        replace_folder(half, catalogue)
-    if not template.exists():
-        work = template.with_name(template.name + ".partial")
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(MODEL, work, ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            write_denoiser(work, shape.latent_channels, benchmark.SIZE)
-        replace_folder(work, template)
-    if not (out / "trained").exists():
-        train(Catalogue(catalogue), template, out / "trained", settings)
-    if not (out / "model").exists():
-        half = out / "model.partial"
-        shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(
-            out / "trained", half, ignore=shutil.ignore_patterns("vae", "text_encoder", "tokenizer")
-        )
-        replace_folder(half, out / "model")
+def write_template(folder: Path, size: SmallModel, seed: int) -> None:
+    """Writes an untrained model of some size with the built-in codec and text encoder, if it is not there."""
+    if folder.exists():
+        return
+    work = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(MODEL, work, ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        write_denoiser(work, builtin_model().encoding.latent_channels, size)
+    replace_folder(work, folder)
 
 
 def builtin_model(folder: Path = MODEL) -> StableAudio:

@@ -9,29 +9,24 @@ from __future__ import annotations
 
 import math
 import random
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from linernotes.artefacts import hash_json, replace_folder
-from linernotes.audio import Sound
+from linernotes.artefacts import hash_json
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import Source, Track
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.bundle import TRAINED_PARTS, builtin_model
-from linernotes.demo.places import LARGE, MODEL
+from linernotes.demo.bundle import builtin_model, builtin_sound, write_template
+from linernotes.demo.places import BUILTIN, MODEL
 from linernotes.demo.recipe import INSTRUMENTS, TEMPOS, caption_of, group_works, identifier_of, melody_of
-from linernotes.demo.render import render_notes
+from linernotes.demo.render import seconds_of
 from linernotes.demo.tunes import (
     COLLECTIONS,
-    TICKS_PER_QUARTER,
-    Note,
     Tune,
     read_chorales,
     read_notes,
@@ -39,7 +34,7 @@ from linernotes.demo.tunes import (
 )
 from linernotes.jobs.executor import Executor
 from linernotes.models.encoding import Encoding
-from linernotes.models.small import SmallModel, write_denoiser
+from linernotes.models.small import SmallModel
 from linernotes.settings.training import TrainingSettings
 
 SEED = 1150
@@ -48,7 +43,6 @@ DECOY_SHARE = 0.02
 PERFORMANCES = 2
 SHORTEST_NOTES = 16
 LONGEST_S = 120.0
-LAST_NOTE_S = 0.5  # to die away
 MORE_COLLECTIONS = {"essenFolksong": "Essen Folksong Collection", "miscFolk": "Folk tunes of many lands"}
 
 Progress = Callable[[str, int, int], None]
@@ -73,29 +67,7 @@ class Played:
         return 0
 
     def blocks(self, track: Track, encoding: Encoding) -> Iterable[np.ndarray]:
-        yield play(track, encoding.rate_hz)
-
-
-def play(track: Track, rate_hz: int) -> np.ndarray:
-    """A whole tune, ``[1, samples]``."""
-    collection, item = track.source.split("/", 1)
-    notes, quarters_per_minute = read_notes(collection, item), float(TEMPOS[track.extra["tempo"]])
-    seconds = min(LONGEST_S, seconds_of(notes, quarters_per_minute))
-    program = INSTRUMENTS[track.extra["instrument"]]
-    return render_notes(notes, program, quarters_per_minute, round(seconds * rate_hz), rate_hz)
-
-
-def seconds_of(notes: Sequence[Note], quarters_per_minute: float) -> float:
-    """How long a tune takes, with its last note dying away."""
-    ticks = max(note.start + note.length for note in notes) - min(note.start for note in notes)
-    return ticks / TICKS_PER_QUARTER * 60 / quarters_per_minute + LAST_NOTE_S
-
-
-def large_sound(track: Track, start_s: float, seconds: float, rate_hz: int) -> Sound:
-    """A part of a tune, rendered now."""
-    samples = play(track, rate_hz)
-    start = round(start_s * rate_hz)
-    return Sound(samples[:, start : start + round(seconds * rate_hz)], rate_hz)
+        yield builtin_sound(track, 0.0, encoding).samples
 
 
 def plan_large(
@@ -140,9 +112,9 @@ def plan_large(
     for number in range(PERFORMANCES):
         for i in order:
             track = _track(tunes[i], work_of[i], number, i in decoys, names)
-            seconds = seconds_of(notes[i], TEMPOS[track.extra["tempo"]])
-            count += 0 if i in decoys else max(1, math.ceil(min(seconds, LONGEST_S) / segment_s - 0.02))
-            tracks.append(track)
+            seconds = min(LONGEST_S, seconds_of(notes[i], TEMPOS[track.extra["tempo"]]))
+            count += 0 if i in decoys else max(1, math.ceil(seconds / segment_s - 0.02))
+            tracks.append(replace(track, extra={**track.extra, "seconds": f"{seconds:.3f}"}))
             if count >= segments:
                 break
         if count >= segments:
@@ -196,19 +168,12 @@ def rebuild_large(
             Tunes(out, tracks, []),
             catalogue,
             model,
-            source_name=LARGE,
+            source_name=BUILTIN,
             on_track=partial(on_progress, "playing and encoding tunes") if on_progress else None,
             executor=executor,
             model_folder=MODEL,
             recordings=Played(),
         )
-    if not template.exists():
-        work = template.with_name(template.name + ".partial")
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(MODEL, work, ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            write_denoiser(work, model.encoding.latent_channels, SmallModel())
-        replace_folder(work, template)
+    write_template(template, SmallModel(), settings.seed)
     if not (out / "model").exists():
         train(Catalogue(catalogue), template, out / "model", settings)

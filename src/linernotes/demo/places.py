@@ -1,4 +1,4 @@
-"""Where the built-in model and catalogue, and the benchmark's parts, lie; and whether what people give is one
+"""Where the built-in model and catalogue, and the benchmarks' parts, lie; and whether what people give is one
 of their names or a place that can be opened. Imports nothing heavy.
 """
 
@@ -7,7 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from linernotes.catalog.folder import check_catalogue
-from linernotes.evaluation.bank.folder import bank_file
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.folder import BANK_FILE, bank_file
 from linernotes.models.folder import check_model
 from linernotes.settings.places import cache_folder
 
@@ -15,13 +16,31 @@ BUILTIN = "builtin"
 BUNDLE = Path(__file__).parent / "bundle"
 MODEL = BUNDLE / "model"
 CATALOGUE = BUNDLE / "catalogue"
-BENCHMARK = "benchmark"
-SHIPPED = (BUILTIN, BENCHMARK)
-LARGE = "large"  # what catalogues of whole tunes say that their sound comes from
-# the trained parts of the small model, the planted tracks, the retrain bank
-BENCHMARK_PARTS = BUNDLE / "benchmark"
+# the first, on which methods were developed; two more; and the first one's kind in other sizes
+BENCHMARK, DEEP, LONG, SIZED = "benchmark", "deep", "long", "tracks-"
+SIZES = (128, 256, 1024, 2000)  # the built-in catalogue has 2,043 training tracks
+BENCHMARKS = (BENCHMARK, DEEP, LONG, *(f"{SIZED}{count}" for count in SIZES))
+SHIPPED = (BUILTIN, *BENCHMARKS)
 # what scores are worth: METHOD.json under its defaults, METHOD-WHAT.json under other settings
-CALIBRATIONS = BENCHMARK_PARTS / "calibrations"
+CALIBRATIONS = BUNDLE / BENCHMARK / "calibrations"
+
+
+def benchmark_parts(benchmark: str) -> Path:
+    """What the package holds of a benchmark, by its name: the trained parts of its model, its rendered tracks
+    where they are small, its retrain bank and scores.
+    """
+    return BUNDLE / benchmark
+
+
+def bank_place(bank: str | Path) -> Path:
+    """Where a retrain bank lies: its path, or the name of a benchmark."""
+    return benchmark_parts(str(bank)) if str(bank) in BENCHMARKS else Path(bank)
+
+
+def require_benchmark(name: str) -> None:
+    """Refuses what is no benchmark's name."""
+    if name not in BENCHMARKS:
+        raise UsageError(f"there is no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
 
 
 def require_model(model: str) -> None:
@@ -37,9 +56,13 @@ def require_catalogue(catalogue: str) -> None:
 
 
 def require_bank(bank: str) -> None:
-    """Refuses what is neither the benchmark's nor a finished bank."""
-    if bank != BENCHMARK:
-        bank_file(Path(bank))
+    """Refuses what is neither a benchmark's nor a finished bank."""
+    if bank in BENCHMARKS and not (benchmark_parts(bank) / BANK_FILE).exists():
+        raise LinernotesError(
+            f"this package holds no retrain bank of the benchmark {bank}: build one with 'linernotes bank "
+            f"build --model {bank} --catalog {bank} -o OUT', and give --bank OUT"
+        )
+    bank_file(bank_place(bank))
 
 
 def require_places(model: str, catalogue: str) -> None:

@@ -1,4 +1,4 @@
-"""Where what is called by a name lies: ``builtin`` and ``benchmark`` come with the package, everything else
+"""Where what is called by a name lies: ``builtin`` and the benchmarks come with the package, everything else
 is a path. And where a catalogue's sound comes from: the built-in tunes are played, other recordings are read.
 """
 
@@ -12,9 +12,9 @@ from linernotes.attribution.verdict import Judge
 from linernotes.audio import AudioError, Sound, read_part
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.bundle import builtin_sound, open_benchmark
-from linernotes.demo.large import large_sound
-from linernotes.demo.places import BENCHMARK, BUILTIN, CALIBRATIONS, LARGE, MODEL, SHIPPED
+from linernotes.demo.benchmarks.making import open_benchmark
+from linernotes.demo.bundle import builtin_sound
+from linernotes.demo.places import BENCHMARKS, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
 from linernotes.errors import UsageError
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
@@ -22,12 +22,14 @@ from linernotes.settings.methods import MethodSettings
 
 
 def model_folder(model: str | Path) -> Path:
-    """Where a model lies: its path, ``builtin`` or ``benchmark``."""
-    return MODEL if str(model) == BUILTIN else open_benchmark()[0] if str(model) == BENCHMARK else Path(model)
+    """Where a model lies: its path, ``builtin`` or the name of a benchmark."""
+    if str(model) in BENCHMARKS:
+        return open_benchmark(str(model))[0]
+    return MODEL if str(model) == BUILTIN else Path(model)
 
 
 def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
-    """A model by the path of its folder, the built-in one, or the benchmark's.
+    """A model by the path of its folder, the built-in one, or a benchmark's.
 
     Raises:
         LinernotesError: no such model, of a family that is not known, weights missing or in pickle form.
@@ -68,8 +70,6 @@ def track_sound(
     """
     source, encoding = catalogue.record["source"], catalogue.encoding
     seconds = encoding.segment_s if seconds is None else seconds
-    if source == LARGE:
-        return large_sound(track, start_s, seconds, encoding.rate_hz)
     if source == BUILTIN:
         sound = builtin_sound(track, start_s, encoding)
         return Sound(sound.samples[:, : round(seconds * sound.rate_hz)], sound.rate_hz)

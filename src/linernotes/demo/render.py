@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from linernotes.catalog.track import Track
 from linernotes.demo.recipe import INSTRUMENTS, TEMPOS
 from linernotes.demo.tunes import TICKS_PER_QUARTER, Note, read_notes
 
 PEAK = 0.7
 FADE_S = 0.02
 LEAD_S = 0.03  # silence before the first note, so that its attack is inside the first frame
+TAIL_S = 0.5  # after the last note of a tune that is played whole
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,29 @@ class Playing:
     stretch: float = 1.0  # how many times as long
     # a player's own timing, articulation and dynamics, drawn by this seed; 0 = as written
     performance: int = 0
+
+
+def playing_of(track: Track) -> Playing | None:
+    """How a planted track is played; None for one that is played as written."""
+    extra = track.extra
+    if not {"transpose", "stretch", "performance"} & extra.keys():
+        return None
+    return Playing(
+        int(extra.get("transpose", 0)), float(extra.get("stretch", 1)), int(extra.get("performance", 0))
+    )
+
+
+def whole_seconds(source: str, tempo: str) -> float:
+    """How long a tune takes as written, from the silence before its first note to the end of its last one's
+    sound.
+    """
+    return seconds_of(read_notes(*source.split("/", 1)), TEMPOS[tempo])
+
+
+def seconds_of(notes: Sequence[Note], quarters_per_minute: float) -> float:
+    """How long these notes take, with the silence before and the sound after them."""
+    quarters = (max(n.start + n.length for n in notes) - min(n.start for n in notes)) / TICKS_PER_QUARTER
+    return LEAD_S + quarters * 60 / quarters_per_minute + TAIL_S
 
 
 def render_track(

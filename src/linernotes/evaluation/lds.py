@@ -66,6 +66,7 @@ def measure_lds(
     output: Output = "loss",
     reference: str = "",
     within: tuple[str, Mapping[str, np.ndarray]] | None = None,
+    kept: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> MeasuredLds:
     """The LDS of methods, best first.
@@ -73,13 +74,14 @@ def measure_lds(
     Args:
         scores: by method, ``scores_qn`` [queries, training tracks] of all of the bank's queries, in its
             order.
-        split: which queries count. How many tracks a truncated score keeps is chosen on those for tuning, so
-            with these there is no truncated form.
+        split: which queries count.
         reference: the method that the others are compared with; the best if it is not among them (which
             flatters it).
         within: a column of the catalogue and, by its values, which training tracks have them. What a linear
             function of *how many* tracks of each a model saw explains is taken out of outcomes and
             predictions: the partial correlation. What is left is which of them it saw.
+        kept: how many tracks a method's truncated scores keep. If None it is chosen on the queries for
+            tuning; where there are none, or these are what counts, there is no truncated form.
 
     Raises:
         LinernotesError: too few models or queries for an interval.
@@ -116,11 +118,9 @@ def measure_lds(
     present_mn = seen_mn[halves]
     names = list(scores)
     tuning = bank.rows("tuning") if split == "reporting" else []
-    kept = (
-        {name: choose_kept(scores[name][tuning], present_mn, target_qm[tuning]) for name in names}
-        if tuning
-        else {}
-    )
+    if kept is None and tuning:
+        kept = {name: choose_kept(scores[name][tuning], present_mn, target_qm[tuning]) for name in names}
+    kept = kept or {}
     predicted = {name: _ranks(_predicted(scores[name][rows], present_mn)) for name in names}
     short = {n: _ranks(_predicted(truncated(scores[n][rows], kept[n]), present_mn)) for n in kept}
     plain_values, plain_drawn = bootstrap_correlations(

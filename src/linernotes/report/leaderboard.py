@@ -95,7 +95,7 @@ def leaderboard_page(board: Board, stem: str, command: str) -> str:
         _about_strata(board.within),
         _strata(board.lds, board.within).markdown(),
         "## Leave-k-out",
-        _outcomes(board.outcomes).markdown() if board.outcomes else UNTRAINED,
+        outcomes_table(board.outcomes).markdown() if board.outcomes else UNTRAINED,
     ]
     if board.groups:
         parts += ["## Groups", ABOUT_GROUPS, _groups(board).markdown()]
@@ -164,7 +164,8 @@ def _about_strata(within: MeasuredLds | None) -> str:
     )
 
 
-def _outcomes(outcomes: Sequence[Outcome]) -> Table:
+def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
+    """Leave-k-out: one row for each method, share and form."""
     columns = [
         METHOD,
         text("left_out", "left out (tracks)"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 Skew = Literal["difference", "normalised", "first-order"]
-Gather = Literal["sum", "max"]
+Gather = Literal["sum", "mean", "max"]
 FisherKind = Literal["sampled", "empirical"]
 
 Draws = Annotated[int, Field(gt=0, description="Draws of noise on which items are scored.")]
@@ -377,6 +377,9 @@ METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
     "random": RandomSettings,
 }
 DEFAULT_METHOD = "readout"
+# what a table over benchmarks shows if nothing else is asked for: unlearning in all its forms, the gradient
+# methods that do best, the likenesses that do best, and chance
+ACROSS = ("readout", "abu", "abu-ekfac", "ekfac", "d-trak", "latent", "activations", "random")
 
 
 def runnable(settings: Mapping[str, Any]) -> list[str]:

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
 from linernotes.attribution.query import clip_query, segment_query
@@ -25,9 +26,10 @@ from linernotes.evaluation.bank.folder import require_scores
 from linernotes.evaluation.bank.store import Bank
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query
-from linernotes.settings.methods import MethodSettings
+from linernotes.settings.methods import Gather, MethodSettings
 
 SCORES = "scores of a bank's queries"
+GATHERS: tuple[Gather, ...] = get_args(Gather)
 SOURCE_DRAWS = 4  # planted sources are many, and it is only their first places that count
 
 
@@ -39,6 +41,8 @@ class Scored:
     settings: dict[str, Any]
     scores_qt: np.ndarray  # [queries, all tracks of the catalogue]
     seconds: float  # for all queries together, what is computed once per model included
+    # the same, gathered over each track's segments in every way; empty where every track is one segment
+    gathered: Mapping[Gather, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,40 +109,76 @@ def scores_of(
     Raises:
         LinernotesError: a file there is damaged, or of another model or catalogue.
     """
-    header = {
-        "model": prepared.model.weights_hash,
-        "catalogue": prepared.catalogue.hash,
-        "method": method,
-        "settings": settings.model_dump(),
-        "queries": list(names),
-        "clips": bank.header["clips"],
-    }
+    header = _header(bank, method, settings, names)
+    header |= {"model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash}
     if read_too := METHODS[method].reads(prepared, settings):
         header["reads"] = read_too
     name = f"{method}-{hash_json(header)[:8]}.safetensors"
     for folder in kept:
         if (folder / name).exists():
-            tensors, found = load_tensors(folder / name, SCORES, header)
-            return Scored(method, settings.model_dump(), tensors["scores_qt"].numpy(), found["seconds"])
+            return _read(folder / name, header)
     work = kept[-1] / f".{name}.partial"
     made = queries()
     start = time.perf_counter()
     scores_qn = score(method, prepared, made, settings, work).scores_qn
     seconds = round(time.perf_counter() - start, 1)
-    catalogue = prepared.catalogue
-    scores_qt = np.stack(
-        [gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather) for s in scores_qn]
-    )
-    kept_as = {"scores_qt": torch.from_numpy(scores_qt.astype(np.float32))}
+    kept_as = {"scores_qt": _gathered(scores_qn, prepared.catalogue, settings.gather)}
+    if len(prepared.catalogue) > len(prepared.catalogue.tracks):
+        kept_as |= {f"{way}_qt": _gathered(scores_qn, prepared.catalogue, way) for way in GATHERS}
     save_tensors(kept[-1] / name, kept_as, SCORES, {**header, "seconds": seconds, "axes": "queries, tracks"})
     shutil.rmtree(work, ignore_errors=True)
-    return Scored(method, settings.model_dump(), scores_qt.astype(np.float32), seconds)
+    return _read(kept[-1] / name, header)
+
+
+def stored_scores(
+    bank: Bank, folders: Sequence[Path], method: str, settings: MethodSettings
+) -> Scored | None:
+    """Scores of a bank's clips that were kept in one of some folders, found by what they say of themselves:
+    neither model nor catalogue is opened. None where there are none.
+    """
+    header = _header(bank, method, settings, [query.name for query in bank.queries])
+    for path in (path for folder in folders for path in sorted(folder.glob(f"{method}-*.safetensors"))):
+        found = load_tensors(path, SCORES)[1]
+        if all(found.get(name) == value for name, value in header.items()):
+            return _read(path, header)
+    return None
+
+
+def _header(bank: Bank, method: str, settings: MethodSettings, names: Sequence[str]) -> dict[str, Any]:
+    """What a file of scores says of them."""
+    return {
+        "model": bank.header["model"],
+        "catalogue": bank.header["catalogue"],
+        "method": method,
+        "settings": settings.model_dump(),
+        "queries": list(names),
+        "clips": bank.header["clips"],
+    }
+
+
+def _gathered(scores_qn: np.ndarray, catalogue: Catalogue, way: Gather) -> Tensor:
+    tracks = len(catalogue.tracks)
+    scores_qt = np.stack([gather_tracks(s, catalogue.track_n, tracks, way) for s in scores_qn])
+    return torch.from_numpy(scores_qt.astype(np.float32))
+
+
+def _read(path: Path, header: Mapping[str, Any]) -> Scored:
+    tensors, found = load_tensors(path, SCORES, header)
+    gathered = {way: tensors[f"{way}_qt"].numpy() for way in GATHERS if f"{way}_qt" in tensors}
+    return Scored(
+        found["method"], found["settings"], tensors["scores_qt"].numpy(), found["seconds"], gathered
+    )
 
 
 def of_training_tracks(scores_qt: np.ndarray, bank: Bank, catalogue: Catalogue) -> np.ndarray:
     """The columns of the bank's training tracks, in the bank's order."""
     place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
     return scores_qt[:, [place[name] for name in bank.tracks]]
+
+
+def of_columns(scores_qt: np.ndarray, bank: Bank) -> np.ndarray:
+    """The same of scores over the tracks of a benchmark, whose training tracks come first."""
+    return scores_qt[:, : len(bank.tracks)]
 
 
 def read_scores(path: Path, bank: Bank) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Decides what the benchmark is: 512 training tracks and 144 decoys, most drawn from the built-in catalogue,
-some planted so that it is known what resembles what, and the prompts of its query clips. Small enough for its
-model to be trained in 100 seconds on one core, and so to be trained again without any of its tracks.
+"""Decides what the first benchmark is: 512 training tracks and 144 decoys, most drawn from the built-in
+catalogue, some planted so that it is known what resembles what, and the prompts of its query clips. Small
+enough for its model to be trained in 100 seconds on one core, and so to be trained again without any of its
+tracks.
 """
 
 from __future__ import annotations
@@ -8,19 +9,20 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from linernotes.catalog.source import Track
+from linernotes.catalog.store import Catalogue
+from linernotes.demo.benchmarks.description import Benchmark, Planned, PlannedQuery
+from linernotes.demo.places import BENCHMARK
 from linernotes.demo.recipe import INSTRUMENTS
-from linernotes.demo.render import Playing
 from linernotes.models.small import SmallModel
 from linernotes.settings.training import TrainingSettings
+from linernotes.settings.verbs import BankSettings
 
 SEED = 2611
 TRAINING_TRACKS = 512
 PLAIN_DECOYS = 96
-SIZE = SmallModel(layers=2, heads=4)
-TRAINING = TrainingSettings(steps=1000, batch_size=16, learning_rate=6e-3, ema=0.99)
 
 # One instrument belongs to a small group alone: what a clip with it was learned from is known.
 RARE_INSTRUMENT = "xylophone"
@@ -60,37 +62,13 @@ HEARD = {
 }  # clips that are made again by every retrain
 
 
-@dataclass(frozen=True)
-class Planned:
-    """One track of the benchmark: ``origin`` is the built-in track whose segments it takes; None if it is
-    rendered anew.
-    """
-
-    track: Track
-    origin: str | None
-
-
-@dataclass(frozen=True)
-class PlannedQuery:
-    """One clip to be generated: what kind of prompt it has, and what it may be used for (``tuning`` or
-    ``reporting``).
-    """
-
-    name: str
-    prompt: str
-    seed: int
-    kind: str
-    split: str
-    heard: bool
-
-
-def plan_benchmark(builtin: Sequence[Track]) -> list[Planned]:
+def plan_tracks(builtin: Catalogue) -> list[Planned]:
     """All tracks of the benchmark, training tracks first. The same everywhere: it depends on the built-in
     catalogue alone.
     """
     draw = random.Random(SEED)
     works: dict[str, list[Track]] = defaultdict(list)
-    for track in builtin:
+    for track in builtin.tracks:
         if track.split == "train":
             works[track.work_id].append(track)
     common = [m for m in works.values() if all(t.extra["instrument"] != RARE_INSTRUMENT for t in m)]
@@ -121,7 +99,7 @@ def plan_benchmark(builtin: Sequence[Track]) -> list[Planned]:
     rest = [t for members in common if members[0].work_id not in used for t in members]
     draw.shuffle(rest)
     training += [Planned(track, track.track_id) for track in rest[: TRAINING_TRACKS - len(training)]]
-    plain = [t for t in builtin if t.split == "decoy" and t.extra["instrument"] != RARE_INSTRUMENT]
+    plain = [t for t in builtin.tracks if t.split == "decoy" and t.extra["instrument"] != RARE_INSTRUMENT]
     decoys += [Planned(track, track.track_id) for track in draw.sample(plain, PLAIN_DECOYS)]
     return sorted(training, key=_identifier) + sorted(decoys, key=_identifier)
 
@@ -150,16 +128,6 @@ def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
             heard = tuning <= i < tuning + HEARD[kind]
             queries.append(PlannedQuery(f"{kind}-{i:02d}", prompt, 1000 + len(queries), kind, split, heard))
     return queries
-
-
-def playing_of(track: Track) -> Playing | None:
-    """How a planted track is played; None for one that is played as written."""
-    extra = track.extra
-    if not {"transpose", "stretch", "performance"} & extra.keys():
-        return None
-    return Playing(
-        int(extra.get("transpose", 0)), float(extra.get("stretch", 1)), int(extra.get("performance", 0))
-    )
 
 
 def _plant(source: Track, relation: str, number: int, draw: random.Random) -> Planned:
@@ -202,3 +170,14 @@ def _marked(track: Track, relation: str) -> Track:
 
 def _identifier(planned: Planned) -> str:
     return planned.track.track_id
+
+
+FIRST_BENCHMARK = Benchmark(
+    name=BENCHMARK,
+    size=SmallModel(layers=2, heads=4),
+    training=TrainingSettings(steps=1000, batch_size=16, learning_rate=6e-3, ema=0.99),
+    bank=BankSettings(),
+    tracks=plan_tracks,
+    queries=plan_queries,
+    rendered_with=BENCHMARK,
+)

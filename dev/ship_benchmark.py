@@ -1,0 +1,38 @@
+"""Puts the numbers of a benchmark into the package: its bank, the leave-k-out beside it, and the scores of
+its clips by every method of the table over benchmarks. Prints no figure of any method: that is for
+`linernotes evaluate benchmarks`, when the scores of all of them stand.
+
+    python dev/ship_benchmark.py NAME BANK [MODEL CATALOGUE]
+
+A stopped run goes on. MODEL and CATALOGUE, of a benchmark that was made on this machine, save rendering its
+tracks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import linernotes
+from linernotes.demo.places import benchmark_parts, require_benchmark
+from linernotes.evaluation.bank.folder import BANK_FILE
+from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE
+from linernotes.settings.methods import ACROSS, METHOD_SETTINGS
+
+name, bank, *where = sys.argv[1:]
+require_benchmark(name)
+parts = benchmark_parts(name)
+opened = linernotes.open_bank(bank, *(where or (name, name)))  # refuses a bank that cannot be trusted
+opened = replace(opened, kept=(parts / "scores",))
+for method in ACROSS:
+    start = time.perf_counter()
+    opened.clip_scores(method, METHOD_SETTINGS[method]())
+    print(f"{method:12} {time.perf_counter() - start:7.0f} s", flush=True)
+for file in (BANK_FILE, COUNTERFACTUAL_FILE):
+    if (Path(bank) / file).exists():
+        shutil.copyfile(Path(bank) / file, parts / file)
+sizes = [path.stat().st_size for path in parts.rglob("*") if path.is_file()]
+print(f"{parts}: {sum(sizes) / 1e6:.1f} MB in {len(sizes)} files")

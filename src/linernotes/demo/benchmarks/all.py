@@ -1,0 +1,22 @@
+"""All benchmarks, by name."""
+
+from __future__ import annotations
+
+from linernotes.demo.benchmarks.deep import DEEP_BENCHMARK
+from linernotes.demo.benchmarks.description import Benchmark
+from linernotes.demo.benchmarks.first import FIRST_BENCHMARK
+from linernotes.demo.benchmarks.long import LONG_BENCHMARK
+from linernotes.demo.benchmarks.sized import SIZED_BENCHMARKS
+from linernotes.demo.places import require_benchmark
+
+_ALL = {each.name: each for each in (FIRST_BENCHMARK, DEEP_BENCHMARK, LONG_BENCHMARK, *SIZED_BENCHMARKS)}
+
+
+def benchmark_of(name: str) -> Benchmark:
+    """A benchmark by its name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    require_benchmark(name)
+    return _ALL[name]

@@ -1,0 +1,53 @@
+"""What a benchmark is: its tracks, its model, the clips it is asked about, and how often its model is trained
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from linernotes.catalog.source import Track
+from linernotes.catalog.store import Catalogue
+from linernotes.models.small import SmallModel
+from linernotes.settings.training import TrainingSettings
+from linernotes.settings.verbs import BankSettings
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One track of a benchmark: ``origin`` is the built-in track whose segments it takes; None if it is
+    rendered anew.
+    """
+
+    track: Track
+    origin: str | None
+
+
+@dataclass(frozen=True)
+class PlannedQuery:
+    """One clip to be generated: what kind of prompt it has, and what it may be used for (``tuning`` or
+    ``reporting``).
+    """
+
+    name: str
+    prompt: str
+    seed: int
+    kind: str
+    split: str
+    heard: bool
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark. All of it depends on the built-in catalogue alone, so that it is the same everywhere."""
+
+    name: str  # what --model, --catalog and --bank call it
+    size: SmallModel
+    training: TrainingSettings
+    bank: BankSettings  # what its retrain bank has if nothing else is asked for
+    # the built-in catalogue -> its tracks, training tracks first
+    tracks: Callable[[Catalogue], list[Planned]]
+    # its tracks -> its clips
+    queries: Callable[[Sequence[Planned]], list[PlannedQuery]]
+    rendered_with: str  # the benchmark whose rendered tracks it has too; its own name where it has its own
