@@ -24,6 +24,7 @@ from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
+from linernotes.curvature.packed import load_packed, save_packed
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.index.recall import FIRST, audit, measure_recall
 from linernotes.index.space import principal_directions
@@ -31,7 +32,7 @@ from linernotes.index.store import Index
 from linernotes.index.vectors import Vectors, in_bytes, resemblance
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared
-from linernotes.methods.readout import fit_curvature
+from linernotes.methods.readout import curvature_header, curvature_name, fit_curvature
 from linernotes.methods.readout_moments import query_moments, sweep_moments, whitener
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import ReadoutSettings
@@ -297,6 +298,35 @@ def test_only_methods_that_save_by_it_take_shortlists(
     for method in METHODS:
         if method != "clap":
             assert METHODS[method].shortlists == (passes(few, method) < passes(whole, method)), method
+
+
+def test_a_packed_curvature_is_the_curvature(tmp_path: Path) -> None:
+    drawn = torch.randn(3, 200, 40, generator=torch.Generator().manual_seed(2))
+    drawn *= torch.logspace(-3, 3, 40)
+    curvature = drawn.mT @ drawn
+    save_packed(tmp_path / "packed.safetensors", curvature, {"model": "a"})
+    read = load_packed(tmp_path / "packed.safetensors", {"model": "a"})
+    scale = curvature.diagonal(dim1=1, dim2=2).sqrt()
+    apart = (read - curvature).abs() / scale[:, :, None] / scale[:, None, :]
+    assert 0 < float(apart.max()) <= 2**-16 * 1.1 and bool((read == read.mT).all())
+    size = (tmp_path / "packed.safetensors").stat().st_size
+    assert size < curvature.numel() * 4 / 3
+    with pytest.raises(LinernotesError, match="'b' is in use"):
+        load_packed(tmp_path / "packed.safetensors", {"model": "b"})
+
+
+def test_what_is_ready_is_used_and_nothing_else(tmp_path: Path, model: StableAudio, many: Catalogue) -> None:
+    prepared = prepare(model, many, tmp_path / "cache")
+    draws = prepared.draws(8, 0)
+    fitted = fit_curvature(prepared, draws, 8, 32)
+    ready = tmp_path / "ready" / curvature_name(prepared, draws, 8)
+    save_packed(ready, fitted, curvature_header(prepared, draws))
+    shipped = replace(prepare(model, many, tmp_path / "other"), shipped=tmp_path / "ready")
+    near = fit_curvature(shipped, draws, 8, 32)
+    assert not (tmp_path / "other").exists()
+    assert torch.allclose(near, fitted, rtol=1e-2, atol=1e-4 * float(fitted.abs().max()))
+    fit_curvature(shipped, prepared.draws(8, 1), 8, 32)  # of other draws nothing is ready
+    assert any((tmp_path / "other").rglob("readout-*"))
 
 
 def test_settings_of_an_index_are_checked() -> None:

@@ -62,6 +62,7 @@ def attribute(
     engine: EngineSettings | None = None,
     drawn: Drawn = "segments",
     index: str | Path | None = None,
+    exhaustive: bool = False,
     **settings: Any,
 ) -> list[Attribution]:
     """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``,
@@ -78,7 +79,9 @@ def attribute(
         drawn: what the model's training drew evenly: ``segments`` (linernotes' own), or ``tracks`` and a
             random place in them (stable-audio-tools, audiocraft). Decides how segments add up to a track.
         index: a folder that ``build_index`` made: a shortlist is scored exactly, and what it may miss is
-            said. Everything is scored exactly if None.
+            said. If None the built-in catalogue has the one that is shipped, for the method that it was tried
+            with; any other is scored exactly throughout.
+        exhaustive: the built-in catalogue, too.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
@@ -88,7 +91,7 @@ def attribute(
     checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
     with (
         executor_of(engine or EngineSettings()) as executor,
-        Workspace(model, catalogue, cache, on_progress, executor, drawn, index) as work,
+        Workspace(model, catalogue, cache, on_progress, executor, drawn, index, exhaustive) as work,
     ):
         return work.attribute(clips, out, prompt, method, calibration, **settings)
 

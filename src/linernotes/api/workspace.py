@@ -25,7 +25,7 @@ from linernotes.attribution.shortlisting import require_shortlists
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
-from linernotes.demo.places import BENCHMARK, BENCHMARKS, BUILTIN, bank_place
+from linernotes.demo.places import BENCHMARK, BENCHMARKS, BUILTIN, READY, SHIPPED_INDEX, bank_place
 from linernotes.demo.provider import judge_for, load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.agreement import Agreement
@@ -82,6 +82,7 @@ class Workspace:
         executor: Executor | None = None,
         drawn: Drawn = "segments",
         index: str | Path | None = None,
+        exhaustive: bool = False,
     ) -> None:
         """Opens both.
 
@@ -93,7 +94,9 @@ class Workspace:
                 segments were.
             executor: what runs passes over the catalogue (``linernotes.jobs``); this process if None.
             index: a folder that ``build_index`` made: of each clip a shortlist is scored exactly, and what it
-                may miss is said. Everything is scored exactly if None.
+                may miss is said. If None the built-in catalogue has the one that is shipped, for the method
+                that it was tried with; any other is scored exactly throughout.
+            exhaustive: the built-in catalogue, too.
 
         Raises:
             LinernotesError: one of them is missing or damaged, they do not fit together, or the model says
@@ -111,9 +114,14 @@ class Workspace:
             vouched=vouched,
             drawn=drawn,
         )
-        self._prepared: Prepared | None = replace(prepared, executor=executor)
+        own = self.names == (BUILTIN, BUILTIN)
+        self._prepared: Prepared | None = replace(prepared, executor=executor, shipped=READY if own else None)
+        self._index = self._opened(SHIPPED_INDEX) if own and SHIPPED_INDEX.exists() else None
+        self._asked_for = False  # a shortlist, by somebody, and whatever the method
         if index is not None:
             self.use_index(index)
+        elif exhaustive:
+            self._index = None
 
     def __enter__(self) -> Self:
         return self
@@ -150,23 +158,37 @@ class Workspace:
         """The opened catalogue."""
         return self.prepared.catalogue
 
+    def _opened(self, index: str | Path) -> Index:
+        opened = Index(Path(index))
+        opened.require(self.model.weights_hash, self.catalogue)
+        return opened
+
     def use_index(self, index: str | Path | None) -> None:
         """Takes shortlists from an index from now on; from none if None.
 
         Raises:
             LinernotesError: it is none, or of another model or catalogue.
         """
-        opened = Index(Path(index)) if index is not None else None
-        if opened:
-            opened.require(self.model.weights_hash, self.catalogue)
-        self._prepared = replace(self.prepared, index=opened)
+        self._index = self._opened(index) if index is not None else None
+        self._asked_for = index is not None
 
     def index(self, out: str | Path, **settings: Any) -> Index:
         """Builds an index, and uses it from now on; see ``linernotes.build_index``."""
-        asked = checked(IndexSettings, settings)
-        built = build_index(self.prepared, asked, Path(out))
-        self._prepared = replace(self.prepared, index=built)
-        return built
+        self._index = build_index(self.prepared, checked(IndexSettings, settings), Path(out))
+        self._asked_for = True
+        return self._index
+
+    def _index_for(self, method: str) -> Index | None:
+        """What shortlists are taken from; nothing, for a method that it was not tried with and that nobody
+        asked to be so scored.
+
+        Raises:
+            UsageError: such a method goes through everything whatever is asked.
+        """
+        if self._asked_for:
+            require_shortlists(method)
+            return self._index
+        return self._index if self._index and self._index.recall.method == method else None
 
     def generate(self, prompt: str, out: str | Path, **settings: Any) -> Path:
         """Generates a clip; see ``linernotes.generate``."""
@@ -198,17 +220,19 @@ class Workspace:
         chosen = checked(settings_of(method), settings, f" for {method}")
         require_runs_on(method, self.model)
         require_layers(self.model, chosen)
-        if self.prepared.index:
-            require_shortlists(method)
+        prepared = replace(self.prepared, index=self._index_for(method))
         loaded = self.load_clips(clips, prompt)
         words = self._words("attribute", loaded, prompt)
-        words += ["--index", str(self.prepared.index.path)] if self.prepared.index else []
+        if self._asked_for and self._index:
+            words += ["--index", str(self._index.path)]
+        elif SHIPPED_INDEX.exists() and self.names == (BUILTIN, BUILTIN) and not prepared.index:
+            words += ["--exhaustive"] if method == DEFAULT_METHOD else []
         words += ["--drawn", self.prepared.drawn] if self.prepared.drawn != "segments" else []
         words += ["--calibration", str(calibration)] if calibration else []
         done = attributions_in(
             folder=Path(out),
             clips=loaded,
-            prepared=self.prepared,
+            prepared=prepared,
             method=method,
             settings=chosen,
             command=words,

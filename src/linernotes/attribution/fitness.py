@@ -17,6 +17,7 @@ from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared, Query, draw
 from linernotes.models.contract import GeneratingModel, GenerativeModel, PredictingModel, device_of
 
+FITNESS = "fitness.json"
 LOSS_DRAWS = 64  # for the loss of one clip
 TRACK_DRAWS = 16  # for losses of many tracks
 TRACKS = 128  # of each kind
@@ -51,9 +52,10 @@ def loss_draws(model: GenerativeModel, seed: int) -> Draws:
 
 def fitness_of(prepared: Prepared) -> Fitness:
     """Measured once for a model and a catalogue, and kept with what else is."""
-    path = prepared.folder / "fitness.json"
-    if path.exists():
-        return Fitness(**read_json(path, "a model's fitness"))
+    path = prepared.folder / FITNESS
+    for known in (prepared.shipped and prepared.shipped / FITNESS, path):
+        if known and known.exists():
+            return Fitness(**read_json(known, "a model's fitness"))
     model, catalogue = prepared.model, prepared.catalogue
     draws = draw(model, TRACK_DRAWS, random_for("fitness", 0)).to(device_of(model))
     split = np.array([catalogue.tracks[track].split for track in catalogue.track_n])

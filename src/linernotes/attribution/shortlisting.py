@@ -49,7 +49,7 @@ def score_clips(
         weights_cq: how much each window counts in a clip.
     """
     clips, index = len(weights_cq), prepared.index
-    if index is None:
+    if index is None:  # everything
         scores = score(method, prepared, windows, settings, folder)
         everything = np.ones((clips, len(prepared.rows)), dtype=bool)
         return Scored(scores, everything, [None] * clips)

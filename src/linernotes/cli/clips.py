@@ -32,7 +32,7 @@ from linernotes.demo.places import (
     require_model,
     require_places,
 )
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.paths import require_file, require_folder, require_sound_name
 from linernotes.settings.reading import checked, parted, read_settings
@@ -121,10 +121,13 @@ def attribute(
     index: Annotated[
         Path | None,
         typer.Option(
-            help="From 'linernotes index build': score a shortlist, and say what it may miss; everything if "
-            "left out."
+            help="From 'linernotes index build': score a shortlist, and say what it may miss. The built-in "
+            "catalogue has one."
         ),
     ] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Score everything, also where there is an index.")
+    ] = False,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -136,6 +139,8 @@ def attribute(
     check_clips(clips)
     if calibration:
         require_file(calibration, "a calibration")
+    if index and exhaustive:
+        raise UsageError("--index takes a shortlist and --exhaustive does not: leave out one of them")
     require_folder(out)
     require_places(model, catalog)
     with Bars() as bars:
@@ -151,6 +156,7 @@ def attribute(
             engine=engine,
             drawn=drawn,
             index=index,
+            exhaustive=exhaustive,
             **values.model_dump(),
         )
     _show(done, as_json)

@@ -16,6 +16,8 @@ BUILTIN = "builtin"
 BUNDLE = Path(__file__).parent / "bundle"
 MODEL = BUNDLE / "model"
 CATALOGUE = BUNDLE / "catalogue"
+READY = BUNDLE / "ready"  # what is computed once for the built-in model and catalogue
+SHIPPED_INDEX = READY / "index"
 # the first, on which methods were developed; two more; and the first one's kind in other sizes
 BENCHMARK, DEEP, LONG, SIZED = "benchmark", "deep", "long", "tracks-"
 SIZES = (128, 256, 1024, 2000)  # the built-in catalogue has 2,043 training tracks

@@ -55,6 +55,7 @@ class Prepared:
     only: tuple[int, ...] | None = None  # which segments are scored; all if None
     drawn: Drawn = "segments"  # what the model's training drew evenly
     executor: Executor | None = None  # what runs passes over the catalogue; this process if None
+    shipped: Path | None = None  # where the package keeps what is ready of its own model and catalogue
     index: Index | None = None  # what shortlists are taken from; everything is scored exactly if None
 
     @property

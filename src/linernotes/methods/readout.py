@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.curvature.fitting import Drawn, fit_sums
+from linernotes.curvature.packed import load_packed
 from linernotes.curvature.per_item import with_ones
 from linernotes.draws import Band, Draws
 from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
@@ -142,7 +143,12 @@ def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int,
 
     rows = prepared.catalogue.sample(CURVATURE_SEGMENTS)
     made_from = {"layer": readout.layer, "bands": bands}
-    path = prepared.folder / f"readout-{hash_json([made_from, draws.hash])}.safetensors"
+    name = curvature_name(prepared, draws, bands)
+    if prepared.shipped and (prepared.shipped / name).is_file():
+        return load_packed(prepared.shipped / name, curvature_header(prepared, draws)).to(
+            device_of(prepared.model)
+        )
+    path = prepared.folder / name
     sums = fit_sums(
         prepared.model,
         prepared.catalogue,
@@ -159,6 +165,21 @@ def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int,
     )
     moments_bff = torch.stack([sums[f"band-{band}"] for band in range(bands)])
     return moments_bff / (len(rows) * len(draws) / bands * prepared.model.encoding.frames)
+
+
+def curvature_name(prepared: Prepared, draws: Draws, bands: int) -> str:
+    """What the file of a curvature is called."""
+    made_from = {"layer": readout_of(prepared.model).layer, "bands": bands}
+    return f"readout-{hash_json([made_from, draws.hash])}.safetensors"
+
+
+def curvature_header(prepared: Prepared, draws: Draws) -> dict[str, Any]:
+    """What a curvature that is shipped must have been made from."""
+    return {
+        "model": prepared.model.weights_hash,
+        "catalogue": prepared.catalogue.hash,
+        "noise": draws.hash,
+    }
 
 
 def unlearning_steps(

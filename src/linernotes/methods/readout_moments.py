@@ -110,7 +110,7 @@ def sweep_moments(
         each=len(draws),
     )
     return sweep_items(
-        prepared, draws, settings.batch_size, look, folder, "moments of the catalogue's sample", header, rows
+        prepared, draws, settings.batch_size, look, folder, "moments of a sample", header, rows
     )
 
 
@@ -135,9 +135,7 @@ def sweep_codes(
         step_qbcf=step_qbcf,
         each=len(draws),
     )
-    return sweep_items(
-        prepared, draws, settings.batch_size, look, folder, "vectors of the catalogue", header, rows
-    )
+    return sweep_items(prepared, draws, settings.batch_size, look, folder, "vectors", header, rows)
 
 
 def _header(prepared: Prepared, draws: Draws, strongest_bfk: Tensor, step_qbcf: Tensor) -> dict[str, object]:
