@@ -39,5 +39,6 @@ from linernotes.api.workspace import Workspace as Workspace
 from linernotes.api.workspace import open as open
 from linernotes.demo.opening import open_catalogue as open_catalogue
 from linernotes.demo.provider import load_model as load_model
+from linernotes.demo.provider import with_adapter as with_adapter
 from linernotes.evaluation.bank.opened import OpenedBank as OpenedBank
 from linernotes.version import __version__ as __version__

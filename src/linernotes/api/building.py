@@ -23,11 +23,11 @@ from linernotes.errors import LinernotesError
 from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
-from linernotes.models.training import open_trainable, train, write_untrained_copy
+from linernotes.models.training import open_trainable, train, write_start
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.paths import require_new
-from linernotes.settings.reading import checked
-from linernotes.settings.training import TrainingSettings
+from linernotes.settings.reading import checked, parted
+from linernotes.settings.training import NewModelSettings, TrainingSettings
 
 
 def build_catalogue(
@@ -78,21 +78,23 @@ def train_model(
     **settings: Any,
 ) -> GenerativeModel:
     """Trains a new small model on a catalogue's training tracks, with the
-    codec and the text encoder of ``init``.
+    codec and the text encoder of ``init``; or an adapter to ``init``, which stays as it is.
 
     Args:
-        settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...
+        settings: fields of ``NewModelSettings`` (objective, adapter, rank) and of ``TrainingSettings``
+            (steps, batch_size, learning_rate, ...).
     """
+    what, of_training = parted(NewModelSettings, settings)
+    chosen = checked(TrainingSettings, of_training)
     opened = catalogue if isinstance(catalogue, Catalogue) else open_catalogue(catalogue)
     start = open_trainable(model_folder(init))
     opened.require(start.encoding, start.name)
     out = Path(out)
     require_new(out)
     template = out.with_name(out.name + ".untrained")
-    chosen = checked(TrainingSettings, settings)
     shutil.rmtree(template, ignore_errors=True)
-    write_untrained_copy(model_folder(init), template, chosen.seed)
     try:
+        write_start(model_folder(init), template, what, chosen.seed)
         train_on(opened, template, out, chosen, on_progress)
     finally:
         shutil.rmtree(template, ignore_errors=True)

@@ -14,6 +14,7 @@ from linernotes.cli.options import (
     ModelOption,
     OutOption,
     SettingsOption,
+    adaptable,
     given,
     method_flags,
     settings_flags,
@@ -32,6 +33,7 @@ app.add_typer(truth_app)
 @plainly
 @method_flags
 @settings_flags(SelfInfluenceSettings)
+@adaptable
 def evaluate_self_influence(
     model: ModelOption = BUILTIN,
     catalog: CatalogueOption = BUILTIN,

@@ -15,6 +15,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.demo.bundle import builtin_sound, open_benchmark
 from linernotes.demo.places import BENCHMARK, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
 from linernotes.errors import UsageError
+from linernotes.models.adapter_folder import paired
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
 from linernotes.settings.methods import MethodSettings
@@ -23,6 +24,19 @@ from linernotes.settings.methods import MethodSettings
 def model_folder(model: str | Path) -> Path:
     """Where a model lies: its path, ``builtin`` or ``benchmark``."""
     return MODEL if str(model) == BUILTIN else open_benchmark()[0] if str(model) == BENCHMARK else Path(model)
+
+
+def with_adapter(model: str | Path, adapter: str | Path) -> Path:
+    """A folder that opens as a model with an adapter to it, wherever a model is asked for.
+
+    Args:
+        model: the adapter's base model: its path, ``builtin`` or ``benchmark``.
+        adapter: a folder in PEFT's layout, or a folder or file in Stable Audio 3's.
+
+    Raises:
+        LinernotesError: no adapter there. Whether it fits the model is seen when it is opened.
+    """
+    return paired(model_folder(model), Path(adapter))
 
 
 def load_model(model: str | Path = BUILTIN) -> GenerativeModel:

@@ -13,6 +13,7 @@ from typing import Any
 from linernotes.errors import LinernotesError
 
 INDEX = "model_index.json"
+ADAPTER_BASE = "base.json"  # beside an adapter: where its base model is
 PIPELINE = "StableAudioPipeline"
 PLUGINS = "linernotes.models"  # entry points of other packages, each naming a class such as StableAudio
 WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
@@ -51,6 +52,8 @@ def check_model(folder: Path) -> None:
         LinernotesError: no folder, or, unless it may be another package's, not a Stable Audio pipeline.
     """
     check_is_folder(folder)
+    if (folder / ADAPTER_BASE).exists():
+        return
     if (folder / INDEX).exists() or not may_be_a_plugins():
         check_folder(folder)
 

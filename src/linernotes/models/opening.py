@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from linernotes.models.adapter_folder import is_adapter, read_base
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.folder import PLUGINS, check_is_folder
 
@@ -17,12 +18,19 @@ FAMILIES = {"Stable Audio": "linernotes.models.stable_audio:StableAudio"}
 
 
 def open_model(folder: Path, device: torch.device | None = None) -> GenerativeModel:
-    """The model in a folder: an object of the first family that says the folder ``holds`` one of its own.
+    """The model in a folder: an object of the first family that says the folder ``holds`` one of its own. A
+    folder with an adapter opens as its base model with that adapter.
 
     Raises:
-        LinernotesError: no such folder, of no family that is known here, or damaged.
+        LinernotesError: no such folder, of no family that is known here, or damaged; an adapter whose base
+            model is not there, or is another one.
     """
     check_is_folder(folder)
+    if is_adapter(folder):
+        from linernotes.models.adapted import adapt
+
+        base = read_base(folder)
+        return adapt(open_model(Path(base.folder), device), folder, base)
     return family_of(folder)(folder, device)
 
 

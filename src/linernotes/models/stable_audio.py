@@ -11,27 +11,30 @@ import math
 import shutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
-from diffusers.schedulers import CosineDPMSolverMultistepScheduler
+from diffusers.schedulers import CosineDPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from linernotes.artefacts import hash_files, read_json
-from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, stratified_times
+from linernotes.artefacts import hash_files, hash_json, read_json, write_json
+from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.contract import OnStep, Readout, best_device
 from linernotes.models.encoding import Encoding
 from linernotes.models.folder import PIPELINE, check_folder, kind_of, variant_of
 from linernotes.models.hidden import outputs_of
+from linernotes.models.objectives import Objective, PathKind
 
 CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
 TRAINED = ("transformer", "projection_model")
@@ -45,6 +48,9 @@ LAYER_PATTERNS: dict[str, tuple[str, ...]] = {
     "output": (),
 }
 DEFAULT_SAMPLING = {"steps": 100, "guidance": 7.0}  # those of StableAudioPipeline
+OBJECTIVE = (
+    "objective.json"  # the fields of ``Objective``; a folder without it was trained as Stable Audio was
+)
 
 
 class StableAudio:
@@ -80,9 +86,11 @@ class StableAudio:
             self.text_encoder = self._part(T5EncoderModel, folder / "text_encoder")
             self.projection = self._part(StableAudioProjectionModel, folder / "projection_model")
             self.network: nn.Module = self._part(StableAudioDiTModel, folder / "transformer")
-            self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(
-                folder / "scheduler", local_files_only=True
-            )
+            self.objective = read_objective(folder)
+            if self.objective.path == "v":
+                self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(
+                    folder / "scheduler", local_files_only=True
+                )
         except (
             OSError,
             ValueError,
@@ -115,7 +123,9 @@ class StableAudio:
             **(read_json(generation, "a model") if generation.exists() else {}),
         }
         self.rotary = self._rotary(config)
-        self.weights_hash = _hash_parts(folder, *TRAINED)
+        trained = _hash_parts(folder, *TRAINED)
+        as_stable_audio = self.objective == Objective()
+        self.weights_hash = trained if as_stable_audio else hash_json([trained, asdict(self.objective)])
 
     def _part(self, kind: Any, folder: Path) -> Any:
         dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
@@ -178,18 +188,16 @@ class StableAudio:
         order: Tensor | None = None,
     ) -> Draws:
         """Times in (0, 1), one in each equal part of the levels, and white noise."""
-        t_k = stratified_times(count, generator, levels)
+        t_k = self.objective.times(count, generator, levels)
         return Draws({"t": t_k if order is None else t_k[order], "eps": self._noise(count, generator)})
 
     def prediction(self, items: Batch, draws: Draws) -> Tensor:
-        x, t_b, (alpha_b11, sigma_b11) = items.tensors, draws.tensors["t"], _path(draws)
-        noisy_bct = alpha_b11 * x["latents"] + sigma_b11 * draws.tensors["eps"]
+        x, t_b = items.tensors, draws.tensors["t"]
+        noisy_bct = self.objective.noised(x["latents"], draws.tensors["eps"], t_b)
         return self.network(noisy_bct, t_b, x["tokens"], x["summary"], self.rotary, return_dict=False)[0]
 
     def target(self, items: Batch, draws: Draws) -> Tensor:
-        """v = alpha eps - sigma z_0 (Salimans & Ho 2022, sec. 4)."""
-        alpha_b11, sigma_b11 = _path(draws)
-        return alpha_b11 * draws.tensors["eps"] - sigma_b11 * items.tensors["latents"]
+        return self.objective.target(items.tensors["latents"], draws.tensors["eps"], draws.tensors["t"])
 
     def loss_bt(self, items: Batch, draws: Draws) -> Tensor:
         return (self.prediction(items, draws) - self.target(items, draws)).square().mean(dim=1)
@@ -234,9 +242,14 @@ class StableAudio:
         return Readout(layer, projection_co, skipped=1)  # the global token stands before the frames
 
     def sample(self, prompt: str, seconds: float, seed: int, on_step: OnStep | None = None) -> Tensor:
-        """Latents ``[1, C, T]`` by the pipeline's own sampler. Noise is drawn on the CPU: a seed means the
-        same anywhere.
+        """Latents ``[1, C, T]`` by the pipeline's own sampler, or by Euler steps along a flow. Noise is drawn
+        on the CPU: a seed means the same anywhere.
         """
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.randn(1, self.encoding.latent_channels, self.encoding.frames, generator=generator)
+        start = start.to(self.device)
+        if self.objective.path == "flow":
+            return self._flow(start, prompt, seconds, on_step)
         pipeline = StableAudioPipeline(
             vae=self.codec,
             text_encoder=self.text_encoder,
@@ -247,8 +260,6 @@ class StableAudio:
         )
         pipeline.set_progress_bar_config(disable=True)
         steps = int(self.sampling["steps"])
-        generator = torch.Generator().manual_seed(seed)
-        start = torch.randn(1, self.encoding.latent_channels, self.encoding.frames, generator=generator)
         with warnings.catch_warnings():
             # it complains of rounding at the ends of the schedule
             warnings.filterwarnings("ignore", module="torchsde")
@@ -257,11 +268,32 @@ class StableAudio:
                 audio_end_in_s=seconds,
                 num_inference_steps=steps,
                 guidance_scale=self.sampling["guidance"],
-                latents=start.to(self.device),
+                latents=start,
                 generator=generator,
                 output_type="latent",
                 callback=(lambda done, _t, _latents: on_step(done + 1, steps)) if on_step else None,
             ).audios
+        return latents.clone()
+
+    def _flow(self, start_1ct: Tensor, prompt: str, seconds: float, on_step: OnStep | None) -> Tensor:
+        """Euler steps from noise to a clip, with classifier-free guidance."""
+        steps, guidance = int(self.sampling["steps"]), float(self.sampling["guidance"])
+        text_2ld = self.embed_text([prompt, prompt])
+        latents = start_1ct
+        with torch.inference_mode():
+            x = self.training_items(
+                start_1ct.repeat(2, 1, 1), text_2ld, torch.full((2,), seconds), torch.tensor([True, False])
+            ).tensors
+            times = self.objective.schedule(steps).to(self.device)
+            for step, (t, after) in enumerate(pairwise(times)):
+                both = latents.repeat(2, 1, 1)
+                flow_2ct = self.network(
+                    both, t.expand(2), x["tokens"], x["summary"], self.rotary, return_dict=False
+                )[0]
+                without, given = flow_2ct.chunk(2)
+                latents = latents + (after - t) * (without + guidance * (given - without))
+                if on_step:
+                    on_step(step + 1, steps)
         return latents.clone()
 
     def trained_parts(self) -> nn.ModuleDict:
@@ -287,11 +319,37 @@ class StableAudio:
             for name, kind in zip(TRAINED, (StableAudioDiTModel, StableAudioProjectionModel), strict=True):
                 kind.from_config(kind.load_config(model / name)).save_pretrained(folder / name)
 
+    @staticmethod
+    def write_objective(folder: Path, path: PathKind) -> None:
+        """Says of an untrained model which objective it is trained with, and gives it that one's sampler."""
+        (folder / OBJECTIVE).unlink(missing_ok=True)
+        if path == "v":
+            v_scheduler().save_pretrained(folder / "scheduler")
+        else:
+            write_json(folder / OBJECTIVE, asdict(Objective(path)))
+            FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
 
-def _path(draws: Draws) -> tuple[Tensor, Tensor]:
-    """Stable Audio's cosine path: alpha = cos(pi t / 2), sigma = sin(pi t / 2), each ``[B, 1, 1]``."""
-    angle_b11 = draws.tensors["t"][:, None, None] * math.pi / 2
-    return torch.cos(angle_b11), torch.sin(angle_b11)
+
+def read_objective(folder: Path) -> Objective:
+    """What the model in ``folder`` was trained to predict, and at which times.
+
+    Raises:
+        LinernotesError: its ``objective.json`` is damaged.
+    """
+    path = folder / OBJECTIVE
+    if not path.exists():
+        return Objective()
+    try:
+        return Objective(**read_json(path, "a model"))
+    except TypeError as error:
+        raise LinernotesError(f"{path} is no objective ({error}): train the model anew") from None
+
+
+def v_scheduler() -> CosineDPMSolverMultistepScheduler:
+    """The sampler of a small model that is trained as Stable Audio was."""
+    return CosineDPMSolverMultistepScheduler(
+        sigma_min=0.03, sigma_max=500.0, sigma_data=1.0, solver_order=2, prediction_type="v_prediction"
+    )
 
 
 def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[str, Tensor]:
