@@ -10,11 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
 import linernotes
 from conftest import draws_of, query_of, write_model
 from linernotes.artefacts import hash_files
+from linernotes.attribution.base_part import adapter_part
+from linernotes.attribution.fitness import clip_loss, loss_draws
+from linernotes.attribution.query import load_clip
+from linernotes.attribution.result import Attribution
 from linernotes.catalog.store import Catalogue
+from linernotes.cli.app import app
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError, UsageError
@@ -344,3 +350,26 @@ def test_what_is_no_adapter_is_one_sentence(tmp_path: Path, model_path: Path, tr
     with pytest.raises(LinernotesError, match="say where it is with --model"):
         open_model(moved)
     assert open_model(paired(model_path, moved)).weights_hash == open_model(trained).weights_hash
+
+
+def test_an_attribution_tells_the_adapters_part_from_the_bases(
+    tmp_path: Path, model_path: Path, model: StableAudio, catalogue: Catalogue, trained: Path
+) -> None:
+    """By --adapter on the command line; the losses are those of either model on the same draws."""
+    clip = linernotes.generate("tone 1", tmp_path / "clip.flac", trained, seed=3, seconds=0.4)
+    words = ["attribute", clip, "--model", model_path, "--adapter", trained, "--catalog", catalogue.path]
+    words += ["--method", "latent", "-o", tmp_path / "out"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    read = Attribution.load(tmp_path / "out" / "attribution.json")
+    part = read.adapter
+    assert part is not None and part.nothing is not None and part.share is not None
+    assert (part.base, part.base_hash) == (model.name, model.weights_hash)
+    adapted = open_model(trained)
+    query = load_clip(clip, adapted, None).query
+    assert part.loss == pytest.approx(clip_loss(adapted, query, loss_draws(adapted, 0)), rel=1e-6)
+    assert part.base_loss == pytest.approx(clip_loss(model, query, loss_draws(model, 0)), rel=1e-6)
+    assert part.share == pytest.approx((part.base_loss - part.loss) / (part.nothing - part.loss))
+    assert any(model.name in sentence and "came with the adapter" in sentence for sentence in read.cautions)
+    plain = linernotes.load_model(model_path)
+    assert adapter_part(load_clip(clip, adapted, None), plain) is None
