@@ -25,13 +25,14 @@ from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from linernotes.artefacts import hash_files, read_json
-from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, stratified_times
+from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.contract import OnStep, Readout, best_device
 from linernotes.models.encoding import Encoding
 from linernotes.models.folder import PIPELINE, check_folder, kind_of, variant_of
 from linernotes.models.hidden import outputs_of
+from linernotes.models.objectives import Objective
 
 CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
 TRAINED = ("transformer", "projection_model")
@@ -114,6 +115,7 @@ class StableAudio:
             **DEFAULT_SAMPLING,
             **(read_json(generation, "a model") if generation.exists() else {}),
         }
+        self.objective = Objective()
         self.rotary = self._rotary(config)
         self.weights_hash = _hash_parts(folder, *TRAINED)
 
@@ -177,19 +179,19 @@ class StableAudio:
         levels: Levels = EVERY_LEVEL,
         order: Tensor | None = None,
     ) -> Draws:
-        """Times in (0, 1), one in each equal part of the levels, and white noise."""
-        t_k = stratified_times(count, generator, levels)
+        """Times in (0, 1), one in each part of the levels that training drew equally often, and white
+        noise.
+        """
+        t_k = self.objective.times(count, generator, levels)
         return Draws({"t": t_k if order is None else t_k[order], "eps": self._noise(count, generator)})
 
     def prediction(self, items: Batch, draws: Draws) -> Tensor:
-        x, t_b, (alpha_b11, sigma_b11) = items.tensors, draws.tensors["t"], _path(draws)
-        noisy_bct = alpha_b11 * x["latents"] + sigma_b11 * draws.tensors["eps"]
+        x, t_b = items.tensors, draws.tensors["t"]
+        noisy_bct = self.objective.noised(x["latents"], draws.tensors["eps"], t_b)
         return self.network(noisy_bct, t_b, x["tokens"], x["summary"], self.rotary, return_dict=False)[0]
 
     def target(self, items: Batch, draws: Draws) -> Tensor:
-        """v = alpha eps - sigma z_0 (Salimans & Ho 2022, sec. 4)."""
-        alpha_b11, sigma_b11 = _path(draws)
-        return alpha_b11 * draws.tensors["eps"] - sigma_b11 * items.tensors["latents"]
+        return self.objective.target(items.tensors["latents"], draws.tensors["eps"], draws.tensors["t"])
 
     def loss_bt(self, items: Batch, draws: Draws) -> Tensor:
         return (self.prediction(items, draws) - self.target(items, draws)).square().mean(dim=1)
@@ -286,12 +288,6 @@ class StableAudio:
             torch.manual_seed(seed)
             for name, kind in zip(TRAINED, (StableAudioDiTModel, StableAudioProjectionModel), strict=True):
                 kind.from_config(kind.load_config(model / name)).save_pretrained(folder / name)
-
-
-def _path(draws: Draws) -> tuple[Tensor, Tensor]:
-    """Stable Audio's cosine path: alpha = cos(pi t / 2), sigma = sin(pi t / 2), each ``[B, 1, 1]``."""
-    angle_b11 = draws.tensors["t"][:, None, None] * math.pi / 2
-    return torch.cos(angle_b11), torch.sin(angle_b11)
 
 
 def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[str, Tensor]:
