@@ -9,6 +9,7 @@ from scipy.stats import kstest
 from linernotes.draws import stratified_times
 from linernotes.errors import UsageError
 from linernotes.models.objectives import CUT_SHARE, Objective, shift_of_length
+from linernotes.models.sampling import descend
 
 EXACT = 1e-12  # in float64
 SPEED = {"v": math.pi / 2, "flow": 1.0}  # of the path, in units of the target
@@ -39,6 +40,39 @@ def test_a_path_goes_from_the_latent_to_noise(path):
     for t, end in ((0.0, clean), (1.0, eps)):
         at = objective.noised(clean, eps, torch.full((3,), t, dtype=torch.float64))
         torch.testing.assert_close(at, end, rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("path", ["v", "flow"])
+def test_a_right_prediction_gives_back_latent_and_noise(path):
+    objective, clean, eps = Objective(path), latents(0), latents(1)
+    t = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
+    found = objective.ends(objective.noised(clean, eps, t), objective.target(clean, eps, t), t)
+    torch.testing.assert_close(found, (clean, eps), rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("path", ["v", "flow"])
+def test_a_sampler_that_is_told_the_way_arrives(path, fresh):
+    """Where all latents are one and the same, the right prediction is known in closed form."""
+    objective, clean = Objective(path, shift=2.0), latents(0)
+
+    def predict(noisy, t):
+        if path == "flow":  # eps = (z_t - (1 - t) z_0) / t
+            return (noisy - clean) / t[:, None, None]
+        angle = t[:, None, None] * math.pi / 2
+        return (torch.cos(angle) * noisy - clean) / torch.sin(angle)
+
+    seen = []
+    found = descend(
+        predict,
+        latents(1),
+        objective,
+        steps=5,
+        fresh=torch.Generator().manual_seed(0) if fresh else None,
+        on_step=lambda done, steps: seen.append((done, steps)),
+    )
+    torch.testing.assert_close(found, clean, rtol=0, atol=1e-6)  # the schedule is in float32
+    assert seen == [(i, 5) for i in range(1, 6)]
 
 
 def test_uniform_times_are_the_stratified_ones_to_the_last_bit():

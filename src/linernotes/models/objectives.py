@@ -89,6 +89,16 @@ class Objective:
         clean_b11, noise_b11 = self._weights(t_b)
         return clean_b11 * eps_bct - noise_b11 * clean_bct
 
+    def ends(self, noisy_bct: Tensor, predicted_bct: Tensor, t_b: Tensor) -> tuple[Tensor, Tensor]:
+        """The clean latent and the noise that a prediction amounts to, each ``[B, C, T]``."""
+        clean_b11, noise_b11 = self._weights(t_b)
+        if self.path == "flow":
+            return noisy_bct - noise_b11 * predicted_bct, noisy_bct + clean_b11 * predicted_bct
+        return (
+            clean_b11 * noisy_bct - noise_b11 * predicted_bct,
+            noise_b11 * noisy_bct + clean_b11 * predicted_bct,
+        )
+
     def _weights(self, t_b: Tensor) -> tuple[Tensor, Tensor]:
         """How much of the clean latent and of noise there is at each time, each ``[B, 1, 1]``."""
         t_b11 = t_b[:, None, None]

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from linernotes.models.codec import SpectrogramCodec
-from linernotes.models.stable_audio import v_scheduler
+from linernotes.models.stable_audio_folder import v_scheduler
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 

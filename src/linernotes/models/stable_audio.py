@@ -1,43 +1,35 @@
-"""The adapter for Stable Audio pipelines in diffusers' folder layout: the built-in model and Stable Audio
-Open alike.
+"""Stable Audio: the built-in model, Stable Audio Open, and what people train with stable-audio-tools.
 
-Loads the parts by hand instead of through ``StableAudioPipeline.from_pretrained``, so that only safetensors
-are ever read (a pickle can run code) and no class is imported because a file names it.
+The class is the function; its parts are read from a folder in the layout of diffusers or of
+stable-audio-tools.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
+from diffusers import AutoencoderOobleck, StableAudioPipeline
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
-from diffusers.schedulers import CosineDPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from linernotes.artefacts import hash_files, hash_json, read_json, write_json
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
-from linernotes.errors import LinernotesError, UsageError
-from linernotes.models.codec import SpectrogramCodec
+from linernotes.errors import UsageError
+from linernotes.models import oobleck
 from linernotes.models.contract import OnStep, Readout, best_device
-from linernotes.models.encoding import Encoding
-from linernotes.models.folder import PIPELINE, check_folder, kind_of, variant_of
 from linernotes.models.hidden import outputs_of
-from linernotes.models.objectives import Objective, PathKind
+from linernotes.models.objectives import PathKind
+from linernotes.models.sampling import descend
+from linernotes.models.stable_audio_folder import TRAINED, DiffusersFolder
+from linernotes.models.stable_audio_tools import ToolsFolder
 
-CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
-TRAINED = ("transformer", "projection_model")
+LAYOUTS = (DiffusersFolder, ToolsFolder)
 LAYER_PATTERNS: dict[str, tuple[str, ...]] = {
     "all": ("",),
     "self-attention": ("attn1.",),
@@ -47,10 +39,6 @@ LAYER_PATTERNS: dict[str, tuple[str, ...]] = {
     "last-mlp": ("ff.net.2.",),
     "output": (),
 }
-DEFAULT_SAMPLING = {"steps": 100, "guidance": 7.0}  # those of StableAudioPipeline
-OBJECTIVE = (
-    "objective.json"  # the fields of ``Objective``; a folder without it was trained as Stable Audio was
-)
 
 
 class StableAudio:
@@ -64,10 +52,9 @@ class StableAudio:
     @staticmethod
     def holds(folder: Path) -> bool:
         """Whether the folder is of this family."""
-        return kind_of(folder) == PIPELINE
+        return any(layout.holds(folder) for layout in LAYOUTS)
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
-        check_folder(folder)
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         diffusers_logging.set_verbosity_error()
@@ -75,94 +62,47 @@ class StableAudio:
         torch.backends.cudnn.allow_tf32 = False  # rounds at 1e-3, and unlearning moves a loss by less
         torch.backends.cuda.matmul.allow_tf32 = False
         self.device = device or best_device()
-        self.name = folder.resolve().name
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(
-                folder / "tokenizer", local_files_only=True, trust_remote_code=False
-            )
-            self.codec = self._part(
-                CODECS[read_json(folder / "vae/config.json", "a model")["_class_name"]], folder / "vae"
-            )
-            self.text_encoder = self._part(T5EncoderModel, folder / "text_encoder")
-            self.projection = self._part(StableAudioProjectionModel, folder / "projection_model")
-            self.network: nn.Module = self._part(StableAudioDiTModel, folder / "transformer")
-            self.objective = read_objective(folder)
-            if self.objective.path == "v":
-                self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(
-                    folder / "scheduler", local_files_only=True
-                )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
-            raise LinernotesError(
-                f"{folder} could not be loaded as a Stable Audio pipeline ({_brief(error)}): copy it anew"
-            ) from error
-        config: Any = self.network.config
-        codec_config: Any = self.codec.config
-        self.encoding = Encoding(
-            model=self.name,
-            codec_hash=_hash_parts(folder, "vae"),
-            text_hash=_hash_parts(folder, "text_encoder", "tokenizer"),
-            rate_hz=codec_config.sampling_rate,
-            channels=codec_config.audio_channels,
-            latent_channels=config.in_channels,
-            frames=config.sample_size,
-            frame_samples=self.codec.hop_length,
-            text_tokens=self.tokenizer.model_max_length,
-            text_dim=self.text_encoder.config.d_model,
-        )
-        generation = folder / "generation.json"
-        self.sampling = {
-            **DEFAULT_SAMPLING,
-            **(read_json(generation, "a model") if generation.exists() else {}),
-        }
-        self.rotary = self._rotary(config)
-        trained = _hash_parts(folder, *TRAINED)
-        as_stable_audio = self.objective == Objective()
-        self.weights_hash = trained if as_stable_audio else hash_json([trained, asdict(self.objective)])
+        parts = _layout(folder).read(folder)
+        self.encoding, self.weights_hash = parts.encoding, parts.weights_hash
+        self.name = self.encoding.model
+        self.tokenizer = parts.tokenizer
+        self.codec = self._ready(parts.codec)
+        self.text_encoder = self._ready(parts.text_encoder)
+        self.projection = self._ready(parts.projection)
+        self.network: nn.Module = self._ready(parts.network)
+        self.scheduler, self.objective, self.sampling = parts.scheduler, parts.objective, parts.sampling
+        self._latent_scale, self._ends_in_tanh = parts.latent_scale, parts.ends_in_tanh
+        self._save = parts.save
+        self.rotary = self._rotary(parts.rotary)
 
-    def _part(self, kind: Any, folder: Path) -> Any:
-        dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
-        part, loading = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            variant=variant_of(folder),
-            **{dtype: torch.float32},
-        )
-        wrong = [
-            f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(loading[f"{how}_keys"])
-        ]
-        if wrong:  # what is missing would be random numbers, in silence
-            raise ValueError(
-                f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}"
-            )
-        if hasattr(part, "register_to_config"):
-            part.register_to_config(_name_or_path="")  # or what is saved would say where this was loaded from
+    def _ready(self, part: Any) -> Any:
         return part.to(self.device).eval().requires_grad_(False)
 
-    def _rotary(self, config: Any) -> tuple[Tensor, Tensor]:
-        positions = config.sample_size + 1  # the global token stands before the frames
-        cos, sin = get_1d_rotary_pos_embed(
-            config.attention_head_dim // 2, positions, use_real=True, repeat_interleave_real=False
-        )
+    def _rotary(self, features: int) -> tuple[Tensor, Tensor]:
+        positions = self.encoding.frames + 1  # the global token stands before the frames
+        cos, sin = get_1d_rotary_pos_embed(features, positions, use_real=True, repeat_interleave_real=False)
         return cos.to(self.device), sin.to(self.device)
 
     def encode(self, sound_bcs: Tensor) -> Tensor:
+        sound_bcs = sound_bcs.to(self.device)
         with torch.inference_mode():
-            latents = self.codec.encode(sound_bcs.to(self.device)).latent_dist.mode()
-        return latents.clone()
+            if isinstance(self.codec, AutoencoderOobleck):
+                latents = oobleck.encode(self.codec, sound_bcs)
+            else:
+                latents = self.codec.encode(sound_bcs).latent_dist.mode()
+            return self.rescaled(latents).clone()
+
+    def rescaled(self, latents_bct: Tensor) -> Tensor:
+        return latents_bct / self._latent_scale
 
     def decode(self, latents_bct: Tensor) -> Tensor:
+        latents_bct = latents_bct.to(self.device) * self._latent_scale
         with torch.inference_mode():
-            return self.codec.decode(latents_bct.to(self.device)).sample.clone()
+            if isinstance(self.codec, AutoencoderOobleck):
+                sound = oobleck.decode(self.codec, latents_bct)
+            else:
+                sound = self.codec.decode(latents_bct).sample
+            return torch.tanh(sound) if self._ends_in_tanh else sound.clone()
 
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
         tokens = self.tokenizer(
@@ -187,14 +127,19 @@ class StableAudio:
         levels: Levels = EVERY_LEVEL,
         order: Tensor | None = None,
     ) -> Draws:
-        """Times in (0, 1), one in each equal part of the levels, and white noise."""
+        """Times in (0, 1), one in each part of the levels that training drew equally often, and white
+        noise.
+        """
         t_k = self.objective.times(count, generator, levels)
         return Draws({"t": t_k if order is None else t_k[order], "eps": self._noise(count, generator)})
 
     def prediction(self, items: Batch, draws: Draws) -> Tensor:
         x, t_b = items.tensors, draws.tensors["t"]
         noisy_bct = self.objective.noised(x["latents"], draws.tensors["eps"], t_b)
-        return self.network(noisy_bct, t_b, x["tokens"], x["summary"], self.rotary, return_dict=False)[0]
+        return self._predicted(noisy_bct, t_b, x["tokens"], x["summary"])
+
+    def _predicted(self, noisy_bct: Tensor, t_b: Tensor, tokens: Tensor, summary: Tensor) -> Tensor:
+        return self.network(noisy_bct, t_b, tokens, summary, self.rotary, return_dict=False)[0]
 
     def target(self, items: Batch, draws: Draws) -> Tensor:
         return self.objective.target(items.tensors["latents"], draws.tensors["eps"], draws.tensors["t"])
@@ -242,14 +187,13 @@ class StableAudio:
         return Readout(layer, projection_co, skipped=1)  # the global token stands before the frames
 
     def sample(self, prompt: str, seconds: float, seed: int, on_step: OnStep | None = None) -> Tensor:
-        """Latents ``[1, C, T]`` by the pipeline's own sampler, or by Euler steps along a flow. Noise is drawn
-        on the CPU: a seed means the same anywhere.
+        """Latents ``[1, C, T]``, by the pipeline's own sampler where the folder has one. Noise is drawn on
+        the CPU: a seed means the same anywhere.
         """
         generator = torch.Generator().manual_seed(seed)
-        start = torch.randn(1, self.encoding.latent_channels, self.encoding.frames, generator=generator)
-        start = start.to(self.device)
-        if self.objective.path == "flow":
-            return self._flow(start, prompt, seconds, on_step)
+        start = self._noise(1, generator).to(self.device)
+        if self.scheduler is None:
+            return self._descended(prompt, seconds, start, generator, on_step)
         pipeline = StableAudioPipeline(
             vae=self.codec,
             text_encoder=self.text_encoder,
@@ -275,26 +219,24 @@ class StableAudio:
             ).audios
         return latents.clone()
 
-    def _flow(self, start_1ct: Tensor, prompt: str, seconds: float, on_step: OnStep | None) -> Tensor:
-        """Euler steps from noise to a clip, with classifier-free guidance."""
-        steps, guidance = int(self.sampling["steps"]), float(self.sampling["guidance"])
-        text_2ld = self.embed_text([prompt, prompt])
-        latents = start_1ct
+    def _descended(
+        self, prompt: str, seconds: float, start: Tensor, generator: torch.Generator, on_step: OnStep | None
+    ) -> Tensor:
+        """Latents by following the path, with guidance away from what is predicted without words."""
+        guidance = float(self.sampling["guidance"])
         with torch.inference_mode():
-            x = self.training_items(
-                start_1ct.repeat(2, 1, 1), text_2ld, torch.full((2,), seconds), torch.tensor([True, False])
-            ).tensors
-            times = self.objective.schedule(steps).to(self.device)
-            for step, (t, after) in enumerate(pairwise(times)):
-                both = latents.repeat(2, 1, 1)
-                flow_2ct = self.network(
-                    both, t.expand(2), x["tokens"], x["summary"], self.rotary, return_dict=False
-                )[0]
-                without, given = flow_2ct.chunk(2)
-                latents = latents + (after - t) * (without + guidance * (given - without))
-                if on_step:
-                    on_step(step + 1, steps)
-        return latents.clone()
+            items = self.items(start, self.embed_text([prompt]), torch.tensor([seconds]))
+        x = items.tensors
+
+        def predict(noisy: Tensor, t_b: Tensor) -> Tensor:
+            worded = self._predicted(noisy, t_b, x["tokens"], x["summary"])
+            if guidance == 1:
+                return worded
+            wordless = self._predicted(noisy, t_b, torch.zeros_like(x["tokens"]), x["summary"])
+            return wordless + guidance * (worded - wordless)
+
+        fresh = generator if self.sampling.get("renoise") else None
+        return descend(predict, start, self.objective, int(self.sampling["steps"]), fresh, on_step)
 
     def trained_parts(self) -> nn.ModuleDict:
         return nn.ModuleDict(dict(zip(TRAINED, (self.network, self.projection), strict=True)))
@@ -307,54 +249,35 @@ class StableAudio:
         return Batch({**items.tensors, "tokens": tokens})
 
     def save_parts(self, folder: Path) -> None:
-        for name, part in self.trained_parts().items():
-            part.save_pretrained(folder / name)  # type: ignore[operator]
+        self._save(folder)
 
     @staticmethod
     def write_untrained(model: Path, folder: Path, seed: int) -> None:
-        ignored = shutil.ignore_patterns(*TRAINED, "training*", "checkpoints")
-        shutil.copytree(model, folder, ignore=ignored)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for name, kind in zip(TRAINED, (StableAudioDiTModel, StableAudioProjectionModel), strict=True):
-                kind.from_config(kind.load_config(model / name)).save_pretrained(folder / name)
+        _layout(model).write_untrained(model, folder, seed)
 
     @staticmethod
     def write_objective(folder: Path, path: PathKind) -> None:
-        """Says of an untrained model which objective it is trained with, and gives it that one's sampler."""
-        (folder / OBJECTIVE).unlink(missing_ok=True)
-        if path == "v":
-            v_scheduler().save_pretrained(folder / "scheduler")
-        else:
-            write_json(folder / OBJECTIVE, asdict(Objective(path)))
-            FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+        """Says of an untrained model which objective it is trained with.
+
+        Raises:
+            UsageError: its layout says so in its own way.
+        """
+        if not DiffusersFolder.holds(folder):
+            raise UsageError(
+                f"{folder.name} says its objective in its model_config.json: leave out --objective, and edit "
+                "that"
+            )
+        DiffusersFolder.write_objective(folder, path)
 
 
-def read_objective(folder: Path) -> Objective:
-    """What the model in ``folder`` was trained to predict, and at which times.
-
-    Raises:
-        LinernotesError: its ``objective.json`` is damaged.
-    """
-    path = folder / OBJECTIVE
-    if not path.exists():
-        return Objective()
-    try:
-        return Objective(**read_json(path, "a model"))
-    except TypeError as error:
-        raise LinernotesError(f"{path} is no objective ({error}): train the model anew") from None
-
-
-def v_scheduler() -> CosineDPMSolverMultistepScheduler:
-    """The sampler of a small model that is trained as Stable Audio was."""
-    return CosineDPMSolverMultistepScheduler(
-        sigma_min=0.03, sigma_max=500.0, sigma_data=1.0, solver_order=2, prediction_type="v_prediction"
-    )
+def _layout(folder: Path) -> type[DiffusersFolder] | type[ToolsFolder]:
+    """Which layout a folder has; diffusers', whose refusals say what is missing, if none."""
+    return next((layout for layout in LAYOUTS if layout.holds(folder)), DiffusersFolder)
 
 
 def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[str, Tensor]:
     """Conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a
-    summary of durations.
+    summary of durations. Not every model is told where a clip starts.
     """
     out = projection(
         text_hidden_states=text_bld, start_seconds=torch.zeros_like(seconds_b), end_seconds=seconds_b
@@ -362,19 +285,7 @@ def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[
     # padding stays exactly zero after the projection, as in the pipeline
     silent = (text_bld == 0).all(-1, keepdim=True)
     text = out.text_hidden_states.masked_fill(silent, 0)
-    start, end = out.seconds_start_hidden_states, out.seconds_end_hidden_states
-    return {"tokens": torch.cat([text, start, end], dim=1), "summary": torch.cat([start, end], dim=2)}
-
-
-def _hash_parts(folder: Path, *parts: str) -> str:
-    files = [
-        path
-        for part in parts
-        for path in (folder / part).iterdir()
-        if path.suffix in {".safetensors", ".json", ".model"}
+    durations = [
+        each for each in (out.seconds_start_hidden_states, out.seconds_end_hidden_states) if each is not None
     ]
-    return hash_files(files, folder)
-
-
-def _brief(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return {"tokens": torch.cat([text, *durations], dim=1), "summary": torch.cat(durations, dim=2)}
