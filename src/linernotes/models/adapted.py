@@ -29,8 +29,9 @@ from linernotes.models.adapter import (
     row_lengths,
     trained_names,
 )
-from linernotes.models.adapter_files import read_adapter, write_adapter, write_weights
+from linernotes.models.adapter_files import read_peft, write_adapter, write_weights
 from linernotes.models.adapter_folder import CONFIG, Base
+from linernotes.models.adapter_sa3 import read_stable_audio_3
 from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel
 from linernotes.models.weights import ChangedWeights, using_weights
 
@@ -53,13 +54,20 @@ def adapt(model: GenerativeModel, folder: Path, base: Base) -> GenerativeModel:
             f"{folder} is an adapter to another model ({base.weights_hash}) than {model.name} "
             f"({model.weights_hash}): give that one with --model"
         )
-    return with_adapter(
-        model, read_adapter(folder, model.network, getattr(model, "renamed", None)), folder, base
-    )
+    if (folder / CONFIG).is_file():
+        return with_adapter(model, read_peft(folder, model), folder, base)
+    adapter, of_conditioner = read_stable_audio_3(folder, model)
+    return with_adapter(model, adapter, folder, base, of_conditioner)
 
 
-def with_adapter(model: Any, adapter: Adapter, folder: Path, base: Base) -> GenerativeModel:
+def with_adapter(
+    model: Any, adapter: Adapter, folder: Path, base: Base, of_conditioner: Adapter | None = None
+) -> GenerativeModel:
     """The model with an adapter that fits it; the object itself is changed.
+
+    Args:
+        of_conditioner: the part of the adapter that changes layers outside the network. It is merged into
+            them: items are made once for all passes, so it can be neither unlearned nor taken away.
 
     Its class becomes one that is made from its own, with the few methods below in the place of the family's:
     so a family needs to know nothing of adapters, and a twin of the model is one of the same kind.
@@ -69,12 +77,15 @@ def with_adapter(model: Any, adapter: Adapter, folder: Path, base: Base) -> Gene
     reached = [kind for kind, names in kinds.items() if kind in ("all", "output") or own & set(names)]
     readout = _readout_of(model, adapter) if isinstance(model, ReadoutModel) else None
     base = replace(base, name=model.name, weights_hash=model.weights_hash)
+    outer = model.conditioner_layers() if of_conditioner else {}
+    for name, low in (of_conditioner or {}).items():
+        outer[name].weight.data = low.merged(outer[name].weight.data)
     attach(model.network, adapter)
     family: Any = type(model)
     model.__class__ = _adapted_class(family)
     model.carried = Carried(list(adapter), trained_names(adapter), kinds, base, readout)
     model.layer_kinds = tuple(dict.fromkeys([*reached, ADAPTER]))
-    model.weights_hash = hash_json([base.weights_hash, hash_adapter(adapter)])
+    model.weights_hash = hash_json([base.weights_hash, hash_adapter(adapter | (of_conditioner or {}))])
     model.name = folder.resolve().name
     return model  # type: ignore[no-any-return]
 
@@ -97,8 +108,8 @@ def carried(model: GenerativeModel) -> Carried | None:
 
 
 def without_adapter(model: GenerativeModel) -> ChangedWeights:
-    """The weights with which an adapted model is its base model, to the last bit; nothing for one that is
-    none.
+    """The weights with which an adapted model is its base model, to the last bit (but for what of the
+    conditioning was adapted too); nothing for one that is none.
     """
     found = carried(model)
     changed: dict[str, Tensor] = {}
@@ -107,7 +118,7 @@ def without_adapter(model: GenerativeModel) -> ChangedWeights:
         parts = dict(layer.named_children())
         changed[f"{name}.{UP}.weight"] = torch.zeros_like(parts[UP].weight)
         if LENGTHS in parts:
-            changed[f"{name}.{LENGTHS}.weight"] = row_lengths(layer.weight.detach())
+            changed[f"{name}.{LENGTHS}.weight"] = row_lengths(layer.weight.detach().flatten(1))
     return changed
 
 
@@ -150,7 +161,7 @@ def write_untrained_adapter(model: GenerativeModel, adapter: Path, folder: Path,
             f"{adapter} is an adapter in Stable Audio 3's layout, which is read and not trained here: train "
             "one with 'linernotes train --adapter'"
         )
-    trained = read_adapter(adapter, model.network)
+    trained = read_peft(adapter, model)
     layers: dict[str, Any] = {name: model.network.get_submodule(name) for name in trained}
     dora = any(low.lengths_o is not None for low in trained.values())
     fresh: Adapter = {}

@@ -5,7 +5,8 @@ rows of W + s B A are brought to the lengths m, y = m (W + s B A) x / |W + s B A
 have are taken as given when gradients are formed (sec. 4.3 there). With an XS core (Balazy et al. 2024,
 2405.17604) s B C A stands for s B A, and C alone was trained.
 
-A and B are ``nn.Linear`` of their own inside the layer that they change, each called once in a pass, so that
+Layers are linear, or convolutions of width 1, which are the same at every position. A and B are
+``nn.Linear`` of their own inside the layer that they change, each called once in a pass, so that
 item gradients and curvature see them as they see any layer.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,23 @@ class LowRank:
         down_ri = self.down_ri if self.core_rr is None else self.core_rr @ self.down_ri
         return self.scale * (self.up_or @ down_ri)
 
-    def merged(self, weight_oi: Tensor) -> Tensor:
+    def to(self, device: torch.device) -> LowRank:
+        """The same on a device."""
+        parts = {
+            "down_ri": self.down_ri,
+            "up_or": self.up_or,
+            "lengths_o": self.lengths_o,
+            "core_rr": self.core_rr,
+        }
+        placed: dict[str, Any] = {n: t if t is None else t.to(device) for n, t in parts.items()}
+        return replace(self, **placed)
+
+    def merged(self, weight: Tensor) -> Tensor:
         """The weight of the layer that does by itself what layer and change do together."""
-        moved_oi = weight_oi + self.change_oi
-        if self.lengths_o is None:
-            return moved_oi
-        return (self.lengths_o / row_lengths(moved_oi))[:, None] * moved_oi
+        moved_oi = weight.flatten(1) + self.change_oi
+        if self.lengths_o is not None:
+            moved_oi = (self.lengths_o / row_lengths(moved_oi))[:, None] * moved_oi
+        return moved_oi.reshape(weight.shape)
 
 
 Adapter = dict[str, LowRank]  # by the name of the layer in the network
@@ -141,7 +153,14 @@ def _adapted(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     Written as a sum to the layer's own output, so that an adapter that changes nothing changes no bit.
     """
     parts = dict(layer.named_children())
-    low = parts[DOWN](inputs[0])
+    if isinstance(layer, nn.Conv1d):
+        return _changed(layer, parts, inputs[0].transpose(1, 2), output.transpose(1, 2)).transpose(1, 2)
+    return _changed(layer, parts, inputs[0], output)
+
+
+def _changed(layer: Any, parts: dict[str, Any], given: Tensor, output: Tensor) -> Tensor:
+    """The same, features last."""
+    low = parts[DOWN](given)
     if CORE in parts:
         low = parts[CORE](low)
     change: Tensor = layer.lora_scale * parts[UP](low)
@@ -150,7 +169,7 @@ def _adapted(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     with torch.no_grad():
         down, core = parts[DOWN].weight, parts.get(CORE)
         carried = LowRank(down, parts[UP].weight, layer.lora_scale, core_rr=core.weight if core else None)
-        lengths_o = row_lengths(layer.weight + carried.change_oi)
+        lengths_o = row_lengths(layer.weight.flatten(1) + carried.change_oi)
     own = output if layer.bias is None else output - layer.bias
     direction = (own + change) / lengths_o
     return output + change + (parts[LENGTHS](direction) - lengths_o * direction)

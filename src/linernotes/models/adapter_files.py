@@ -1,14 +1,12 @@
-"""Adapters on disk: PEFT's layout (``adapter_config.json``, ``adapter_model.safetensors``), which linernotes
-writes too, and Stable Audio 3's (one safetensors file with ``lora_config`` in its header).
+"""Adapters in PEFT's layout: ``adapter_config.json`` and ``adapter_model.safetensors``, read and written.
 
-Where the base model is lies beside either (``models/adapter_folder.py``).
+Where the base model is lies beside them (``models/adapter_folder.py``).
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from linernotes.models.adapter_folder import CONFIG, WEIGHTS, Base, write_base
 from linernotes.models.folder import is_pointer
 
 PEFT_PREFIX = "base_model.model."
-STABLE_AUDIO_3 = "lora_config"
 KIND = "adapter"
 ZERO = {"bias": "none", "modules_to_save": None, "lora_bias": False, "fan_in_fan_out": False}
 PARTS = {
@@ -31,10 +28,6 @@ PARTS = {
     LENGTHS: "lengths",
     f"{LENGTHS}.weight": "lengths",
 }
-
-# of a layer that another package's adapter names: its name in the network, and which of its rows stand where
-# there; None: as they were
-Renamed = Callable[[str], tuple[str, Tensor | None]]
 
 
 def write_adapter(folder: Path, adapter: Adapter, base: Base, dora: bool) -> None:
@@ -70,21 +63,18 @@ def write_weights(folder: Path, adapter: Adapter) -> None:
     save_tensors(folder / WEIGHTS, tensors, KIND, {})
 
 
-def read_adapter(folder: Path, network: nn.Module, renamed: Renamed | None = None) -> Adapter:
-    """The adapter in a folder, for the layers of ``network``.
+def read_peft(folder: Path, model: Any) -> Adapter:
+    """The adapter in a folder in PEFT's layout, for the layers of a model's network.
 
     Args:
-        renamed: for Stable Audio 3's layout: where its layers stand in the network; None where that layout
-            is not known for this model.
+        model: may say in ``other_names`` what the layers of its network are called elsewhere.
 
     Raises:
         LinernotesError: damaged, of a kind that is not known, or its shapes are not those of the network.
     """
-    if (folder / CONFIG).is_file():
-        return _fitting(folder, network, dict(_peft(folder, network)))
-    from linernotes.models.adapter_sa3 import read_stable_audio_3
-
-    return _fitting(folder, network, read_stable_audio_3(folder, network, renamed))
+    network = model.network
+    found = _peft(folder, network, getattr(model, "other_names", {}))
+    return fitting(folder, dict(found), dict(network.named_modules()))
 
 
 def tensors_of(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -103,7 +93,7 @@ def tensors_of(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise LinernotesError(f"{path} is not a readable adapter ({error}): copy it anew") from None
 
 
-def _peft(folder: Path, network: nn.Module) -> Iterator[tuple[str, LowRank]]:
+def _peft(folder: Path, network: nn.Module, other_names: Mapping[str, str]) -> Iterator[tuple[str, LowRank]]:
     config = read_json(folder / CONFIG, "an adapter")
     _refuse_unknown(folder, config)
     layers: dict[str, dict[str, Tensor]] = {}
@@ -118,7 +108,7 @@ def _peft(folder: Path, network: nn.Module) -> Iterator[tuple[str, LowRank]]:
     for key, parts in layers.items():
         if {"down", "up"} - parts.keys() or ("lengths" in parts) != bool(config.get("use_dora")):
             raise LinernotesError(f"{folder / WEIGHTS} holds only a part of {key}: copy the adapter anew")
-        name, rank = _layer_named(key, folder, network), len(parts["down"])
+        name, rank = _layer_named(key, folder, network, other_names), len(parts["down"])
         alpha = _alpha(config, key.removeprefix(PEFT_PREFIX), rank)
         scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
         yield name, LowRank(parts["down"], parts["up"], scale, parts.get("lengths"))
@@ -143,10 +133,10 @@ def _alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
     return float(next(own, config.get("lora_alpha", rank)))
 
 
-def _layer_named(key: str, folder: Path, network: nn.Module) -> str:
+def _layer_named(key: str, folder: Path, network: nn.Module, other_names: Mapping[str, str]) -> str:
     """The linear layer that a key stands for, after whatever the name of the network itself was."""
     layers = {n for n, layer in network.named_modules() if isinstance(layer, nn.Linear)}
-    name = key.removeprefix(PEFT_PREFIX)
+    name = ".".join(other_names.get(part, part) for part in key.removeprefix(PEFT_PREFIX).split("."))
     while name not in layers:
         _, dot, name = name.partition(".")
         if not dot:
@@ -157,41 +147,23 @@ def _layer_named(key: str, folder: Path, network: nn.Module) -> str:
     return name
 
 
-def _fitting(folder: Path, network: nn.Module, adapter: Adapter) -> Adapter:
-    """The adapter on the network's device, if its shapes fit."""
+def fitting(folder: Path, adapter: Adapter, layers: Mapping[str, Any]) -> Adapter:
+    """The adapter on the device of its ``layers``, if its shapes fit.
+
+    Raises:
+        LinernotesError: they do not.
+    """
     if not adapter:
         raise LinernotesError(f"{folder} holds an adapter without any layer: copy it anew")
     placed = {}
     for name, low in adapter.items():
-        weight = network.get_submodule(name).weight
-        assert isinstance(weight, Tensor)
-        rows, columns = weight.shape
+        weight_oi = layers[name].weight.flatten(1)
+        rows, columns = weight_oi.shape
         found = f"{len(low.up_or)} x {low.down_ri.shape[1]}"
         if found != f"{rows} x {columns}" or low.up_or.shape[1] != len(low.down_ri):
             raise LinernotesError(
                 f"{folder} changes {name} as a layer of {found} weights, and in this model it has {rows} x "
                 f"{columns}: it is an adapter to another model; give that one with --model"
             )
-        parts = (low.down_ri, low.up_or, low.lengths_o, low.core_rr)
-        down, up, lengths, core = (None if t is None else t.to(weight.device) for t in parts)
-        assert down is not None and up is not None
-        placed[name] = LowRank(down, up, low.scale, lengths, core)
+        placed[name] = low.to(weight_oi.device)
     return placed
-
-
-def config_of(header: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """Stable Audio 3's ``lora_config``.
-
-    Raises:
-        LinernotesError: there is none.
-    """
-    try:
-        found = json.loads(header[STABLE_AUDIO_3])
-    except (KeyError, json.JSONDecodeError):
-        found = None
-    if not isinstance(found, dict):
-        raise LinernotesError(
-            f"{path} has neither {CONFIG} beside it nor {STABLE_AUDIO_3} in its header: give an adapter in "
-            "PEFT's or Stable Audio 3's layout"
-        )
-    return found

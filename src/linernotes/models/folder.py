@@ -16,8 +16,14 @@ INDEX = "model_index.json"
 ADAPTER_BASE = "base.json"  # beside an adapter: where its base model is
 PIPELINE = "StableAudioPipeline"
 PLUGINS = "linernotes.models"  # entry points of other packages, each naming a class such as StableAudio
-WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
-PARTS = (*WEIGHT_FOLDERS, "tokenizer", "scheduler")
+STABLE_AUDIO_3, ACE_STEP = "StableAudio3Pipeline", "AceStepPipeline"
+# of each of diffusers' pipelines that is known, the folders that hold weights
+PIPELINES = {
+    PIPELINE: ("vae", "text_encoder", "transformer", "projection_model"),
+    STABLE_AUDIO_3: ("vae", "text_encoder", "transformer", "duration_embedder"),
+    ACE_STEP: ("vae", "text_encoder", "transformer", "condition_encoder"),
+}
+PARTS = (*dict.fromkeys(part for parts in PIPELINES.values() for part in parts), "tokenizer", "scheduler")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 POINTER = b"version https://git-lfs"
@@ -74,7 +80,7 @@ def kind_of(folder: Path) -> str | None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses, before anything is read, what is not a Stable Audio pipeline in safetensors.
+    """Refuses, before anything is read, what is not one of ``PIPELINES`` in safetensors.
 
     Raises:
         LinernotesError: no such folder, another pipeline, a part is missing, is there only in pickle form, or
@@ -83,11 +89,11 @@ def check_folder(folder: Path) -> None:
     check_is_folder(folder)
     refuse_pointers(folder)
     kind = _index(folder).get("_class_name")
-    if kind != PIPELINE:
+    if kind not in PIPELINES:
         raise LinernotesError(
-            f"{folder} holds a {kind}, and only {PIPELINE} is supported: give another model"
+            f"{folder} holds a {kind}, and only {', '.join(PIPELINES)} are supported: give another model"
         )
-    for name in WEIGHT_FOLDERS:
+    for name in PIPELINES[kind]:
         _check_weights(folder / name)
 
 

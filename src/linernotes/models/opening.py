@@ -14,7 +14,11 @@ from linernotes.models.adapter_folder import is_adapter, read_base
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.folder import PLUGINS, check_is_folder
 
-FAMILIES = {"Stable Audio": "linernotes.models.stable_audio:StableAudio"}
+FAMILIES = {
+    "Stable Audio": "linernotes.models.stable_audio:StableAudio",
+    "Stable Audio 3": "linernotes.models.stable_audio_3:StableAudio3",
+    "ACE-Step 1.5": "linernotes.models.ace_step:AceStep",
+}
 
 
 def open_model(folder: Path, device: torch.device | None = None) -> GenerativeModel:
@@ -38,8 +42,8 @@ def family_of(folder: Path) -> Any:
     """The class of the model in a folder; the first family if it is nobody's, which then says what is wrong
     with it.
     """
-    families = list(_families())
-    return next((family for family in families if family.holds(folder)), families[0])
+    first = next(_families())  # one after the other: each family brings libraries of its own
+    return next((family for family in _families() if family.holds(folder)), first)
 
 
 def _families() -> Iterator[Any]:

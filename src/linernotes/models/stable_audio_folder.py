@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioProjectionModel
 from diffusers.schedulers import CosineDPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, T5EncoderModel
+from transformers import AutoTokenizer, PreTrainedModel, T5EncoderModel
 
 from linernotes.artefacts import hash_files, hash_json, read_json, write_json
 from linernotes.errors import LinernotesError
@@ -73,12 +73,12 @@ class DiffusersFolder:
         name = folder.resolve().name
         try:
             tokenizer = read_tokenizer(folder / "tokenizer")
-            codec = _part(
+            codec = read_part(
                 CODECS[read_json(folder / "vae/config.json", "a model")["_class_name"]], folder / "vae"
             )
             text_encoder = read_text_encoder(folder / "text_encoder")
-            projection = _part(StableAudioProjectionModel, folder / "projection_model")
-            network = _part(StableAudioDiTModel, folder / "transformer")
+            projection = read_part(StableAudioProjectionModel, folder / "projection_model")
+            network = read_part(StableAudioDiTModel, folder / "transformer")
             objective = read_objective(folder)
             scheduler = None
             if objective.path == "v":
@@ -142,15 +142,16 @@ class DiffusersFolder:
             FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
 
 
-def read_objective(folder: Path) -> Objective:
-    """What the model in ``folder`` was trained to predict, and at which times.
+def read_objective(folder: Path, default: Objective | None = None) -> Objective:
+    """What the model in ``folder`` was trained to predict, and at which times; the family's ``default``, or
+    Stable Audio's, if it does not say.
 
     Raises:
         LinernotesError: its ``objective.json`` is damaged.
     """
     path = folder / OBJECTIVE
     if not path.exists():
-        return Objective()
+        return default or Objective()
     try:
         return Objective(**read_json(path, "a model"))
     except TypeError as error:
@@ -171,7 +172,7 @@ def read_tokenizer(folder: Path) -> Any:
 
 def read_text_encoder(folder: Path) -> Any:
     """A T5 encoder; the folder may hold a whole T5."""
-    return _part(T5EncoderModel, folder, passed_over=OF_T5_ALONE)
+    return read_part(T5EncoderModel, folder, passed_over=OF_T5_ALONE)
 
 
 def read_sampling(folder: Path, default: Mapping[str, Any] = DEFAULT_SAMPLING) -> dict[str, Any]:
@@ -180,8 +181,16 @@ def read_sampling(folder: Path, default: Mapping[str, Any] = DEFAULT_SAMPLING) -
     return {**default, **(read_json(generation, "a model") if generation.exists() else {})}
 
 
-def _part(kind: Any, folder: Path, passed_over: tuple[str, ...] = ()) -> Any:
-    dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
+def read_part(kind: Any, folder: Path, passed_over: tuple[str, ...] = ()) -> Any:
+    """A part of diffusers' or transformers' class ``kind``, in single precision.
+
+    Args:
+        passed_over: how weights begin that the folder may hold and the part has no use for.
+
+    Raises:
+        ValueError: weights are missing, or there are others.
+    """
+    dtype = "dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"
     part, loading = kind.from_pretrained(
         folder,
         local_files_only=True,
@@ -216,8 +225,8 @@ def hash_parts(folder: Path, *parts: str) -> str:
     return kept_hashes(files, " ".join(parts), lambda: {"hash": hash_files(files, folder)})["hash"]
 
 
-def not_loaded(folder: Path, error: Exception) -> LinernotesError:
+def not_loaded(folder: Path, error: Exception, what: str = "Stable Audio") -> LinernotesError:
     """What is said of a model that its libraries could not load."""
     text = str(error).strip()
     brief = text.splitlines()[0][:200] if text else type(error).__name__
-    return LinernotesError(f"{folder} could not be loaded as a Stable Audio pipeline ({brief}): copy it anew")
+    return LinernotesError(f"{folder} could not be loaded as a {what} pipeline ({brief}): copy it anew")
