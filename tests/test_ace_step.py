@@ -18,9 +18,11 @@ from conftest import RATE_HZ, SIZE, draws_of, write_recordings
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.draws import Batch, Draws
+from linernotes.errors import LinernotesError
 from linernotes.evaluation.self_influence import self_influence
 from linernotes.methods.contract import Prepared
 from linernotes.models.ace_step import AceStep
+from linernotes.models.ace_step_tensors import convert_tensors
 from linernotes.models.ace_step_words import Words, words_of
 from linernotes.models.adapted import write_new_adapter
 from linernotes.models.adapter_folder import paired
@@ -44,6 +46,16 @@ SIZES = {
     "head_dim": 8,
     "sliding_window": 4,
 }
+
+
+class Bomb:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.mark,))
 
 
 def write_pipeline(folder: Path, turbo: bool = False) -> Path:
@@ -227,3 +239,53 @@ def test_an_adapter_may_call_layers_as_ace_step_does(tmp_path: Path, folder: Pat
     items, draws = drawn(ace)
     with torch.inference_mode():
         assert not torch.allclose(adapted.loss_bt(items, draws), ace.loss_bt(items, draws))
+
+
+def kept(folder: Path, name: str, latents: torch.Tensor, **said: object) -> dict[str, object]:
+    """A clip as ACE-Step's training keeps it."""
+    held = {
+        "target_latents": latents.T,
+        "attention_mask": torch.ones(latents.shape[1]),
+        "encoder_hidden_states": torch.zeros(3, WIDTH),
+        "encoder_attention_mask": torch.ones(3),
+        "context_latents": torch.zeros(latents.shape[1], 12),
+        "metadata": {"filename": f"{name}.wav", "duration": 0.25, **said},
+    }
+    torch.save(held, folder / f"{name}.pt")
+    return held
+
+
+def test_preprocessed_clips_become_latents_and_words(tmp_path: Path) -> None:
+    folder = tmp_path / "tensors"
+    folder.mkdir()
+    latents = torch.randn(6, FRAMES)
+    kept(folder, "one", latents, caption="a slow air", lyrics="[Verse] low", bpm=72, keyscale="G major")
+    kept(folder, "two", latents + 1, caption="tone 1", lyrics="", bpm=None)
+    (folder / "manifest.json").write_text(json.dumps({"samples": ["/elsewhere/one.pt", "two.pt"]}))
+    assert convert_tensors(folder, tmp_path / "latents") == 2
+    names = sorted(p.name for p in (tmp_path / "latents").iterdir())
+    assert names == ["one.json", "one.npy", "two.json", "two.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "latents" / "one.npy"), latents.numpy())
+    said = json.loads((tmp_path / "latents" / "one.json").read_text())
+    metas = {"bpm": "72", "keyscale": "G major"}
+    assert words_of(said["prompt"]) == Words("a slow air", metas, "en", "[Verse] low")
+    assert said["seconds_total"] == 0.25 and said["padding_mask"] == [1] * FRAMES
+    assert json.loads((tmp_path / "latents" / "two.json").read_text())["prompt"] == "tone 1"
+
+
+def test_preprocessed_clips_are_never_a_smaller_set_in_silence(tmp_path: Path) -> None:
+    folder, mark = tmp_path / "tensors", tmp_path / "exploded"
+    folder.mkdir()
+    with pytest.raises(LinernotesError, match="holds no preprocessed clip"):
+        convert_tensors(folder, tmp_path / "out")
+    kept(folder, "one", torch.randn(6, FRAMES))
+    (folder / "manifest.json").write_text(json.dumps({"samples": ["one.pt", "two.pt", "three.pt"]}))
+    with pytest.raises(LinernotesError, match=r"3 clips, and 2 of them are missing \(two.pt, three.pt\)"):
+        convert_tensors(folder, tmp_path / "out")
+    (folder / "manifest.json").unlink()
+    torch.save({"target_latents": Bomb(mark)}, folder / "two.pt")
+    torch.save({"latents": torch.zeros(2)}, folder / "three.pt")
+    with pytest.raises(LinernotesError, match=r"2 of 3 clips .* two\.pt: it asks for code"):
+        convert_tensors(folder, tmp_path / "out")
+    assert not mark.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tensors"]
