@@ -17,7 +17,7 @@ from linernotes.credits.versions import record_rights
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
 from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
 from linernotes.demo.opening import open_catalogue
-from linernotes.demo.places import BUILTIN
+from linernotes.demo.places import BUILTIN, SHIPPED
 from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError
 from linernotes.jobs.engines import executor_of
@@ -94,7 +94,8 @@ def train_model(
     template = out.with_name(out.name + ".untrained")
     shutil.rmtree(template, ignore_errors=True)
     try:
-        write_start(model_folder(init), template, what, chosen.seed)
+        name = str(init) if str(init) in SHIPPED else ""
+        write_start(model_folder(init), template, what, chosen.seed, name)
         train_on(opened, template, out, chosen, on_progress)
     finally:
         shutil.rmtree(template, ignore_errors=True)

@@ -36,7 +36,7 @@ def with_adapter(model: str | Path, adapter: str | Path) -> Path:
     Raises:
         LinernotesError: no adapter there. Whether it fits the model is seen when it is opened.
     """
-    return paired(model_folder(model), Path(adapter))
+    return paired(model_folder(model), Path(adapter), str(model) if str(model) in SHIPPED else "")
 
 
 def load_model(model: str | Path = BUILTIN) -> GenerativeModel:

@@ -76,7 +76,7 @@ def with_adapter(
     own = {f"{name}.weight" for name in adapter}
     reached = [kind for kind, names in kinds.items() if kind in ("all", "output") or own & set(names)]
     readout = _readout_of(model, adapter) if isinstance(model, ReadoutModel) else None
-    base = replace(base, name=model.name, weights_hash=model.weights_hash)
+    base = replace(base, weights_hash=model.weights_hash)
     outer = model.conditioner_layers() if of_conditioner else {}
     for name, low in (of_conditioner or {}).items():
         outer[name].weight.data = low.merged(outer[name].weight.data)

@@ -54,9 +54,12 @@ def write_base(folder: Path, base: Base) -> None:
     write_json(folder / ADAPTER_BASE, asdict(base))
 
 
-def paired(model: Path, adapter: Path) -> Path:
+def paired(model: Path, adapter: Path, name: str = "") -> Path:
     """A folder that opens as the model in ``model`` with an adapter: the adapter's own if it names that
     model, else a copy in the cache that does.
+
+    Args:
+        name: what people call the model; its folder's if empty.
 
     Raises:
         LinernotesError: no adapter there, or one that is only there as a pickle.
@@ -65,7 +68,7 @@ def paired(model: Path, adapter: Path) -> Path:
     said = read_json(adapter / ADAPTER_BASE, "an adapter") if is_adapter(adapter) else {}
     if said and Path(said.get("folder", "")).resolve() == model.resolve():
         return adapter
-    base = Base(str(model.resolve()), model.resolve().name, said.get("weights_hash", ""))
+    base = Base(str(model.resolve()), name or model.resolve().name, said.get("weights_hash", ""))
     files = [adapter] if adapter.is_file() else [p for p in adapter.iterdir() if p.is_file()]
     made_from = hash_json([asdict(base), hash_files(files, adapter.parent)])
     folder = cache_folder() / "adapters" / made_from / adapter.stem

@@ -153,8 +153,11 @@ def write_untrained_copy(model: Path, folder: Path, seed: int) -> None:
         family_of(model).write_untrained(model, folder, seed)
 
 
-def write_start(model: Path, folder: Path, chosen: NewModelSettings, seed: int) -> None:
+def write_start(model: Path, folder: Path, chosen: NewModelSettings, seed: int, name: str = "") -> None:
     """What training starts from: the model in ``model`` untrained, or an adapter to it that changes nothing.
+
+    Args:
+        name: what people call the model; its folder's if empty.
 
     Raises:
         UsageError: models of this family have no objective to choose, or the adapter's rank is too high.
@@ -165,6 +168,7 @@ def write_start(model: Path, folder: Path, chosen: NewModelSettings, seed: int) 
                 "an adapter keeps the objective of the model it changes: leave out --objective, or --adapter"
             )
         opened = open_trainable(model)
+        opened.name = name or opened.name
         write_new_adapter(opened, model, folder, chosen.rank, chosen.adapter == "dora", seed)
         return
     write_untrained_copy(model, folder, seed)
