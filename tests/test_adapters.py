@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import linernotes
 from conftest import draws_of, query_of, write_model
 from linernotes.artefacts import hash_files
-from linernotes.attribution.base_part import adapter_part
+from linernotes.attribution.base_part import adapter_part, share_of
 from linernotes.attribution.fitness import clip_loss, loss_draws
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution
@@ -28,6 +28,7 @@ from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, r
 from linernotes.evaluation.self_influence import self_influence
 from linernotes.jobs.inline import Inline
 from linernotes.losses import items_of
+from linernotes.methods.all import score
 from linernotes.methods.contract import Prepared
 from linernotes.methods.readout import read
 from linernotes.methods.unlearning import take_steps
@@ -40,7 +41,7 @@ from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import write_untrained_copy
 from linernotes.models.weights import using_weights, with_gradients
 from linernotes.models.workers import twin
-from linernotes.settings.methods import AbuEkfacSettings, AbuSettings, ReadoutSettings
+from linernotes.settings.methods import METHOD_SETTINGS, AbuEkfacSettings, AbuSettings, ReadoutSettings
 from linernotes.settings.training import TrainingSettings
 
 SAME = {"rtol": 1e-4, "atol": 1e-5}  # float32 sums in another order
@@ -374,3 +375,31 @@ def test_an_attribution_tells_the_adapters_part_from_the_bases(
     assert any(model.name in sentence and "came with the adapter" in sentence for sentence in read.cautions)
     plain = linernotes.load_model(model_path)
     assert adapter_part(load_clip(clip, adapted, None), plain) is None
+
+
+def test_every_method_runs_on_an_adapted_model_and_leaves_its_weights(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    """But for likenesses, which do not ask the model; on DoRA, which has every kind of layer in it."""
+    adapted = open_model(stir(new(tmp_path / "adapter", model_path, True)))
+    before = {name: p.clone() for name, p in adapted.network.named_parameters()}
+    prepared = Prepared(adapted, catalogue, tmp_path / "prepared")
+    few = {"draws": 2, "gradient_draws": 2, "fisher_draws": 1, "retain_batch": 2, "noise_bands": 1}
+    for name, kind in METHOD_SETTINGS.items():
+        if kind.family in ("similarity", "chance"):
+            continue
+        settings = kind(**{n: v for n, v in few.items() if n in kind.model_fields})
+        scores = score(name, prepared, [query_of(catalogue, 0)], settings, tmp_path / name)
+        moved = {weight for changed in scores.changed for _, weights in changed for weight in weights}
+        readout = {"transformer_blocks.1.ff.net.2.weight", "transformer_blocks.1.ff.net.2.bias"}
+        assert moved <= (readout if name == "readout" else set(adapted.layers("adapter"))), name
+        assert np.abs(scores.scores_qn).max() > 0, name
+    assert all(torch.equal(p, before[name]) for name, p in adapted.network.named_parameters())
+
+
+def test_the_adapters_share_is_of_what_the_whole_model_saves() -> None:
+    assert share_of(adapted=0.4, base=0.6, nothing=1.0) == pytest.approx(1 / 3)
+    assert share_of(adapted=0.4, base=0.3, nothing=1.0) == 0  # the adapter did harm
+    assert share_of(adapted=0.4, base=2.0, nothing=1.0) == 1  # the base model knew less than nothing
+    assert share_of(adapted=1.2, base=1.1, nothing=1.0) is None  # the adapted model knows nothing
+    assert share_of(adapted=0.4, base=0.6, nothing=None) is None

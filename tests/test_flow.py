@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
 import linernotes
 from conftest import draws_of
 from linernotes.catalog.store import Catalogue
+from linernotes.cli.app import app
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.self_influence import self_influence
 from linernotes.losses import items_of
@@ -124,3 +126,21 @@ def test_an_adapter_keeps_its_models_objective(tmp_path: Path, flow: Path, catal
     )
     assert adapted.objective == Objective("flow")  # type: ignore[attr-defined]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b"]
+
+
+def test_the_command_line_trains_flows_and_adapters(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    def trained(name: str, *words: object) -> Result:
+        asked = ["train", catalogue.path, "-o", tmp_path / name, "--init", model_path, *words]
+        asked += ["--steps", 2, "--batch-size", 2]
+        return CliRunner().invoke(app, [str(word) for word in asked])
+
+    assert trained("flow", "--objective", "flow").exit_code == 0
+    assert StableAudio(tmp_path / "flow").objective == Objective("flow")
+    assert trained("dora", "--adapter", "dora", "--rank", 2).exit_code == 0
+    adapted = open_model(tmp_path / "dora")
+    assert "adapter" in adapted.layer_kinds
+    wrong = trained("wrong", "--objective", "sideways")
+    assert wrong.exit_code == 2 and "objective = 'sideways'" in wrong.output
+    assert not (tmp_path / "wrong").exists()

@@ -45,7 +45,7 @@ def adapter_part(clip: Clip, model: GenerativeModel) -> AdapterPart | None:
         loss=adapted,
         base_loss=base,
         nothing=nothing,
-        share=_share(adapted, base, nothing),
+        share=share_of(adapted, base, nothing),
     )
 
 
@@ -56,7 +56,10 @@ def _nothing(model: PredictingModel, window: Query, draws: Draws) -> float:
         return float(model.target(window.items(model, len(draws)), draws).double().square().mean())
 
 
-def _share(adapted: float, base: float, nothing: float | None) -> float | None:
+def share_of(adapted: float, base: float, nothing: float | None) -> float | None:
+    """The adapter's share of what the adapted model saves (``AdapterPart``), from the clip's losses; None
+    where it saves nothing.
+    """
     if nothing is None or nothing <= adapted:
         return None
     return min(1.0, max(0.0, (base - adapted) / (nothing - adapted)))
