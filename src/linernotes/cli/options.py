@@ -15,9 +15,7 @@ from pydantic.fields import FieldInfo
 
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 
-ModelOption = Annotated[
-    str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")
-]
+ModelOption = Annotated[str, typer.Option("--model", help="Folder of a model, 'builtin' or 'benchmark'.")]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help="A catalogue, 'builtin' or 'benchmark'.")]
 BenchmarkModelOption = Annotated[
     str, typer.Option("--model", help="Folder of the model that is trained anew, or 'benchmark'.")

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from linernotes.models.contract import GenerativeModel
 from linernotes.models.folder import PLUGINS, check_is_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from linernotes.models.contract import GenerativeModel
 
 FAMILIES = {"Stable Audio": "linernotes.models.stable_audio:StableAudio"}
 

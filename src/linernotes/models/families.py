@@ -1,0 +1,46 @@
+"""Which models can be opened, for people: what their folders hold, and a command to try each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from linernotes.models.folder import PLUGINS
+from linernotes.models.opening import FAMILIES
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One form in which models of a family lie on disk."""
+
+    family: str
+    folder: str  # what its folders hold
+    example: str  # a command to try
+
+
+LAYOUTS = (
+    Layout(
+        "Stable Audio",
+        "diffusers' StableAudioPipeline: model_index.json and a folder for each part",
+        'linernotes generate --prompt "a jig for flute" -o clip.flac --model builtin',
+    ),
+    Layout(
+        "Stable Audio",
+        "stable-audio-tools: model_config.json, model.safetensors ('linernotes convert' makes it of a .ckpt) "
+        "and text_encoder",
+        'linernotes generate --prompt "a jig for flute" -o clip.flac --model FOLDER',
+    ),
+)
+
+
+def list_models() -> list[Layout]:
+    """All families, those of other packages last."""
+    own = [layout for name in FAMILIES for layout in LAYOUTS if layout.family == name]
+    return own + [
+        Layout(
+            plugin.name,
+            f"see {plugin.value}",
+            "linernotes generate --prompt PROMPT -o clip.flac --model FOLDER",
+        )
+        for plugin in entry_points(group=PLUGINS)
+    ]
