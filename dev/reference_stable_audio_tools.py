@@ -32,7 +32,7 @@ UNUSED += ("vector_quantize_pytorch", "local_attention", "torchdiffeq", "laion_c
 UNUSED += ("ema_pytorch", "torchvision", "dctorch", "prefigure", "webdataset", "pywt", "einops_exts")
 PROMPTS = [
     "a low tone",
-    "a reel in D major for two violins that goes on for longer than there is room for",
+    "a reel in D major for two violins that goes on for longer than there is room",
     "",
 ]
 SECONDS = [3, 11, 7]

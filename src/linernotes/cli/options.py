@@ -18,9 +18,7 @@ import linernotes
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 from linernotes.settings.paths import require_there
 
-ModelOption = Annotated[
-    str, typer.Option("--model", help="Folder of a Stable Audio pipeline, 'builtin' or 'benchmark'.")
-]
+ModelOption = Annotated[str, typer.Option("--model", help="Folder of a model, 'builtin' or 'benchmark'.")]
 AdapterOption = Annotated[
     Path | None,
     typer.Option(

@@ -85,7 +85,9 @@ def track_sound(
         sound = builtin_sound(track, start_s, encoding)
         return Sound(sound.samples[:, : round(seconds * sound.rate_hz)], sound.rate_hz)
     try:
-        sound = read_part(Path(source) / track.file_name, start_s, seconds)
+        # a folder of latents says of which recordings they are
+        name = track.extra.get("recording") if catalogue.record.get("pre_encoded") else None
+        sound = read_part(Path(source) / (name or track.file_name), start_s, seconds)
     except (AudioError, OSError):
         return None
     # one latent frame: what is shorter is not what was scored

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.errors import LinernotesError
+from linernotes.models.stable_audio_tools_config import check_tools_folder, is_tools_folder
 
 INDEX = "model_index.json"
 ADAPTER_BASE = "base.json"  # beside an adapter: where its base model is
@@ -38,8 +39,8 @@ def check_is_folder(folder: Path) -> None:
     if folder.is_file():
         if any(folder.match(pattern) for pattern in PICKLES):
             raise LinernotesError(
-                f"{folder} is a pickle, which can run code and is never loaded: convert it to a folder of "
-                "safetensors"
+                f"{folder} is a pickle, which can run code and is never loaded: convert it with 'linernotes "
+                f"convert {folder} -o DIR'"
             )
         raise LinernotesError(f"{folder} is a file, not a model: give the folder that holds model_index.json")
     if not folder.exists():
@@ -55,12 +56,17 @@ def check_model(folder: Path) -> None:
     """Refuses what no family that is known here can open.
 
     Raises:
-        LinernotesError: no folder, or, unless it may be another package's, not a Stable Audio pipeline.
+        LinernotesError: no folder, or, unless it may be another package's, none of the pipelines of diffusers
+            that are known, and no Stable Audio in the layout of stable-audio-tools.
     """
     check_is_folder(folder)
     if (folder / ADAPTER_BASE).exists():
         return
-    if (folder / INDEX).exists() or not may_be_a_plugins():
+    if (folder / INDEX).exists():
+        check_folder(folder)
+    elif is_tools_folder(folder):
+        check_tools_folder(folder)
+    elif not may_be_a_plugins():
         check_folder(folder)
 
 

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from linernotes.models.adapter_folder import is_adapter, read_base
-from linernotes.models.contract import GenerativeModel
 from linernotes.models.folder import PLUGINS, check_is_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from linernotes.models.contract import GenerativeModel
 
 FAMILIES = {
     "Stable Audio": "linernotes.models.stable_audio:StableAudio",

@@ -50,6 +50,7 @@ from linernotes.models.stable_audio_tools_schema import ToolsConfig
 
 Tables = tuple[names.Names, names.Names, names.Names]  # of the modules, in their order
 
+HALF_RTOL = 1e-2  # of a number that was kept as bfloat16
 SAMPLING: dict[str, dict[str, Any]] = {  # steps and guidance where no generation.json says others
     "v": {"steps": 100, "guidance": 7.0},
     "rectified_flow": {"steps": 50, "guidance": 7.0},
@@ -143,7 +144,11 @@ class ToolsFolder:
             _, projection, network = new_modules(config, text_dim)
         if config.model.diffusion.config.zero_init_branch_outputs:
             start_at_nothing(network)
-        shutil.copytree(model, folder, ignore=shutil.ignore_patterns(WEIGHTS, "training*", "checkpoints"))
+        patterns = shutil.ignore_patterns(WEIGHTS, "training*", "checkpoints")
+        # at the top only: the text encoder's weights are called the same
+        shutil.copytree(
+            model, folder, ignore=lambda at, found: patterns(at, found) if Path(at) == model else set()
+        )
         _write_weights(
             folder / WEIGHTS,
             {n: t for n, t in stored.items() if n in tables[0] or n == names.FREQUENCIES}
@@ -210,7 +215,9 @@ def _check_frequencies(stored: dict[str, Tensor], config: ToolsConfig) -> None:
     sizes = config.model.diffusion.config
     features = rotary_features(sizes.embed_dim // sizes.num_heads)
     usual = 10000.0 ** -(torch.arange(0, features, 2) / features)
-    if found is not None and (found.shape != usual.shape or not torch.allclose(found.float(), usual, 1e-3)):
+    if found is not None and (
+        found.shape != usual.shape or not torch.allclose(found.float(), usual, HALF_RTOL)
+    ):
         raise LinernotesError(f"{names.FREQUENCIES} has other speeds than 10000^-(2 i / {features})")
 
 
