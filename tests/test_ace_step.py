@@ -13,10 +13,12 @@ from diffusers.pipelines.ace_step import AceStepConditionEncoder
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3Model
+from typer.testing import CliRunner
 
 from conftest import RATE_HZ, SIZE, draws_of, write_recordings
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
+from linernotes.cli.app import app
 from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.self_influence import self_influence
@@ -255,14 +257,16 @@ def kept(folder: Path, name: str, latents: torch.Tensor, **said: object) -> dict
     return held
 
 
-def test_preprocessed_clips_become_latents_and_words(tmp_path: Path) -> None:
+def test_preprocessed_clips_become_latents_words_and_a_catalogue(tmp_path: Path, ace: AceStep) -> None:
     folder = tmp_path / "tensors"
     folder.mkdir()
     latents = torch.randn(6, FRAMES)
     kept(folder, "one", latents, caption="a slow air", lyrics="[Verse] low", bpm=72, keyscale="G major")
     kept(folder, "two", latents + 1, caption="tone 1", lyrics="", bpm=None)
     (folder / "manifest.json").write_text(json.dumps({"samples": ["/elsewhere/one.pt", "two.pt"]}))
-    assert convert_tensors(folder, tmp_path / "latents") == 2
+    words = ["convert", str(folder), "-o", str(tmp_path / "latents"), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and json.loads(done.stdout)["clips"] == 2
     names = sorted(p.name for p in (tmp_path / "latents").iterdir())
     assert names == ["one.json", "one.npy", "two.json", "two.npy"]
     np.testing.assert_array_equal(np.load(tmp_path / "latents" / "one.npy"), latents.numpy())
@@ -271,6 +275,9 @@ def test_preprocessed_clips_become_latents_and_words(tmp_path: Path) -> None:
     assert words_of(said["prompt"]) == Words("a slow air", metas, "en", "[Verse] low")
     assert said["seconds_total"] == 0.25 and said["padding_mask"] == [1] * FRAMES
     assert json.loads((tmp_path / "latents" / "two.json").read_text())["prompt"] == "tone 1"
+    catalogue = build_catalogue(read_source(tmp_path / "latents"), tmp_path / "catalogue", ace)
+    assert [track.title for track in catalogue.tracks] == ["one", "two"]
+    torch.testing.assert_close(catalogue.latents([0])[0], latents, rtol=1e-3, atol=1e-3)  # kept in half
 
 
 def test_preprocessed_clips_are_never_a_smaller_set_in_silence(tmp_path: Path) -> None:

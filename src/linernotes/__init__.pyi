@@ -41,6 +41,7 @@ from linernotes.demo.opening import open_catalogue as open_catalogue
 from linernotes.demo.provider import load_model as load_model
 from linernotes.demo.provider import with_adapter as with_adapter
 from linernotes.evaluation.bank.opened import OpenedBank as OpenedBank
+from linernotes.models.ace_step_tensors import convert_tensors as convert_tensors
 from linernotes.models.converting import Converted as Converted
 from linernotes.models.converting import convert as convert
 from linernotes.models.families import list_models as list_models

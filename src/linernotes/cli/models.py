@@ -11,7 +11,7 @@ from rich.markup import escape
 
 import linernotes
 from linernotes.cli.options import JsonOption
-from linernotes.cli.output import plainly, print_json, print_table, stdout
+from linernotes.cli.output import command, plainly, print_json, print_table, stdout
 from linernotes.settings.paths import require_file, require_folder, require_new
 
 app = typer.Typer()
@@ -33,18 +33,31 @@ def models(as_json: JsonOption = False) -> None:
 @app.command()
 @plainly
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt of stable-audio-tools.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="A .ckpt of stable-audio-tools, or a folder of ACE-Step's preprocessed clips."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model, or for latents and words.")],
     config: Annotated[
         Path | None,
         typer.Option(help="Its model_config.json; the one beside the checkpoint if left out."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a checkpoint that is a pickle into a folder of safetensors, without running code in it."""
-    require_file(checkpoint, "a checkpoint")
+    """Turn a checkpoint that is a pickle into a folder of safetensors, or preprocessed clips that are into
+    latents that a catalogue is built from, without running code in them.
+    """
     require_new(out)
     require_folder(out.parent)
+    if checkpoint.is_dir():
+        clips = linernotes.convert_tensors(checkpoint, out)
+        if as_json:
+            print_json({"clips": clips, "folder": str(out)})
+        else:
+            build = command("linernotes", "catalog", "build", out, "-o", "CATALOGUE", "--model", "MODEL")
+            stdout.print(f"{escape(str(out))}: {clips} clips  [dim](build a catalogue: {escape(build)})[/]")
+        return
+    require_file(checkpoint, "a checkpoint")
     made = linernotes.convert(checkpoint, out, config)
     if as_json:
         print_json({**asdict(made), "folder": str(made.folder)})

@@ -137,6 +137,9 @@ class AceStep:
         with torch.inference_mode():
             return oobleck.encode(self.codec, sound_bcs.to(self.device)).clone()
 
+    def rescaled(self, latents_bct: Tensor) -> Tensor:
+        return latents_bct
+
     def decode(self, latents_bct: Tensor) -> Tensor:
         with torch.inference_mode():
             return oobleck.decode(self.codec, latents_bct.to(self.device)).clone()

@@ -121,12 +121,14 @@ def _clip(held: Any) -> tuple[np.ndarray, dict[str, Any]]:
     metas = {name: str(said[name]) for name in METAS if said.get(name)}
     sung = str(said.get("lyrics") or "")
     words = Words(str(said.get("caption") or ""), metas, str(said.get("language") or "en"), sung)
-    return latents_tc.T.contiguous().numpy(), {
+    kept = {
         "prompt": words.prompt,
-        "seconds_total": float(said.get("duration") or 0),
         "padding_mask": [int(x) for x in mask_t.flatten().tolist()],
-        "title": str(said.get("filename") or ""),
+        "seconds_total": float(said.get("duration") or 0),
+        "path": str(said.get("audio_path") or ""),
+        "title": PurePosixPath(str(said.get("filename") or "")).stem,
     }
+    return latents_tc.T.contiguous().numpy(), {name: value for name, value in kept.items() if value}
 
 
 if __name__ == "__main__":

@@ -125,6 +125,9 @@ class StableAudio3:
         with torch.inference_mode():
             return self.codec.encode(sound_bcs.to(self.device)).latents.clone()
 
+    def rescaled(self, latents_bct: Tensor) -> Tensor:
+        return latents_bct
+
     def decode(self, latents_bct: Tensor) -> Tensor:
         with torch.inference_mode():
             return self.codec.decode(latents_bct.to(self.device)).sample.clone()
