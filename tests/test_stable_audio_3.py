@@ -43,8 +43,8 @@ SAME = {"rtol": 1e-5, "atol": 1e-5}  # float32 sums in another order
 PROMPTS = ["tone 1", "a low tone", ""]
 
 
-def write_pipeline(folder: Path, seed: int = 0) -> Path:
-    torch.manual_seed(seed)
+def write_pipeline(folder: Path, embed_dim: int = WIDTH, num_heads: int = 4) -> Path:
+    torch.manual_seed(0)
     tokenizer = train_tokenizer(["tone 0", "tone 1", "tone 2", "a low tone"], SIZE)
     module = T5GemmaModuleConfig(
         vocab_size=len(tokenizer),
@@ -60,9 +60,9 @@ def write_pipeline(folder: Path, seed: int = 0) -> Path:
     )
     transformer = StableAudio3DiTModel(
         io_channels=6,
-        embed_dim=WIDTH,
+        embed_dim=embed_dim,
         depth=2,
-        num_heads=4,
+        num_heads=num_heads,
         cond_token_dim=24,
         global_cond_dim=24,
         local_add_cond_dim=7,

@@ -49,6 +49,11 @@ def read_base(folder: Path) -> Base:
     return base
 
 
+def places_of(folder: Path) -> list[Path]:
+    """All folders that a worker needs to open the model in ``folder``: of an adapter its base model's too."""
+    return [folder, Path(read_base(folder).folder)] if is_adapter(folder) else [folder]
+
+
 def write_base(folder: Path, base: Base) -> None:
     """Says of an adapter where its base model is."""
     write_json(folder / ADAPTER_BASE, asdict(base))

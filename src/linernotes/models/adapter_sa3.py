@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from linernotes.errors import LinernotesError
 from linernotes.models.adapter import Adapter, LowRank
 from linernotes.models.adapter_files import fitting, tensors_of
 from linernotes.models.adapter_folder import CONFIG
+from linernotes.models.contract import GenerativeModel
 
 KINDS = {
     "lora": False,
@@ -32,12 +33,22 @@ NAMED = re.compile(r"(.+)\.parametrizations\.weight\.0\.(\w+)")
 LORA_CONFIG = "lora_config"
 
 
-def read_stable_audio_3(folder: Path, model: Any) -> tuple[Adapter, Adapter]:
+@runtime_checkable
+class NamedByStableAudio3(Protocol):
+    """A model that knows what Stable Audio 3's own code calls its layers."""
+
+    network: nn.Module
+
+    def renamed(self, name: str) -> tuple[str, Tensor | None]:
+        """Where a layer stands in the network, and which of its rows stand where; None: as they were."""
+
+    def conditioner_layers(self) -> dict[str, nn.Linear]:
+        """The layers outside the network that adapters may change, by their names there."""
+
+
+def read_stable_audio_3(folder: Path, model: GenerativeModel) -> tuple[Adapter, Adapter]:
     """The adapter in ``folder``, by the layers of the model's network; and what it changes of the layers
     that make the conditioning, by their names there (``conditioner_layers``).
-
-    Args:
-        model: says with ``renamed`` where a layer stands in its network and how its rows lie there.
 
     Raises:
         LinernotesError: not one file, of a kind that is not known, or this layout is not known for the model.
@@ -54,7 +65,7 @@ def read_stable_audio_3(folder: Path, model: Any) -> tuple[Adapter, Adapter]:
             f"{path} is a {kind} adapter: of Stable Audio 3's, {', '.join(KINDS)} are known; train one of "
             "these"
         )
-    if not hasattr(model, "renamed"):
+    if not isinstance(model, NamedByStableAudio3):
         raise LinernotesError(
             f"{path} is in Stable Audio 3's layout, whose layers have other names than this model's: give a "
             "StableAudio3Pipeline folder with --model, or the adapter in PEFT's layout"
