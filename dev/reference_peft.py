@@ -1,5 +1,5 @@
-"""Holds adapters against PEFT itself, on a tiny model: PEFT opens what linernotes writes, linernotes what PEFT
-writes, and both predict the same in fp32.
+"""Holds adapters against PEFT itself, on a tiny model: PEFT opens what linernotes writes, linernotes what
+PEFT writes, and both predict the same in fp32.
 
     pip install peft
     python dev/reference_peft.py

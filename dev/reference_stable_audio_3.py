@@ -1,12 +1,12 @@
-"""Holds linernotes against Stable Audio 3's own code, on random weights: the network in fp32, and every kind of
-adapter that linernotes reads, applied and saved by that code.
+"""Holds linernotes against Stable Audio 3's own code, on random weights: the network in fp32, and every kind
+of adapter that linernotes reads, applied and saved by that code.
 
     git clone https://github.com/Stability-AI/stable-audio-3 CHECKOUT
     pip install einops
     python dev/reference_stable_audio_3.py CHECKOUT
 
-Prints the largest differences. Nothing of the checkout is installed: its network and adapters import torch and
-einops alone.
+Prints the largest differences. Nothing of the checkout is installed: its network and adapters import torch
+and einops alone.
 """
 
 from __future__ import annotations
