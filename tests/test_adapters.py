@@ -163,8 +163,15 @@ def test_a_twin_of_an_adapted_model_has_layers_of_its_own(trained: Path) -> None
 def test_the_readout_of_an_adapted_model_is_exact(
     tmp_path: Path, model_path: Path, catalogue: Catalogue
 ) -> None:
-    """A change of the read-out's weight does to the output what the projection says, whatever is adapted."""
-    adapted = open_model(stir(new(tmp_path / "adapter", model_path, False)))
+    """A change of the read-out's weight does to the output what the projection says, whatever is adapted: the
+    layer itself, and what lies behind it too.
+    """
+    folder = stir(new(tmp_path / "adapter", model_path, False))
+    behind = StableAudio(model_path).network.get_submodule("proj_out").weight
+    further = {"lora_A": torch.randn(3, behind.shape[1]), "lora_B": torch.randn(len(behind), 3)}
+    named = {f"base_model.model.proj_out.{part}.weight": tensor for part, tensor in further.items()}
+    save_file(load_file(folder / WEIGHTS) | named, folder / WEIGHTS)
+    adapted = open_model(folder)
     assert isinstance(adapted, ReadoutModel)
     readout = adapted.readout()
     weight = dict(adapted.network.named_parameters())[f"{readout.layer}.weight"].detach()
