@@ -38,7 +38,7 @@ from linernotes.models.adapter_folder import paired
 from linernotes.models.contract import GenerativeModel, PredictingModel, ReadoutModel, TrainableModel
 from linernotes.models.opening import open_model
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import write_untrained_copy
+from linernotes.models.training import read_checkpoints, write_untrained_copy
 from linernotes.models.weights import using_weights, with_gradients
 from linernotes.models.workers import twin
 from linernotes.settings.methods import METHOD_SETTINGS, AbuEkfacSettings, AbuSettings, ReadoutSettings
@@ -234,6 +234,16 @@ def test_training_writes_the_adapter_alone_and_it_reads_back_the_same(
     assert torch.equal(predicted(adapted, catalogue), predicted(again, catalogue))
     losses = np.loadtxt(trained / "training_loss.csv", delimiter=",", skiprows=1)[:, 1]
     assert losses[-10:].mean() < losses[:10].mean()
+
+
+def test_training_moves_the_adapter_and_nothing_else(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    """What training kept on its way is all that it moves, as the weights that a method may put in place."""
+    settings = {"adapter": "dora", "rank": 2, "steps": 4, "batch_size": 2, "checkpoints": 1}
+    linernotes.train_model(catalogue, tmp_path / "kept", model_path, **settings)
+    ((weights, _rate),) = read_checkpoints(tmp_path / "kept")
+    assert weights.keys() == open_model(tmp_path / "kept").layers("adapter").keys()
 
 
 def test_an_untrained_copy_has_other_random_weights_and_changes_nothing(
