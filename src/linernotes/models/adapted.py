@@ -65,12 +65,12 @@ def with_adapter(
 ) -> GenerativeModel:
     """The model with an adapter that fits it; the object itself is changed.
 
+    Its class becomes one that is made from its own, with the few methods below in the place of the family's:
+    so a family needs to know nothing of adapters, and a twin of the model is one of the same kind.
+
     Args:
         of_conditioner: the part of the adapter that changes layers outside the network. It is merged into
             them: items are made once for all passes, so it can be neither unlearned nor taken away.
-
-    Its class becomes one that is made from its own, with the few methods below in the place of the family's:
-    so a family needs to know nothing of adapters, and a twin of the model is one of the same kind.
     """
     kinds = {kind: list(model.layers(kind)) for kind in model.layer_kinds}
     own = {f"{name}.weight" for name in adapter}
@@ -214,14 +214,15 @@ def _readout(self: Any) -> Readout:
 
 
 def _readout_of(model: ReadoutModel, adapter: Adapter) -> Readout | None:
-    """The base model's read-out with the adapter's changes of what lies behind it."""
+    """The base model's read-out with the adapter's changes of what lies behind it, which is no block."""
     layer = model.readout().layer
     if layer in adapter and adapter[layer].lengths_o is not None:
         return None
+    blocks = set(model.layers("all"))
     behind = {
         f"{name}.weight": low.merged(model.network.get_submodule(name).weight)  # type: ignore[arg-type]
         for name, low in adapter.items()
-        if name != layer
+        if name != layer and f"{name}.weight" not in blocks
     }
     with torch.no_grad(), using_weights(model.network, behind):
         readout = model.readout()
