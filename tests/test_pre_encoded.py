@@ -1,4 +1,4 @@
-"""Folders of latents that stable-audio-tools made: the catalogue that encoding the sound would give, and every
+"""Folders of latents that stable-audio-tools made: the catalogue that encoding the sound would give, and each
 file that cannot be used, named.
 """
 
