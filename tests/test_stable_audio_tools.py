@@ -274,6 +274,17 @@ def test_a_whole_t5_and_its_tokenizer_in_one_folder_will_do(
     assert torch.equal(opened.embed_text(PROMPTS), ours.embed_text(PROMPTS))
 
 
+def test_what_of_training_is_not_followed_is_said(
+    tmp_path: Path, theirs: StableAudio, original: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"training__mask_padding": True, "training__arc": {}}
+    StableAudio(write_tools_folder(tmp_path / "masked", theirs, original, **changes))
+    assert [record.message.split(": ")[1].split(" (")[0] for record in caplog.records] == [
+        "training left padding out of its loss",
+        "it was trained adversarially",
+    ]
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says what is mapped where")
 def test_weights_are_mapped_and_not_copied(folder: Path) -> None:
     opened = StableAudio(folder)
