@@ -1,5 +1,5 @@
-"""Folders of latents that stable-audio-tools made: the catalogue that encoding the sound would give, and
-every file that cannot be used, named.
+"""Folders of latents that stable-audio-tools made: the catalogue that encoding the sound would give, and each
+file that cannot be used, named.
 """
 
 from __future__ import annotations

@@ -24,28 +24,15 @@ from tools_folder import (
     CHANNELS,
     FRAMES,
     HOP,
-    TEXT,
-    WIDTH,
     weights_of,
     write_diffusers_folder,
+    write_small_flow,
     write_tools_folder,
     write_weights,
 )
 
 EXACT = {"rtol": 0, "atol": 0}  # the same numbers through the same modules
 PROMPTS = ["tone 0", "a low tone", ""]
-SMALL = {  # as Stable Audio Open small: no start, a flow, norms of queries and keys
-    "model__conditioning__configs": [
-        {"id": "prompt", "type": "t5", "config": {"t5_model_name": "t5-base", "max_length": 12}},
-        {"id": "seconds_total", "type": "int", "config": {"min_val": 0, "max_val": 5}},
-    ],
-    "model__diffusion__cross_attention_cond_ids": ["prompt", "seconds_total"],
-    "model__diffusion__global_cond_ids": ["seconds_total"],
-    "model__diffusion__diffusion_objective": "rf_denoiser",
-    "model__diffusion__config__global_cond_dim": TEXT,
-    "model__diffusion__config__attn_kwargs": {"qk_norm": "ln"},
-    "training__timestep_sampler": "trunc_logit_normal",
-}
 
 
 @pytest.fixture(scope="module")
@@ -139,20 +126,13 @@ def test_a_small_flow_model_has_norms_whole_seconds_and_its_own_times(
     tmp_path: Path, theirs: StableAudio, original: Path
 ) -> None:
     shift = {"base_shift": 0.5, "max_shift": 1.15, "max_length": 4096, "min_length": 256}
-    changes = {**SMALL, "model__diffusion__distribution_shift_options": shift}
-    folder = write_tools_folder(tmp_path / "small", theirs, original, **changes)
-    weights = {n: t for n, t in weights_of(theirs).items() if ".seconds_" not in n}
-    generator = torch.Generator().manual_seed(9)
-    table = torch.randn(6, TEXT, generator=generator)
-    weights["conditioner.conditioners.seconds_total.int_embedder.weight"] = table
-    weights["model.model.to_global_embed.0.weight"] = torch.randn(WIDTH, TEXT, generator=generator)
-    for i in range(2):
-        for attention in ("self_attn", "cross_attn"):
-            for norm in ("q_norm", "k_norm"):
-                name = f"model.model.transformer.layers.{i}.{attention}.{norm}"
-                weights[f"{name}.weight"] = 1 + 0.1 * torch.randn(64, generator=generator)
-                weights[f"{name}.bias"] = 0.1 * torch.randn(64, generator=generator)
-    write_weights(folder, weights)
+    changes = {
+        "model__diffusion__distribution_shift_options": shift,
+        "training__timestep_sampler": "trunc_logit_normal",
+    }
+    folder = write_small_flow(tmp_path / "small", theirs, original, **changes)
+    weights = load_file(folder / "model.safetensors")
+    table = weights["conditioner.conditioners.seconds_total.int_embedder.weight"]
     model = StableAudio(folder)
     items = items_of(model)
     # 0.5, 1.0 and 2.5 seconds are 1, 1 and 3 whole ones
@@ -294,6 +274,17 @@ def test_a_whole_t5_and_its_tokenizer_in_one_folder_will_do(
     assert torch.equal(opened.embed_text(PROMPTS), ours.embed_text(PROMPTS))
 
 
+def test_what_of_training_is_not_followed_is_said(
+    tmp_path: Path, theirs: StableAudio, original: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"training__mask_padding": True, "training__arc": {}}
+    StableAudio(write_tools_folder(tmp_path / "masked", theirs, original, **changes))
+    assert [record.message.split(": ")[1].split(" (")[0] for record in caplog.records] == [
+        "training left padding out of its loss",
+        "it was trained adversarially",
+    ]
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says what is mapped where")
 def test_weights_are_mapped_and_not_copied(folder: Path) -> None:
     opened = StableAudio(folder)
@@ -303,3 +294,14 @@ def test_weights_are_mapped_and_not_copied(folder: Path) -> None:
     for module in (opened.network, opened.projection, opened.codec):
         for name, parameter in module.named_parameters():
             assert any(low <= parameter.data_ptr() < high for low, high in ranges), name
+
+
+def test_changing_a_model_leaves_its_file_alone(tmp_path: Path, folder: Path) -> None:
+    """Training moves weights where they lie, and they lie in a mapped file."""
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    before = (copied / "model.safetensors").read_bytes()
+    opened = StableAudio(copied)
+    with torch.no_grad():
+        for parameter in opened.network.parameters():
+            parameter.add_(1)
+    assert (copied / "model.safetensors").read_bytes() == before

@@ -20,6 +20,17 @@ from linernotes.models.stable_audio import StableAudio
 
 FRAMES, HOP, CHANNELS, TEXT, WIDTH, BLOCKS = 16, 8, 4, 64, 128, 2
 LONGEST_S = 3.0
+SMALL = {  # as Stable Audio Open small is: no start, a flow, norms of queries and keys
+    "model__conditioning__configs": [
+        {"id": "prompt", "type": "t5", "config": {"t5_model_name": "t5-base", "max_length": 12}},
+        {"id": "seconds_total", "type": "int", "config": {"min_val": 0, "max_val": 5}},
+    ],
+    "model__diffusion__cross_attention_cond_ids": ["prompt", "seconds_total"],
+    "model__diffusion__global_cond_ids": ["seconds_total"],
+    "model__diffusion__diffusion_objective": "rf_denoiser",
+    "model__diffusion__config__global_cond_dim": TEXT,
+    "model__diffusion__config__attn_kwargs": {"qk_norm": "ln"},
+}
 
 
 def random_(module: nn.Module, seed: int) -> Any:
@@ -228,3 +239,23 @@ def write_tools_folder(folder: Path, model: StableAudio, source: Path, **changes
 
 def write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
     save_file({n: t.contiguous().clone() for n, t in weights.items()}, folder / "model.safetensors")
+
+
+def write_small_flow(folder: Path, model: StableAudio, source: Path, **changes: Any) -> Path:
+    """A model like Stable Audio Open small: a flow that is not told where a clip starts, whole seconds, norms
+    of queries and keys; its other weights are ``model``'s.
+    """
+    write_tools_folder(folder, model, source, **{**SMALL, **changes})
+    weights = {n: t for n, t in weights_of(model).items() if ".seconds_" not in n}
+    generator = torch.Generator().manual_seed(9)
+    table = torch.randn(6, TEXT, generator=generator)
+    weights["conditioner.conditioners.seconds_total.int_embedder.weight"] = table
+    weights["model.model.to_global_embed.0.weight"] = torch.randn(WIDTH, TEXT, generator=generator)
+    for i in range(BLOCKS):
+        for attention in ("self_attn", "cross_attn"):
+            for norm in ("q_norm", "k_norm"):
+                name = f"model.model.transformer.layers.{i}.{attention}.{norm}"
+                weights[f"{name}.weight"] = 1 + 0.1 * torch.randn(64, generator=generator)
+                weights[f"{name}.bias"] = 0.1 * torch.randn(64, generator=generator)
+    write_weights(folder, weights)
+    return folder

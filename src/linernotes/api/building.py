@@ -39,7 +39,8 @@ def build_catalogue(
     engine: EngineSettings | None = None,
 ) -> Catalogue:
     """Builds a catalogue from a folder of recordings as people have them
-    (docs/own-recordings.md), encoded by ``model``.
+    (docs/own-recordings.md), encoded by ``model``, or of latents that stable-audio-tools encoded for it
+    (docs/how-to/bring-your-own-model.md).
 
     What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an
     error. A table of rights at the folder's top (``rights.csv``) is checked before anything is encoded, and

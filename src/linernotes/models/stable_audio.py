@@ -62,7 +62,10 @@ class StableAudio:
         torch.backends.cudnn.allow_tf32 = False  # rounds at 1e-3, and unlearning moves a loss by less
         torch.backends.cuda.matmul.allow_tf32 = False
         self.device = device or best_device()
-        parts = _layout(folder).read(folder)
+        with warnings.catch_warnings():
+            # diffusers' Oobleck has weights normalised in a way that torch calls old
+            warnings.filterwarnings("ignore", module=r"torch\.nn\.utils\.weight_norm")
+            parts = _layout(folder).read(folder)
         self.encoding, self.weights_hash = parts.encoding, parts.weights_hash
         self.name = self.encoding.model
         self.tokenizer = parts.tokenizer

@@ -6,6 +6,7 @@ Weights are mapped into memory and taken as they lie there: a model of 5 GB cost
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -96,6 +97,8 @@ class ToolsFolder:
                 f"{folder / WEIGHTS} does not fit model_config.json ({error}): copy both anew"
             ) from None
         codec, projection, network = modules
+        for note in config.notes():
+            logging.getLogger("linernotes").warning(f"{folder}: {note}")
         objective = _objective(config)
         hashes = _hashes(folder, stored, tables[0])
         audio, sizes = config.model.pretransform, config.model.diffusion.config

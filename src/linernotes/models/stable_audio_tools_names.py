@@ -158,7 +158,10 @@ def split(stored: Mapping[str, Tensor], names: Names, shapes: Mapping[str, torch
 
 def fused(own: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
     """The other way round."""
-    stored = {there: torch.cat([own[name] for name in here]) for there, here in names.items()}
+    stored = {
+        there: torch.cat([own[name] for name in here]) if len(here) > 1 else own[here[0]]
+        for there, here in names.items()
+    }
     for name, tensor in stored.items():
         if name == TIMES:
             stored[name] = tensor[:, None]

@@ -12,6 +12,7 @@ import json
 import pickle
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ def main(checkpoint: Path, out: Path) -> dict[str, Any]:
         return {"damaged": "it holds no weights"}
     kept = {name: tensors[place] for name, place in unwrapped(list(tensors)).items()}
     # tensors that share memory may not be in one safetensors file: each gets its own
-    save_file({n: t.detach().clone().contiguous() for n, t in kept.items()}, out, {"format": "pt"})
+    owners = Counter(tensor.untyped_storage().data_ptr() for tensor in kept.values())
+    for name, tensor in kept.items():
+        if owners[tensor.untyped_storage().data_ptr()] > 1:
+            kept[name] = tensor.clone()
+    save_file({n: t.detach().contiguous() for n, t in kept.items()}, out, {"format": "pt"})
     others = sorted(map(str, set(held) - {WEIGHTS_UNDER})) if inside else []
     return {"weights": len(kept), "averaged": len(kept) < len(tensors), "left_out": others}
 
