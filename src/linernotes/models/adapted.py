@@ -50,9 +50,10 @@ def adapt(model: GenerativeModel, folder: Path, base: Base) -> GenerativeModel:
             f"{base.folder} is itself a model with an adapter: merge that into its weights, and adapt these"
         )
     if base.weights_hash and base.weights_hash != model.weights_hash:
+        made_for = base.made_for or base.name
         raise LinernotesError(
-            f"{folder} is an adapter to another model ({base.weights_hash}) than {model.name} "
-            f"({model.weights_hash}): give that one with --model"
+            f"{folder.name} is an adapter to another model ({made_for}, {base.weights_hash}) than "
+            f"{base.name} ({model.weights_hash}): give that one with --model"
         )
     if (folder / CONFIG).is_file():
         return with_adapter(model, read_peft(folder, model), folder, base)

@@ -22,7 +22,8 @@ class Base:
 
     folder: str
     name: str
-    weights_hash: str = ""  # empty where nobody wrote it down
+    weights_hash: str = ""  # that the model must have; empty where nobody wrote it down
+    made_for: str = ""  # the model that the adapter was trained on, where another is given in its place
 
 
 def is_adapter(folder: Path) -> bool:
@@ -73,7 +74,12 @@ def paired(model: Path, adapter: Path, name: str = "") -> Path:
     said = read_json(adapter / ADAPTER_BASE, "an adapter") if is_adapter(adapter) else {}
     if said and Path(said.get("folder", "")).resolve() == model.resolve():
         return adapter
-    base = Base(str(model.resolve()), name or model.resolve().name, said.get("weights_hash", ""))
+    base = Base(
+        folder=str(model.resolve()),
+        name=name or model.resolve().name,
+        weights_hash=said.get("weights_hash", ""),
+        made_for=said.get("made_for") or said.get("name", ""),
+    )
     files = [adapter] if adapter.is_file() else [p for p in adapter.iterdir() if p.is_file()]
     made_from = hash_json([asdict(base), hash_files(files, adapter.parent)])
     folder = cache_folder() / "adapters" / made_from / adapter.stem
