@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 from linernotes.cli.app import app
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
-from linernotes.settings.training import TrainingSettings
+from linernotes.settings.training import NewModelSettings, TrainingSettings
 from linernotes.settings.verbs import VERB_SETTINGS
 
 OF_METHODS = "Settings of "  # how the panels are called under which --help shows the settings of methods
@@ -70,6 +70,7 @@ def settings_page() -> str:
         own = set(settings.model_fields) - common
         lines += _table(settings, own) if own else ["It has no settings of its own."]
     lines += ["", "## Training", "", *_table(TrainingSettings, set(TrainingSettings.model_fields))]
+    lines += ["", "What is trained:", "", *_table(NewModelSettings, set(NewModelSettings.model_fields))]
     lines += [
         "",
         "## Verbs",
@@ -112,6 +113,8 @@ def _unfixed(field: FieldInfo) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     given = next((kind for kind in get_args(field.annotation) if kind is not NoneType), field.annotation)
+    if get_origin(given) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(given))
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(field.annotation))
     if given is bool:

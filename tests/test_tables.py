@@ -161,7 +161,9 @@ def test_help_lists_every_verb_and_imports_none() -> None:
         assert f"{verb} {line}" in listed
 
 
-@pytest.mark.parametrize("words", [["catalog", "show", "builtin"], ["methods"], ["attribute", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["catalog", "show", "builtin"], ["methods"], ["models"], ["attribute", "--help"]]
+)
 def test_what_needs_no_model_loads_none(words: list[str]) -> None:
     shown, modules = imported(*words)
     assert shown and not modules & HEAVY

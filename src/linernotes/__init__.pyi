@@ -42,5 +42,10 @@ from linernotes.api.workspace import Workspace as Workspace
 from linernotes.api.workspace import open as open
 from linernotes.demo.opening import open_catalogue as open_catalogue
 from linernotes.demo.provider import load_model as load_model
+from linernotes.demo.provider import with_adapter as with_adapter
 from linernotes.evaluation.bank.opened import OpenedBank as OpenedBank
+from linernotes.models.ace_step_tensors import convert_tensors as convert_tensors
+from linernotes.models.converting import Converted as Converted
+from linernotes.models.converting import convert as convert
+from linernotes.models.families import list_models as list_models
 from linernotes.version import __version__ as __version__

@@ -19,17 +19,17 @@ from linernotes.demo.benchmarks.making import rebuild_benchmark
 from linernotes.demo.bundle import rebuild_bundle, render_catalogue
 from linernotes.demo.large import rebuild_large
 from linernotes.demo.opening import open_catalogue
-from linernotes.demo.places import BUILTIN
+from linernotes.demo.places import BUILTIN, SHIPPED
 from linernotes.demo.provider import load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
-from linernotes.models.training import open_trainable, train, write_untrained_copy
+from linernotes.models.training import open_trainable, train, write_start
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.paths import require_new
-from linernotes.settings.reading import checked
-from linernotes.settings.training import TrainingSettings
+from linernotes.settings.reading import checked, parted
+from linernotes.settings.training import NewModelSettings, TrainingSettings
 
 
 def build_catalogue(
@@ -41,7 +41,8 @@ def build_catalogue(
     engine: EngineSettings | None = None,
 ) -> Catalogue:
     """Builds a catalogue from a folder of recordings as people have them
-    (docs/own-recordings.md), encoded by ``model``.
+    (docs/own-recordings.md), encoded by ``model``, or of latents that stable-audio-tools encoded for it
+    (docs/how-to/bring-your-own-model.md).
 
     What cannot be used is listed, with the reason, by the catalogue's ``rejects()``; with ``strict`` it is an
     error. A table of rights at the folder's top (``rights.csv``) is checked before anything is encoded, and
@@ -80,21 +81,24 @@ def train_model(
     **settings: Any,
 ) -> GenerativeModel:
     """Trains a new small model on a catalogue's training tracks, with the
-    codec and the text encoder of ``init``.
+    codec and the text encoder of ``init``; or an adapter to ``init``, which stays as it is.
 
     Args:
-        settings: fields of ``TrainingSettings``: steps, batch_size, learning_rate, ...
+        settings: fields of ``NewModelSettings`` (objective, adapter, rank) and of ``TrainingSettings``
+            (steps, batch_size, learning_rate, ...).
     """
+    what, of_training = parted(NewModelSettings, settings)
+    chosen = checked(TrainingSettings, of_training)
     opened = catalogue if isinstance(catalogue, Catalogue) else open_catalogue(catalogue)
     start = open_trainable(model_folder(init))
     opened.require(start.encoding, start.name)
     out = Path(out)
     require_new(out)
     template = out.with_name(out.name + ".untrained")
-    chosen = checked(TrainingSettings, settings)
     shutil.rmtree(template, ignore_errors=True)
-    write_untrained_copy(model_folder(init), template, chosen.seed)
     try:
+        name = str(init) if str(init) in SHIPPED else ""
+        write_start(model_folder(init), template, what, chosen.seed, name)
         train_on(opened, template, out, chosen, on_progress)
     finally:
         shutil.rmtree(template, ignore_errors=True)

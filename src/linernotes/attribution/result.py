@@ -86,6 +86,24 @@ class Verdict(BaseModel):
     calibration_hash: str
 
 
+class AdapterPart(BaseModel):
+    """What of a clip is an adapter's, and what its base model's.
+
+    ``share`` = (loss without the adapter - loss with it) / (loss of predicting nothing - loss with it),
+    between 0 and 1: of all that the adapted model's knowledge lowers the clip's loss by, the part that came
+    with the adapter. It is the last step that is measured, from the base model to the adapted one, and what
+    the two can only do together is counted as the adapter's. A loss is no measure of likeness: a small share
+    may be all that a listener hears of a style.
+    """
+
+    base: str  # the base model
+    base_hash: str
+    loss: float  # of the clip with the adapter
+    base_loss: float  # without it
+    nothing: float | None  # of predicting 0; None for a model that predicts no numbers
+    share: float | None
+
+
 class TrackScore(BaseModel):
     """One track's place in an attribution."""
 
@@ -146,6 +164,7 @@ class Attribution(BaseModel):
     # what training drew evenly: a track's score is the sum of its segments', each as often as training saw it
     drawn: Literal["segments", "tracks"] = "segments"
     verdict: Verdict | None = None  # None: scores of this method, so set, have no calibration
+    adapter: AdapterPart | None = None  # where the model is one with an adapter
     cautions: list[str] = []  # what a reader must know before the ranking; shown wherever it is
     training_tracks: int
     decoys: int

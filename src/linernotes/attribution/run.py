@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from linernotes.artefacts import hash_arrays, hash_json
+from linernotes.attribution.base_part import adapter_part, said_of
 from linernotes.attribution.evidence import evidence_of
 from linernotes.attribution.query import Clip, joined
 from linernotes.attribution.result import (
@@ -308,6 +309,7 @@ def _attribution(
         scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
         exact_t = np.bincount(catalogue.track_n, exact_n, len(catalogue.tracks)) > 0
         effects, verdict = judge.judge(clip, prepared, scores_t, exact_t)
+    part = adapter_part(clip, model)
     return Attribution(
         query=QueryRecord(
             name=query.name,
@@ -329,7 +331,8 @@ def _attribution(
         catalogue_hash=catalogue.hash,
         noise_hash=scores.draws.hash if scores.draws else "",
         drawn=prepared.drawn,
-        cautions=warned,
+        adapter=part,
+        cautions=[*warned, *([said_of(part, model.name)] if part else [])],
         torch=torch.__version__,
         device=device_of(model).type,
         training_tracks=sum(track.split == "train" for track in catalogue.tracks),

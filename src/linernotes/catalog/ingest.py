@@ -31,12 +31,14 @@ from linernotes.catalog.pieces import (
     segments_of,
     whole,
 )
+from linernotes.catalog.pre_encoded import check_details
 from linernotes.catalog.source import Reject, Source, Track
 from linernotes.catalog.store import Catalogue, write_catalogue
 from linernotes.errors import LinernotesError
 from linernotes.jobs.executor import Executor, Here
 from linernotes.jobs.inline import Inline
 from linernotes.jobs.shards import reachable, wait_to_see
+from linernotes.models.contract import POWERS, PreEncodedModel
 from linernotes.models.encoding import Encoding
 from linernotes.settings.paths import require_new
 from linernotes.version import SCHEMA_VERSION
@@ -97,6 +99,8 @@ def _build(
     recordings: Recordings,
 ) -> Catalogue:
     require_new(path, empty_will_do=True)
+    if source.latents:
+        _require_taker(source.folder, model, place.encoding)
     work = path.with_name(path.name + ".partial")
     plan: dict[str, Any] = {
         "source": source.hash,
@@ -128,7 +132,7 @@ def _build(
 
     with reachable(work / ".reached") as sign:
         paths = [*([place.folder] if place.folder else []), *recordings.paths, sign]
-        task = Ingest(place, paths, recordings, work, Here(passed))
+        task = Ingest(place, paths, recordings, work, Here(passed), source.folder, source.latents)
         for _ in executor.run(task, todo, finished) if todo else ():
             pass
     for piece in todo:
@@ -143,6 +147,16 @@ def _build(
         strict=strict,
         source_name=source_name,
     )
+
+
+def _require_taker(folder: Path, model: SegmentEncoder, encoding: Encoding) -> None:
+    """Refuses latents that a model cannot take, as far as their folder says."""
+    if not isinstance(model, PreEncodedModel):
+        raise LinernotesError(
+            f"{encoding.model} lacks {POWERS[PreEncodedModel]}: give the folder of recordings in place of "
+            f"{folder}"
+        )
+    check_details(folder, encoding)
 
 
 def _batched(tracks: Sequence[Track], size: int) -> Iterator[Sequence[Track]]:
@@ -213,6 +227,7 @@ def _assemble(
         made_from={
             "source": source_name or str(source.folder.resolve()),
             **({"notes": source.notes} if source.notes else {}),
+            **({"pre_encoded": True} if source.latents else {}),
         },
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,14 +19,18 @@ from torch import Tensor
 
 from linernotes.artefacts import hash_bytes, hash_json, read_json, replacing, write_json
 from linernotes.catalog.cutting import CutSound, Decoding, Recordings
+from linernotes.catalog.pre_encoded import Window, content_s, read_windows
 from linernotes.catalog.source import Reject, Track
 from linernotes.catalog.store import segment_schema
 from linernotes.errors import LinernotesError
 from linernotes.jobs.executor import Here
+from linernotes.models.contract import PreEncodedModel
 from linernotes.models.encoding import Encoding
 from linernotes.models.opening import open_model
 
 DECODERS = 2
+
+Taken = tuple[dict[str, Any], pa.RecordBatch | None]  # what a piece keeps of a track
 
 
 class SegmentEncoder(Protocol):
@@ -98,32 +102,50 @@ class Ingest:
     recordings: Recordings
     work: Path
     passed: Here[Callable[[int], None]]  # told of the tracks of a piece that are done
+    folder: Path  # of latents
+    latents: Mapping[str, Sequence[str]]  # the files of each track, where the source holds latents
 
     def do(self, worker: SegmentEncoder, piece: Piece) -> None:
-        """Decodes a few tracks ahead of the one that is encoded."""
-        encoding = self.setup.encoding
+        """Puts a piece on disk."""
         entries: list[dict[str, Any]] = []
         batches: list[pa.RecordBatch] = []
+        if self.setup.opened.value is None:
+            self._require_same(piece)
+        encoded = self._latents(worker, piece) if self.latents else self._sound(worker, piece)
+        for entry, batch in encoded:
+            entries.append(entry)
+            batches += [batch] if batch is not None else []
+            if self.passed.value:
+                self.passed.value(len(entries))
+        _write(self.work, piece.number, entries, batches, self.setup.encoding)
+
+    def _sound(self, worker: SegmentEncoder, piece: Piece) -> Iterator[Taken]:
+        """Decodes a few tracks ahead of the one that is encoded."""
+        encoding = self.setup.encoding
         waiting: list[Decoding] = []
         stop = threading.Event()
         upcoming = iter(piece.tracks)
-        if self.setup.opened.value is None:
-            self._require_same(piece)
         try:
             for _ in piece.tracks:
                 while len(waiting) < DECODERS and (ahead := next(upcoming, None)) is not None:
                     waiting.append(Decoding(self.recordings, ahead, encoding, stop))
-                entry, batch = _encode_track(waiting[0], worker, encoding)
+                taken = _encode_track(waiting[0], worker, encoding)
                 waiting.pop(0)
-                entries.append(entry)
-                batches += [batch] if batch is not None else []
-                if self.passed.value:
-                    self.passed.value(len(entries))
+                yield taken
         finally:
             stop.set()
             for decoding in waiting:
                 decoding.join()
-        _write(self.work, piece.number, entries, batches, encoding)
+
+    def _latents(self, worker: SegmentEncoder, piece: Piece) -> Iterator[Taken]:
+        """Takes tracks whose latents are there already."""
+        assert isinstance(worker, PreEncodedModel)
+        for track in piece.tracks:
+            windows = read_windows(self.folder, self.latents[track.file_name], self.setup.encoding)
+            if isinstance(windows, Reject):
+                yield {"reject": windows.__dict__}, None
+            else:
+                yield _take_windows(windows, worker, self.setup.encoding)
 
     def _require_same(self, piece: Piece) -> None:
         """Refuses recordings that are others on this node: those it does not see would become rejects."""
@@ -137,9 +159,7 @@ class Ingest:
                 )
 
 
-def _encode_track(
-    decoding: Decoding, model: SegmentEncoder, encoding: Encoding
-) -> tuple[dict[str, Any], pa.RecordBatch | None]:
+def _encode_track(decoding: Decoding, model: SegmentEncoder, encoding: Encoding) -> Taken:
     """What a piece keeps of a track: its hash and its segments, or why it is rejected."""
     batches: list[pa.RecordBatch] = []
     entry: dict[str, Any] = {}
@@ -153,21 +173,46 @@ def _encode_track(
     return entry, pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
+def _take_windows(windows: Sequence[Window], model: PreEncodedModel, encoding: Encoding) -> Taken:
+    """The same of latents that are there already; how loud they are nobody knows, so nothing in them is taken
+    for silence but padding.
+    """
+    latents = torch.from_numpy(np.stack([w.latents_ct for w in windows]).astype(np.float32))
+    digest = hash_bytes([w.latents_ct.tobytes() for w in windows])
+    content_n = np.array([w.content_frames for w in windows])
+    batch = _batch(
+        model.rescaled(latents),
+        np.array([w.start_s for w in windows]),
+        np.array([content_s(w, encoding) for w in windows]),
+        np.where(np.arange(encoding.frames) < content_n[:, None], 0, -np.inf).astype(np.float32),
+        encoding,
+    )
+    return {"hash": digest, "segments": len(windows)}, batch
+
+
 def _encode(cut: CutSound, model: SegmentEncoder, encoding: Encoding) -> pa.RecordBatch:
     sound = torch.from_numpy(np.ascontiguousarray(cut.samples_ncs))
-    latents = model.encode(sound).cpu()
-    n = len(sound)
+    return _batch(model.encode(sound).cpu(), cut.start_s_n, cut.seconds_n, cut.loudness_nt, encoding)
+
+
+def _batch(
+    latents_nct: Tensor,
+    start_s_n: np.ndarray,
+    seconds_n: np.ndarray,
+    loudness_nt: np.ndarray,
+    encoding: Encoding,
+) -> pa.RecordBatch:
+    n = len(latents_nct)
     size = encoding.latent_channels * encoding.frames
+    latents = latents_nct.short() if encoding.codes else latents_nct.half()
     batch = pa.RecordBatch.from_arrays(
         [
             pa.array(np.zeros(n, dtype=np.int32)),
-            pa.array(cut.start_s_n.astype(np.float64)),
-            pa.array(cut.seconds_n.astype(np.float64)),
+            pa.array(start_s_n.astype(np.float64)),
+            pa.array(seconds_n.astype(np.float64)),
             pa.array(np.zeros(n, dtype=np.int32)),
-            pa.FixedSizeListArray.from_arrays(
-                pa.array((latents.short() if encoding.codes else latents.half()).numpy().ravel()), size
-            ),
-            pa.FixedSizeListArray.from_arrays(pa.array(cut.loudness_nt.ravel()), encoding.frames),
+            pa.FixedSizeListArray.from_arrays(pa.array(latents.numpy().ravel()), size),
+            pa.FixedSizeListArray.from_arrays(pa.array(loudness_nt.ravel()), encoding.frames),
         ],
         schema=segment_schema(encoding),
     )

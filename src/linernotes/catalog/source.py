@@ -14,6 +14,7 @@ from linernotes.catalog.columns import DECOY_WORDS, TRAIN_WORDS, split_of
 from linernotes.catalog.conventions import Sidecars, held_out_folders, lies_in
 from linernotes.catalog.listing import head_flaw, list_folder
 from linernotes.catalog.paths import Places
+from linernotes.catalog.pre_encoded import WORDS, holds_latents, read_latents_folder
 from linernotes.catalog.tables import Row, Table, read_tables
 from linernotes.catalog.tags import read_tags
 from linernotes.catalog.track import Flaw, Reject, Track, printable, sayable
@@ -37,23 +38,45 @@ class Source:
     tracks: list[Track]
     rejects: list[Reject]
     notes: list[str] = field(default_factory=list)
+    latents: dict[str, list[str]] = field(default_factory=dict)  # files by track, of a folder of latents
 
     @property
     def hash(self) -> str:
         """Changes when a row, or the size or time of a file, changes."""
+        if self.latents:
+            return self._latents_hash()
         stats = [(self.folder / track.file_name).stat() for track in self.tracks]
         rows = [[t.__dict__, s.st_size, s.st_mtime_ns] for t, s in zip(self.tracks, stats, strict=True)]
         return hash_json([str(self.folder.resolve()), rows, [r.__dict__ for r in self.rejects]])
 
+    def _latents_hash(self) -> str:
+        rows = []
+        for track in self.tracks:
+            for name in self.latents[track.file_name]:
+                for path in (self.folder / name, (self.folder / name).with_suffix(WORDS)):
+                    stat = path.stat()
+                    rows.append([str(path), stat.st_size, stat.st_mtime_ns])
+        return hash_json([str(self.folder.resolve()), rows, [t.__dict__ for t in self.tracks]])
+
 
 def read_source(folder: Path) -> Source:
-    """Lists ``folder``. Without a table every recording is a track, described by its sidecars or tags.
+    """Lists ``folder``. Without a table every recording is a track, described by its sidecars or tags. A
+    folder of latents in place of recordings is read as such.
 
     Raises:
         LinernotesError: no such folder, a table that is not understood, or no track at all.
     """
     require_recordings(folder)
     listing = list_folder(folder)
+    if holds_latents(listing):
+        found = read_latents_folder(listing)
+        if not found.tracks:
+            raise LinernotesError(
+                f"{folder} yields no track ({len(found.rejects)} rejected: {found.rejects[0].detail}): put a "
+                ".json beside each .npy"
+            )
+        rejects = listing.rejects + found.rejects
+        return Source(folder, found.tracks, rejects, found.notes, found.files)
     tables, notes = read_tables(listing)
     reading = _Reading(Places(listing), list(listing.rejects), notes)
     for table in tables:

@@ -13,6 +13,7 @@ from linernotes.artefacts import hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.jobs.executor import Here
+from linernotes.models.adapter_folder import places_of
 from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.opening import open_model
 
@@ -38,7 +39,7 @@ class Workplace:
     @property
     def paths(self) -> Sequence[Path]:
         """What other processes need to reach."""
-        return [*([self.model_folder] if self.model_folder else []), self.catalogue_folder]
+        return [*(places_of(self.model_folder) if self.model_folder else []), self.catalogue_folder]
 
     def open(self) -> Opened:
         """Model and catalogue.

@@ -73,6 +73,14 @@ VERBS = {
         "training",
         "Make the built-in catalogue and model anew from nothing: render, fit the codec, encode, train.",
     ),
+    "models": Verb(
+        "models",
+        "List the families of models that can be opened: what their folders hold, and a command to try each.",
+    ),
+    "convert": Verb(
+        "models",
+        "Turn a checkpoint that is a pickle into a folder of safetensors, without running code in it.",
+    ),
     "catalog": Verb("catalog", "Build and look at catalogues of training tracks."),
     "bank": Verb(
         "bank",

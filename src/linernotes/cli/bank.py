@@ -14,6 +14,7 @@ from linernotes.cli.options import (
     BenchmarkCatalogueOption,
     BenchmarkModelOption,
     JsonOption,
+    adaptable,
     given,
     settings_flags,
 )
@@ -35,6 +36,7 @@ app = typer.Typer(
 @plainly
 @settings_flags(RetrainEngineSettings, "Where it runs")
 @settings_flags(BankSettings)
+@adaptable
 def bank_build(
     out: Annotated[
         Path,
@@ -77,6 +79,7 @@ def bank_build(
 
 @app.command("show")
 @plainly
+@adaptable
 def bank_show(
     bank: BankOption = BENCHMARK,
     model: BenchmarkModelOption = BENCHMARK,

@@ -16,6 +16,7 @@ from linernotes.cli.options import (
     JsonOption,
     MethodOption,
     SettingsOption,
+    adaptable,
     method_flags,
 )
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr
@@ -29,6 +30,7 @@ app = typer.Typer()
 @app.command()
 @plainly
 @method_flags
+@adaptable
 def calibrate(
     bank: BankOption = BENCHMARK,
     out: Annotated[

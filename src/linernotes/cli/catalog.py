@@ -29,7 +29,10 @@ app = typer.Typer(no_args_is_help=True, help="Build and look at catalogues of tr
 @plainly
 @settings_flags(EngineSettings, "Where it runs")
 def catalog_build(
-    source: Annotated[Path, typer.Argument(help="Folder of recordings, with or without a table of them.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of recordings, with or without a table of them, or of latents."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The catalogue to make.")],
     model: ModelOption = BUILTIN,
     strict: Annotated[

@@ -19,6 +19,7 @@ from linernotes.cli.options import (
     ModelOption,
     PromptOption,
     SettingsOption,
+    adaptable,
     given,
     method_flags,
     settings_flags,
@@ -67,6 +68,7 @@ def demo(
 @app.command()
 @plainly
 @settings_flags(GenerateSettings)
+@adaptable
 def generate(
     prompt: Annotated[str, typer.Option(help="What to generate.")],
     out: Annotated[
@@ -100,6 +102,7 @@ def generate(
 @plainly
 @settings_flags(EngineSettings, "Where it runs")
 @method_flags
+@adaptable
 def attribute(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files, of any length.")],
     out: Annotated[
@@ -223,6 +226,7 @@ def replay(
 @app.command()
 @plainly
 @settings_flags(VerifySettings)
+@adaptable
 def verify(
     attribution: Annotated[
         Path, typer.Argument(help="An attribution.json (or its folder) of a clip the model generated.")

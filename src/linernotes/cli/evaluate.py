@@ -16,6 +16,7 @@ from linernotes.cli.options import (
     ModelOption,
     OutOption,
     SettingsOption,
+    adaptable,
     given,
     listed,
     method_flags,
@@ -43,6 +44,7 @@ app.add_typer(truth_app)
 @plainly
 @method_flags
 @settings_flags(SelfInfluenceSettings)
+@adaptable
 def evaluate_self_influence(
     model: ModelOption = BUILTIN,
     catalog: CatalogueOption = BUILTIN,

@@ -4,6 +4,7 @@ setting is named and described once.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,19 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import linernotes
 from linernotes.demo.places import BENCHMARKS
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
+from linernotes.settings.paths import require_there
 
 _NAMES = f"a benchmark ({', '.join(BENCHMARKS)})"
-ModelOption = Annotated[
-    str, typer.Option("--model", help=f"Folder of a Stable Audio pipeline, 'builtin' or {_NAMES}.")
+ModelOption = Annotated[str, typer.Option("--model", help=f"Folder of a model, 'builtin' or {_NAMES}.")]
+AdapterOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapter",
+        help="Folder of a LoRA or DoRA adapter to the model: the layers that are looked at are its own.",
+    ),
 ]
 CatalogueOption = Annotated[str, typer.Option("--catalog", help=f"A catalogue, 'builtin' or {_NAMES}.")]
 BenchmarkModelOption = Annotated[
@@ -109,13 +117,16 @@ def _described(kinds: Mapping[str, type[MethodSettings]], name: str) -> str:
 def _flag(
     name: str, field: FieldInfo, default: str, panel: str | None, description: str | None = None
 ) -> inspect.Parameter:
-    boolean = field.annotation is bool
+    asked = next(
+        (kind for kind in get_args(field.annotation) if get_origin(kind) is Literal), field.annotation
+    )
+    boolean = asked is bool
     shown = default.lower() if boolean else default
     text = description or str(field.description)
     text += f" \\[default: {shown}]" if shown else ""  # escaped: brackets are markup
     flag = "--" + name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if boolean else [flag]
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    choices = get_args(asked) if get_origin(asked) is Literal else ()
     option = typer.Option(
         *names,
         help=text,
@@ -123,7 +134,7 @@ def _flag(
         show_default=False,
         metavar=f"[{'|'.join(choices)}]" if choices else None,
     )
-    kind = str if choices else field.annotation
+    kind = str if choices else asked
     annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -141,6 +152,24 @@ def adding(flags: Sequence[inspect.Parameter]) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def adaptable(command: Command) -> Command:
+    """Adds ``--adapter`` to a command that takes ``model``, which it gets with the adapter in it."""
+    signature = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def run(*args: Any, adapter: Path | None = None, **kwargs: Any) -> None:
+        if adapter is not None:
+            require_there(adapter, f"there is no adapter at {adapter}: check the path")
+            kwargs["model"] = str(linernotes.with_adapter(kwargs["model"], adapter))
+        command(*args, **kwargs)
+
+    flag = inspect.Parameter(
+        "adapter", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=AdapterOption
+    )
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    return adding([flag])(run)
 
 
 def given(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from linernotes.cli.options import (
     MethodsOption,
     ModelOption,
     PromptOption,
+    adaptable,
     given,
     listed,
     method_flags,
@@ -54,6 +55,7 @@ def methods(as_json: JsonOption = False) -> None:
 @app.command()
 @plainly
 @method_flags
+@adaptable
 def compare(
     clips: Annotated[list[Path], typer.Argument(help="Generated clips, or any sound files, of any length.")],
     out: Annotated[
@@ -101,6 +103,7 @@ def compare(
 @settings_flags(EngineSettings, "Where it runs")
 @method_flags
 @settings_flags(PlanSettings)
+@adaptable
 def plan(
     methods: MethodsOption = None,
     model: ModelOption = BUILTIN,

@@ -19,8 +19,8 @@ from linernotes.demo.places import (
     require_model,
 )
 from linernotes.settings.paths import require_folder, require_new
-from linernotes.settings.reading import checked
-from linernotes.settings.training import TrainingSettings
+from linernotes.settings.reading import checked, parted
+from linernotes.settings.training import NewModelSettings, TrainingSettings
 
 app = typer.Typer()
 
@@ -28,17 +28,22 @@ app = typer.Typer()
 @app.command()
 @plainly
 @settings_flags(TrainingSettings, "How it is trained")
+@settings_flags(NewModelSettings, "What is trained")
 def train(
     catalog: Annotated[str, typer.Argument(help="A catalogue, or 'builtin'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
     init: Annotated[
-        str, typer.Option(help="The model whose codec, text encoder and sizes are taken over.")
+        str,
+        typer.Option(help="The model whose codec, text encoder and sizes are taken over, or to adapt."),
     ] = BUILTIN,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Train a new small model on a catalogue's training tracks; a stopped training goes on where it was."""
-    checked(TrainingSettings, given(flags))
+    """Train a new small model, or an adapter to a model, on a catalogue's training tracks; a stopped training
+    goes on where it was.
+    """
+    _, of_training = parted(NewModelSettings, given(flags))
+    checked(TrainingSettings, of_training)
     require_catalogue(catalog)
     require_model(init)
     require_new(out)

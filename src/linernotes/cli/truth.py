@@ -20,6 +20,7 @@ from linernotes.cli.options import (
     JsonOption,
     MethodsOption,
     OutOption,
+    adaptable,
     adding,
     given,
     listed,
@@ -76,6 +77,7 @@ def of_a_bank(
     further = [SCORES] if with_scores else []
 
     def command_of(evaluate: Callable[[Asked], Table]) -> Command:
+        @adaptable
         def command(
             methods: MethodsOption = None,
             bank: BankOption = BENCHMARK,
@@ -112,6 +114,7 @@ def evaluate_lds(asked: Asked) -> Table:
 @plainly
 @method_flags
 @settings_flags(CounterfactualSettings)
+@adaptable
 def evaluate_counterfactual(
     methods: Annotated[
         str | None,
@@ -214,6 +217,7 @@ def evaluate_repeatability(asked: Asked) -> Table:
 @plainly
 @method_flags
 @settings_flags(LeaderboardSettings)
+@adaptable
 def evaluate_leaderboard(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The page to write (Markdown); its pictures go beside it.")

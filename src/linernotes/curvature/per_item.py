@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
+from linernotes.models.adapter import Scale
 from linernotes.models.contract import GenerativeModel, PredictingModel
 
 # the layer's name, the layer, what it was given a [B, ..., in], the gradient at what it returned g [B, ...,
@@ -28,7 +29,7 @@ Measured = Callable[[GenerativeModel, Batch, Draws], Tensor]
 
 MatrixLayer = nn.Linear | nn.Conv1d | nn.Conv2d  # what a weight matrix is applied to, position by position
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d)
-SUPPORTED = (*MATRICES, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.Embedding)
+SUPPORTED = (*MATRICES, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.Embedding, Scale)
 
 
 def item_loss_b(model: GenerativeModel, items: Batch, draws: Draws) -> Tensor:
@@ -183,7 +184,9 @@ def layer_gradients(
 
 
 def _normalised(layer: nn.Module, given: Tensor) -> Tensor:
-    """What a norm's weight multiplies, features last."""
+    """What a norm's or a scale's weight multiplies, features last."""
+    if isinstance(layer, Scale):
+        return given
     if isinstance(layer, nn.LayerNorm):
         return functional.layer_norm(given, layer.normalized_shape, None, None, layer.eps)
     if isinstance(layer, nn.RMSNorm):

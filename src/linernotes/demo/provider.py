@@ -16,6 +16,7 @@ from linernotes.demo.benchmarks.making import open_benchmark
 from linernotes.demo.bundle import builtin_sound
 from linernotes.demo.places import BENCHMARKS, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
 from linernotes.errors import UsageError
+from linernotes.models.adapter_folder import paired
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.opening import open_model
 from linernotes.settings.methods import MethodSettings
@@ -26,6 +27,19 @@ def model_folder(model: str | Path) -> Path:
     if str(model) in BENCHMARKS:
         return open_benchmark(str(model))[0]
     return MODEL if str(model) == BUILTIN else Path(model)
+
+
+def with_adapter(model: str | Path, adapter: str | Path) -> Path:
+    """A folder that opens as a model with an adapter to it, wherever a model is asked for.
+
+    Args:
+        model: the adapter's base model: its path, ``builtin`` or ``benchmark``.
+        adapter: a folder in PEFT's layout, or a folder or file in Stable Audio 3's.
+
+    Raises:
+        LinernotesError: no adapter there. Whether it fits the model is seen when it is opened.
+    """
+    return paired(model_folder(model), Path(adapter), str(model) if str(model) in SHIPPED else "")
 
 
 def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
@@ -74,7 +88,9 @@ def track_sound(
         sound = builtin_sound(track, start_s, encoding)
         return Sound(sound.samples[:, : round(seconds * sound.rate_hz)], sound.rate_hz)
     try:
-        sound = read_part(Path(source) / track.file_name, start_s, seconds)
+        # a folder of latents says of which recordings they are
+        name = track.extra.get("recording") if catalogue.record.get("pre_encoded") else None
+        sound = read_part(Path(source) / (name or track.file_name), start_s, seconds)
     except (AudioError, OSError):
         return None
     # one latent frame: what is shorter is not what was scored

@@ -161,12 +161,21 @@ class TrainableModel(GenerativeModel, Protocol):
         """Writes the model in ``model`` with new random weights in its trained parts."""
 
 
+@runtime_checkable
+class PreEncodedModel(Protocol):
+    """A model that takes latents which its autoencoder made elsewhere."""
+
+    def rescaled(self, latents_bct: Tensor) -> Tensor:
+        """Latents ``[B, C, T]`` as the autoencoder alone makes them -> as this model takes them."""
+
+
 POWERS: dict[type, str] = {
     PredictingModel: "a target that it predicts, as diffusion and flow models have",
     ReadoutModel: "a layer that its prediction is linear in",
     HiddenStatesModel: "hidden states to compare",
     GeneratingModel: "a way to generate here",
     TrainableModel: "a way to be trained here",
+    PreEncodedModel: "a way to take latents that were made elsewhere",
 }
 
 

@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.errors import LinernotesError
+from linernotes.models.stable_audio_tools_config import check_tools_folder, is_tools_folder
 
 INDEX = "model_index.json"
+ADAPTER_BASE = "base.json"  # beside an adapter: where its base model is
 PIPELINE = "StableAudioPipeline"
 PLUGINS = "linernotes.models"  # entry points of other packages, each naming a class such as StableAudio
-WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
-PARTS = (*WEIGHT_FOLDERS, "tokenizer", "scheduler")
+STABLE_AUDIO_3, ACE_STEP = "StableAudio3Pipeline", "AceStepPipeline"
+# of each of diffusers' pipelines that is known, the folders that hold weights
+PIPELINES = {
+    PIPELINE: ("vae", "text_encoder", "transformer", "projection_model"),
+    STABLE_AUDIO_3: ("vae", "text_encoder", "transformer", "duration_embedder"),
+    ACE_STEP: ("vae", "text_encoder", "transformer", "condition_encoder"),
+}
+PARTS = (*dict.fromkeys(part for parts in PIPELINES.values() for part in parts), "tokenizer", "scheduler")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 POINTER = b"version https://git-lfs"
@@ -31,8 +39,8 @@ def check_is_folder(folder: Path) -> None:
     if folder.is_file():
         if any(folder.match(pattern) for pattern in PICKLES):
             raise LinernotesError(
-                f"{folder} is a pickle, which can run code and is never loaded: convert it to a folder of "
-                "safetensors"
+                f"{folder} is a pickle, which can run code and is never loaded: convert it with 'linernotes "
+                f"convert {folder} -o DIR'"
             )
         raise LinernotesError(f"{folder} is a file, not a model: give the folder that holds model_index.json")
     if not folder.exists():
@@ -48,10 +56,17 @@ def check_model(folder: Path) -> None:
     """Refuses what no family that is known here can open.
 
     Raises:
-        LinernotesError: no folder, or, unless it may be another package's, not a Stable Audio pipeline.
+        LinernotesError: no folder, or, unless it may be another package's, none of the pipelines of diffusers
+            that are known, and no Stable Audio in the layout of stable-audio-tools.
     """
     check_is_folder(folder)
-    if (folder / INDEX).exists() or not may_be_a_plugins():
+    if (folder / ADAPTER_BASE).exists():
+        return
+    if (folder / INDEX).exists():
+        check_folder(folder)
+    elif is_tools_folder(folder):
+        check_tools_folder(folder)
+    elif not may_be_a_plugins():
         check_folder(folder)
 
 
@@ -71,7 +86,7 @@ def kind_of(folder: Path) -> str | None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses, before anything is read, what is not a Stable Audio pipeline in safetensors.
+    """Refuses, before anything is read, what is not one of ``PIPELINES`` in safetensors.
 
     Raises:
         LinernotesError: no such folder, another pipeline, a part is missing, is there only in pickle form, or
@@ -80,11 +95,11 @@ def check_folder(folder: Path) -> None:
     check_is_folder(folder)
     refuse_pointers(folder)
     kind = _index(folder).get("_class_name")
-    if kind != PIPELINE:
+    if kind not in PIPELINES:
         raise LinernotesError(
-            f"{folder} holds a {kind}, and only {PIPELINE} is supported: give another model"
+            f"{folder} holds a {kind}, and only {', '.join(PIPELINES)} are supported: give another model"
         )
-    for name in WEIGHT_FOLDERS:
+    for name in PIPELINES[kind]:
         _check_weights(folder / name)
 
 

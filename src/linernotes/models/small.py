@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 from diffusers import StableAudioDiTModel, StableAudioProjectionModel
-from diffusers.schedulers import CosineDPMSolverMultistepScheduler
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from linernotes.models.codec import SpectrogramCodec
+from linernotes.models.stable_audio_folder import v_scheduler
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -71,9 +71,7 @@ def _write_parts(folder: Path, codec: SpectrogramCodec, corpus: Iterable[str], s
         )
     ).save_pretrained(folder / "text_encoder")
     write_denoiser(folder, codec.config.latent_channels, size)
-    CosineDPMSolverMultistepScheduler(
-        sigma_min=0.03, sigma_max=500.0, sigma_data=1.0, solver_order=2, prediction_type="v_prediction"
-    ).save_pretrained(folder / "scheduler")
+    v_scheduler().save_pretrained(folder / "scheduler")
 
 
 def write_denoiser(folder: Path, latent_channels: int, size: SmallModel) -> None:

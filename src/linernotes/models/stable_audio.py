@@ -1,40 +1,35 @@
-"""The adapter for Stable Audio pipelines in diffusers' folder layout: the built-in model and Stable Audio
-Open alike.
+"""Stable Audio: the built-in model, Stable Audio Open, and what people train with stable-audio-tools.
 
-Loads the parts by hand instead of through ``StableAudioPipeline.from_pretrained``, so that only safetensors
-are ever read (a pickle can run code) and no class is imported because a file names it.
+The class is the function; its parts are read from a folder in the layout of diffusers or of
+stable-audio-tools.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
+from diffusers import AutoencoderOobleck, StableAudioPipeline
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
-from diffusers.schedulers import CosineDPMSolverMultistepScheduler
 from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from linernotes.artefacts import hash_files, read_json
-from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, stratified_times
-from linernotes.errors import LinernotesError, UsageError
-from linernotes.models.codec import SpectrogramCodec
+from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
+from linernotes.errors import UsageError
+from linernotes.models import oobleck
 from linernotes.models.contract import OnStep, Readout, best_device
-from linernotes.models.encoding import Encoding
-from linernotes.models.folder import PIPELINE, check_folder, kind_of, variant_of
 from linernotes.models.hidden import outputs_of
+from linernotes.models.objectives import PathKind
+from linernotes.models.sampling import descend
+from linernotes.models.stable_audio_folder import TRAINED, DiffusersFolder
+from linernotes.models.stable_audio_tools import ToolsFolder
 
-CODECS = {"AutoencoderOobleck": AutoencoderOobleck, "SpectrogramCodec": SpectrogramCodec}
-TRAINED = ("transformer", "projection_model")
+LAYOUTS = (DiffusersFolder, ToolsFolder)
 LAYER_PATTERNS: dict[str, tuple[str, ...]] = {
     "all": ("",),
     "self-attention": ("attn1.",),
@@ -44,7 +39,6 @@ LAYER_PATTERNS: dict[str, tuple[str, ...]] = {
     "last-mlp": ("ff.net.2.",),
     "output": (),
 }
-DEFAULT_SAMPLING = {"steps": 100, "guidance": 7.0}  # those of StableAudioPipeline
 
 
 class StableAudio:
@@ -58,10 +52,9 @@ class StableAudio:
     @staticmethod
     def holds(folder: Path) -> bool:
         """Whether the folder is of this family."""
-        return kind_of(folder) == PIPELINE
+        return any(layout.holds(folder) for layout in LAYOUTS)
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
-        check_folder(folder)
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         diffusers_logging.set_verbosity_error()
@@ -69,90 +62,50 @@ class StableAudio:
         torch.backends.cudnn.allow_tf32 = False  # rounds at 1e-3, and unlearning moves a loss by less
         torch.backends.cuda.matmul.allow_tf32 = False
         self.device = device or best_device()
-        self.name = folder.resolve().name
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(
-                folder / "tokenizer", local_files_only=True, trust_remote_code=False
-            )
-            self.codec = self._part(
-                CODECS[read_json(folder / "vae/config.json", "a model")["_class_name"]], folder / "vae"
-            )
-            self.text_encoder = self._part(T5EncoderModel, folder / "text_encoder")
-            self.projection = self._part(StableAudioProjectionModel, folder / "projection_model")
-            self.network: nn.Module = self._part(StableAudioDiTModel, folder / "transformer")
-            self.scheduler = CosineDPMSolverMultistepScheduler.from_pretrained(
-                folder / "scheduler", local_files_only=True
-            )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
-            raise LinernotesError(
-                f"{folder} could not be loaded as a Stable Audio pipeline ({_brief(error)}): copy it anew"
-            ) from error
-        config: Any = self.network.config
-        codec_config: Any = self.codec.config
-        self.encoding = Encoding(
-            model=self.name,
-            codec_hash=_hash_parts(folder, "vae"),
-            text_hash=_hash_parts(folder, "text_encoder", "tokenizer"),
-            rate_hz=codec_config.sampling_rate,
-            channels=codec_config.audio_channels,
-            latent_channels=config.in_channels,
-            frames=config.sample_size,
-            frame_samples=self.codec.hop_length,
-            text_tokens=self.tokenizer.model_max_length,
-            text_dim=self.text_encoder.config.d_model,
-        )
-        generation = folder / "generation.json"
-        self.sampling = {
-            **DEFAULT_SAMPLING,
-            **(read_json(generation, "a model") if generation.exists() else {}),
-        }
-        self.rotary = self._rotary(config)
-        self.weights_hash = _hash_parts(folder, *TRAINED)
+        with warnings.catch_warnings():
+            # diffusers' Oobleck has weights normalised in a way that torch calls old
+            warnings.filterwarnings("ignore", module=r"torch\.nn\.utils\.weight_norm")
+            parts = _layout(folder).read(folder)
+        self.encoding, self.weights_hash = parts.encoding, parts.weights_hash
+        self.name = self.encoding.model
+        self.tokenizer = parts.tokenizer
+        self.codec = self._ready(parts.codec)
+        self.text_encoder = self._ready(parts.text_encoder)
+        self.projection = self._ready(parts.projection)
+        self.network: nn.Module = self._ready(parts.network)
+        self.scheduler, self.objective, self.sampling = parts.scheduler, parts.objective, parts.sampling
+        self._latent_scale, self._ends_in_tanh = parts.latent_scale, parts.ends_in_tanh
+        self._save = parts.save
+        self.rotary = self._rotary(parts.rotary)
 
-    def _part(self, kind: Any, folder: Path) -> Any:
-        dtype = "dtype" if kind is T5EncoderModel else "torch_dtype"
-        part, loading = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            variant=variant_of(folder),
-            **{dtype: torch.float32},
-        )
-        wrong = [
-            f"{name} is {how}" for how in ("missing", "unexpected") for name in sorted(loading[f"{how}_keys"])
-        ]
-        if wrong:  # what is missing would be random numbers, in silence
-            raise ValueError(
-                f"the weights in {folder.name} do not fit its config.json: {wrong[0]}, of {len(wrong)}"
-            )
-        if hasattr(part, "register_to_config"):
-            part.register_to_config(_name_or_path="")  # or what is saved would say where this was loaded from
+    def _ready(self, part: Any) -> Any:
         return part.to(self.device).eval().requires_grad_(False)
 
-    def _rotary(self, config: Any) -> tuple[Tensor, Tensor]:
-        positions = config.sample_size + 1  # the global token stands before the frames
-        cos, sin = get_1d_rotary_pos_embed(
-            config.attention_head_dim // 2, positions, use_real=True, repeat_interleave_real=False
-        )
+    def _rotary(self, features: int) -> tuple[Tensor, Tensor]:
+        positions = self.encoding.frames + 1  # the global token stands before the frames
+        cos, sin = get_1d_rotary_pos_embed(features, positions, use_real=True, repeat_interleave_real=False)
         return cos.to(self.device), sin.to(self.device)
 
     def encode(self, sound_bcs: Tensor) -> Tensor:
+        sound_bcs = sound_bcs.to(self.device)
         with torch.inference_mode():
-            latents = self.codec.encode(sound_bcs.to(self.device)).latent_dist.mode()
-        return latents.clone()
+            if isinstance(self.codec, AutoencoderOobleck):
+                latents = oobleck.encode(self.codec, sound_bcs)
+            else:
+                latents = self.codec.encode(sound_bcs).latent_dist.mode()
+            return self.rescaled(latents).clone()
+
+    def rescaled(self, latents_bct: Tensor) -> Tensor:
+        return latents_bct / self._latent_scale
 
     def decode(self, latents_bct: Tensor) -> Tensor:
+        latents_bct = latents_bct.to(self.device) * self._latent_scale
         with torch.inference_mode():
-            return self.codec.decode(latents_bct.to(self.device)).sample.clone()
+            if isinstance(self.codec, AutoencoderOobleck):
+                sound = oobleck.decode(self.codec, latents_bct)
+            else:
+                sound = self.codec.decode(latents_bct).sample
+            return torch.tanh(sound) if self._ends_in_tanh else sound.clone()
 
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
         tokens = self.tokenizer(
@@ -177,19 +130,22 @@ class StableAudio:
         levels: Levels = EVERY_LEVEL,
         order: Tensor | None = None,
     ) -> Draws:
-        """Times in (0, 1), one in each equal part of the levels, and white noise."""
-        t_k = stratified_times(count, generator, levels)
+        """Times in (0, 1), one in each part of the levels that training drew equally often, and white
+        noise.
+        """
+        t_k = self.objective.times(count, generator, levels)
         return Draws({"t": t_k if order is None else t_k[order], "eps": self._noise(count, generator)})
 
     def prediction(self, items: Batch, draws: Draws) -> Tensor:
-        x, t_b, (alpha_b11, sigma_b11) = items.tensors, draws.tensors["t"], _path(draws)
-        noisy_bct = alpha_b11 * x["latents"] + sigma_b11 * draws.tensors["eps"]
-        return self.network(noisy_bct, t_b, x["tokens"], x["summary"], self.rotary, return_dict=False)[0]
+        x, t_b = items.tensors, draws.tensors["t"]
+        noisy_bct = self.objective.noised(x["latents"], draws.tensors["eps"], t_b)
+        return self._predicted(noisy_bct, t_b, x["tokens"], x["summary"])
+
+    def _predicted(self, noisy_bct: Tensor, t_b: Tensor, tokens: Tensor, summary: Tensor) -> Tensor:
+        return self.network(noisy_bct, t_b, tokens, summary, self.rotary, return_dict=False)[0]
 
     def target(self, items: Batch, draws: Draws) -> Tensor:
-        """v = alpha eps - sigma z_0 (Salimans & Ho 2022, sec. 4)."""
-        alpha_b11, sigma_b11 = _path(draws)
-        return alpha_b11 * draws.tensors["eps"] - sigma_b11 * items.tensors["latents"]
+        return self.objective.target(items.tensors["latents"], draws.tensors["eps"], draws.tensors["t"])
 
     def loss_bt(self, items: Batch, draws: Draws) -> Tensor:
         return (self.prediction(items, draws) - self.target(items, draws)).square().mean(dim=1)
@@ -234,9 +190,13 @@ class StableAudio:
         return Readout(layer, projection_co, skipped=1)  # the global token stands before the frames
 
     def sample(self, prompt: str, seconds: float, seed: int, on_step: OnStep | None = None) -> Tensor:
-        """Latents ``[1, C, T]`` by the pipeline's own sampler. Noise is drawn on the CPU: a seed means the
-        same anywhere.
+        """Latents ``[1, C, T]``, by the pipeline's own sampler where the folder has one. Noise is drawn on
+        the CPU: a seed means the same anywhere.
         """
+        generator = torch.Generator().manual_seed(seed)
+        start = self._noise(1, generator).to(self.device)
+        if self.scheduler is None:
+            return self._descended(prompt, seconds, start, generator, on_step)
         pipeline = StableAudioPipeline(
             vae=self.codec,
             text_encoder=self.text_encoder,
@@ -247,8 +207,6 @@ class StableAudio:
         )
         pipeline.set_progress_bar_config(disable=True)
         steps = int(self.sampling["steps"])
-        generator = torch.Generator().manual_seed(seed)
-        start = torch.randn(1, self.encoding.latent_channels, self.encoding.frames, generator=generator)
         with warnings.catch_warnings():
             # it complains of rounding at the ends of the schedule
             warnings.filterwarnings("ignore", module="torchsde")
@@ -257,12 +215,31 @@ class StableAudio:
                 audio_end_in_s=seconds,
                 num_inference_steps=steps,
                 guidance_scale=self.sampling["guidance"],
-                latents=start.to(self.device),
+                latents=start,
                 generator=generator,
                 output_type="latent",
                 callback=(lambda done, _t, _latents: on_step(done + 1, steps)) if on_step else None,
             ).audios
         return latents.clone()
+
+    def _descended(
+        self, prompt: str, seconds: float, start: Tensor, generator: torch.Generator, on_step: OnStep | None
+    ) -> Tensor:
+        """Latents by following the path, with guidance away from what is predicted without words."""
+        guidance = float(self.sampling["guidance"])
+        with torch.inference_mode():
+            items = self.items(start, self.embed_text([prompt]), torch.tensor([seconds]))
+        x = items.tensors
+
+        def predict(noisy: Tensor, t_b: Tensor) -> Tensor:
+            worded = self._predicted(noisy, t_b, x["tokens"], x["summary"])
+            if guidance == 1:
+                return worded
+            wordless = self._predicted(noisy, t_b, torch.zeros_like(x["tokens"]), x["summary"])
+            return wordless + guidance * (worded - wordless)
+
+        fresh = generator if self.sampling.get("renoise") else None
+        return descend(predict, start, self.objective, int(self.sampling["steps"]), fresh, on_step)
 
     def trained_parts(self) -> nn.ModuleDict:
         return nn.ModuleDict(dict(zip(TRAINED, (self.network, self.projection), strict=True)))
@@ -275,28 +252,35 @@ class StableAudio:
         return Batch({**items.tensors, "tokens": tokens})
 
     def save_parts(self, folder: Path) -> None:
-        for name, part in self.trained_parts().items():
-            part.save_pretrained(folder / name)  # type: ignore[operator]
+        self._save(folder)
 
     @staticmethod
     def write_untrained(model: Path, folder: Path, seed: int) -> None:
-        ignored = shutil.ignore_patterns(*TRAINED, "training*", "checkpoints")
-        shutil.copytree(model, folder, ignore=ignored)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for name, kind in zip(TRAINED, (StableAudioDiTModel, StableAudioProjectionModel), strict=True):
-                kind.from_config(kind.load_config(model / name)).save_pretrained(folder / name)
+        _layout(model).write_untrained(model, folder, seed)
+
+    @staticmethod
+    def write_objective(folder: Path, path: PathKind) -> None:
+        """Says of an untrained model which objective it is trained with.
+
+        Raises:
+            UsageError: its layout says so in its own way.
+        """
+        if not DiffusersFolder.holds(folder):
+            raise UsageError(
+                f"{folder.name} says its objective in its model_config.json: leave out --objective, and edit "
+                "that"
+            )
+        DiffusersFolder.write_objective(folder, path)
 
 
-def _path(draws: Draws) -> tuple[Tensor, Tensor]:
-    """Stable Audio's cosine path: alpha = cos(pi t / 2), sigma = sin(pi t / 2), each ``[B, 1, 1]``."""
-    angle_b11 = draws.tensors["t"][:, None, None] * math.pi / 2
-    return torch.cos(angle_b11), torch.sin(angle_b11)
+def _layout(folder: Path) -> type[DiffusersFolder] | type[ToolsFolder]:
+    """Which layout a folder has; diffusers', whose refusals say what is missing, if none."""
+    return next((layout for layout in LAYOUTS if layout.holds(folder)), DiffusersFolder)
 
 
 def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[str, Tensor]:
     """Conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a
-    summary of durations.
+    summary of durations. Not every model is told where a clip starts.
     """
     out = projection(
         text_hidden_states=text_bld, start_seconds=torch.zeros_like(seconds_b), end_seconds=seconds_b
@@ -304,19 +288,7 @@ def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[
     # padding stays exactly zero after the projection, as in the pipeline
     silent = (text_bld == 0).all(-1, keepdim=True)
     text = out.text_hidden_states.masked_fill(silent, 0)
-    start, end = out.seconds_start_hidden_states, out.seconds_end_hidden_states
-    return {"tokens": torch.cat([text, start, end], dim=1), "summary": torch.cat([start, end], dim=2)}
-
-
-def _hash_parts(folder: Path, *parts: str) -> str:
-    files = [
-        path
-        for part in parts
-        for path in (folder / part).iterdir()
-        if path.suffix in {".safetensors", ".json", ".model"}
+    durations = [
+        each for each in (out.seconds_start_hidden_states, out.seconds_end_hidden_states) if each is not None
     ]
-    return hash_files(files, folder)
-
-
-def _brief(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return {"tokens": torch.cat([text, *durations], dim=1), "summary": torch.cat(durations, dim=2)}

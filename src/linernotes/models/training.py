@@ -25,10 +25,12 @@ from linernotes.artefacts import (
     save_tensors,
     write_json,
 )
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
+from linernotes.models.adapted import ADAPTER, write_new_adapter, write_untrained_adapter
+from linernotes.models.adapter_folder import is_adapter, read_base
 from linernotes.models.contract import POWERS, TrainableModel, device_of
 from linernotes.models.opening import family_of, open_model
-from linernotes.settings.training import TrainingSettings
+from linernotes.settings.training import NewModelSettings, TrainingSettings
 
 WARM_UP_STEPS = 200
 CHECKPOINT_EVERY = 250
@@ -68,11 +70,11 @@ def train(
         "start": model.weights_hash,
     }
     checkpoint = work / "checkpoint.safetensors"
-    parts = model.trained_parts().requires_grad_(True)
+    parts = model.trained_parts()
+    parameters = _moved(model, parts)
     own = next(name for name, part in parts.items() if part is model.network) + "."
     device = device_of(model)
     latents_nct, text_nld, seconds_n = (x.to(device) for x in (latents_nct, text_nld, seconds_n))
-    parameters = dict(parts.named_parameters())
     average = {name: p.detach().clone() for name, p in parameters.items()}
     optimiser = torch.optim.AdamW(
         parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -142,8 +144,50 @@ def open_trainable(folder: Path) -> TrainableModel:
 
 
 def write_untrained_copy(model: Path, folder: Path, seed: int) -> None:
-    """The model in ``model`` with new random weights in the parts that are trained."""
-    family_of(model).write_untrained(model, folder, seed)
+    """The model in ``model`` with new random weights in the parts that are trained; an adapter as it was
+    before its training.
+    """
+    if is_adapter(model):
+        write_untrained_adapter(open_model(Path(read_base(model).folder)), model, folder, seed)
+    else:
+        family_of(model).write_untrained(model, folder, seed)
+
+
+def write_start(model: Path, folder: Path, chosen: NewModelSettings, seed: int, name: str = "") -> None:
+    """What training starts from: the model in ``model`` untrained, or an adapter to it that changes nothing.
+
+    Args:
+        name: what people call the model; its folder's if empty.
+
+    Raises:
+        UsageError: models of this family have no objective to choose, or the adapter's rank is too high.
+    """
+    if chosen.adapter:
+        if chosen.objective:
+            raise UsageError(
+                "an adapter keeps the objective of the model it changes: leave out --objective, or --adapter"
+            )
+        opened = open_trainable(model)
+        opened.name = name or opened.name
+        write_new_adapter(opened, model, folder, chosen.rank, chosen.adapter == "dora", seed)
+        return
+    write_untrained_copy(model, folder, seed)
+    if chosen.objective:
+        write_objective = getattr(family_of(model), "write_objective", None)
+        if is_adapter(model) or write_objective is None:
+            raise UsageError(
+                f"{model.name} has no objective to choose from: leave out --objective, or give another --init"
+            )
+        write_objective(folder, chosen.objective)
+
+
+def _moved(model: TrainableModel, parts: nn.ModuleDict) -> dict[str, nn.Parameter]:
+    """The parameters that training moves, ready for it: of an adapted model the adapter's."""
+    only = {id(p) for p in model.layers(ADAPTER).values()} if ADAPTER in model.layer_kinds else None
+    moved = {n: p for n, p in parts.named_parameters() if only is None or id(p) in only}
+    for parameter in moved.values():
+        parameter.requires_grad_(True)
+    return moved
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

@@ -1,8 +1,8 @@
-"""How a small model is trained."""
+"""How a small model or an adapter is trained, and what is trained."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -24,3 +24,17 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
         int, Field(ge=0, description="States kept on the way, evenly spaced; tracin uses them.")
     ] = 0
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of initial weights, batches and noise.")] = 0
+
+
+class NewModelSettings(BaseModel, frozen=True, extra="forbid"):
+    """What is trained: a model anew, or an adapter to one."""
+
+    objective: Annotated[
+        Literal["v", "flow"] | None,
+        Field(description="What a new model predicts, v or a flow; as the model of --init if left out."),
+    ] = None
+    adapter: Annotated[
+        Literal["lora", "dora"] | None,
+        Field(description="Train an adapter to the model of --init, which stays as it is."),
+    ] = None
+    rank: Annotated[int, Field(gt=0, description="Rank of an adapter's matrices.")] = 16

@@ -33,6 +33,7 @@ from linernotes.jobs.shards import reachable, wait_to_see
 from linernotes.losses import items_of
 from linernotes.methods.contract import Progress
 from linernotes.methods.similarity import latent_statistics
+from linernotes.models.adapter_folder import places_of
 from linernotes.models.contract import (
     POWERS,
     GeneratingModel,
@@ -148,7 +149,7 @@ def run_retrains(
     folder = folder.absolute()  # a worker may stand elsewhere
     setting = replace(setting, model=setting.model.absolute(), catalogue=setting.catalogue.absolute())
     with reachable(folder / ".work" / f"{secrets.token_hex(8)}.reached") as sign:
-        paths = (setting.model, setting.catalogue, sign)
+        paths = (*places_of(setting.model), setting.catalogue, sign)
         task = _Retraining(_Bench(setting, header), folder, paths)
         if executor:
             _exhaust(executor.run(task, todo, count))
