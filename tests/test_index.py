@@ -35,6 +35,7 @@ from linernotes.methods.contract import Prepared
 from linernotes.methods.readout import curvature_header, curvature_name, fit_curvature
 from linernotes.methods.readout_moments import query_moments, sweep_moments, whitener
 from linernotes.models.stable_audio import StableAudio
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
 
@@ -249,6 +250,15 @@ def test_a_killed_build_ends_in_the_same_vectors(
     assert (again.vectors.moments_nr == built.vectors.moments_nr).all()
     assert again.record == built.record
     assert not out.with_name("index.partial").exists()
+
+
+def test_processes_make_the_same_index(
+    tmp_path: Path, model_path: Path, many: Catalogue, built: Index
+) -> None:
+    engine = EngineSettings(engine="processes", workers=2)
+    other = linernotes.build_index(tmp_path / "index", model_path, many.path, queries=3, engine=engine)
+    apart = np.abs(other.vectors.moments_nr.astype(int) - built.vectors.moments_nr)
+    assert apart.max() <= 1 and (apart > 0).mean() < 0.02  # one thread a worker adds up in another order
 
 
 def test_what_does_not_fit_is_refused(

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 import linernotes
-from linernotes.cli.options import CatalogueOption, JsonOption, ModelOption, given, settings_flags
+from linernotes.cli.options import CatalogueOption, JsonOption, ModelOption, adaptable, given, settings_flags
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stdout
 from linernotes.demo.places import BUILTIN, require_places
 from linernotes.settings.engine import EngineSettings
@@ -27,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, help="Build and look at indexes, from wh
 @plainly
 @settings_flags(EngineSettings, "Where it runs")
 @settings_flags(IndexSettings)
+@adaptable
 def index_build(
     out: Annotated[Path, typer.Option("--out", "-o", help="The index to make, or to bring up to date.")],
     model: ModelOption = BUILTIN,

@@ -15,11 +15,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import linernotes
-from linernotes.demo.places import BENCHMARKS
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 from linernotes.settings.paths import require_there
 
-_NAMES = f"a benchmark ({', '.join(BENCHMARKS)})"
+_NAMES = "a benchmark's name"
 ModelOption = Annotated[str, typer.Option("--model", help=f"Folder of a model, 'builtin' or {_NAMES}.")]
 AdapterOption = Annotated[
     Path | None,

@@ -173,6 +173,7 @@ VERB_SETTINGS: dict[str, type[VerbSettings]] = {
     "plan": PlanSettings,
     "search": SearchSettings,
     "bank build": BankSettings,
+    "index build": IndexSettings,
     "evaluate self-influence": SelfInfluenceSettings,
     "evaluate model": FidelitySettings,
     "evaluate lds": LdsSettings,
