@@ -16,10 +16,12 @@ from linernotes.credits.rights import read_rights
 from linernotes.credits.versions import record_rights
 from linernotes.demo.benchmark import TRAINING as BENCHMARK_TRAINING
 from linernotes.demo.bundle import rebuild_benchmark, rebuild_bundle, render_catalogue
+from linernotes.demo.codec_lm import TRAINING as CODEC_LM_TRAINING
+from linernotes.demo.codec_lm import rebuild_codec_lm
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN
 from linernotes.demo.provider import load_model, model_folder
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
@@ -100,22 +102,31 @@ def train_model(
 
 
 def rebuild(
-    out: str | Path, benchmark: bool = False, on_progress: Progress | None = None, **settings: Any
+    out: str | Path,
+    benchmark: bool = False,
+    codec_lm: bool = False,
+    on_progress: Progress | None = None,
+    **settings: Any,
 ) -> None:
     """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the
-    folder ``out``; or the benchmark's planted tracks and model. A stopped run goes on.
+    folder ``out``; or the benchmark's planted tracks and model; or a small codec language model and the
+    benchmark's tracks as codes. A stopped run goes on.
 
     Raises:
         LinernotesError: ``out`` was begun with other settings.
+        UsageError: two things at once are asked for.
     """
+    if benchmark and codec_lm:
+        raise UsageError("--benchmark and --codec-lm are made each by itself: give one of them")
 
     def train(catalogue: Catalogue, template: Path, folder: Path, chosen: TrainingSettings) -> None:
         train_on(catalogue, template, folder, chosen, on_progress)
 
-    make = rebuild_benchmark if benchmark else rebuild_bundle
-    recipe = BENCHMARK_TRAINING.model_dump() if benchmark else {}
-    chosen = checked(TrainingSettings, {**recipe, **settings})
+    make = rebuild_benchmark if benchmark else rebuild_codec_lm if codec_lm else rebuild_bundle
+    recipe = BENCHMARK_TRAINING if benchmark else CODEC_LM_TRAINING if codec_lm else TrainingSettings()
+    chosen = checked(TrainingSettings, {**recipe.model_dump(), **settings})
     begun, asked = Path(out) / "rebuild.json", {"benchmark": benchmark, **chosen.model_dump()}
+    asked |= {"codec_lm": True} if codec_lm else {}
     if begun.exists() and read_json(begun, "a rebuild") != asked:
         raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")
     Path(out).mkdir(parents=True, exist_ok=True)

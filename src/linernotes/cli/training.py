@@ -53,6 +53,10 @@ def rebuild(
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="The benchmark's planted tracks and model instead.")
     ] = False,
+    codec_lm: Annotated[
+        bool,
+        typer.Option("--codec-lm", help="A small codec language model and the benchmark's tracks as codes."),
+    ] = False,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -60,7 +64,7 @@ def rebuild(
     checked(TrainingSettings, given(flags))
     require_folder(out)
     with Bars() as bars:
-        linernotes.rebuild(out, benchmark, on_progress=bars, **given(flags))
+        linernotes.rebuild(out, benchmark, codec_lm, on_progress=bars, **given(flags))
     model = out / ("trained" if benchmark else "model")
     if as_json:
         print_json({"model": str(model), "catalogue": str(out / "catalogue")})

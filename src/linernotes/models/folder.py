@@ -14,6 +14,8 @@ from linernotes.errors import LinernotesError
 
 INDEX = "model_index.json"
 PIPELINE = "StableAudioPipeline"
+MUSICGEN = "MusicGen"
+TOKENIZERS = ("tokenizer.json", "spiece.model")  # of MusicGen; either will do
 PLUGINS = "linernotes.models"  # entry points of other packages, each naming a class such as StableAudio
 WEIGHT_FOLDERS = ("vae", "text_encoder", "transformer", "projection_model")
 PARTS = (*WEIGHT_FOLDERS, "tokenizer", "scheduler")
@@ -48,10 +50,13 @@ def check_model(folder: Path) -> None:
     """Refuses what no family that is known here can open.
 
     Raises:
-        LinernotesError: no folder, or, unless it may be another package's, not a Stable Audio pipeline.
+        LinernotesError: no folder, or, unless it may be another package's, neither a Stable Audio pipeline
+            nor a MusicGen model.
     """
     check_is_folder(folder)
-    if (folder / INDEX).exists() or not may_be_a_plugins():
+    if musicgen_kind(folder) is not None:
+        check_musicgen(folder)
+    elif (folder / INDEX).exists() or not may_be_a_plugins():
         check_folder(folder)
 
 
@@ -119,6 +124,39 @@ def variant_of(part: Path) -> str | None:
         if re.search(r"\.fp16(-\d+-of-\d+)?\.safetensors$|-\d+-of-\d+\.fp16\.safetensors$", name)
     ]
     return "fp16" if names and len(halves) == len(names) else None
+
+
+def musicgen_kind(folder: Path) -> str | None:
+    """Which MusicGen a folder holds, by its config's ``model_type``; None if it holds none."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    return kind if isinstance(kind, str) and kind.startswith("musicgen") else None
+
+
+def check_musicgen(folder: Path) -> None:
+    """Refuses, before anything is read, what is no MusicGen model in safetensors.
+
+    Raises:
+        LinernotesError: another kind of MusicGen, weights or tokenizer are missing or are Git LFS pointers.
+    """
+    check_is_folder(folder)
+    kind = musicgen_kind(folder)
+    if kind == "musicgen_melody":
+        raise LinernotesError(
+            f"{folder} holds a {MUSICGEN} Melody, whose clips also follow a melody that no catalogue knows: "
+            f"give a {MUSICGEN} that is led by text alone"
+        )
+    if kind != "musicgen":
+        raise LinernotesError(f"{folder} holds a {kind}, not a whole {MUSICGEN} model: give another model")
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        if is_pointer(path):
+            raise LinernotesError(f"{path} is a Git LFS pointer: run 'git lfs pull' in {folder}")
+    _check_weights(folder)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise LinernotesError(f"{folder} holds no tokenizer ({' or '.join(TOKENIZERS)}): copy the model anew")
 
 
 def _check_weights(part: Path) -> None:

@@ -13,7 +13,10 @@ import torch
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.folder import PLUGINS, check_is_folder
 
-FAMILIES = {"Stable Audio": "linernotes.models.stable_audio:StableAudio"}
+FAMILIES = {
+    "Stable Audio": "linernotes.models.stable_audio:StableAudio",
+    "MusicGen": "linernotes.models.musicgen:MusicGen",
+}
 
 
 def open_model(folder: Path, device: torch.device | None = None) -> GenerativeModel:
