@@ -32,7 +32,12 @@ from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.draws import no_draws, random_for
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.retraining import BankQuery
+from linernotes.evaluation.bank.sanity import check_bank
+from linernotes.evaluation.bank.store import build_bank, plan_retrains, prepare_setting
+from linernotes.evaluation.lds import outputs_mq
 from linernotes.evaluation.self_influence import segment_query, self_influence
+from linernotes.jobs.inline import Inline
 from linernotes.losses import item_losses, items_of
 from linernotes.methods.all import METHODS, runs_on, score
 from linernotes.methods.contract import Prepared
@@ -375,6 +380,23 @@ def test_new_weights_are_a_seed_s(small: Path, tmp_path: Path) -> None:
     a, b, c = (MusicGen(tmp_path / name) for name in "abc")
     assert a.weights_hash == b.weights_hash != c.weights_hash
     assert a.encoding.made_by == c.encoding.made_by == MusicGen(small).encoding.made_by
+
+
+def test_a_bank_of_a_codec_model_knows_losses_and_no_predictions(world: Prepared, tmp_path: Path) -> None:
+    """What is measured of a retrain are losses of the clips under it, and clips made again."""
+    queries = [BankQuery(f"q{i}", f"tone {i}", 0.5, i, "x", "reporting", i == 0) for i in range(2)]
+    setting = prepare_setting(world.model_folder, world.catalogue.path, queries, 8, 0, tmp_path)
+    planned = plan_retrains(TRACKS, halves=1, again=0, full=1, seed=0)
+    bank = build_bank(setting, planned, tmp_path, executor=Inline())
+    assert bank.loss_mqk.shape == (2, 2, 1) and np.isfinite(bank.loss_mqk).all()
+    (full, half) = bank.item_loss_ms.mean(axis=1)
+    assert full < half  # of all tracks, half of which it did not see
+    lines = check_bank(bank, world.catalogue.track_n, np.arange(TRACKS))
+    assert lines[1].own_loss < lines[1].other_loss and not lines[0].wrong
+    with pytest.raises(
+        LinernotesError, match=r"predict no target, so only their losses .* leave out --output"
+    ):
+        outputs_mq(bank, "prediction")
 
 
 def edited(folder: Path, small: Path, part: str = "", **values: object) -> Path:
