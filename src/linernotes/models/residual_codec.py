@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -86,9 +87,11 @@ class ResidualCodec(PreTrainedModel):
         left_nc = latents_nc.double().numpy()
         whole = left_nc.var(axis=0).sum()
         for k in range(self.config.num_quantizers):
-            found = KMeans(
+            k_means = KMeans(
                 self.config.codebook_size, n_init=1, max_iter=K_MEANS_STEPS, random_state=seed + k
-            ).fit(left_nc)
+            )
+            with threadpool_limits(1):  # several threads add up in any order
+                found = k_means.fit(left_nc)
             entries_vc = torch.from_numpy(found.cluster_centers_)
             self.codebook_kvc[k].copy_(entries_vc)
             left_nc = left_nc - found.cluster_centers_[found.labels_]
