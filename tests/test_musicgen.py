@@ -42,6 +42,7 @@ from linernotes.jobs.inline import Inline
 from linernotes.losses import item_losses, items_of
 from linernotes.methods.all import METHODS, runs_on, score
 from linernotes.methods.contract import Prepared
+from linernotes.methods.readout_softmax import fit_heads
 from linernotes.models import training
 from linernotes.models.contract import GeneratingModel, HiddenStatesModel, TrainableModel
 from linernotes.models.folder import check_model
@@ -256,7 +257,7 @@ def test_its_powers(world: Prepared) -> None:
     assert isinstance(open_model(world.model_folder), MusicGen)
     for power in (HiddenStatesModel, GeneratingModel, TrainableModel):
         assert isinstance(model, power)
-    assert [m for m in METHODS if not runs_on(m, model)] == ["readout", "d-trak", "das"]
+    assert [m for m in METHODS if not runs_on(m, model)] == ["d-trak", "das"]
     losses = item_losses(model, world.catalogue, world.draws(16, 0), {"base": {}}, world.folder / "losses")
     assert losses["base"].shape == (TRACKS, 1)
     with pytest.raises(UsageError, match="there are no layers 'heads': choose one of all, self-attention"):
@@ -309,7 +310,9 @@ def test_sampled_gradients_have_the_gauss_newton_matrix(world: Prepared) -> None
     assert float(squares_n.mean()) == pytest.approx(exact, abs=5 * float(squares_n.std()) / n**0.5)
 
 
-@pytest.mark.parametrize("method", ["abu", "abu-ekfac", "ekfac", "grad-dot", "trak", "activations", "latent"])
+@pytest.mark.parametrize(
+    "method", ["readout", "abu", "abu-ekfac", "ekfac", "grad-dot", "trak", "activations", "latent"]
+)
 def test_a_planted_duplicate_is_found(world: Prepared, tmp_path: Path, method: str) -> None:
     kind = METHOD_SETTINGS[method]
     settings = kind(**{n: 0.1 for n in ("damping",) if n in kind.model_fields})
@@ -321,6 +324,73 @@ def test_a_planted_duplicate_is_found(world: Prepared, tmp_path: Path, method: s
 def test_every_segment_finds_itself(world: Prepared, tmp_path: Path) -> None:
     ranks = self_influence(world, "ekfac", METHOD_SETTINGS["ekfac"](), 10, tmp_path)
     assert sum(rank.track_rank <= 2 for rank in ranks) == len(ranks)  # a planted one ties with its double
+
+
+def test_the_heads_curvature_is_the_gauss_newton_matrix_in_its_own_basis(world: Prepared) -> None:
+    """Its values are the diagonal of mean_t (diag p - p p') (x) h h' / K, written out for one head; the bases
+    are orthogonal.
+    """
+    model, head = world.model, 2
+    out_vv, in_ff, value_vf = fit_heads(world, 5)[head]
+    seen = model.heads_pass(items_of(model, world.catalogue, range(TRACKS)))
+    p_nv = seen.logits_bktv[:, head].softmax(dim=2).flatten(0, 1).double()
+    h_nf = seen.given_bktf[:, head].flatten(0, 1).double()
+    both = torch.einsum(
+        "nvw,nf,ng->vfwg", torch.diag_embed(p_nv) - p_nv[:, :, None] * p_nv[:, None], h_nf, h_nf
+    ) / (len(p_nv) * TINY.codebooks)
+    basis = torch.einsum("vo,fi->vfoi", out_vv.double(), in_ff.double())
+    exact_oi = torch.einsum("vfoi,vfwg,wgoi->oi", basis, both, basis)
+    # moving all logits alike is no move at all: those values are nothing but rounding
+    torch.testing.assert_close(value_vf.double(), exact_oi, rtol=1e-4, atol=1e-6 * float(exact_oi.max()))
+    for base in (out_vv, in_ff):
+        torch.testing.assert_close(base @ base.T, torch.eye(len(base)), rtol=0, atol=1e-5)
+
+
+def test_a_readout_score_is_the_rise_of_the_loss_with_the_heads_it_says(
+    world: Prepared, tmp_path: Path
+) -> None:
+    """Every item's rise by running the network with the changed weights; to first order it is EK-FAC's
+    product of gradients.
+    """
+    query, settings = segment_query(world.catalogue, 5), METHOD_SETTINGS["readout"](damping=0.1)
+    found = score("readout", world, [query], settings, tmp_path / "a")
+    ((draws, weights),) = found.changed[0]
+    assert sorted(weights) == sorted(world.model.layers("output"))
+    losses = item_losses(world.model, world.catalogue, draws, {"base": {}, "after": weights}, tmp_path / "b")
+    rises_n = (losses["after"] - losses["base"])[:, 0].numpy()
+    np.testing.assert_allclose(found.scores_qn[0], rises_n, atol=2e-6)
+    small_step = METHOD_SETTINGS["readout"](damping=0.1, step_size=0.05)
+    first_n = score("readout", world, [query], small_step, tmp_path / "c").scores_qn[0] / 0.05 * TRACKS
+    sampled = METHOD_SETTINGS["ekfac"](layers="output", damping=0.1, fisher_draws=64)
+    product_n = score("ekfac", world, [query], sampled, tmp_path / "d").scores_qn[0]
+    assert np.corrcoef(first_n, product_n)[0, 1] > 0.98
+    assert first_n[5] == pytest.approx(product_n[5], rel=0.15)
+
+
+def test_two_clips_at_once_score_as_one_by_one_and_as_a_set_by_their_mean(
+    world: Prepared, tmp_path: Path
+) -> None:
+    queries = [segment_query(world.catalogue, row) for row in (1, 6)]
+    settings = METHOD_SETTINGS["readout"]()
+    both = score("readout", world, queries, settings, tmp_path / "both").scores_qn
+    for i, query in enumerate(queries):
+        alone = score("readout", world, [query], settings, tmp_path / f"{i}").scores_qn[0]
+        assert np.array_equal(both[i], alone)
+    as_set = score("readout", world, queries, METHOD_SETTINGS["readout"](together=True), tmp_path / "set")
+    assert as_set.scores_qn.shape == (1, TRACKS)
+    assert np.corrcoef(as_set.scores_qn[0], both.mean(axis=0))[0, 1] > 0.9
+
+
+def test_a_clip_is_attributed_by_default_and_no_calibration_is_lent(world: Prepared, tmp_path: Path) -> None:
+    """From the folders alone. What the benchmark's scores are worth was measured on a model of noise."""
+    clip = tmp_path / "clip.flac"
+    linernotes.generate("tone 1", clip, world.model_folder, seed=3)
+    (found,) = linernotes.attribute(
+        clip, tmp_path / "out", world.model_folder, world.catalogue.path, cache=tmp_path / "cache"
+    )
+    assert found.method == "readout" and len(found.tracks) == TRACKS
+    assert found.verdict is None and all(track.effect is None for track in found.tracks)
+    assert (tmp_path / "out/report.html").stat().st_size > 1000
 
 
 def test_codes_outside_the_codebook_are_refused(world: Prepared) -> None:

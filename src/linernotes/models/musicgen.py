@@ -31,7 +31,7 @@ from transformers import (
 from linernotes.artefacts import hash_json
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, no_draws
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.models.contract import OnStep, best_device
+from linernotes.models.contract import HeadsPass, OnStep, best_device
 from linernotes.models.encoding import Encoding
 from linernotes.models.folder import check_musicgen, musicgen_kind
 from linernotes.models.hidden import outputs_of
@@ -55,8 +55,8 @@ CACHE = "cache" if "cache" in inspect.signature(MusicgenForCausalLM.forward).par
 
 
 class MusicGen:
-    """A ``GenerativeModel`` that shows hidden states, generates and is trained. See ``models/contract.py``
-    for the methods.
+    """A ``GenerativeModel`` with a read-out, that shows hidden states, generates and is trained. See
+    ``models/contract.py`` for the methods.
     """
 
     random = False
@@ -189,6 +189,24 @@ class MusicGen:
         logits_bksv = self._decode(given_ns, items.tensors["text"], items.tensors["said"])
         foretold = [logits_bksv[:, k, d : d + frames] for k, d in enumerate(self.delays)]
         return torch.stack(foretold, dim=1)
+
+    @property
+    def heads(self) -> list[str]:
+        """The layers that give the logits, one a codebook."""
+        return [f"lm_heads.{k}" for k in range(len(self.delays))]
+
+    def heads_pass(self, items: Batch) -> HeadsPass:
+        """The heads share what they are given; where they read it, the delay pattern says."""
+        given: list[Tensor] = []
+        head: Any = self.network.get_submodule(self.heads[0])
+        handle = head.register_forward_pre_hook(lambda _layer, inputs: given.append(inputs[0]))
+        try:
+            logits_bktv = self.logits(items)
+        finally:
+            handle.remove()
+        frames = logits_bktv.shape[2]
+        given_bktf = torch.stack([given[0][:, d : d + frames] for d in self.delays], dim=1)
+        return HeadsPass(given_bktf, logits_bktv, items.tensors["codes"], items.tensors["lasts"])
 
     def layers(self, kind: str) -> dict[str, nn.Parameter]:
         if kind not in LAYER_PATTERNS:
