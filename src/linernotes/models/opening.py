@@ -33,8 +33,12 @@ def family_of(folder: Path) -> Any:
     """The class of the model in a folder; the first family if it is nobody's, which then says what is wrong
     with it.
     """
-    families = list(_families())
-    return next((family for family in families if family.holds(folder)), families[0])
+    first = None
+    for family in _families():  # one after the other: importing a family takes time
+        if family.holds(folder):
+            return family
+        first = first or family
+    return first
 
 
 def _families() -> Iterator[Any]:
