@@ -327,8 +327,8 @@ def test_every_segment_finds_itself(world: Prepared, tmp_path: Path) -> None:
 
 
 def test_the_heads_curvature_is_the_gauss_newton_matrix_in_its_own_basis(world: Prepared) -> None:
-    """Its values are the diagonal of mean_t (diag p - p p') (x) h h' / K, written out for one head; the bases
-    are orthogonal.
+    """Its values are the diagonal of mean_t (diag p - p p') (x) h h' / K, written out for one head, in the
+    eigenbases of the two factors.
     """
     model, head = world.model, 2
     out_vv, in_ff, value_vf = fit_heads(world, 5)[head]
@@ -342,8 +342,14 @@ def test_the_heads_curvature_is_the_gauss_newton_matrix_in_its_own_basis(world: 
     exact_oi = torch.einsum("vfoi,vfwg,wgoi->oi", basis, both, basis)
     # moving all logits alike is no move at all: those values are nothing but rounding
     torch.testing.assert_close(value_vf.double(), exact_oi, rtol=1e-4, atol=1e-6 * float(exact_oi.max()))
-    for base in (out_vv, in_ff):
+    for base, factor in (
+        (out_vv, torch.diag(p_nv.sum(dim=0)) - p_nv.T @ p_nv),
+        (in_ff, h_nf.T @ h_nf),
+    ):  # it is the eigenbasis of each factor
         torch.testing.assert_close(base @ base.T, torch.eye(len(base)), rtol=0, atol=1e-5)
+        turned = base.T.double() @ factor @ base.double()
+        off = turned - torch.diag(turned.diagonal())
+        assert float(off.abs().max()) < 1e-4 * float(turned.diagonal().max())
 
 
 def test_a_readout_score_is_the_rise_of_the_loss_with_the_heads_it_says(
