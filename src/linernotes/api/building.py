@@ -17,6 +17,8 @@ from linernotes.credits.versions import record_rights
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.making import rebuild_benchmark
 from linernotes.demo.bundle import rebuild_bundle, render_catalogue
+from linernotes.demo.codec_lm import TRAINING as CODEC_LM_TRAINING
+from linernotes.demo.codec_lm import rebuild_codec_lm
 from linernotes.demo.large import rebuild_large
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN, SHIPPED
@@ -110,26 +112,32 @@ def rebuild(
     benchmark: str | None = None,
     on_progress: Progress | None = None,
     large: bool = False,
+    codec_lm: bool = False,
     **settings: Any,
 ) -> None:
     """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the
     folder ``out``; or those of a benchmark, by its name; or the large catalogue of 100,000 segments that is
-    not shipped, and a model of it. A stopped run goes on.
+    not shipped, and a model of it; or a small codec language model and the benchmark's tracks as codes. A
+    stopped run goes on.
 
     Raises:
-        UsageError: no benchmark of that name, or both are asked for.
+        UsageError: no benchmark of that name, or two things at once are asked for.
         LinernotesError: ``out`` was begun with other settings.
     """
-
-    if benchmark and large:
-        raise UsageError("a benchmark and the large catalogue are two things: leave out one of them")
+    if sum(map(bool, (benchmark, large, codec_lm))) > 1:
+        raise UsageError("--benchmark, --large and --codec-lm are made each by itself: give one of them")
 
     def train(catalogue: Catalogue, template: Path, folder: Path, chosen: TrainingSettings) -> None:
         train_on(catalogue, template, folder, chosen, on_progress)
 
-    recipe = benchmark_of(benchmark).training.model_dump() if benchmark else {}
-    chosen = checked(TrainingSettings, {**recipe, **settings})
-    begun, asked = Path(out) / "rebuild.json", {"benchmark": benchmark, "large": large, **chosen.model_dump()}
+    recipe = TrainingSettings()
+    if benchmark:
+        recipe = benchmark_of(benchmark).training
+    elif codec_lm:
+        recipe = CODEC_LM_TRAINING
+    chosen = checked(TrainingSettings, {**recipe.model_dump(), **settings})
+    asked = {"benchmark": benchmark, "large": large, "codec_lm": codec_lm, **chosen.model_dump()}
+    begun = Path(out) / "rebuild.json"
     if begun.exists() and read_json(begun, "a rebuild") != asked:
         raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -139,6 +147,8 @@ def rebuild(
     elif large:
         with executor_of(EngineSettings(engine="processes")) as executor:
             rebuild_large(Path(out), chosen, train, on_progress, executor)
+    elif codec_lm:
+        rebuild_codec_lm(Path(out), chosen, train, on_progress)
     else:
         rebuild_bundle(Path(out), chosen, train, on_progress)
 

@@ -15,6 +15,7 @@ from linernotes.attribution.result import Span
 from linernotes.attribution.tables import read_table, save_table
 from linernotes.methods.contract import Prepared
 from linernotes.methods.readout_pairs import cell_frames, frame_pairs
+from linernotes.models.contract import ReadoutModel
 from linernotes.settings.methods import MethodSettings, ReadoutSettings
 
 SPAN_S = 1.5  # of a pair
@@ -39,7 +40,9 @@ def align(
     """Alignments of a clip with whole tracks, by their places among the catalogue's; none for methods that
     know no pairs.
     """
-    if not isinstance(settings, ReadoutSettings) or settings.together or not tracks:
+    if not isinstance(settings, ReadoutSettings) or not isinstance(prepared.model, ReadoutModel):
+        return {}
+    if settings.together or not tracks:
         return {}
     catalogue = prepared.catalogue
     rows = np.flatnonzero(np.isin(catalogue.track_n, np.asarray(tracks)))

@@ -13,7 +13,7 @@ training items: whatever trains or scores on them reads the same numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,7 +154,10 @@ class Catalogue:
 
 
 def copy_tracks(
-    path: Path, chosen: Sequence[tuple[Catalogue, int, Track]], made_from: dict[str, Any]
+    path: Path,
+    chosen: Sequence[tuple[Catalogue, int, Track]],
+    made_from: dict[str, Any],
+    recode: tuple[Encoding, Callable[[Tensor], Tensor]] | None = None,
 ) -> Catalogue:
     """Writes a catalogue of tracks of other catalogues, all encoded alike, with their segments as they are
     stored there.
@@ -163,8 +166,10 @@ def copy_tracks(
         path: a new or empty folder.
         chosen: for each track the catalogue it comes from, its place among that one's tracks, and what it is
             called here.
+        recode: what latents become ``[n, C, T]`` -> ``[n, K, T]``, and the encoding that they then have; its
+            text embeddings must be the same. Left as they are if None.
     """
-    encoding = chosen[0][0].encoding
+    encoding = recode[0] if recode else chosen[0][0].encoding
     captions: dict[str, int] = {}
     embeddings: list[tuple[str, np.ndarray]] = []
     for catalogue, place, track in chosen:
@@ -186,7 +191,7 @@ def copy_tracks(
                     batch = batch.set_column(
                         i, batch.schema.field(i), pa.array(np.full(len(batch), value, dtype=np.int32))
                     )
-                yield batch
+                yield _recoded(batch, catalogue.latents(rows), *recode) if recode else batch
 
     path.mkdir(parents=True, exist_ok=True)
     write_catalogue(
@@ -199,6 +204,16 @@ def copy_tracks(
         made_from=made_from,
     )
     return Catalogue(path)
+
+
+def _recoded(
+    batch: pa.RecordBatch, latents_nct: Tensor, encoding: Encoding, recode: Callable[[Tensor], Tensor]
+) -> pa.RecordBatch:
+    """A track's segments with other latents."""
+    field = segment_schema(encoding).field("latents")
+    values = recode(latents_nct).cpu().numpy().astype(field.type.value_type.to_pandas_dtype()).ravel()
+    column = pa.FixedSizeListArray.from_arrays(pa.array(values), field.type.list_size)
+    return batch.set_column(batch.schema.get_field_index("latents"), field, column)
 
 
 def segment_schema(encoding: Encoding) -> pa.Schema:

@@ -17,7 +17,7 @@ from linernotes.demo.bundle import builtin_sound
 from linernotes.demo.places import BENCHMARKS, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
 from linernotes.errors import UsageError
 from linernotes.models.adapter_folder import paired
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GenerativeModel, PredictingModel
 from linernotes.models.opening import open_model
 from linernotes.settings.methods import MethodSettings
 
@@ -59,14 +59,15 @@ def judge_for(
     model: GenerativeModel, method: str, settings: MethodSettings, given: Path | None = None
 ) -> Judge | None:
     """What scores of a method are worth: by a ``given`` calibration, else as far as the package knows, which
-    measured it on the benchmark's model and lends it to others. None where these settings were not measured.
+    measured it on the benchmark's model and lends it to others that predict a target, as that one does. None
+    where these settings were not measured.
 
     Raises:
         UsageError: the given one is of another method, or of other settings.
     """
     for path in [given] if given else sorted(CALIBRATIONS.glob(f"{method}*.json")):
         calibration = Calibration.load(path)
-        if calibration.fits(method, settings):
+        if calibration.fits(method, settings) and (given or isinstance(model, PredictingModel)):
             return Judge(calibration, calibration.model_hash != model.weights_hash)
         if given:
             raise UsageError(

@@ -11,7 +11,7 @@ from linernotes.evaluation.counterfactual import Outcome, arms_of_scores, measur
 from linernotes.evaluation.further_retrains import grouped_by, read_groups, read_left_out
 from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups
 from linernotes.evaluation.hubs import HubShare, measure_hubs
-from linernotes.evaluation.lds import MeasuredLds, measure_lds
+from linernotes.evaluation.lds import MeasuredLds, measure_lds, predicts
 from linernotes.evaluation.planted import MeasuredPlanted, planted_of
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 
@@ -24,7 +24,7 @@ class Board:
     """All that the leaderboard says."""
 
     lds: MeasuredLds
-    prediction: MeasuredLds
+    prediction: MeasuredLds | None  # None for models that predict no target
     within: MeasuredLds | None  # without what the numbers of tracks of each value of a column explain
     planted: MeasuredPlanted | None  # None for a catalogue without known relations
     hubs: Mapping[str, HubShare]
@@ -60,7 +60,9 @@ def measure_board(
     scores = opened.training_scores(chosen)
     return Board(
         lds=measure_lds(bank, scores, reference=DEFAULT_METHOD),
-        prediction=measure_lds(bank, scores, output="prediction", reference=DEFAULT_METHOD),
+        prediction=measure_lds(bank, scores, output="prediction", reference=DEFAULT_METHOD)
+        if predicts(bank)
+        else None,
         within=measure_lds(bank, scores, reference=DEFAULT_METHOD, within=inside) if inside else None,
         planted=planted_of(opened, chosen) if opened.sources else None,
         hubs={hub.method: hub for hub in measure_hubs(bank, scores, titles)},

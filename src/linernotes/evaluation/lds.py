@@ -55,8 +55,21 @@ class MeasuredLds:
 def outputs_mq(bank: Bank, output: Output) -> np.ndarray:
     """What a retrain is asked: the queries' losses, or how far its predictions are from the first model's;
     mean over draws.
+
+    Raises:
+        LinernotesError: they predict nothing that could have moved.
     """
+    if output == "prediction" and not predicts(bank):
+        raise LinernotesError(
+            f"the models of {bank.path} predict no target, so only their losses can be asked for: leave out "
+            "--output"
+        )
     return (bank.loss_mqk if output == "loss" else bank.change_mqk).mean(axis=2, dtype=np.float64)
+
+
+def predicts(bank: Bank) -> bool:
+    """Whether the bank knows how far its models' predictions moved."""
+    return bool(np.isfinite(bank.change_mqk).all())
 
 
 def measure_lds(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from linernotes.methods import gradients, mucs, projected, readout, similarity, 
 from linernotes.methods.contract import Prepared, Query, Scores, Work
 from linernotes.models.contract import (
     POWERS,
+    AnyReadout,
     GenerativeModel,
     HiddenStatesModel,
     PredictingModel,
-    ReadoutModel,
 )
 from linernotes.settings.methods import MethodSettings
 
@@ -33,12 +34,13 @@ class Method:
     work: Callable[..., Work]
     # hash of what is read besides model and catalogue, if anything
     reads: Callable[..., str] = lambda _prepared, _settings: ""
-    power: type | None = None  # what the model must be able to do beyond the contract
+    # what the model must be able to do beyond the contract
+    power: type | UnionType | None = None
     shortlists: bool = False  # whether scoring fewer segments costs less
 
 
 METHODS: dict[str, Method] = {
-    "readout": Method(readout.score_readout, readout.work_of_readout, power=ReadoutModel, shortlists=True),
+    "readout": Method(readout.score_readout, readout.work_of_readout, power=AnyReadout, shortlists=True),
     "abu": Method(unlearning.score_abu, unlearning.work_of_abu, shortlists=True),
     "abu-ekfac": Method(unlearning.score_abu_ekfac, unlearning.work_of_abu_ekfac, shortlists=True),
     "mucs": Method(mucs.score_mucs, mucs.work_of_mucs, shortlists=True),

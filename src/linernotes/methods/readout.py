@@ -30,7 +30,8 @@ from linernotes.draws import Band, Draws
 from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.query_gradient import heard_weights, query_draws
-from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel, device_of
+from linernotes.methods.readout_softmax import score_softmax_readout, work_of_softmax_readout
+from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel, SoftmaxReadoutModel, device_of
 from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
 
@@ -42,8 +43,10 @@ def score_readout(
     prepared: Prepared, queries: list[Query], settings: ReadoutSettings, folder: Path
 ) -> Scores:
     """Rise of the item loss after the exact unlearning step of each query in the read-out, mean over
-    bands.
+    bands; of a model of codes, in its heads.
     """
+    if isinstance(prepared.model, SoftmaxReadoutModel):
+        return score_softmax_readout(prepared, queries, settings, folder)
     readout, bands = readout_of(prepared.model), settings.noise_bands
     draws = prepared.draws(settings.draws, settings.seed)
     parts = draws.bands(bands)
@@ -232,6 +235,8 @@ def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> 
 
 def work_of_readout(prepared: Prepared, settings: ReadoutSettings, _query: Query) -> Work:
     """Forward passes only. Once: the curvature."""
+    if isinstance(prepared.model, SoftmaxReadoutModel):
+        return work_of_softmax_readout(prepared, settings, _query)
     readout = readout_of(prepared.model)
     layer: Any = prepared.model.network.get_submodule(readout.layer)
     width = layer.in_features + (layer.bias is not None)

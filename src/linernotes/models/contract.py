@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -123,6 +124,31 @@ class ReadoutModel(PredictingModel, Protocol):
         """That layer."""
 
 
+@dataclass(frozen=True)
+class HeadsPass:
+    """What the heads of a model of codes are given and return in one pass."""
+
+    given_bktf: Tensor  # of each codebook's head, at the place where it foretells a frame
+    logits_bktv: Tensor
+    codes_bkt: Tensor  # what stands there
+    counts_bt: Tensor  # 1, or 0 for frames that are no part of the item loss
+
+
+@runtime_checkable
+class SoftmaxReadoutModel(GenerativeModel, Protocol):
+    """A model of codes whose logits are given by a linear layer without bias for each codebook; its item loss
+    is their cross-entropy, a mean over codebooks.
+    """
+
+    heads: Sequence[str]  # these layers' names in ``network``, one a codebook
+
+    def heads_pass(self, items: Batch) -> HeadsPass:
+        """One pass forward."""
+
+
+AnyReadout = ReadoutModel | SoftmaxReadoutModel
+
+
 @runtime_checkable
 class HiddenStatesModel(GenerativeModel, Protocol):
     """A model whose hidden states can be compared."""
@@ -169,9 +195,9 @@ class PreEncodedModel(Protocol):
         """Latents ``[B, C, T]`` as the autoencoder alone makes them -> as this model takes them."""
 
 
-POWERS: dict[type, str] = {
+POWERS: dict[type | UnionType, str] = {
     PredictingModel: "a target that it predicts, as diffusion and flow models have",
-    ReadoutModel: "a layer that its prediction is linear in",
+    AnyReadout: "a layer that its prediction is linear in",
     HiddenStatesModel: "hidden states to compare",
     GeneratingModel: "a way to generate here",
     TrainableModel: "a way to be trained here",

@@ -16,6 +16,8 @@ from linernotes.models.stable_audio_tools_config import check_tools_folder, is_t
 INDEX = "model_index.json"
 ADAPTER_BASE = "base.json"  # beside an adapter: where its base model is
 PIPELINE = "StableAudioPipeline"
+MUSICGEN = "MusicGen"
+TOKENIZERS = ("tokenizer.json", "spiece.model")  # of MusicGen; either will do
 PLUGINS = "linernotes.models"  # entry points of other packages, each naming a class such as StableAudio
 STABLE_AUDIO_3, ACE_STEP = "StableAudio3Pipeline", "AceStepPipeline"
 # of each of diffusers' pipelines that is known, the folders that hold weights
@@ -57,7 +59,7 @@ def check_model(folder: Path) -> None:
 
     Raises:
         LinernotesError: no folder, or, unless it may be another package's, none of the pipelines of diffusers
-            that are known, and no Stable Audio in the layout of stable-audio-tools.
+            that are known, no Stable Audio in the layout of stable-audio-tools, and no MusicGen.
     """
     check_is_folder(folder)
     if (folder / ADAPTER_BASE).exists():
@@ -66,6 +68,8 @@ def check_model(folder: Path) -> None:
         check_folder(folder)
     elif is_tools_folder(folder):
         check_tools_folder(folder)
+    elif musicgen_kind(folder) is not None:
+        check_musicgen(folder)
     elif not may_be_a_plugins():
         check_folder(folder)
 
@@ -134,6 +138,39 @@ def variant_of(part: Path) -> str | None:
         if re.search(r"\.fp16(-\d+-of-\d+)?\.safetensors$|-\d+-of-\d+\.fp16\.safetensors$", name)
     ]
     return "fp16" if names and len(halves) == len(names) else None
+
+
+def musicgen_kind(folder: Path) -> str | None:
+    """Which MusicGen a folder holds, by its config's ``model_type``; None if it holds none."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    return kind if isinstance(kind, str) and kind.startswith("musicgen") else None
+
+
+def check_musicgen(folder: Path) -> None:
+    """Refuses, before anything is read, what is no MusicGen model in safetensors.
+
+    Raises:
+        LinernotesError: another kind of MusicGen, weights or tokenizer are missing or are Git LFS pointers.
+    """
+    check_is_folder(folder)
+    kind = musicgen_kind(folder)
+    if kind == "musicgen_melody":
+        raise LinernotesError(
+            f"{folder} holds a {MUSICGEN} Melody, whose clips also follow a melody that no catalogue knows: "
+            f"give a {MUSICGEN} that is led by text alone"
+        )
+    if kind != "musicgen":
+        raise LinernotesError(f"{folder} holds a {kind}, not a whole {MUSICGEN} model: give another model")
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        if is_pointer(path):
+            raise LinernotesError(f"{path} is a Git LFS pointer: run 'git lfs pull' in {folder}")
+    _check_weights(folder)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise LinernotesError(f"{folder} holds no tokenizer ({' or '.join(TOKENIZERS)}): copy the model anew")
 
 
 def _check_weights(part: Path) -> None:

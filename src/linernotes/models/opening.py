@@ -20,6 +20,7 @@ FAMILIES = {
     "Stable Audio": "linernotes.models.stable_audio:StableAudio",
     "Stable Audio 3": "linernotes.models.stable_audio_3:StableAudio3",
     "ACE-Step 1.5": "linernotes.models.ace_step:AceStep",
+    "MusicGen": "linernotes.models.musicgen:MusicGen",
 }
 
 

@@ -109,7 +109,7 @@ def leaderboard_page(board: Board, stem: str, command: str) -> str:
 
 
 def _all_measures(board: Board) -> Table:
-    prediction = {m.method: m.lds for m in board.prediction.methods}
+    prediction = {m.method: m.lds for m in board.prediction.methods} if board.prediction else {}
     columns = [
         METHOD,
         interval("lds", "LDS"),
@@ -126,7 +126,7 @@ def _all_measures(board: Board) -> Table:
         {
             **vars(m),
             "truncated_to": f"{written(m.truncated)} ({m.kept})" if m.truncated else "",
-            "prediction": prediction[m.method],
+            "prediction": prediction.get(m.method),
             "hub_share": board.hubs[m.method].share.value,
             "seconds": board.seconds.get(m.method),
         }

@@ -31,7 +31,7 @@ from linernotes.jobs.engines import cores, local
 from linernotes.jobs.executor import Executor
 from linernotes.jobs.shards import reachable, wait_to_see
 from linernotes.losses import items_of
-from linernotes.methods.contract import Progress
+from linernotes.methods.contract import Progress, draw
 from linernotes.methods.similarity import latent_statistics
 from linernotes.models.adapter_folder import places_of
 from linernotes.models.contract import (
@@ -110,7 +110,7 @@ class Setting:
 
     def drawn(self, model: GenerativeModel, draws: int | None = None) -> Draws:
         """The draws that losses are measured on."""
-        return model.draw(draws or self.draws, random_for("noise bank", self.noise_seed))
+        return draw(model, draws or self.draws, random_for("noise bank", self.noise_seed))
 
 
 def run_retrains(
@@ -171,7 +171,7 @@ class _Opened:
 
     catalogue: Catalogue
     sounds: list[Sound]  # of the heard queries
-    prediction_qkct: list[Tensor]  # of the model that generated the queries
+    prediction_qkct: list[Tensor | None]  # of the model that generated the queries
 
 
 @dataclass(frozen=True)
@@ -257,41 +257,40 @@ def _measure(setting: Setting, worker: _Opened, model: Remakable) -> dict[str, T
     for q, reference_kct in enumerate(worker.prediction_qkct):
         loss_k, prediction_kct = query_pass(model, setting, q, drawn)
         losses.append(loss_k)
-        changes.append((prediction_kct - reference_kct).square().mean(dim=(1, 2)))
+        changes.append(_change(prediction_kct, reference_kct, loss_k))
     clips, distances = [], []
+    codes = model.encoding.codes
     heard = [query for query in setting.queries if query.heard]
     for query, sound in zip(heard, worker.sounds, strict=True):
         latents = model.sample(query.prompt, query.seconds, query.seed).cpu()
         clips.append(latents[0])
         original = torch.from_numpy(setting.latents_qct[setting.queries.index(query)])[None]
-        distances.append(clip_distances(sound, decoded(model, latents), original, latents))
+        distances.append(clip_distances(sound, decoded(model, latents), original, latents, codes))
     few = setting.drawn(model, ITEM_DRAWS)
     return {
         "loss_qk": torch.stack(losses),
         "change_qk": torch.stack(changes),
         "item_loss_n": _item_losses(model, worker.catalogue, few),
         "clip_hct": torch.stack(clips).half() if clips else torch.zeros(0),
-        "contrast": torch.stack(clips).std(correction=0) if clips else torch.tensor(torch.nan),
+        "contrast": torch.stack(clips).float().std(correction=0) if clips else torch.tensor(torch.nan),
         "distance_hd": torch.tensor(distances).reshape(len(heard), -1),
     }
 
 
 @runtime_checkable
-class Remakable(TrainableModel, GeneratingModel, PredictingModel, Protocol):
-    """What a bank asks of a model: it is trained again, its clips are made again, and its predictions
-    compared.
-    """
+class Remakable(TrainableModel, GeneratingModel, Protocol):
+    """What a bank asks of a model: it is trained again, and its clips are made again."""
 
 
 def remakable(folder: Path) -> Remakable:
     """The model in a folder, as a bank needs it.
 
     Raises:
-        LinernotesError: it cannot be trained or generate here, or predicts no target.
+        LinernotesError: it cannot be trained or generate here.
     """
     model = open_model(folder)
     if not isinstance(model, Remakable):
-        needed = (TrainableModel, GeneratingModel, PredictingModel)
+        needed = (TrainableModel, GeneratingModel)
         lacking = next(POWERS[power] for power in needed if not isinstance(model, power))
         raise LinernotesError(
             f"{model.name} lacks {lacking}, and a retrain bank needs that: give another model"
@@ -299,16 +298,29 @@ def remakable(folder: Path) -> Remakable:
     return model
 
 
-def query_pass(model: PredictingModel, setting: Setting, q: int, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Loss of each draw ``[K]`` and prediction ``[K, C, T]`` for one query."""
+def query_pass(
+    model: GenerativeModel, setting: Setting, q: int, draws: Draws
+) -> tuple[Tensor, Tensor | None]:
+    """Loss of each draw ``[K]`` and prediction ``[K, C, T]`` for one query; no prediction of a model that
+    predicts no target.
+    """
     query, latents_1ct = setting.queries[q], torch.from_numpy(setting.latents_qct[q : q + 1])
     draws = draws.to(device_of(model))
     with torch.inference_mode():
         one = model.items(latents_1ct, model.embed_text([query.prompt]), torch.tensor([query.seconds]))
         items = one.repeat(len(draws))
+        if not isinstance(model, PredictingModel):
+            return model.loss_bt(items, draws).mean(dim=1).cpu().clone(), None
         prediction = model.prediction(items, draws)
         loss_k = (prediction - model.target(items, draws)).square().mean(dim=(1, 2))
     return loss_k.cpu().clone(), prediction.cpu().clone()
+
+
+def _change(prediction_kct: Tensor | None, reference_kct: Tensor | None, loss_k: Tensor) -> Tensor:
+    """Mean squared change of a prediction on each draw ``[K]``; nan where nothing is predicted."""
+    if prediction_kct is None or reference_kct is None:
+        return torch.full_like(loss_k, torch.nan)
+    return (prediction_kct - reference_kct).square().mean(dim=(1, 2))
 
 
 def _item_losses(model: GenerativeModel, catalogue: Catalogue, draws: Draws) -> Tensor:
@@ -329,11 +341,13 @@ def decoded(model: GenerativeModel, latents_1ct: Tensor) -> Sound:
     return Sound(model.decode(latents_1ct)[0].cpu().numpy(), model.encoding.rate_hz)
 
 
-def clip_distances(one: Sound, other: Sound, one_1ct: Tensor, other_1ct: Tensor) -> list[float]:
+def clip_distances(
+    one: Sound, other: Sound, one_1ct: Tensor, other_1ct: Tensor, codes: int = 0
+) -> list[float]:
     """How far a clip moved, by ``DISTANCES``: level in bands over time (RMS, dB), 1 - correlation of chroma,
-    1 - cosine of the latents' mean and deviation.
+    1 - cosine of the latents' mean and deviation (of codes, of how often each stands).
     """
-    a, b = latent_statistics(one_1ct.cpu()), latent_statistics(other_1ct.cpu())
+    a, b = latent_statistics(one_1ct.cpu(), codes), latent_statistics(other_1ct.cpu(), codes)
     latent = 1 - float(torch.nn.functional.cosine_similarity(a, b).item())
     return [level_distance_db(one, other), 1 - chroma_correlation(one, other), latent]
 
