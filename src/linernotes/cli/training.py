@@ -82,9 +82,7 @@ def rebuild(
         require_benchmark(benchmark)
     require_folder(out)
     with Bars() as bars:
-        linernotes.rebuild(
-            out, benchmark, on_progress=bars, large=large, codec_lm=codec_lm, **given(flags)
-        )
+        linernotes.rebuild(out, benchmark, on_progress=bars, large=large, codec_lm=codec_lm, **given(flags))
     model = out / ("trained" if benchmark else "model")
     if as_json:
         print_json({"model": str(model), "catalogue": str(out / "catalogue")})
