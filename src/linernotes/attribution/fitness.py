@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from scipy.stats import t as student
 
 from linernotes.artefacts import read_json, write_json
+from linernotes.catalog.store import Catalogue
 from linernotes.draws import Draws, random_for
 from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared, Query, draw
 from linernotes.models.contract import GeneratingModel, GenerativeModel, PredictingModel, device_of
+from linernotes.models.workers import in_order
 
 FITNESS = "fitness.json"
 LOSS_DRAWS = 64  # for the loss of one clip
@@ -62,14 +65,10 @@ def fitness_of(prepared: Prepared) -> Fitness:
     losses: dict[str, list[float]] = {"train": [], "decoy": []}
     nothing = []
     for kind, found in losses.items():
-        rows = np.flatnonzero(split == kind)
-        some = np.random.default_rng(0).permutation(rows)[:TRACKS]
-        for row in some:
-            items = items_of(model, catalogue, np.array([row])).repeat(len(draws))
-            with torch.inference_mode():
-                found.append(float(model.loss_bt(items, draws).double().mean()))
-                if kind == "train" and isinstance(model, PredictingModel):
-                    nothing.append(float(model.target(items, draws).double().square().mean()))
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(split == kind))[:TRACKS]
+        for loss, of_nothing in in_order(model, rows, partial(_losses, catalogue=catalogue, draws=draws)):
+            found.append(loss)
+            nothing += [of_nothing] if kind == "train" and of_nothing is not None else []
     trained, decoys = np.array(losses["train"]), np.array(losses["decoy"])
     gap = error = None
     if len(decoys) >= LEAST_DECOYS:
@@ -80,6 +79,18 @@ def fitness_of(prepared: Prepared) -> Fitness:
     measured = Fitness(float(trained.mean() / np.mean(nothing)) if nothing else None, gap, error)
     write_json(path, asdict(measured))
     return measured
+
+
+def _losses(
+    worker: GenerativeModel, row: int, catalogue: Catalogue, draws: Draws
+) -> tuple[float, float | None]:
+    """The loss of a segment, and what predicting nothing costs; None of a model that predicts nothing."""
+    items = items_of(worker, catalogue, np.array([row])).repeat(len(draws))
+    with torch.inference_mode():
+        loss = float(worker.loss_bt(items, draws).double().mean())
+        if not isinstance(worker, PredictingModel):
+            return loss, None
+        return loss, float(worker.target(items, draws).double().square().mean())
 
 
 def likely_own(model: GenerativeModel, first: Query, loss: float, draws: Draws) -> float | None:
