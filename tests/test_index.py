@@ -18,7 +18,7 @@ import linernotes
 from conftest import SEGMENT_SAMPLES, write_recordings
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import segment_query
-from linernotes.attribution.result import Attribution
+from linernotes.attribution.result import Attribution, weigh_tracks
 from linernotes.attribution.shortlisting import AUDITED
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
@@ -164,14 +164,17 @@ def test_an_index_holds_what_it_says(built: Index, many: Catalogue, model: Stabl
 
 def test_listed_segments_score_as_in_a_whole_sweep(both: dict[str, Path], many: Catalogue) -> None:
     listed, whole = (pq.read_table(both[name] / "scores.parquet") for name in ("listed", "all"))
-    exact = listed["exact"].to_numpy()
-    assert AUDITED < exact.sum() < len(many) and "exact" not in whole.column_names
+    weights = listed["weight"].to_numpy()
+    exact = weights > 0
+    assert AUDITED < exact.sum() < len(many) and "weight" not in whole.column_names
     a, b = listed["score"].to_numpy(), whole["score"].to_numpy()
     assert np.allclose(a[exact], b[exact], rtol=1e-4, atol=1e-7 * np.abs(b).max())
     read = Attribution.load(both["listed"] / "attribution.json")
     found = read.shortlist
     assert found and found.listed + found.outside == len(many.training_rows)
     assert found.audited == AUDITED and read.segments == exact.sum()
+    trained = np.isin(np.arange(len(many)), many.training_rows)
+    assert weights[trained].sum() == pytest.approx(len(many.training_rows))  # all are spoken for
     trained = np.zeros(len(many), bool)
     trained[many.training_rows] = True
     bar = np.sort(b[exact & trained])[::-1]
@@ -182,11 +185,29 @@ def test_listed_segments_score_as_in_a_whole_sweep(both: dict[str, Path], many: 
 def test_the_record_says_what_was_not_scored(both: dict[str, Path]) -> None:
     table = pq.read_table(both["listed"] / "scores.parquet")
     exact = {}
-    for name, is_exact in zip(table["track_id"].to_pylist(), table["exact"].to_pylist(), strict=True):
-        exact[name] = exact.get(name, False) or is_exact
+    for name, is_exact in zip(table["track_id"].to_pylist(), table["weight"].to_pylist(), strict=True):
+        exact[name] = exact.get(name, False) or is_exact > 0
     for track in Attribution.load(both["listed"] / "attribution.json").tracks:
         assert track.estimated == (not exact[track.track_id])
         assert not (track.estimated and track.effect and track.effect.named)
+
+
+def test_an_audit_speaks_for_the_tracks_outside_on_average() -> None:
+    """The total over tracks of any sum does not depend on what was listed."""
+    draw = np.random.default_rng(3)
+    track_n = np.repeat(np.arange(40), draw.integers(1, 6, 40))
+    value_t = draw.random(40)
+    listed = np.isin(track_n, [1, 5, 9]) & (draw.random(len(track_n)) < 0.7)
+    outside = np.flatnonzero(~listed)
+    totals = []
+    for _ in range(4000):
+        weight_n = listed.astype(float)
+        sample = draw.permutation(outside)[:12]
+        weight_n[sample] = len(outside) / 12
+        totals.append(weigh_tracks(weight_n, track_n, 40) @ value_t)
+    alone = ~np.isin(np.arange(40), track_n[listed])
+    expected = value_t[alone].sum() + value_t[~alone].sum()
+    assert np.mean(totals) == pytest.approx(expected, abs=4 * np.std(totals) / np.sqrt(4000))
 
 
 def test_a_shortlisted_record_is_replayed_and_found_again(

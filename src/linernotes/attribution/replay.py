@@ -15,7 +15,7 @@ import numpy as np
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.run import filed, shares_of
-from linernotes.attribution.tables import SCORES, read_exact, read_table
+from linernotes.attribution.tables import SCORES, read_table, read_weights
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared
@@ -81,8 +81,7 @@ def replay(
     total = len(prepared.rows)
     if len(before_n) != total:
         raise LinernotesError(f"{folder / SCORES} holds {len(before_n)} segments of {total}: attribute anew")
-    exact_n = read_exact(folder)
-    exact = np.arange(total) if exact_n is None else np.flatnonzero(exact_n)
+    exact = np.flatnonzero(read_weights(folder))
     count = max(1, round(share * len(exact)))
     rows = np.sort(np.random.default_rng(seed).permutation(exact)[:count])
     some = prepared if count == total else replace(prepared, only=tuple(int(row) for row in rows))

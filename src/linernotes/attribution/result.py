@@ -221,6 +221,16 @@ def gather_tracks(
     return highest
 
 
+def weigh_tracks(weight_n: np.ndarray, track_n: np.ndarray, n_tracks: int) -> np.ndarray:
+    """Of how many tracks each one speaks, from what its segments do (``shortlisting.Scored``): of itself if
+    one of them was on the shortlist; of none if none was scored exactly. Else it was met by the audit, and
+    the likelier the more segments it has, so each of these speaks for the fewer.
+    """
+    listed = np.bincount(track_n, weight_n == 1, n_tracks) > 0
+    met = np.bincount(track_n, weight_n, n_tracks) / np.maximum(np.bincount(track_n, minlength=n_tracks), 1)
+    return np.where(listed, 1.0, met)
+
+
 def rank_tracks(
     scores_n: np.ndarray,
     track_n: np.ndarray,
@@ -228,16 +238,17 @@ def rank_tracks(
     tracks: list[Track],
     gather: Gather = "sum",
     effects: Mapping[int, Effect] | None = None,
-    exact_n: np.ndarray | None = None,
+    weight_n: np.ndarray | None = None,
 ) -> list[TrackScore]:
     """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on and all that are
     named are there; ties keep the catalogue's order.
 
     Args:
         effects: by a track's place in ``tracks``.
-        exact_n: which segments were scored exactly; all if None.
+        weight_n: of how many segments each one speaks; of none if it was not scored exactly. Of itself if
+            None.
     """
-    exact = np.ones(len(tracks)) if exact_n is None else np.bincount(track_n, exact_n, len(tracks))
+    exact = np.ones(len(tracks)) if weight_n is None else np.bincount(track_n, weight_n, len(tracks))
     scores = gather_tracks(scores_n, track_n, len(tracks), gather)
     best = np.full(len(tracks), -1)
     for n in np.argsort(scores_n, kind="stable"):

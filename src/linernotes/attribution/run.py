@@ -28,12 +28,13 @@ from linernotes.attribution.result import (
     Sources,
     gather_tracks,
     rank_tracks,
+    weigh_tracks,
 )
 from linernotes.attribution.shortlisting import score_clips
 from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
 from linernotes.attribution.tables import (
-    read_estimated,
     read_track_scores,
+    read_weights,
     save_evidence,
     save_scores,
 )
@@ -97,8 +98,8 @@ def attribute_clips(
     scored = score_clips(method, prepared, windows, weights_cq, settings, work)
     scores = scored.scores
     done = []
-    for clip, content, weights_q, warned, exact_n, shortlist in zip(
-        clips, contents, weights_cq, said, scored.exact_cn, scored.shortlists, strict=True
+    for clip, content, weights_q, warned, weight_n, shortlist in zip(
+        clips, contents, weights_cq, said, scored.weight_cn, scored.shortlists, strict=True
     ):
         folder = out if len(clips) == 1 else out / clip.query.name
         seen_n = prepared.weights_n[prepared.rows] if settings.gather == "sum" else 1.0
@@ -111,7 +112,7 @@ def attribute_clips(
             settings=settings,
             scores=scores,
             scores_n=scores_n,
-            exact_n=exact_n,
+            weight_n=weight_n,
             shortlist=shortlist,
             warned=warned,
             command=shlex.join(command),
@@ -133,7 +134,7 @@ def attribute_clips(
             windows_wn if len(windows_wn) > 1 else [],
             catalogue,
             header,
-            None if exact_n.all() else exact_n,
+            weight_n if shortlist else None,
         )
         change_t = evidence_of(attribution, prepared, scores, scores_n, weights_q)
         start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
@@ -192,10 +193,11 @@ def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge |
     effects: Mapping[int, Effect] = {}
     verdict = None
     if judge:
-        scores, estimated = read_track_scores(item.folder, read.method)[0], read_estimated(item.folder)
+        scores = read_track_scores(item.folder, read.method)[0]
         scores_t = np.array([scores[track.track_id] for track in tracks])
-        exact_t = np.array([track.track_id not in estimated for track in tracks])
-        effects, verdict = judge.judge(clip, prepared, scores_t, exact_t)
+        weight_n = read_weights(item.folder)
+        weight_t = weigh_tracks(weight_n, prepared.catalogue.track_n, len(tracks))
+        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t)
     place = {track.track_id: i for i, track in enumerate(tracks)}
     first = [t.model_copy(update={"effect": effects.get(place[t.track_id])}) for t in read.tracks]
     judged = read.model_copy(update={"verdict": verdict, "tracks": first})
@@ -296,7 +298,7 @@ def _attribution(
     settings: MethodSettings,
     scores: Scores,
     scores_n: np.ndarray,
-    exact_n: np.ndarray,
+    weight_n: np.ndarray,
     shortlist: Shortlist | None,
     warned: list[str],
     command: str,
@@ -307,8 +309,8 @@ def _attribution(
     effects, verdict = None, None
     if judge:
         scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
-        exact_t = np.bincount(catalogue.track_n, exact_n, len(catalogue.tracks)) > 0
-        effects, verdict = judge.judge(clip, prepared, scores_t, exact_t)
+        weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
+        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t)
     part = adapter_part(clip, model)
     return Attribution(
         query=QueryRecord(
@@ -337,7 +339,7 @@ def _attribution(
         device=device_of(model).type,
         training_tracks=sum(track.split == "train" for track in catalogue.tracks),
         decoys=sum(track.split == "decoy" for track in catalogue.tracks),
-        segments=int(exact_n.sum()),
+        segments=int((weight_n > 0).sum()),
         shortlist=shortlist,
         sources=Sources(
             clips=clip.files,
@@ -352,7 +354,7 @@ def _attribution(
             tracks=catalogue.tracks,
             gather=settings.gather,
             effects=effects,
-            exact_n=exact_n,
+            weight_n=weight_n,
         ),
         verdict=verdict,
     )

@@ -28,10 +28,15 @@ AUDITED = 100  # segments outside a shortlist
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of all segments for C clips, and which of them are exact."""
+    """Scores of all segments for C clips, and which of them are exact.
+
+    ``weight_cn`` says of how many segments each one speaks: of itself, if it was scored because it was asked
+    for; of as many of those outside a shortlist as there are for each that was audited; of none, if its score
+    is what an index says (Horvitz and Thompson 1952).
+    """
 
     scores: Scores  # of every window: [Q, N]
-    exact_cn: np.ndarray  # bool
+    weight_cn: np.ndarray
     shortlists: list[Shortlist | None]  # of each clip; None: everything was scored exactly
 
 
@@ -51,7 +56,7 @@ def score_clips(
     clips, index = len(weights_cq), prepared.index
     if index is None:  # everything
         scores = score(method, prepared, windows, settings, folder)
-        everything = np.ones((clips, len(prepared.rows)), dtype=bool)
+        everything = np.ones((clips, len(prepared.rows)))
         return Scored(scores, everything, [None] * clips)
     require_shortlists(method)
     said_qn = said_by(index, prepared, windows)
@@ -59,25 +64,25 @@ def score_clips(
         said_qn = said_qn.mean(axis=0, keepdims=True)
     said_cn = weights_cq @ said_qn
     lists = [_listed(said_n, prepared.catalogue.training_rows, index.recall.size_for()) for said_n in said_cn]
-    samples = [
-        _sampled(np.setdiff1d(prepared.catalogue.training_rows, rows), windows, number)
-        for number, rows in enumerate(lists)
-    ]
+    rests = [np.setdiff1d(prepared.catalogue.training_rows, rows) for rows in lists]
+    outside = [len(rest) for rest in rests]
+    samples = [_sampled(rest, windows, number) for number, rest in enumerate(rests)]
     union = np.unique(np.concatenate([*lists, *samples]))
     some = replace(prepared, only=tuple(int(row) for row in union))
     scores = score(method, some, windows, settings, folder)
     unit = index.recall.slope if method == index.recall.method else 0.0
     all_qn = said_qn * unit
-    exact_cn = np.zeros(said_cn.shape, dtype=bool)
+    weight_cn = np.zeros(said_cn.shape)
     shortlists: list[Shortlist | None] = []
     for c, (rows, sample) in enumerate(zip(lists, samples, strict=True)):
-        exact_cn[c, np.union1d(rows, sample)] = True
-        place = np.searchsorted(union, np.flatnonzero(exact_cn[c]))
+        weight_cn[c, sample] = outside[c] / max(1, len(sample))
+        weight_cn[c, rows] = 1.0
+        exact = np.flatnonzero(weight_cn[c])
         own = np.flatnonzero(weights_cq[c])
-        all_qn[np.ix_(own, np.flatnonzero(exact_cn[c]))] = scores.scores_qn[np.ix_(own, place)]
+        all_qn[np.ix_(own, exact)] = scores.scores_qn[np.ix_(own, np.searchsorted(union, exact))]
         exact_u = weights_cq[c] @ scores.scores_qn
         shortlists.append(_audited(index, prepared, unit * said_cn[c], union, exact_u, rows, sample))
-    return Scored(replace(scores, scores_qn=all_qn), exact_cn, shortlists)
+    return Scored(replace(scores, scores_qn=all_qn), weight_cn, shortlists)
 
 
 def require_shortlists(method: str) -> None:

@@ -27,13 +27,14 @@ def save_scores(
     windows_wn: Sequence[np.ndarray] | np.ndarray,
     catalogue: Catalogue,
     header: Mapping[str, str],
-    exact_n: np.ndarray | None = None,
+    weight_n: np.ndarray | None = None,
 ) -> None:
     """The scores of all segments, one row a segment in the catalogue's order; each window's own beside
     them.
 
     Args:
-        exact_n: which of them are exact, where others are what an index says; all if None.
+        weight_n: of how many segments each one speaks (``shortlisting.Scored``); 0 where a score is what an
+            index says. Each of itself if None.
     """
     tracks = [catalogue.tracks[t] for t in catalogue.track_n]
     columns = {
@@ -42,7 +43,7 @@ def save_scores(
         "start_s": catalogue.start_s_n,
         "seconds": catalogue.seconds_n,
         "score": scores_n,
-        **({} if exact_n is None else {"exact": exact_n}),
+        **({} if weight_n is None else {"weight": weight_n}),
         **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
     }
     save_table(folder / SCORES, columns, {"kind": "scores", "axes": "segments in catalogue order", **header})
@@ -87,19 +88,10 @@ def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict
     return dict(zip(place, scores.tolist(), strict=True)), splits
 
 
-def read_exact(folder: Path) -> np.ndarray | None:
-    """Which segments were scored exactly; None if all were."""
+def read_weights(folder: Path) -> np.ndarray:
+    """Of how many segments each one speaks: 0 where its score is what an index says."""
     table = read_table(folder / SCORES)
-    return table["exact"].to_numpy() if "exact" in table.column_names else None
-
-
-def read_estimated(folder: Path) -> set[str]:
-    """Identifiers of the tracks of which no segment was scored exactly."""
-    table = read_table(folder / SCORES)
-    if "exact" not in table.column_names:
-        return set()
-    pairs = list(zip(table["track_id"].to_pylist(), table["exact"].to_pylist(), strict=True))
-    return {name for name, _ in pairs} - {name for name, exact in pairs if exact}
+    return table["weight"].to_numpy() if "weight" in table.column_names else np.ones(len(table))
 
 
 def read_evidence(folder: Path) -> dict[str, np.ndarray]:

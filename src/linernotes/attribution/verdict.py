@@ -36,15 +36,15 @@ class Judge:
     lent: bool
 
     def judge(
-        self, clip: Clip, prepared: Prepared, scores_t: np.ndarray, exact_t: np.ndarray | None = None
+        self, clip: Clip, prepared: Prepared, scores_t: np.ndarray, weight_t: np.ndarray | None = None
     ) -> tuple[dict[int, Effect], Verdict]:
         """The effect of every training track on a clip, by its place among the catalogue's tracks, and what
         can be said of the clip.
 
         Args:
             scores_t: of all tracks of the catalogue.
-            exact_t: which of them were scored at all, and are not only what an index says: no other can be
-                named. All if None.
+            weight_t: of how many tracks each one speaks; of none if its score is only what an index says, and
+                then it cannot be named. Of itself if None.
         """
         model, catalogue = prepared.model, prepared.catalogue
         draws = loss_draws(model, 0)
@@ -57,7 +57,8 @@ class Judge:
         fitness = fitness_of(prepared)
         own = None if clip.generated else likely_own(model, clip.windows[0], loss, draws)
         why = why_none(self.calibration, fitness, prepared.vouched, own)
-        named = (found.low_t > 0) & (not why) & (True if exact_t is None else exact_t[trained])
+        weight_t = np.ones(len(trained)) if weight_t is None else weight_t[trained]
+        named = (found.low_t > 0) & (not why) & (weight_t > 0)
         effects = {
             int(t): Effect(expected=float(e), low=float(low), high=float(high), named=bool(is_named))
             for t, e, low, high, is_named in zip(
@@ -66,9 +67,9 @@ class Judge:
         }
         first = int(trained[int(np.argmax(found.expected_t))])
         title = catalogue.tracks[first].title or catalogue.tracks[first].track_id
-        total = float(np.maximum(found.expected_t, 0).sum())
+        total = float(weight_t @ np.maximum(found.expected_t, 0))
         verdict = Verdict(
-            sentence=sentence(why, found, named, title, self.lent),
+            sentence=sentence(why, found, named, total, title, self.lent),
             named=int(named.sum()),
             total=total,
             expected_false=float(found.doubt_t[named].sum()),
@@ -115,7 +116,7 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.01 else f"{share:.2%}"
 
 
-def sentence(why: list[str], found: Effects, named: np.ndarray, first: str, lent: bool) -> str:
+def sentence(why: list[str], found: Effects, named: np.ndarray, total: float, first: str, lent: bool) -> str:
     """The verdict."""
     if why:
         return "No track can be named. " + why[0]
@@ -124,14 +125,13 @@ def sentence(why: list[str], found: Effects, named: np.ndarray, first: str, lent
             "No single track can be named: no track's expected effect can be told apart from that of an "
             "unrelated one."
         )
-    whole = float(np.maximum(found.expected_t, 0).sum())
     top = int(np.argmax(found.expected_t))
     count = int(named.sum())
     what = (
         "1 track can be named, and it carries" if count == 1 else f"{count} tracks can be named; they carry"
     )
     said = (
-        f"{what} {found.expected_t[named].sum() / whole:.0%} of what all tracks are expected to have done. "
+        f"{what} {found.expected_t[named].sum() / total:.0%} of what all tracks are expected to have done. "
         f"Without the first, {first}, the clip's loss would be {percent(found.expected_t[top])} higher "
         f"({percent(max(found.low_t[top], 0))} to {percent(found.high_t[top])})."
     )
