@@ -20,7 +20,8 @@ from linernotes.settings.verbs import VERB_SETTINGS, SearchSettings, VerbSetting
 
 OF_METHODS = {name for kind in METHOD_SETTINGS.values() for name in kind.model_fields}
 OF_ENGINES = set(EngineSettings.model_fields)
-OWN = {"demo", "generate", "verify", "bank build", "evaluate model"}  # verbs that take no method's settings
+# verbs that take no method's settings
+OWN = {"demo", "generate", "verify", "bank build", "index build", "evaluate model"}
 
 
 def command(path: str) -> Any:
@@ -55,7 +56,7 @@ def test_every_setting_of_a_verb_is_a_flag_without_a_default_of_its_own(
         ("evaluate planted", OF_METHODS),
         ("train", set(TrainingSettings.model_fields)),
         ("rebuild", set(TrainingSettings.model_fields)),
-        *((verb, OF_ENGINES) for verb in ("attribute", "bank build", "catalog build", "plan")),
+        *((verb, OF_ENGINES) for verb in ("attribute", "bank build", "catalog build", "index build", "plan")),
     ],
 )
 def test_a_verb_takes_all_settings_of_what_it_runs(verb: str, names: set[str]) -> None:

@@ -67,7 +67,8 @@ VERBS = {
     "key": Verb("key", "Make keys that statements are signed with."),
     "train": Verb(
         "training",
-        "Train a new small model on a catalogue's training tracks; a stopped training goes on where it was.",
+        "Train a new small model, or an adapter to a model, on a catalogue's training tracks; a stopped training "
+        "goes on where it was.",
     ),
     "rebuild": Verb(
         "training",

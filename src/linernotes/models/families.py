@@ -45,6 +45,11 @@ LAYOUTS = (
         "diffusers' AceStepPipeline",
         'linernotes generate --prompt "a jig for flute" -o clip.flac --model FOLDER',
     ),
+    Layout(
+        "MusicGen",
+        "transformers' MusicgenForConditionalGeneration, in mono or stereo",
+        "linernotes rebuild --codec-lm -o CODEC",
+    ),
 )
 
 
