@@ -67,8 +67,8 @@ VERBS = {
     "key": Verb("key", "Make keys that statements are signed with."),
     "train": Verb(
         "training",
-        "Train a new small model, or an adapter to a model, on a catalogue's training tracks; a stopped training "
-        "goes on where it was.",
+        "Train a new small model, or an adapter to a model, on a catalogue's training tracks; a stopped "
+        "training goes on where it was.",
     ),
     "rebuild": Verb(
         "training",
@@ -80,7 +80,8 @@ VERBS = {
     ),
     "convert": Verb(
         "models",
-        "Turn a checkpoint that is a pickle into a folder of safetensors, without running code in it.",
+        "Turn pickles into safetensors without running code in them: a checkpoint into a model's folder, "
+        "preprocessed clips into latents.",
     ),
     "catalog": Verb("catalog", "Build and look at catalogues of training tracks."),
     "bank": Verb(

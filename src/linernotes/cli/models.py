@@ -44,8 +44,8 @@ def convert(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a checkpoint that is a pickle into a folder of safetensors, or preprocessed clips that are into
-    latents that a catalogue is built from, without running code in them.
+    """Turn pickles into safetensors without running code in them: a checkpoint into a model's folder,
+    preprocessed clips into latents.
     """
     require_new(out)
     require_folder(out.parent)
