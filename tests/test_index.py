@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from dataclasses import replace
@@ -208,6 +209,14 @@ def test_an_audit_speaks_for_the_tracks_outside_on_average() -> None:
     alone = ~np.isin(np.arange(40), track_n[listed])
     expected = value_t[alone].sum() + value_t[~alone].sum()
     assert np.mean(totals) == pytest.approx(expected, abs=4 * np.std(totals) / np.sqrt(4000))
+
+
+def test_the_page_says_what_was_searched(both: dict[str, Path]) -> None:
+    found = Attribution.load(both["listed"] / "attribution.json").shortlist
+    assert found and f"at most {found.above_at_most} of all {found.outside}" in found.sentence
+    page = (both["listed"] / "report.html").read_text()
+    assert found.sentence in html.unescape(page)
+    assert "searched" not in (both["all"] / "report.html").read_text()
 
 
 def test_a_shortlisted_record_is_replayed_and_found_again(

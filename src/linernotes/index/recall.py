@@ -112,7 +112,7 @@ class Shortlist(BaseModel, frozen=True):
             f"shortlist held {held} of the exact first {FIRST} of the clips that the index was tried on. Of "
             f"{self.audited} others, drawn at random and scored exactly, {self.above or 'none'} scored as "
             f"high as the first {FIRST}, so at most {self.above_at_most} of all {self.outside} others do "
-            f"(95 % sure); together they carry {rest} of what the shortlist does."
+            f"(95 % sure); the scores of all others come to {rest} of the shortlist's."
         )
 
 
