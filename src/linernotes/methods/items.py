@@ -29,6 +29,7 @@ SEGMENTS_IN_CHUNK = 64
 
 Pairs = tuple[Batch, Draws]  # whole items, their draws following each other
 Look = Callable[[GenerativeModel, Pairs], dict[str, Tensor]]
+Finish = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def sweep_items(
@@ -40,10 +41,14 @@ def sweep_items(
     kind: str,
     header: Mapping[str, object],
     only: np.ndarray | None = None,
+    finish: Finish | None = None,
 ) -> dict[str, Tensor]:
     """``look(worker, pairs)`` for all segments of the catalogue, or ``only`` some, a few whole segments with
     all their draws at a time; its tensors, whose first axis is the segments, are put together in order.
     Resumable, on whatever executor ``prepared`` has: ``look`` must be picklable.
+
+    Args:
+        finish: what is made of the tensors of some dozen segments together, before they are kept.
     """
     model, catalogue = prepared.model, prepared.catalogue
     catalogue.require(model.encoding, model.name)
@@ -55,7 +60,7 @@ def sweep_items(
         {**header, "rows": hash_arrays({"rows": rows})},
         len(rows),
         SEGMENTS_IN_CHUNK,
-        _Looks(prepared.workplace, rows, draws, batch_size, look),
+        _Looks(prepared.workplace, rows, draws, batch_size, look, finish),
         prepared.executor,
         (lambda done: report(done, len(rows))) if report else None,
     )
@@ -70,6 +75,7 @@ class _Looks:
     draws: Draws
     batch_size: int
     look: Look
+    finish: Finish | None
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -79,7 +85,8 @@ class _Looks:
         model, catalogue = worker
         jobs = whole_items(model, items_of(model, catalogue, self.rows[rows]), self.draws, self.batch_size)
         parts = list(in_order(model, jobs, self.look))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return self.finish(found) if self.finish else found
 
 
 def whole_items(model: GenerativeModel, items: Batch, draws: Draws, batch_size: int) -> Iterator[Pairs]:

@@ -129,13 +129,23 @@ def sweep_codes(
     space = _space(space_file)
     header = {**_header(prepared, draws, space.strongest_bfk, step_qbcf), "space": space.hash}
     look = partial(
-        _coded_look,
+        _look,
         readout=readout_of(prepared.model),
-        space_file=space_file.absolute(),
+        strongest_bfk=space.strongest_bfk,
         step_qbcf=step_qbcf,
         each=len(draws),
     )
-    return sweep_items(prepared, draws, settings.batch_size, look, folder, "vectors", header, rows)
+    return sweep_items(
+        prepared,
+        draws,
+        settings.batch_size,
+        look,
+        folder,
+        "vectors",
+        header,
+        rows,
+        partial(_coded, space_file=space_file.absolute()),
+    )
 
 
 def _header(prepared: Prepared, draws: Draws, strongest_bfk: Tensor, step_qbcf: Tensor) -> dict[str, object]:
@@ -163,17 +173,15 @@ def _look(
     }
 
 
-def _coded_look(
-    worker: GenerativeModel, pairs: Pairs, readout: Readout, space_file: Path, step_qbcf: Tensor, each: int
-) -> dict[str, Tensor]:
-    space = _space(space_file)
-    residual_nbpc, given_nbpf = _by_band(worker, pairs, readout, len(space.strongest_bfk), each)
-    y_nd = _moments(residual_nbpc, given_nbpf, space.strongest_bfk).flatten(1).cpu()
-    moments_nr, length_n = space.moments(y_nd)
+def _coded(found: dict[str, Tensor], space_file: Path) -> dict[str, Tensor]:
+    """Moments as vectors; of many segments at once, since the space's directions are a long way through
+    memory.
+    """
+    moments_nr, length_n = _space(space_file).moments(found["y_nd"])
     return {
         "moments_nr": torch.from_numpy(moments_nr),
         "length_n": torch.from_numpy(length_n),
-        "rise_nq": _rises(residual_nbpc, given_nbpf, step_qbcf),
+        "rise_nq": found["rise_nq"],
     }
 
 
