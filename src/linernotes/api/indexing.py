@@ -34,12 +34,12 @@ def build_index(
     Raises:
         LinernotesError: something else is there, or an index of another model.
     """
-    asked = checked(IndexSettings, settings)
+    checked(IndexSettings, settings)  # before a model is loaded
     with (
         executor_of(engine or EngineSettings()) as executor,
         Workspace(model, catalogue, cache, on_progress, executor) as work,
     ):
-        return work.index(out, **asked.model_dump())
+        return work.index(out, **settings)
 
 
 def open_index(index: str | Path) -> Index:

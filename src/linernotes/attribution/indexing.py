@@ -23,7 +23,7 @@ from linernotes.index.recall import Recall, measure_recall
 from linernotes.index.space import Space, fit_latents, principal_directions
 from linernotes.index.store import RECORD, SPACE, Index, items_of, write_index
 from linernotes.index.vectors import Vectors, resemblance
-from linernotes.methods.all import score
+from linernotes.methods.all import runs_on, score
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.readout import fit_curvature, unlearning_steps
 from linernotes.methods.readout_moments import (
@@ -63,6 +63,7 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
             )
         if old is not None:
             old.require_model(prepared.model.weights_hash)
+            _require_same(old, settings)
             if old.record["catalogue"] == prepared.catalogue.hash:
                 return old
         work = path.with_name(path.name + ".partial")
@@ -71,6 +72,17 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
         replace_folder(work / "index", path)
         shutil.rmtree(work)
     return Index(path)
+
+
+def _require_same(old: Index, settings: IndexSettings) -> None:
+    """Refuses settings that are asked for and are not those of the index that is there."""
+    for name in sorted(settings.model_fields_set):
+        asked, has = getattr(settings, name), old.record["settings"][name]
+        if asked != has:
+            raise LinernotesError(
+                f"{old.path} was built with --{name} {has}, not {asked}: leave that out, or build another "
+                "index in another folder"
+            )
 
 
 def _begin(work: Path, prepared: Prepared, settings: IndexSettings, old: Index | None) -> None:
@@ -102,7 +114,7 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
         exact_qn = np.array(table.rise_nq).T.astype(float)
         y_qd = query_moments(prepared, clips.queries, space.strongest_bfk, vector_settings(sweep.method))
     else:
-        method = DEFAULT_METHOD if isinstance(model, ReadoutModel) else "ekfac"
+        method = DEFAULT_METHOD if runs_on(DEFAULT_METHOD, model) else "ekfac"
         space = Space(torch.zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.float16), **latents)
         table = _Table(work, catalogue, 0, 0)
         chosen = METHOD_SETTINGS[method](seed=settings.seed)
@@ -121,14 +133,14 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
         exact_qn[q, catalogue.track_n == track] = -np.inf
     rows = catalogue.training_rows
     recall = measure_recall(said_qn[:, rows], exact_qn[:, rows], clips.what, method)
-    _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, _items(catalogue))
+    _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, items_of(catalogue))
 
 
 def _update(prepared: Prepared, work: Path, old: Index) -> None:
     """The same space over another state of the catalogue."""
     catalogue, space = prepared.catalogue, old.space
     settings = IndexSettings(**old.record["settings"])
-    table, items_n = _Table(work, catalogue, len(space.basis_rd), 0), _items(catalogue)
+    table, items_n = _Table(work, catalogue, len(space.basis_rd), 0), items_of(catalogue)
     place = {int(item): n for n, item in enumerate(old.items_n)}
     known = np.array([place.get(int(item), -1) for item in items_n])
     stay = np.flatnonzero(known >= 0)
@@ -288,13 +300,6 @@ def _vectors(space: Space, table: _Table, catalogue: Catalogue, rows: np.ndarray
     parts = np.array_split(rows, max(1, len(rows) // 2048))
     latents = [space.latents(catalogue.latents(part), catalogue.encoding.codes) for part in parts]
     return Vectors(np.array(table.moments_nr[rows]), np.concatenate(latents), np.array(table.length_n[rows]))
-
-
-def _items(catalogue: Catalogue) -> np.ndarray:
-    items_n = np.empty(len(catalogue), dtype=np.int64)
-    for part, items in items_of(catalogue):
-        items_n[part] = items
-    return items_n
 
 
 def _write(

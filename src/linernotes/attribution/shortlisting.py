@@ -143,7 +143,7 @@ def _audited(
     bar = float(np.sort(of_listed)[::-1][min(FIRST, len(listed)) - 1])
     of_sample = exact_u[np.searchsorted(union, sample)]
     found = audit(of_sample, said_n[sample], said_n[outside], bar)
-    total = float(np.abs(of_listed).sum()) or 1.0
+    total = max(float(of_listed.sum()), float(np.abs(of_listed).max()) or 1.0)  # a share of nothing is none
     recall, low, high = index.recall.of(len(listed))
     return Shortlist(
         index_hash=index.hash,

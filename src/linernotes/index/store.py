@@ -29,7 +29,7 @@ from linernotes.version import SCHEMA_VERSION, __version__
 
 KIND = "index"
 RECORD, SPACE, VECTORS = "index.json", "space.safetensors", "vectors.lance"
-ROWS_AT_ONCE = 1 << 16
+HASHED_AT_ONCE = 1 << 12  # segments
 
 
 class Index:
@@ -171,23 +171,12 @@ def write_index(
     )
 
 
-def items_of(catalogue: Catalogue) -> Iterator[tuple[slice, np.ndarray]]:
-    """The content of each segment, hashed, some rows at a time: latents, caption and length."""
-    captions = [track.caption for track in catalogue.tracks]
-    for start in range(0, len(catalogue), ROWS_AT_ONCE // 16):
-        part = slice(start, min(start + ROWS_AT_ONCE // 16, len(catalogue)))
-        rows = np.arange(part.start, part.stop)
-        latents = catalogue.latents(rows).numpy()
-        yield (
-            part,
-            np.array(
-                [
-                    int(hash_bytes([own.tobytes(), captions[t].encode(), str(seconds).encode()]), 16)
-                    - (1 << 63)
-                    for own, t, seconds in zip(
-                        latents, catalogue.track_n[part], catalogue.seconds_n[part], strict=True
-                    )
-                ],
-                dtype=np.int64,
-            ),
-        )
+def items_of(catalogue: Catalogue) -> np.ndarray:
+    """The content of each segment, hashed: latents, caption and length."""
+    captions = [catalogue.tracks[track].caption for track in catalogue.track_n]
+    items = []
+    for rows in np.array_split(np.arange(len(catalogue)), max(1, len(catalogue) // HASHED_AT_ONCE)):
+        for n, latents in zip(rows, catalogue.latents(rows).numpy(), strict=True):
+            content = [latents.tobytes(), captions[n].encode(), str(catalogue.seconds_n[n]).encode()]
+            items.append(int(hash_bytes(content), 16) - (1 << 63))
+    return np.array(items, dtype=np.int64)

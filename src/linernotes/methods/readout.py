@@ -79,28 +79,32 @@ def rises(
     """Rise of each item's loss by each query's steps, one for each band; mean over ``each`` item's draws,
     which lie in order of their noise level.
     """
-    bands = step_qbcf.shape[1]
-
-    def by_band(x_btc: Tensor) -> Tensor:
-        """``[bands, items x the frames of all draws in the band, C]``"""
-        return x_btc.reshape(len(x_btc) // each, bands, -1, x_btc.shape[2]).transpose(0, 1).flatten(1, 2)
-
-    residual_bpc, given_bpf = map(by_band, read(worker, readout, pairs))
-    return {"rise_nq": rises_of(residual_bpc, given_bpf, step_qbcf, len(pairs[0]) // each)}
+    return {"rise_nq": rises_of(*read_bands(worker, readout, pairs, step_qbcf.shape[1], each), step_qbcf)}
 
 
-def rises_of(residual_bpc: Tensor, given_bpf: Tensor, step_qbcf: Tensor, items: int) -> Tensor:
-    """Rise of the loss of each of ``items`` whose frames follow each other, by each query's steps,
-    ``[items, Q]``: |r + m|^2 - |r|^2, m what the step does to the output.
+def read_bands(
+    worker: GenerativeModel, readout: Readout, pairs: Pairs, bands: int, each: int
+) -> tuple[Tensor, Tensor]:
+    """``read`` of items with ``each`` draws, in order of their noise level: ``[items, bands, frames of all
+    draws in the band, C]``, and features alike.
     """
-    if not len(step_qbcf):
-        return torch.zeros(items, 0)
-    rises = []
-    for step_bcf in step_qbcf:  # one by one: a query's score does not depend on the others, to the last bit
+    residual_btc, given_btf = read(worker, readout, pairs)
+    shape = (len(residual_btc) // each, bands, -1)
+    return residual_btc.reshape(*shape, residual_btc.shape[2]), given_btf.reshape(*shape, given_btf.shape[2])
+
+
+def rises_of(residual_nbpc: Tensor, given_nbpf: Tensor, step_qbcf: Tensor) -> Tensor:
+    """Rise of each item's loss by each query's steps, ``[items, Q]``: |r + m|^2 - |r|^2, m what the step does
+    to the output; mean over bands and frames.
+    """
+    items = len(residual_nbpc)
+    residual_bpc, given_bpf = (x.transpose(0, 1).flatten(1, 2) for x in (residual_nbpc, given_nbpf))
+    rise_nq = torch.zeros(items, len(step_qbcf))
+    for q, step_bcf in enumerate(step_qbcf):  # a query's score does not depend on the others, to the last bit
         moved_bpc = given_bpf @ step_bcf.mT
         rise_bpc = moved_bpc * (2 * residual_bpc + moved_bpc)
-        rises.append(rise_bpc.reshape(len(rise_bpc), items, -1).mean(dim=(0, 2)))
-    return torch.stack(rises, dim=1)
+        rise_nq[:, q] = rise_bpc.reshape(len(rise_bpc), items, -1).mean(dim=(0, 2))
+    return rise_nq
 
 
 def readout_of(model: GenerativeModel) -> Readout:
@@ -145,7 +149,7 @@ def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int,
         return {f"band-{drawn.number * bands // len(draws)}": given_pf.T @ given_pf}
 
     rows = prepared.catalogue.sample(CURVATURE_SEGMENTS)
-    made_from = {"layer": readout.layer, "bands": bands}
+    made_from = _made_from(readout, bands)
     name = curvature_name(prepared, draws, bands)
     if prepared.shipped and (prepared.shipped / name).is_file():
         return load_packed(prepared.shipped / name, curvature_header(prepared, draws)).to(
@@ -172,8 +176,12 @@ def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int,
 
 def curvature_name(prepared: Prepared, draws: Draws, bands: int) -> str:
     """What the file of a curvature is called."""
-    made_from = {"layer": readout_of(prepared.model).layer, "bands": bands}
+    made_from = _made_from(readout_of(prepared.model), bands)
     return f"readout-{hash_json([made_from, draws.hash])}.safetensors"
+
+
+def _made_from(readout: Readout, bands: int) -> dict[str, Any]:
+    return {"layer": readout.layer, "bands": bands}
 
 
 def curvature_header(prepared: Prepared, draws: Draws) -> dict[str, Any]:

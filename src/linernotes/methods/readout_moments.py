@@ -21,7 +21,7 @@ from linernotes.draws import Draws
 from linernotes.index.space import Space
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.items import Pairs, sweep_items
-from linernotes.methods.readout import query_moment, read, readout_of, rises_of
+from linernotes.methods.readout import query_moment, read_bands, readout_of, rises_of
 from linernotes.models.contract import GenerativeModel, Readout
 from linernotes.settings.methods import ReadoutSettings
 
@@ -61,32 +61,9 @@ def query_moments(
     return torch.stack([moment(query) for query in queries])
 
 
-def moments(
-    worker: GenerativeModel, pairs: Pairs, readout: Readout, strongest_bfk: Tensor, each: int
-) -> Tensor:
-    """Moments of items with ``each`` draws, in order of their noise level, ``[n, bands, C, K]``."""
-    return _moments(*_by_band(worker, pairs, readout, len(strongest_bfk), each), strongest_bfk)
-
-
-def _by_band(
-    worker: GenerativeModel, pairs: Pairs, readout: Readout, bands: int, each: int
-) -> tuple[Tensor, Tensor]:
-    """Residuals ``[n, bands, frames of all draws in the band, C]`` and features, alike."""
-    residual_btc, given_btf = read(worker, readout, pairs)
-    n = len(residual_btc) // each
-    return residual_btc.reshape(n, bands, -1, residual_btc.shape[2]), given_btf.reshape(
-        n, bands, -1, given_btf.shape[2]
-    )
-
-
 def _moments(residual_nbpc: Tensor, given_nbpf: Tensor, strongest_bfk: Tensor) -> Tensor:
     moment_nbcf = residual_nbpc.mT @ given_nbpf / residual_nbpc.shape[2]
     return moment_nbcf @ strongest_bfk.to(moment_nbcf.device)
-
-
-def _rises(residual_nbpc: Tensor, given_nbpf: Tensor, step_qbcf: Tensor) -> Tensor:
-    residual_bpc, given_bpf = (x.transpose(0, 1).flatten(1, 2) for x in (residual_nbpc, given_nbpf))
-    return rises_of(residual_bpc, given_bpf, step_qbcf, len(residual_nbpc))
 
 
 def sweep_moments(
@@ -166,10 +143,10 @@ def _look(
     step_qbcf: Tensor,
     each: int,
 ) -> dict[str, Tensor]:
-    residual_nbpc, given_nbpf = _by_band(worker, pairs, readout, len(strongest_bfk), each)
+    residual_nbpc, given_nbpf = read_bands(worker, readout, pairs, len(strongest_bfk), each)
     return {
         "y_nd": _moments(residual_nbpc, given_nbpf, strongest_bfk).flatten(1).half(),
-        "rise_nq": _rises(residual_nbpc, given_nbpf, step_qbcf),
+        "rise_nq": rises_of(residual_nbpc, given_nbpf, step_qbcf),
     }
 
 

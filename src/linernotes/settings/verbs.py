@@ -83,8 +83,8 @@ class IndexSettings(VerbSettings, frozen=True, extra="forbid"):
         int,
         Field(
             ge=0,
-            description="Bytes a segment for what the model learns from it; 0: none, and no pass through the "
-            "model.",
+            description="Bytes a segment for what the model learns from it; 0: none, so that a clip is "
+            "looked up without the model.",
         ),
     ] = 1024
     latents: Annotated[int, Field(gt=0, description="Bytes a segment for how it sounds.")] = 256
