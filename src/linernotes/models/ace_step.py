@@ -19,17 +19,15 @@ import torch
 from diffusers import AceStepPipeline, AceStepTransformer1DModel, AutoencoderOobleck
 from diffusers.pipelines.ace_step import AceStepConditionEncoder
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers import Qwen3Model
-from transformers.utils import logging as transformers_logging
 
 from linernotes.artefacts import hash_json
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
 from linernotes.errors import UsageError
 from linernotes.models import oobleck
 from linernotes.models.ace_step_words import lyrics_of, text_of, words_of
-from linernotes.models.contract import OnStep, best_device
+from linernotes.models.contract import OnStep, exact_device
 from linernotes.models.encoding import Encoding
 from linernotes.models.folder import ACE_STEP, check_folder, kind_of
 from linernotes.models.hidden import outputs_of
@@ -39,6 +37,7 @@ from linernotes.models.stable_audio_folder import (
     FAILURES,
     hash_parts,
     not_loaded,
+    quiet_libraries,
     read_objective,
     read_part,
     read_sampling,
@@ -79,11 +78,8 @@ class AceStep:
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         check_folder(folder)
-        transformers_logging.set_verbosity_error()
-        diffusers_logging.set_verbosity_error()
-        torch.backends.cudnn.allow_tf32 = False  # rounds at 1e-3, and unlearning moves a loss by less
-        torch.backends.cuda.matmul.allow_tf32 = False
-        self.device, self.name = device or best_device(), folder.resolve().name
+        quiet_libraries()
+        self.device, self.name = exact_device(device), folder.resolve().name
         try:
             self.tokenizer = read_tokenizer(folder / "tokenizer")
             self.codec = self._ready(read_part(AutoencoderOobleck, folder / "vae"))

@@ -210,6 +210,15 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def exact_device(device: torch.device | None) -> torch.device:
+    """The device given, or the best one, with TF32 off from now on: it rounds at 1e-3, and unlearning moves a
+    loss by less.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return device or best_device()
+
+
 def device_of(model: GenerativeModel) -> torch.device:
     """Where the model's network is."""
     return next(model.network.parameters()).device

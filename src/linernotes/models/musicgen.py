@@ -31,7 +31,7 @@ from transformers import (
 from linernotes.artefacts import hash_json
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, no_draws
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.models.contract import HeadsPass, OnStep, best_device
+from linernotes.models.contract import HeadsPass, OnStep, exact_device
 from linernotes.models.encoding import Encoding
 from linernotes.models.folder import check_musicgen, musicgen_kind
 from linernotes.models.hidden import outputs_of
@@ -69,9 +69,7 @@ class MusicGen:
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         check_musicgen(folder)
-        torch.backends.cudnn.allow_tf32 = False  # rounds at 1e-3, and unlearning moves a loss by less
-        torch.backends.cuda.matmul.allow_tf32 = False
-        self.device = device or best_device()
+        self.device = exact_device(device)
         self.name = folder.resolve().name
         self.model, self.tokenizer = load_musicgen(folder)
         self.model.to(self.device).eval().requires_grad_(False)

@@ -15,18 +15,16 @@ from typing import Any
 import torch
 from diffusers import AutoencoderOobleck, StableAudioPipeline
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
-from transformers.utils import logging as transformers_logging
 
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
 from linernotes.errors import UsageError
 from linernotes.models import oobleck
-from linernotes.models.contract import OnStep, Readout, best_device
+from linernotes.models.contract import OnStep, Readout, exact_device
 from linernotes.models.hidden import outputs_of
 from linernotes.models.objectives import PathKind
 from linernotes.models.sampling import descend
-from linernotes.models.stable_audio_folder import TRAINED, DiffusersFolder
+from linernotes.models.stable_audio_folder import TRAINED, DiffusersFolder, quiet_libraries
 from linernotes.models.stable_audio_tools import ToolsFolder
 
 LAYOUTS = (DiffusersFolder, ToolsFolder)
@@ -55,13 +53,8 @@ class StableAudio:
         return any(layout.holds(folder) for layout in LAYOUTS)
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        diffusers_logging.set_verbosity_error()
-        diffusers_logging.disable_progress_bar()
-        torch.backends.cudnn.allow_tf32 = False  # rounds at 1e-3, and unlearning moves a loss by less
-        torch.backends.cuda.matmul.allow_tf32 = False
-        self.device = device or best_device()
+        quiet_libraries()
+        self.device = exact_device(device)
         with warnings.catch_warnings():
             # diffusers' Oobleck has weights normalised in a way that torch calls old
             warnings.filterwarnings("ignore", module=r"torch\.nn\.utils\.weight_norm")

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioProjectionModel
 from diffusers.schedulers import CosineDPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, T5EncoderModel
+from transformers.utils import logging as transformers_logging
 
 from linernotes.artefacts import hash_files, hash_json, read_json, write_json
 from linernotes.errors import LinernotesError
@@ -140,6 +142,13 @@ class DiffusersFolder:
         else:
             write_json(folder / OBJECTIVE, asdict(Objective(path)))
             FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+
+
+def quiet_libraries() -> None:
+    """No bars and warnings of diffusers and transformers: what is wrong with a folder is said in a sentence."""
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def read_objective(folder: Path, default: Objective | None = None) -> Objective:
