@@ -145,7 +145,7 @@ class DiffusersFolder:
 
 
 def quiet_libraries() -> None:
-    """No bars and warnings of diffusers and transformers: what is wrong with a folder is said in a sentence."""
+    """No bars and warnings of diffusers and transformers: linernotes says what is wrong with a folder."""
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
