@@ -61,8 +61,9 @@ def require_bank(bank: str) -> None:
     """Refuses what is neither a benchmark's nor a finished bank."""
     if bank in BENCHMARKS and not (benchmark_parts(bank) / BANK_FILE).exists():
         raise LinernotesError(
-            f"this package holds no retrain bank of the benchmark {bank}: build one with 'linernotes bank "
-            f"build --model {bank} --catalog {bank} -o OUT', and give --bank OUT"
+            f"this package holds no retrain bank of the benchmark {bank}: make it with 'linernotes rebuild "
+            f"--benchmark {bank} -o OUT', build one with 'linernotes bank build --model OUT/trained --catalog "
+            "OUT/catalogue --prompts OUT/prompts.csv -o BANK', and give --bank BANK"
         )
     bank_file(bank_place(bank))
 
