@@ -108,9 +108,11 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
     latents = fit_latents(catalogue, settings.latents)
     if settings.moments and isinstance(model, ReadoutModel):
         sweep, method = _Sweep(prepared, settings, clips.queries, work), "readout"
-        space = Space(sweep.strongest_bfk, sweep.basis_rd(settings.moments), **latents)
+        strongest_bfk = sweep.strongest()
+        sampled = sweep.sample(strongest_bfk)
+        space = Space(strongest_bfk, principal_directions(sampled[1]["y_nd"], settings.moments), **latents)
         table = _Table(work, catalogue, len(space.basis_rd), len(clips.queries))
-        sweep.fill(space, table, np.arange(len(catalogue)))
+        sweep.fill(space, table, np.arange(len(catalogue)), sampled)
         exact_qn = np.array(table.rise_nq).T.astype(float)
         y_qd = query_moments(prepared, clips.queries, space.strongest_bfk, vector_settings(sweep.method))
     else:
@@ -150,6 +152,9 @@ def _update(prepared: Prepared, work: Path, old: Index) -> None:
         _Sweep(prepared, settings, [], work).fill(space, table, np.flatnonzero(known < 0))
     fitted_on = old.record["fitted_on"]
     _write(prepared, work, space, table, old.recall, settings.model_dump(), fitted_on, items_n)
+
+
+_Sampled = tuple[np.ndarray, dict[str, Tensor]]  # segments, and ``sweep_moments`` of them
 
 
 class _Table:
@@ -192,52 +197,40 @@ class _Sweep:
             if clips
             else torch.zeros(0, *curvature_bff.shape[:1], 1, 1)
         )
-        if not clips:
-            return
-        white_bff = whitener(curvature_bff.cpu(), self.method.damping)
-        turned_bfk = strongest_features(self._moments(white_bff, FEATURE_SAMPLE, "features"), STRONGEST)
-        self.strongest_bfk = (white_bff @ turned_bfk).contiguous()
+        self._curvature_bff = curvature_bff
 
-    def _moments(self, white_bff: Tensor, count: int, name: str) -> Tensor:
-        """``[n, bands, C, F]`` of a sample of segments."""
-        rows, bands = self.prepared.catalogue.sample(count), self.method.noise_bands
-        nothing = self.step_qbcf[:0]
-        found = sweep_moments(
-            self.prepared, self.draws, self.method, white_bff, nothing, rows, self.work / name
-        )
-        return found["y_nd"].reshape(len(rows), bands, self.prepared.catalogue.encoding.latent_channels, -1)
+    def strongest(self) -> Tensor:
+        """The whitened features that a few segments' moments have most of, ``[bands, F, K]``."""
+        catalogue = self.prepared.catalogue
+        white_bff = whitener(self._curvature_bff.cpu(), self.method.damping)
+        rows = catalogue.sample(FEATURE_SAMPLE)
+        y_nd = self._moments(white_bff, rows, "features", self.step_qbcf[:0])["y_nd"]
+        shape = (len(rows), self.method.noise_bands, catalogue.encoding.latent_channels, -1)
+        return (white_bff @ strongest_features(y_nd.reshape(shape), STRONGEST)).contiguous()
 
-    @property
-    def _sample_rows(self) -> np.ndarray:
-        channels = self.prepared.catalogue.encoding.latent_channels
-        each = 2 * self.method.noise_bands * channels * self.strongest_bfk.shape[2]
-        return self.prepared.catalogue.sample(max(LEAST_SAMPLE, min(SAMPLE, SAMPLE_BYTES // each)))
+    def sample(self, strongest_bfk: Tensor) -> _Sampled:
+        """Segments whose moments are kept while the space is fitted: as many as there is room for."""
+        bands, _, kept = strongest_bfk.shape
+        each = 2 * bands * self.prepared.catalogue.encoding.latent_channels * kept  # bytes
+        rows = self.prepared.catalogue.sample(max(LEAST_SAMPLE, min(SAMPLE, SAMPLE_BYTES // each)))
+        return rows, self._moments(strongest_bfk, rows, "sample", self.step_qbcf)
 
-    def _sample(self) -> dict[str, Tensor]:
+    def _moments(
+        self, features_bfk: Tensor, rows: np.ndarray, name: str, step_qbcf: Tensor
+    ) -> dict[str, Tensor]:
         return sweep_moments(
-            self.prepared,
-            self.draws,
-            self.method,
-            self.strongest_bfk,
-            self.step_qbcf,
-            self._sample_rows,
-            self.work / "sample",
+            self.prepared, self.draws, self.method, features_bfk, step_qbcf, rows, self.work / name
         )
 
-    def basis_rd(self, count: int) -> Tensor:
-        """The directions in which a sample of segments differs most."""
-        return principal_directions(self._sample()["y_nd"], count)
-
-    def fill(self, space: Space, table: _Table, rows: np.ndarray) -> None:
-        """The vectors of segments ``rows``: of the sample from the moments that are there, of the others in
-        one pass, a part of the catalogue at a time.
+    def fill(self, space: Space, table: _Table, rows: np.ndarray, sampled: _Sampled | None = None) -> None:
+        """The vectors of segments ``rows``: of a sample from the moments that are there, of the others in one
+        pass, a part of the catalogue at a time.
         """
-        if len(self.step_qbcf):
-            ready, sampled, own = space.ready(), self._sample(), self._sample_rows
+        if sampled:
+            ready, (own, found) = space.ready(), sampled
             for start in range(0, len(own), 256):
                 part = slice(start, start + 256)
-                codes = ready.moments(sampled["y_nd"][part])
-                table.fill(own[part], *codes, sampled["rise_nq"][part].numpy())
+                table.fill(own[part], *ready.moments(found["y_nd"][part]), found["rise_nq"][part].numpy())
             rows = np.setdiff1d(rows, own)
         file = self.work / SPACE
         space.save(file, {"model": self.prepared.model.weights_hash})

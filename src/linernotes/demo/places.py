@@ -62,8 +62,8 @@ def require_bank(bank: str) -> None:
     if bank in BENCHMARKS and not (benchmark_parts(bank) / BANK_FILE).exists():
         raise LinernotesError(
             f"this package holds no retrain bank of the benchmark {bank}: make it with 'linernotes rebuild "
-            f"--benchmark {bank} -o OUT', build one with 'linernotes bank build --model OUT/trained --catalog "
-            "OUT/catalogue --prompts OUT/prompts.csv -o BANK', and give --bank BANK"
+            f"--benchmark {bank} -o OUT', build one with 'linernotes bank build --model OUT/trained "
+            "--catalog OUT/catalogue --prompts OUT/prompts.csv -o BANK', and give --bank BANK"
         )
     bank_file(bank_place(bank))
 
