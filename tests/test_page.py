@@ -21,6 +21,7 @@ from linernotes.audio import Sound
 from linernotes.audio.loudness import integrated_lufs
 from linernotes.report.cards import heat_map
 from linernotes.report.excerpts import LONGEST_S, Excerpt, further_parts, gains, main_part
+from linernotes.report.media import inline
 from linernotes.report.shares import rounded_percents
 
 LINE = "Below this line no track can be told apart from an unrelated one."
@@ -253,7 +254,7 @@ def test_all_sounds_are_turned_down_to_one_loudness() -> None:
 def test_a_heat_map_marks_its_pairs_where_they_are() -> None:
     aligned = np.ones((4, 10)), 0.5 * np.arange(4), 0.5 * np.arange(10)
     span = Span(clip_start_s=0.5, clip_end_s=1.5, track_start_s=4, track_end_s=5, strength=0.1, chance=0.01)
-    found = heat_map(aligned, [span])
+    found = heat_map(aligned, [span], inline, "alignment")
     assert (found.clip_s, found.track_s) == (2.0, 5.0)
     assert found.boxes == [(80.0, 25.0, 20.0, 50.0)]
 

@@ -24,7 +24,8 @@ from linernotes.evaluation.comparison import Compared
 from linernotes.report.cards import Aligned, ShownTrack
 from linernotes.report.comparison import ComparedClip, write_comparison
 from linernotes.report.excerpts import Excerpt, further_parts, main_part
-from linernotes.report.page import write_page
+from linernotes.report.media import beside
+from linernotes.report.page import Shown, page_content, write_page
 
 SIDE_BY_SIDE = 5  # first tracks of each method on a comparison's page
 
@@ -43,33 +44,48 @@ def draw_page(attribution: str | Path, out: str | Path | None = None) -> Path:
         LinernotesError: no record, a damaged one, or one that a newer linernotes wrote.
     """
     path = record_at(attribution)
+    page = Path(out) if out else path.parent / PAGE
+    write_page(page, _page(path))
+    return page
+
+
+def draw_content(attribution: str | Path, folder: Path, prefix: str, clip: str | Path) -> str:
+    """The same page for a server, as HTML between its own head and foot; sounds and pictures become files.
+
+    Args:
+        folder: what sounds and pictures are written into; the server has it at ``prefix``.
+        clip: where the clip lies now.
+    """
+    return page_content(_page(record_at(attribution), Path(clip)), beside(folder, prefix))
+
+
+def _page(path: Path, clip: Path | None = None) -> Shown:
+    """What the page of the record at ``path`` is drawn from; the clip lies where it says unless it is given."""
     read = Attribution.load(path)
     scores, splits = read_track_scores(path.parent, read.method)
     missing = []
-    clip: Sound | None = None
+    sound: Sound | None = None
+    files = read.sources.clips
+    if clip is not None and len(files) == 1:
+        files = [files[0].model_copy(update={"path": str(clip)})]
     try:
-        clip = clip_sound(read.sources.clips)
+        sound = clip_sound(files)
     except (AudioError, LinernotesError, OSError) as error:
         missing.append(f"The clip cannot be heard here: {error}.")
     first = read.first_trained(FIRST_TRACKS)
     catalogue, why = _catalogue(read)
-    shown = _shown(first, catalogue, read_evidence(path.parent), read_alignments(path.parent))
-    page = Path(out) if out else path.parent / PAGE
     by_split = {
         split: [s for name, s in scores.items() if splits[name] == split] for split in ("train", "decoy")
     }
-    command = f"{read.sources.command} --settings {shlex.quote(str(path))} -o again"
-    write_page(
-        path=page,
+    return Shown(
         attribution=read,
-        clip=clip,
-        shown=shown,
+        clip=sound,
+        tracks=_shown(first, catalogue, read_evidence(path.parent), read_alignments(path.parent)),
         training=by_split["train"],
         decoys=by_split["decoy"],
-        command=command,
+        command=f"{read.sources.command} --settings {shlex.quote(str(path))} -o again",
         missing=[*missing, *why],
     )
-    return page
 
 
 def draw_comparison(

@@ -14,11 +14,12 @@ from linernotes.attribution.spans import CHANCE
 from linernotes.audio import Sound
 from linernotes.audio.loudness import integrated_lufs
 from linernotes.report.excerpts import Excerpt, gains
+from linernotes.report.media import Shelf
 from linernotes.report.pictures import (
     alignment_png,
     evidence_svg,
     interval_svg,
-    player_source,
+    player_mp3,
     spectrogram_png,
 )
 
@@ -97,15 +98,23 @@ class Card:
         return bool(effect and effect.named)
 
 
-def cards_of(clip: Sound | None, shown: Sequence[ShownTrack]) -> tuple[Player | None, list[Card]]:
+def cards_of(
+    clip: Sound | None, shown: Sequence[ShownTrack], shelf: Shelf
+) -> tuple[Player | None, list[Card]]:
     """The clip's player and the tracks' cards; all sounds are turned down to one loudness, and all intervals
     and evidence strips are drawn on one scale.
+
+    Args:
+        shelf: where sounds and pictures are put.
     """
     sounds = [clip] if clip else []
     sounds += [e.sound for t in shown for e in t.excerpts]
     loudness = [integrated_lufs(sound) for sound in sounds]
     levels = iter(zip(loudness, gains(loudness), strict=True))
-    mine = Player("clip", "the clip", player_source(clip), 0.0, clip.seconds, *next(levels)) if clip else None
+    mine = None
+    if clip:
+        source = shelf(player_mp3(clip), "clip")
+        mine = Player("clip", "the clip", source, 0.0, clip.seconds, *next(levels))
     low, high = effect_scale(shown)
     strips = [t.change_t for t in shown if t.change_t is not None and t.change_t.size]
     highest = max((float(np.abs(change_t).max()) for change_t in strips), default=1.0)
@@ -116,9 +125,8 @@ def cards_of(clip: Sound | None, shown: Sequence[ShownTrack]) -> tuple[Player | 
         for i, e in enumerate(track.excerpts):
             identifier = f"passage-{number}-{i}" if i else f"track-{number}"
             name = f"track {number}, {score.title or score.track_id}"
-            players.append(
-                Player(identifier, name, player_source(e.sound), e.start_s, e.sound.seconds, *next(levels))
-            )
+            source = shelf(player_mp3(e.sound), identifier)
+            players.append(Player(identifier, name, source, e.start_s, e.sound.seconds, *next(levels)))
         having = list(zip(track.excerpts, players, strict=True))
         pairs = [
             Pair(span, next((player for e, player in having if mine and e.holds(span)), None))
@@ -129,11 +137,13 @@ def cards_of(clip: Sound | None, shown: Sequence[ShownTrack]) -> tuple[Player | 
                 number,
                 track,
                 players,
-                spectrogram_png(track.excerpts[0].sound) if track.excerpts else "",
+                shelf(spectrogram_png(track.excerpts[0].sound), f"spectrogram-{number}")
+                if track.excerpts
+                else "",
                 evidence_svg(track.change_t, highest) if track.change_t is not None else "",
                 interval_svg(score.effect, low, high) if score.effect else "",
                 pairs,
-                heat_map(track.aligned, score.spans) if track.aligned else None,
+                heat_map(track.aligned, score.spans, shelf, f"alignment-{number}") if track.aligned else None,
             )
         )
     return mine, cards
@@ -145,7 +155,7 @@ def effect_scale(shown: Sequence[ShownTrack]) -> tuple[float, float]:
     return min([0.0, *(e.low for e in effects)]), max([0.0, *(e.high for e in effects)])
 
 
-def heat_map(aligned: Aligned, spans: Sequence[Span]) -> HeatMap:
+def heat_map(aligned: Aligned, spans: Sequence[Span], shelf: Shelf, name: str) -> HeatMap:
     """The picture of a clip's passages (upward) against a track's (to the right)."""
     pairs_qn, clip_q, track_n = aligned
     # all passages are equally long; of a single one the length is not known, and need not be
@@ -161,4 +171,4 @@ def heat_map(aligned: Aligned, spans: Sequence[Span]) -> HeatMap:
         )
         for s in spans
     ]
-    return HeatMap(alignment_png(pairs_qn), clip_s, track_s, boxes)
+    return HeatMap(shelf(alignment_png(pairs_qn), name), clip_s, track_s, boxes)

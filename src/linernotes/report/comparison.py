@@ -17,7 +17,7 @@ from linernotes.artefacts import replacing
 from linernotes.attribution.result import TrackScore
 from linernotes.audio import Sound
 from linernotes.evaluation.agreement import Agreement
-from linernotes.report.pictures import INK, drawn, player_source
+from linernotes.report.pictures import INK, drawn, player_mp3
 from linernotes.report.table import Table, name, number
 from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.version import __version__
@@ -55,7 +55,7 @@ def write_comparison(
         sounds: by track id; None where a recording is gone.
     """
     families = {method: METHOD_SETTINGS[method].family for method in agreement.methods}
-    players = {name: player_source(sound) for name, sound in sounds.items() if sound is not None}
+    players = {name: player_mp3(sound).inline for name, sound in sounds.items() if sound is not None}
     environment = Environment(
         loader=PackageLoader("linernotes.report", "."), autoescape=True, undefined=StrictUndefined
     )
@@ -71,7 +71,7 @@ def write_comparison(
             {
                 "name": c.name,
                 "prompt": c.prompt,
-                "audio": player_source(c.sound),
+                "audio": player_mp3(c.sound).inline,
                 "first": c.first,
                 "cautions": c.cautions,
             }

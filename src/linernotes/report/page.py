@@ -5,7 +5,9 @@ can be said of the clip and how sure it is, plays and compares, and tells how al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -14,6 +16,7 @@ from linernotes.attribution.result import Attribution, Effect
 from linernotes.attribution.spans import CHANCE
 from linernotes.audio import Sound
 from linernotes.report.cards import ShownTrack, cards_of, effect_scale
+from linernotes.report.media import Shelf, inline
 from linernotes.report.pictures import scores_svg, spectrogram_png
 from linernotes.report.shares import shares_of
 from linernotes.report.table import Table, number, text
@@ -62,27 +65,34 @@ def ranking_table(attribution: Attribution, first: int) -> Table:
     return Table("ranking", columns, rows, notes=notes)
 
 
-def write_page(
-    path: Path,
-    attribution: Attribution,
-    clip: Sound | None,
-    shown: Sequence[ShownTrack],
-    training: Sequence[float],
-    decoys: Sequence[float],
-    command: str,
-    missing: Sequence[str] = (),
-) -> None:
-    """Writes the page of an attribution.
+@dataclass(frozen=True)
+class Shown:
+    """What the page of an attribution is drawn from."""
 
-    Args:
-        clip: its sound, None if it can no longer be heard.
-        training, decoys: the scores of all tracks.
-        command: repeats the attribution.
-        missing: what cannot be heard, and why, one sentence each.
-    """
-    described = METHOD_SETTINGS[attribution.method]
-    player, cards = cards_of(clip, shown)
-    low, high = effect_scale(shown)
+    attribution: Attribution
+    clip: Sound | None  # None if it can no longer be heard
+    tracks: Sequence[ShownTrack]
+    training: Sequence[float]  # the scores of all tracks
+    decoys: Sequence[float]
+    command: str  # repeats the attribution
+    missing: Sequence[str] = ()  # what cannot be heard, and why, one sentence each
+
+
+def write_page(path: Path, shown: Shown) -> None:
+    """Writes the page of an attribution, with everything in it."""
+    page = _environment().get_template("page.html.j2").render(_context(shown, inline))
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def page_content(shown: Shown, shelf: Shelf) -> str:
+    """What stands on that page between a frame's head and foot, as HTML; sounds and pictures are on a shelf."""
+    template = _environment().get_template("page.html.j2")
+    context = template.new_context(_context(shown, shelf))
+    return "".join(template.blocks["content"](context))
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("linernotes.report", "."),
         autoescape=True,
@@ -91,28 +101,34 @@ def write_page(
         lstrip_blocks=True,
     )
     environment.filters |= {"clock": clock, "percent": percent}
-    page = environment.get_template("page.html.j2").render(
-        a=attribution,
-        verdict=attribution.verdict,
-        judged=attribution.verdict is not None and not attribution.verdict.reasons,
-        meaning=MEANINGS[described.family],
-        summary=described.__doc__,
-        clip=player,
-        spectrogram=spectrogram_png(clip) if clip else "",
-        cards=cards,
-        shares=shares_of(attribution),
-        last_named=max((card.number for card in cards if card.named), default=0),
-        scale=(low, high),
-        strips=any(card.evidence for card in cards),
-        chance=CHANCE,
-        missing=missing,
-        scores=scores_svg(list(training), list(decoys)),
-        n_training=len(training),
-        n_decoys_between=max((t.score.rank for t in shown), default=0) - len(shown),
-        command=command,
-    )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    return environment
+
+
+def _context(shown: Shown, shelf: Shelf) -> dict[str, Any]:
+    attribution, clip = shown.attribution, shown.clip
+    described = METHOD_SETTINGS[attribution.method]
+    player, cards = cards_of(clip, shown.tracks, shelf)
+    low, high = effect_scale(shown.tracks)
+    return {
+        "a": attribution,
+        "verdict": attribution.verdict,
+        "judged": attribution.verdict is not None and not attribution.verdict.reasons,
+        "meaning": MEANINGS[described.family],
+        "summary": described.__doc__,
+        "clip": player,
+        "spectrogram": shelf(spectrogram_png(clip), "spectrogram") if clip else "",
+        "cards": cards,
+        "shares": shares_of(attribution),
+        "last_named": max((card.number for card in cards if card.named), default=0),
+        "scale": (low, high),
+        "strips": any(card.evidence for card in cards),
+        "chance": CHANCE,
+        "missing": shown.missing,
+        "scores": scores_svg(list(shown.training), list(shown.decoys)),
+        "n_training": len(shown.training),
+        "n_decoys_between": max((t.score.rank for t in shown.tracks), default=0) - len(shown.tracks),
+        "command": shown.command,
+    }
 
 
 def percent(share: float) -> str:

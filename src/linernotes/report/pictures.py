@@ -1,10 +1,9 @@
-"""Pictures and sound for a page, as data URLs and inline SVG: spectrograms, evidence strips, intervals,
-alignments, the distribution of scores, players.
+"""Pictures and sound for a page: spectrograms and alignments as PNG, players as MP3; evidence strips, intervals
+and the distribution of scores as inline SVG.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from scipy.signal.windows import hann
 
 from linernotes.attribution.result import Effect
 from linernotes.audio import Sound
+from linernotes.report.media import Medium
 
 RANGE_DB = 70.0
 LOWEST_HZ, HIGHEST_HZ = 60.0, 10000.0
@@ -30,7 +30,7 @@ MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 INK, ACCENT, DECOY, FAINT = "#22252b", "#b4472e", "#3d6f8e", "#c9c4b8"
 
 
-def spectrogram_png(sound: Sound) -> str:
+def spectrogram_png(sound: Sound) -> Medium:
     """Spectrogram with a logarithmic frequency axis from 60 Hz to 10 kHz and a range of 70 dB, without
     axes.
     """
@@ -48,7 +48,7 @@ def spectrogram_png(sound: Sound) -> str:
     return _png(image)
 
 
-def alignment_png(pairs_qn: np.ndarray) -> str:
+def alignment_png(pairs_qn: np.ndarray) -> Medium:
     """What pairs of passages contribute ``[clip, track]``, one pixel each, the clip's seconds upward: red
     where they speak for the track, blue where against, the stronger the less transparent.
     """
@@ -58,7 +58,7 @@ def alignment_png(pairs_qn: np.ndarray) -> str:
     return _png(Image.fromarray(np.concatenate([colours, opacity], axis=-1).astype(np.uint8), "RGBA"))
 
 
-def player_source(sound: Sound) -> str:
+def player_mp3(sound: Sound) -> Medium:
     """The sound as MP3, which every browser plays."""
     buffer = io.BytesIO()
     channels = len(sound.samples) if len(sound.samples) <= 2 else 1
@@ -66,7 +66,7 @@ def player_source(sound: Sound) -> str:
         sound = sound.converted(sound.rate_hz if sound.rate_hz in MP3_RATES_HZ else 44100, channels)
     samples_nc = np.clip(sound.samples, -1, 1).T
     soundfile.write(buffer, samples_nc, sound.rate_hz, format="MP3", compression_level=MP3_COMPRESSION)
-    return _data_url("audio/mpeg", buffer.getvalue())
+    return Medium("audio/mpeg", ".mp3", buffer.getvalue())
 
 
 def evidence_svg(change_t: np.ndarray, highest: float) -> str:
@@ -143,11 +143,7 @@ def _rgb(colour: str) -> np.ndarray:
     return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
 
 
-def _png(image: Image.Image) -> str:
+def _png(image: Image.Image) -> Medium:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    return _data_url("image/png", buffer.getvalue())
-
-
-def _data_url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return Medium("image/png", ".png", buffer.getvalue())

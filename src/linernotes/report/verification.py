@@ -15,7 +15,7 @@ from linernotes.attribution.result import Attribution, TrackScore
 from linernotes.audio import Sound
 from linernotes.evaluation.bank.retraining import DISTANCES
 from linernotes.evaluation.verification import FIRST, RANDOM, Remade, Verification
-from linernotes.report.pictures import player_source, spectrogram_png
+from linernotes.report.pictures import player_mp3, spectrogram_png
 from linernotes.report.table import Table, number, text
 from linernotes.version import __version__
 
@@ -59,8 +59,8 @@ def write_verification(
         a=attribution,
         k=found.left_out,
         original={
-            "audio": player_source(found.sound),
-            "spectrogram": spectrogram_png(found.sound),
+            "audio": player_mp3(found.sound).inline,
+            "spectrogram": spectrogram_png(found.sound).inline,
             "loss": found.loss,
         },
         arms=[_arm(arm, found, titles) for arm in (FIRST, RANDOM)],
@@ -72,7 +72,7 @@ def write_verification(
             (name, *(found.mean_distance(arm, name) for arm in (FIRST, RANDOM))) for name in DISTANCES
         ],
         tracks=[
-            {"score": t, "audio": player_source(sound) if (sound := sounds.get(t.track_id)) else None}
+            {"score": t, "audio": player_mp3(sound).inline if (sound := sounds.get(t.track_id)) else None}
             for t in first
         ],
         command=command,
@@ -88,8 +88,8 @@ def _losses(found: Verification, arm: str) -> list[float]:
 def _arm(arm: str, found: Verification, titles: Mapping[str, str]) -> dict[str, object]:
     def shown(r: Remade) -> dict[str, object]:
         return {
-            "audio": player_source(r.sound),
-            "spectrogram": spectrogram_png(r.sound),
+            "audio": player_mp3(r.sound).inline,
+            "spectrogram": spectrogram_png(r.sound).inline,
             "loss": r.loss,
             "level": r.distances[DISTANCES[0]],
             "titles": [titles[name] for name in r.left_out],
