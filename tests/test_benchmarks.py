@@ -25,8 +25,8 @@ from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.description import Planned
 from linernotes.demo.benchmarks.long import FEWEST, MOST, OF_A_SPLIT, segments_in
 from linernotes.demo.benchmarks.making import open_benchmark, write_prompts
-from linernotes.demo.bundle import builtin_sound
 from linernotes.demo.places import CATALOGUE, SIZES, require_bank
+from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.scores import GATHERS, Scored, of_columns, scores_of, stored_scores
 from linernotes.evaluation.bank.store import read_prompts

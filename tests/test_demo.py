@@ -12,9 +12,9 @@ import torch
 import linernotes
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.bundle import builtin_sound
 from linernotes.demo.recipe import INSTRUMENTS, group_works
 from linernotes.demo.render import PEAK, render_notes, render_track
+from linernotes.demo.sounds import builtin_sound
 from linernotes.demo.tunes import Note, read_notes
 from linernotes.descriptors import chroma, chroma_correlation
 from linernotes.models.stable_audio import StableAudio

@@ -17,7 +17,7 @@ from conftest import RATE_HZ, tone
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.provider import track_sound
+from linernotes.demo.sounds import track_sound
 from linernotes.errors import LinernotesError
 from linernotes.models.stable_audio import StableAudio
 from tools_folder import CHANNELS, FRAMES, HOP, write_diffusers_folder, write_tools_folder

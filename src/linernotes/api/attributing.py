@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.api.workspace import Workspace
-from linernotes.attribution.filing import PAGE
 from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.replay import Replay
-from linernotes.attribution.result import Attribution, record_at
+from linernotes.attribution.result import PAGE, Attribution, record_at
 from linernotes.demo.opening import catalogue_folder, open_catalogue
 from linernotes.demo.places import BENCHMARK, BUILTIN, SHIPPED
-from linernotes.demo.provider import load_model, model_folder, track_sound
+from linernotes.demo.provider import load_model, model_folder
+from linernotes.demo.sounds import track_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.verification import Verification, first_tracks, generated_query, verify_clip
 from linernotes.jobs.engines import executor_of

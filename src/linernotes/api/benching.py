@@ -9,9 +9,10 @@ from typing import Any
 
 from linernotes.api.comparing import plan
 from linernotes.audio import write_sound
-from linernotes.demo.bundle import builtin_sound, render_catalogue
+from linernotes.demo.bundle import render_catalogue
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.provider import load_model
+from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost import bench as benches
 from linernotes.evaluation.cost.planning import Plan

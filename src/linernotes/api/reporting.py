@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from linernotes.attribution.filing import PAGE
 from linernotes.attribution.query import Clip, clip_sound
-from linernotes.attribution.result import FIRST_TRACKS, Attribution, TrackScore, record_at
+from linernotes.attribution.result import FIRST_TRACKS, PAGE, Attribution, TrackScore, record_at
 from linernotes.attribution.spans import read_alignments
 from linernotes.attribution.tables import read_evidence, read_track_scores
 from linernotes.audio import AudioError, Sound
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.provider import track_sound
+from linernotes.demo.sounds import track_sound
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.comparison import Compared
 from linernotes.report.cards import Aligned, ShownTrack
@@ -60,7 +59,7 @@ def draw_content(attribution: str | Path, folder: Path, prefix: str, clip: str |
 
 
 def _page(path: Path, clip: Path | None = None) -> Shown:
-    """What the page of the record at ``path`` is drawn from; the clip lies where it says unless it is given."""
+    """What the page of the record at ``path`` is drawn from. The clip lies where it says unless given."""
     read = Attribution.load(path)
     scores, splits = read_track_scores(path.parent, read.method)
     missing = []

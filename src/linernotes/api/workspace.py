@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from linernotes.api.reporting import draw_comparison, draw_page
-from linernotes.attribution.filing import PAGE, attributions_in
+from linernotes.attribution.filing import attributions_in
 from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.indexing import build_index
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip, load_clip
 from linernotes.attribution.replay import Replay, replay
-from linernotes.attribution.result import Attribution, record_at
+from linernotes.attribution.result import PAGE, Attribution, record_at
 from linernotes.attribution.run import Attributed
 from linernotes.attribution.shortlisting import require_shortlists
 from linernotes.attribution.vouching import require_trained_on

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from linernotes.artefacts import held
 from linernotes.attribution.query import Clip
+from linernotes.attribution.result import PAGE
 from linernotes.attribution.run import (
     Attributed,
     attribute_clips,
@@ -20,8 +21,6 @@ from linernotes.attribution.run import (
 from linernotes.attribution.verdict import Judge
 from linernotes.methods.contract import Prepared
 from linernotes.settings.methods import MethodSettings
-
-PAGE = "report.html"  # drawn from a record, and beside it
 
 
 def attributions_in(

@@ -20,6 +20,7 @@ from linernotes.settings.reading import refuse_newer
 from linernotes.version import RECORD_VERSION, __version__
 
 RECORD = "attribution.json"
+PAGE = "report.html"  # drawn from a record, and beside it
 FIRST_TRACKS = 10  # how many training tracks get evidence and are shown
 KEPT_TRACKS = 100  # training tracks in a record, more if more are named; all scores are in scores.parquet
 

@@ -65,6 +65,10 @@ VERBS = {
         "signature.",
     ),
     "key": Verb("key", "Make keys that statements are signed with."),
+    "desk": Verb(
+        "desk",
+        "Open a desk in the browser: make, drop in and attribute clips, listen, compare, account.",
+    ),
     "train": Verb(
         "training",
         "Train a new small model, or an adapter to a model, on a catalogue's training tracks; a stopped "

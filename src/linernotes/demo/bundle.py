@@ -13,11 +13,11 @@ import torch
 from linernotes.artefacts import replace_folder
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.ingest import build_catalogue
-from linernotes.catalog.source import Track, read_source
+from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.places import BUILTIN, CATALOGUE, MODEL
 from linernotes.demo.recipe import plan_catalogue
-from linernotes.demo.render import playing_of, render_track
+from linernotes.demo.render import render_track
 from linernotes.errors import LinernotesError
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.encoding import Encoding
@@ -35,22 +35,6 @@ TRAINED_PARTS = ("transformer", "projection_model")
 SOUNDS_AT_ONCE = 32
 
 Progress = Callable[[str, int, int], None]
-
-
-def builtin_sound(track: Track, start_s: float, shape: Encoding) -> Sound:
-    """One track of the built-in catalogue or a benchmark, rendered now, from ``start_s`` on: one segment of
-    it, or all of one that says how long it is.
-    """
-    whole = track.extra.get("seconds")
-    samples = render_track(
-        track.source,
-        track.extra["instrument"],
-        track.extra["tempo"],
-        round(float(whole) * shape.rate_hz) if whole else shape.segment_samples,
-        shape.rate_hz,
-        playing_of(track),
-    )
-    return Sound(samples[:, round(start_s * shape.rate_hz) :], shape.rate_hz)
 
 
 def render_catalogue(folder: Path, shape: Encoding, on_progress: Progress | None = None) -> None:

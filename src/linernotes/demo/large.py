@@ -21,10 +21,11 @@ from linernotes.artefacts import hash_json
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import Source, Track
 from linernotes.catalog.store import Catalogue
-from linernotes.demo.bundle import builtin_model, builtin_sound, write_template
+from linernotes.demo.bundle import builtin_model, write_template
 from linernotes.demo.places import BUILTIN, MODEL
 from linernotes.demo.recipe import INSTRUMENTS, TEMPOS, caption_of, group_works, identifier_of, melody_of
 from linernotes.demo.render import seconds_of
+from linernotes.demo.sounds import builtin_sound
 from linernotes.demo.tunes import (
     COLLECTIONS,
     Tune,

@@ -1,5 +1,5 @@
 """Where what is called by a name lies: ``builtin`` and the benchmarks come with the package, everything else
-is a path. And where a catalogue's sound comes from: the built-in tunes are played, other recordings are read.
+is a path.
 """
 
 from __future__ import annotations
@@ -9,11 +9,7 @@ from pathlib import Path
 
 from linernotes.attribution.effects import Calibration
 from linernotes.attribution.verdict import Judge
-from linernotes.audio import AudioError, Sound, read_part
-from linernotes.catalog.source import Track
-from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmarks.making import open_benchmark
-from linernotes.demo.bundle import builtin_sound
 from linernotes.demo.places import BENCHMARKS, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
 from linernotes.errors import UsageError
 from linernotes.models.adapter_folder import paired
@@ -75,25 +71,3 @@ def judge_for(
                 "another method than these: give the one that fits, or leave out --calibration"
             )
     return None
-
-
-def track_sound(
-    catalogue: Catalogue, track: Track, start_s: float, seconds: float | None = None
-) -> Sound | None:
-    """Sound of a track from ``start_s`` on, ``seconds`` of it or one segment; None when the recording cannot
-    be read any more.
-    """
-    source, encoding = catalogue.record["source"], catalogue.encoding
-    seconds = encoding.segment_s if seconds is None else seconds
-    if source == BUILTIN:
-        sound = builtin_sound(track, start_s, encoding)
-        return Sound(sound.samples[:, : round(seconds * sound.rate_hz)], sound.rate_hz)
-    try:
-        # a folder of latents says of which recordings they are
-        name = track.extra.get("recording") if catalogue.record.get("pre_encoded") else None
-        sound = read_part(Path(source) / (name or track.file_name), start_s, seconds)
-    except (AudioError, OSError):
-        return None
-    # one latent frame: what is shorter is not what was scored
-    least = encoding.frame_samples / encoding.rate_hz
-    return sound if sound.seconds >= least else None

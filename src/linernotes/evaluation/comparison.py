@@ -45,9 +45,9 @@ def compare_methods(
     Raises:
         LinernotesError: a method's folder holds other attributions.
     """
-    tracks, report = prepared.catalogue.tracks, prepared.on_progress
+    report = prepared.on_progress
     done: dict[str, list[Attribution]] = {}
-    scores = {method: np.zeros((len(clips), len(tracks))) for method in chosen}
+    folders: dict[str, list[Path]] = {}
     for i, (method, settings) in enumerate(chosen.items()):
         if report:
             report(f"methods ({method})", i, len(chosen))
@@ -61,12 +61,28 @@ def compare_methods(
             judge=(judges or {}).get(method),
         )
         done[method] = [item.attribution for item in attributed]
-        for q, item in enumerate(attributed):
-            found, _ = read_track_scores(item.folder, method)
-            scores[method][q] = [found[track.track_id] for track in tracks]
+        folders[method] = [item.folder for item in attributed]
     if report:
         report("methods", len(chosen), len(chosen))
-    decoys = np.array([track.split == "decoy" for track in tracks])
-    agreement = measure_agreement(scores, [clip.query.name for clip in clips], decoys)
+    agreement = agreement_of(folders, [clip.query.name for clip in clips])
     write_json(folder / "agreement.json", agreement.record())
     return Compared(agreement, done)
+
+
+def agreement_of(folders: Mapping[str, Sequence[Path]], names: list[str]) -> Agreement:
+    """How far attributions agree, from the scores beside their records.
+
+    Args:
+        folders: by method, one for each clip; all of the same catalogue.
+        names: of the clips.
+    """
+    scores: dict[str, np.ndarray] = {}
+    decoy_n = np.zeros(0, dtype=bool)
+    for method, places in folders.items():
+        rows = []
+        for place in places:
+            found, splits = read_track_scores(place, method)
+            rows.append(list(found.values()))  # in the catalogue's order, whatever the method
+            decoy_n = np.array([split == "decoy" for split in splits.values()])
+        scores[method] = np.array(rows)
+    return measure_agreement(scores, names, decoy_n)

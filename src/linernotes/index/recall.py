@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import BaseModel
-from scipy.stats import beta
-from scipy.stats import t as student
 
 FIRST = 20  # the exact first segments that a shortlist must not miss
 WANTED = 0.95  # of them, on average
@@ -142,6 +140,9 @@ def audit(exact_a: np.ndarray, said_a: np.ndarray, said_outside: np.ndarray, bar
     above = int((exact_a >= bar).sum())
     if not count:
         return Audited(0, 0, 0.0, 0.0)
+    from scipy.stats import beta  # takes seconds, and whoever only reads records needs none
+    from scipy.stats import t as student
+
     most = float(beta.ppf(LEVEL, above + 1, count - above)) if above < count else 1.0
     apart = exact_a - said_a
     total = float(said_outside.sum() + outside * apart.mean())

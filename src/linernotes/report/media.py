@@ -1,5 +1,5 @@
-"""Where a page's sounds and pictures are: in the page itself, so that it can be sent, or in files beside it, from
-which a server plays any part of them.
+"""Where a page's sounds and pictures are: in the page itself, so that it can be sent, or in files beside it,
+from which a server plays any part of them.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from linernotes.report.media import Shelf, inline
 from linernotes.report.pictures import scores_svg, spectrogram_png
 from linernotes.report.shares import shares_of
 from linernotes.report.table import Table, number, text
+from linernotes.report.words import clock, percent
 from linernotes.settings.methods import METHOD_SETTINGS
 
 MEANINGS = {
@@ -86,7 +87,7 @@ def write_page(path: Path, shown: Shown) -> None:
 
 
 def page_content(shown: Shown, shelf: Shelf) -> str:
-    """What stands on that page between a frame's head and foot, as HTML; sounds and pictures are on a shelf."""
+    """What stands on that page between its head and foot, as HTML; sounds and pictures are on a shelf."""
     template = _environment().get_template("page.html.j2")
     context = template.new_context(_context(shown, shelf))
     return "".join(template.blocks["content"](context))
@@ -129,14 +130,3 @@ def _context(shown: Shown, shelf: Shelf) -> dict[str, Any]:
         "n_decoys_between": max((t.score.rank for t in shown.tracks), default=0) - len(shown.tracks),
         "command": shown.command,
     }
-
-
-def percent(share: float) -> str:
-    """A share in percent, with digits enough to tell it from nothing."""
-    near = 0 < abs(share) < 5e-5
-    return f"{100 * share:.1g} %" if near else f"{100 * share:.2f} %"
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds."""
-    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"

@@ -1,10 +1,11 @@
-"""Pictures and sound for a page: spectrograms and alignments as PNG, players as MP3; evidence strips, intervals
-and the distribution of scores as inline SVG.
+"""Pictures and sound for a page: spectrograms and alignments as PNG, players as MP3; evidence strips,
+intervals and the distribution of scores as inline SVG.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ PICTURE_ROWS, PICTURE_COLUMNS = 160, 560
 WINDOW_S, HOP_S = 0.064, 0.010
 MP3_COMPRESSION = 0.7  # of 0 to 1: about 120 kbit/s for stereo, so that pages can be sent
 MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+OWN_STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 INK, ACCENT, DECOY, FAINT = "#22252b", "#b4472e", "#3d6f8e", "#c9c4b8"
 
 
@@ -135,8 +137,8 @@ def scores_svg(training: Sequence[float], decoys: Sequence[float]) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
 
-    # in the colour of the text about it, on light paper and dark
-    return drawn(7.2, 2.6, draw).replace("#000000", "currentColor")
+    # in the colour of the text about it, on light paper and dark; no style of its own, which servers forbid
+    return OWN_STYLE.sub("", drawn(7.2, 2.6, draw)).replace("#000000", "currentColor")
 
 
 def _rgb(colour: str) -> np.ndarray:

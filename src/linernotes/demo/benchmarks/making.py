@@ -20,8 +20,9 @@ from linernotes.catalog.source import Source
 from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.description import Benchmark, PlannedQuery
-from linernotes.demo.bundle import TRAINED_PARTS, Progress, builtin_model, builtin_sound, write_template
+from linernotes.demo.bundle import TRAINED_PARTS, Progress, builtin_model, write_template
 from linernotes.demo.places import BUILTIN, CATALOGUE, MODEL, benchmark_parts
+from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import LinernotesError
 from linernotes.settings.training import TrainingSettings
 from linernotes.version import __version__

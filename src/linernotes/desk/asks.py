@@ -1,0 +1,109 @@
+"""What can be asked of the worker: one model a kind, checked before it is queued."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from linernotes.settings.methods import DEFAULT_METHOD
+
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Prompt = Annotated[str, Field(min_length=1, max_length=500)]
+Period = Annotated[str, Field(pattern=r"^\d{4}(-(\d{2}|Q[1-4]))?$", description="2026-11, 2026-Q4 or 2026.")]
+Method = Annotated[str, Field(max_length=40)]
+
+
+class Ask(BaseModel):
+    """A job in words."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def key(self) -> str:
+        """The same for the same wish."""
+        return self.model_dump_json()
+
+
+class Generate(Ask):
+    """Make a clip from a prompt, and attribute it."""
+
+    prompt: Prompt
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seconds: Annotated[float | None, Field(gt=0, le=600)] = None
+
+
+class Attribute(Ask):
+    """Attribute a clip by a method."""
+
+    clip_id: Id
+    method: Method = DEFAULT_METHOD
+
+
+class Compare(Ask):
+    """Attribute a clip by several methods, and say how far they agree."""
+
+    clip_id: Id
+    methods: Annotated[list[Method], Field(min_length=2, max_length=8)]
+
+
+class Verify(Ask):
+    """Train again without the first tracks, and make the clip again."""
+
+    attribution_id: Id
+    k: Annotated[int, Field(gt=0, le=100)] = 10
+    repeats: Annotated[int, Field(gt=0, le=5)] = 1
+
+
+class Credit(Ask):
+    """Say whose a clip is."""
+
+    attribution_id: Id
+
+
+class State(Ask):
+    """Account for a period: credit what is not credited yet, sum up, sign, audit."""
+
+    period: Period
+
+
+class Audit(Ask):
+    """Check a statement again."""
+
+    statement_id: Id
+
+
+class Sit(Ask):
+    """Prepare the sounds of a blind test."""
+
+    attribution_id: Id
+    pairs: Annotated[int, Field(gt=0, le=20)] = 5
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Measure(Ask):
+    """Measure how well methods predict retraining, on the benchmark that comes with the package."""
+
+
+KINDS: dict[str, type[Ask]] = {
+    "generate": Generate,
+    "attribute": Attribute,
+    "compare": Compare,
+    "verify": Verify,
+    "credit": Credit,
+    "state": State,
+    "audit": Audit,
+    "sit": Sit,
+    "measure": Measure,
+}
+Kind = Literal["generate", "attribute", "compare", "verify", "credit", "state", "audit", "sit", "measure"]
+
+
+def kind_of(ask: Ask) -> str:
+    """The name under which a wish is queued."""
+    return next(kind for kind, model in KINDS.items() if type(ask) is model)
+
+
+def read_ask(kind: str, asked: dict[str, Any]) -> Ask:
+    """A wish as it was queued."""
+    return KINDS[kind].model_validate(asked)

@@ -1,0 +1,117 @@
+"""A desk's database: SQLite with a write-ahead log, so that pages are read while the worker writes; brought
+to the version of this package by migrations, and refused if a newer one made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from linernotes.desk.folder import DeskFolder
+from linernotes.errors import LinernotesError
+from linernotes.version import __version__
+
+WAIT_S = 10.0  # for another process that writes
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """An opened database. Sessions are short: they read or write, and end."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._sessions = sessionmaker(engine, expire_on_commit=False)
+        self._writing = sessionmaker(engine.execution_options(writes=True), expire_on_commit=False)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that changes nothing."""
+        with self._sessions() as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session of which everything is kept, or nothing if the block fails."""
+        with self._writing.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_database(folder: DeskFolder, wait_s: float = WAIT_S) -> Database:
+    """Opens the database of a desk, which is made or brought up to date if need be.
+
+    Raises:
+        LinernotesError: it is of a newer linernotes, or no database, or damaged.
+    """
+    path = folder.database
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": wait_s})
+    event.listen(engine, "connect", _settled)
+    event.listen(engine, "begin", _begun)
+    try:
+        _migrated(path, engine)
+    except OperationalError as error:
+        engine.dispose()
+        why = str(error.orig)
+        if "locked" in why or "busy" in why:
+            raise LinernotesError(f"{path} is locked by another program: close it, and start again") from None
+        raise LinernotesError(
+            f"{path} cannot be opened ({why}): check that it can be read and written"
+        ) from None
+    except DatabaseError as error:
+        engine.dispose()
+        raise LinernotesError(
+            f"{path} is no database of a desk, or damaged ({error.orig}): restore it from a copy, or choose "
+            "another folder"
+        ) from None
+    except BaseException:
+        engine.dispose()
+        raise
+    return Database(engine)
+
+
+def _settled(connection: Any, _record: Any) -> None:
+    connection.isolation_level = (
+        None  # transactions begin where SQLAlchemy says so, and not where sqlite3 thinks
+    )
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begun(connection: Any) -> None:
+    # who is going to write says so at once: a reader cannot become a writer once somebody else has written
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrated(path: Path, engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    with engine.connect() as connection:
+        there = MigrationContext.configure(connection).get_current_revision()
+    if there is not None and there not in known:
+        raise LinernotesError(
+            f"{path} was written by a newer linernotes (its version {there} is unknown to {__version__}): "
+            "update linernotes, or choose another folder"
+        )
+    if there == scripts.get_current_head():
+        return
+    with engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,494 @@
+"""The same for programs: JSON under ``/api``, described at ``/openapi.json`` and, for readers, at ``/docs``.
+
+Lists come in parts (``offset``, ``limit``). A request with an ``Idempotency-Key`` is carried out once,
+however often it is sent; a clip that is posted twice is one clip even without.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Header, HTTPException, Query, Request, UploadFile
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import func, select
+
+from linernotes.artefacts import hash_bytes, hash_json
+from linernotes.attribution.result import RECORD
+from linernotes.credits.record import RECORD as CREDITS
+from linernotes.credits.statement_record import RECORD as STATEMENT
+from linernotes.desk import queue, reading
+from linernotes.desk.asks import Ask, Attribute, Audit, Compare, Credit, Generate, Method, State, Verify
+from linernotes.desk.desk import Desk
+from linernotes.desk.drawing import desk_of, draw, send
+from linernotes.desk.limits import MOST_ROWS, PAGE_ROWS
+from linernotes.desk.pages.accounts import statement_row
+from linernotes.desk.pages.clips import attribution_row, clip_row
+from linernotes.desk.schema import AnswerRow, JobRow, StatementRow, TrackRow
+from linernotes.desk.uploads import take_upload
+from linernotes.errors import UsageError
+from linernotes.settings.methods import METHOD_SETTINGS
+
+router = APIRouter()
+LOCKS = [threading.Lock() for _ in range(64)]  # of idempotency keys, by their hash
+
+Name = Annotated[str, InPath(pattern="^[0-9a-f]{16}$", description="An identifier, 16 hexadecimal digits.")]
+Offset = Annotated[int, Query(ge=0, le=10**9, description="How many rows to leave out.")]
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many rows at most.")]
+Words = Annotated[str, Query(max_length=200, description="All of them must occur.")]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="The request is carried out once under this key; sent again, it gets the same answer.",
+    ),
+]
+
+
+class Shown(BaseModel):
+    """What is answered, read from a row."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Problem(BaseModel):
+    """One plain sentence: what is wrong, and the remedy."""
+
+    error: str
+
+
+class ClipAnswer(Shown):
+    """A clip."""
+
+    id: str
+    name: str
+    prompt: str | None
+    seconds: float
+    origin: str
+    seed: int | None
+    model_hash: str | None
+    created: str
+
+
+class AttributionAnswer(Shown):
+    """What lists say of an attribution; the record itself is at its own address."""
+
+    id: str
+    clip_id: str
+    method: str
+    model: str
+    model_hash: str
+    catalogue_hash: str
+    sentence: str
+    named: int
+    remainder: float | None
+    lent: bool
+    credited: str | None
+    verified: str | None
+    created: str
+
+
+class JobAnswer(Shown):
+    """A job: what is asked, how far it is, what came of it. ``seconds_left`` is null where nobody knows."""
+
+    id: int
+    kind: str
+    asked: dict[str, Any]
+    clip_id: str | None
+    state: str
+    what: str
+    done: int
+    total: int
+    sentence: str
+    made: dict[str, Any] | None
+    created: str
+    started: str | None
+    ended: str | None
+    seconds_left: float | None = None
+
+
+class TrackAnswer(Shown):
+    """A track of the catalogue."""
+
+    place: int
+    track_id: str
+    title: str
+    artist: str
+    split: str
+    seconds: float
+    details: dict[str, Any]
+
+
+class ShapedAnswer(BaseModel):
+    """A clip that a track shaped."""
+
+    clip_id: str
+    attribution_id: str
+    number: int
+    named: bool
+    share: float | None
+    expected: float | None
+    low: float | None
+    high: float | None
+
+
+class StatementAnswer(Shown):
+    """What lists say of a statement."""
+
+    id: str
+    period: str
+    clips: list[str]
+    left_out: list[list[str]]
+    checks: list[dict[str, Any]] | None
+    audited: str | None
+    created: str
+
+
+class Clips(BaseModel):
+    """Part of the list of clips."""
+
+    rows: list[ClipAnswer]
+    total: int
+
+
+class Jobs(BaseModel):
+    """Part of the list of jobs."""
+
+    rows: list[JobAnswer]
+    total: int
+
+
+class Tracks(BaseModel):
+    """Part of the list of tracks."""
+
+    rows: list[TrackAnswer]
+    total: int
+
+
+class Statements(BaseModel):
+    """Part of the list of statements."""
+
+    rows: list[StatementAnswer]
+    total: int
+
+
+class Posted(BaseModel):
+    """A clip that was sent: whether it is new, and the job that attributes it if so."""
+
+    clip_id: str
+    new: bool
+    job_id: int | None
+
+
+class AskedMethod(BaseModel):
+    """By which method a clip is attributed; the desk's own if none is given."""
+
+    model_config = ConfigDict(extra="forbid")
+    method: Method | None = None
+
+
+class AskedMethods(BaseModel):
+    """By which methods a clip is compared."""
+
+    model_config = ConfigDict(extra="forbid")
+    methods: list[Method]
+
+
+WRONG: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem} for status in (400, 401, 403, 404, 413, 421, 422, 503, 507)
+}
+api = APIRouter(prefix="/api", responses=WRONG)
+
+
+def once(desk: Desk, key: str | None, asked: Any, status: int, do: Callable[[], BaseModel]) -> JSONResponse:
+    """Carries a request out; once under its key.
+
+    Raises:
+        UsageError: another request had this key.
+    """
+    if key is None:
+        return JSONResponse(do().model_dump(mode="json"), status)
+    digest = hash_json(asked)
+    with LOCKS[int(hash_bytes([key.encode()]), 16) % len(LOCKS)]:
+        with desk.database.reading() as session:
+            there = session.get(AnswerRow, key)
+        if there is not None:
+            if there.asked != digest:
+                raise UsageError(f"another request had the idempotency key {key[:60]!r}: give a new one")
+            return JSONResponse(there.body, there.status)
+        body = do().model_dump(mode="json")
+        with desk.database.writing() as session:
+            session.add(AnswerRow(key=key, asked=digest, status=status, body=body))
+    return JSONResponse(body, status)
+
+
+def queued(request: Request, key: str | None, ask: Ask, clip_id: str | None = None) -> JSONResponse:
+    """A job that is asked for."""
+    desk = desk_of(request)
+    wish = [type(ask).__name__, ask.model_dump()]
+    return once(desk, key, wish, 202, lambda: JobAnswer.model_validate(desk.ask(ask, clip_id)))
+
+
+def known_method(name: str) -> str:
+    """A method's name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in METHOD_SETTINGS:
+        raise UsageError(f"there is no method {name!r}: choose one of {', '.join(METHOD_SETTINGS)}")
+    return name
+
+
+@api.get("/clips", tags=["clips"])
+def clips(
+    request: Request,
+    words: Words = "",
+    verdict: Literal["", "named", "none", "open"] = "",
+    origin: Literal["", "generated", "dropped"] = "",
+    offset: Offset = 0,
+    limit: Limit = PAGE_ROWS,
+) -> Clips:
+    """Clips, newest first."""
+    desk = desk_of(request)
+    with desk.database.reading() as session:
+        page = reading.clips(session, words, verdict, origin, offset, limit, desk.opened.method)
+    return Clips(rows=[ClipAnswer.model_validate(one.clip) for one in page.rows], total=page.total)
+
+
+@api.post("/clips", tags=["clips"], status_code=201, response_model=Posted)
+def post_clip(
+    request: Request,
+    file: UploadFile,
+    sidecar: UploadFile | None = None,
+    prompt: Annotated[str | None, Form(max_length=500)] = None,
+    key: Key = None,
+) -> JSONResponse:
+    """Sends a sound file, with its sidecar if linernotes made it; it is attributed once, however often it is
+    sent.
+    """
+    desk = desk_of(request)
+    content = hash_bytes([file.file.read()])
+    file.file.seek(0)
+
+    def do() -> Posted:
+        return Posted(**vars(take_upload(desk, file, sidecar, (prompt or "").strip() or None)))
+
+    return once(desk, key, ["clip", content, prompt], 201, do)
+
+
+@api.post("/clips/generate", tags=["clips"], status_code=202, response_model=JobAnswer)
+def post_generate(request: Request, asked: Generate, key: Key = None) -> JSONResponse:
+    """Makes a clip from a prompt, and attributes it."""
+    return queued(request, key, asked)
+
+
+@api.get("/clips/{clip_id}", tags=["clips"])
+def get_clip(request: Request, clip_id: Name) -> ClipAnswer:
+    """A clip."""
+    with desk_of(request).database.reading() as session:
+        return ClipAnswer.model_validate(clip_row(session, clip_id))
+
+
+@api.get("/clips/{clip_id}/attributions", tags=["attributions"])
+def clip_attributions(request: Request, clip_id: Name) -> list[AttributionAnswer]:
+    """A clip's attributions, newest first."""
+    with desk_of(request).database.reading() as session:
+        clip_row(session, clip_id)
+        rows = reading.attributions_of(session, clip_id)
+    return [AttributionAnswer.model_validate(row) for row in rows]
+
+
+@api.post("/clips/{clip_id}/attributions", tags=["attributions"], status_code=202, response_model=JobAnswer)
+def post_attribution(request: Request, clip_id: Name, asked: AskedMethod, key: Key = None) -> JSONResponse:
+    """Attributes a clip by a method."""
+    desk = desk_of(request)
+    with desk.database.reading() as session:
+        clip_row(session, clip_id)
+    method = known_method(asked.method or desk.opened.method)
+    return queued(request, key, Attribute(clip_id=clip_id, method=method), clip_id)
+
+
+@api.post("/clips/{clip_id}/comparisons", tags=["attributions"], status_code=202, response_model=JobAnswer)
+def post_comparison(request: Request, clip_id: Name, asked: AskedMethods, key: Key = None) -> JSONResponse:
+    """Attributes a clip by several methods, and says how far they agree."""
+    with desk_of(request).database.reading() as session:
+        clip_row(session, clip_id)
+    methods = list(dict.fromkeys(known_method(name) for name in asked.methods))
+    if not 2 <= len(methods) <= 8:
+        raise UsageError("a comparison takes 2 to 8 methods: name as many")
+    return queued(request, key, Compare(clip_id=clip_id, methods=methods), clip_id)
+
+
+@api.get("/attributions/{attribution_id}", tags=["attributions"], response_class=FileResponse)
+def get_attribution(request: Request, attribution_id: Name) -> FileResponse:
+    """The record: the very ``attribution.json`` that the command line writes."""
+    desk = desk_of(request)
+    with desk.database.reading() as session:
+        row = attribution_row(session, attribution_id)
+    return send(desk.folder.attribution(row.id) / RECORD, "application/json")
+
+
+@api.post(
+    "/attributions/{attribution_id}/credits", tags=["accounts"], status_code=202, response_model=JobAnswer
+)
+def post_credits(request: Request, attribution_id: Name, key: Key = None) -> JSONResponse:
+    """Says whose a clip is."""
+    with desk_of(request).database.reading() as session:
+        row = attribution_row(session, attribution_id)
+    return queued(request, key, Credit(attribution_id=row.id), row.clip_id)
+
+
+@api.get("/attributions/{attribution_id}/credits", tags=["accounts"], response_class=FileResponse)
+def get_credits(request: Request, attribution_id: Name) -> FileResponse:
+    """The very ``credits.json`` that the command line writes."""
+    desk = desk_of(request)
+    with desk.database.reading() as session:
+        row = attribution_row(session, attribution_id)
+    path = desk.folder.attribution(row.id) / CREDITS
+    if not path.exists():
+        raise HTTPException(404, "this clip was not credited yet")
+    return send(path, "application/json")
+
+
+@api.post(
+    "/attributions/{attribution_id}/verification",
+    tags=["attributions"],
+    status_code=202,
+    response_model=JobAnswer,
+)
+def post_verification(request: Request, attribution_id: Name, key: Key = None) -> JSONResponse:
+    """Trains again without the first tracks, and makes the clip again."""
+    with desk_of(request).database.reading() as session:
+        row = attribution_row(session, attribution_id)
+    return queued(request, key, Verify(attribution_id=row.id), row.clip_id)
+
+
+@api.get("/tracks", tags=["catalogue"])
+def tracks(
+    request: Request,
+    words: Words = "",
+    split: Literal["", "train", "decoy"] = "",
+    offset: Offset = 0,
+    limit: Limit = PAGE_ROWS,
+) -> Tracks:
+    """Tracks by full text over title, artist, album, caption and identifiers."""
+    desk = desk_of(request)
+    desk.catalogue()
+    with desk.database.reading() as session:
+        page = reading.tracks(session, words, split, offset, limit)
+    return Tracks(rows=[TrackAnswer.model_validate(row) for row in page.rows], total=page.total)
+
+
+@api.get("/tracks/{place}/clips", tags=["catalogue"])
+def track_clips(request: Request, place: Annotated[int, InPath(ge=0, le=2**31)]) -> list[ShapedAnswer]:
+    """Clips that a track shaped, by its place in the catalogue."""
+    desk = desk_of(request)
+    with desk.database.reading() as session:
+        row = session.get(TrackRow, place)
+        if row is None:
+            raise HTTPException(404, "there is no such track")
+        shaped = reading.shaped_by(session, row.track_id, desk.opened.method)
+    return [
+        ShapedAnswer(
+            clip_id=one.clip.id,
+            attribution_id=one.attribution.id,
+            number=one.share.number,
+            named=one.share.named,
+            share=one.share.share,
+            expected=one.share.expected,
+            low=one.share.low,
+            high=one.share.high,
+        )
+        for one in shaped
+    ]
+
+
+@api.get("/statements", tags=["accounts"])
+def statements(request: Request, offset: Offset = 0, limit: Limit = PAGE_ROWS) -> Statements:
+    """Statements, newest first."""
+    with desk_of(request).database.reading() as session:
+        total = session.scalar(select(func.count()).select_from(StatementRow)) or 0
+        rows = reading.statements(session)[offset : offset + limit]
+    return Statements(rows=[StatementAnswer.model_validate(row) for row in rows], total=total)
+
+
+@api.post("/statements", tags=["accounts"], status_code=202, response_model=JobAnswer)
+def post_statement(request: Request, asked: State, key: Key = None) -> JSONResponse:
+    """Accounts for a period: credits what is not credited yet, sums up, signs, audits."""
+    from linernotes.credits.statement import period_days
+
+    period_days(asked.period)
+    return queued(request, key, asked)
+
+
+@api.get("/statements/{statement_id}", tags=["accounts"], response_class=FileResponse)
+def get_statement(request: Request, statement_id: Name) -> FileResponse:
+    """The very ``statement.json`` that the command line writes."""
+    desk = desk_of(request)
+    with desk.database.reading() as session:
+        row = statement_row(session, statement_id)
+    return send(desk.folder.statement(row.id) / STATEMENT, "application/json")
+
+
+@api.post("/statements/{statement_id}/audit", tags=["accounts"], status_code=202, response_model=JobAnswer)
+def post_audit(request: Request, statement_id: Name, key: Key = None) -> JSONResponse:
+    """Checks a statement again."""
+    with desk_of(request).database.reading() as session:
+        row = statement_row(session, statement_id)
+    return queued(request, key, Audit(statement_id=row.id))
+
+
+@api.get("/jobs", tags=["jobs"])
+def jobs(request: Request, offset: Offset = 0, limit: Limit = PAGE_ROWS) -> Jobs:
+    """Jobs, newest first."""
+    with desk_of(request).database.reading() as session:
+        total = session.scalar(select(func.count()).select_from(JobRow)) or 0
+        rows = session.scalars(select(JobRow).order_by(JobRow.id.desc()).offset(offset).limit(limit)).all()
+        waits = reading.waits(session, reading.jobs(session))
+    return Jobs(rows=[_job(row, waits) for row in rows], total=total)
+
+
+@api.get("/jobs/{job_id}", tags=["jobs"])
+def get_job(request: Request, job_id: Annotated[int, InPath(ge=1, le=2**31)]) -> JobAnswer:
+    """A job."""
+    with desk_of(request).database.reading() as session:
+        row = session.get(JobRow, job_id)
+        if row is None:
+            raise HTTPException(404, "there is no such job")
+        return _job(row, reading.waits(session, reading.jobs(session)))
+
+
+@api.post("/jobs/{job_id}/stop", tags=["jobs"])
+def stop_job(request: Request, job_id: Annotated[int, InPath(ge=1, le=2**31)]) -> JobAnswer:
+    """Does not want a job any more; it ends as soon as the worker looks."""
+    with desk_of(request).database.writing() as session:
+        row = session.get(JobRow, job_id)
+        if row is None:
+            raise HTTPException(404, "there is no such job")
+        queue.stop(session, row)
+        return _job(row, {})
+
+
+def _job(row: JobRow, waits: dict[int, float | None]) -> JobAnswer:
+    return JobAnswer.model_validate(row).model_copy(update={"seconds_left": waits.get(row.id)})
+
+
+router.include_router(api)
+
+
+@router.get("/docs", include_in_schema=False)
+def docs(request: Request) -> HTMLResponse:
+    """What programs can ask, for readers; drawn from the same description that programs get."""
+    described = request.app.openapi()
+    calls = [
+        {"method": method.upper(), "path": path, **call}
+        for path, methods in described["paths"].items()
+        for method, call in methods.items()
+    ]
+    return draw(request, "programs.html.j2", calls=calls)

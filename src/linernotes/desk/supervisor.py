@@ -1,0 +1,91 @@
+"""Keeps a desk's worker alive: starts it, starts it again when it ends, and says so."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from linernotes.desk import queue
+from linernotes.desk.database import Database
+from linernotes.desk.folder import DeskFolder
+from linernotes.desk.opened import Opened
+from linernotes.desk.worker import KILLED
+
+PAUSE_S = (0.5, 1.0, 2.0, 5.0, 15.0)  # before it is started again, longer from time to time
+STEADY_S = 60.0  # a worker that lived so long is not taken for one that cannot start
+LOG = "desk.log"
+
+
+class Supervisor:
+    """A thread that watches the worker."""
+
+    def __init__(self, opened: Opened, database: Database) -> None:
+        self._opened, self._database = opened, database
+        self._ending = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the worker; the job it is in is taken up again next time."""
+        self._ending.set()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._thread.join(5)
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process, while there is one."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def kill(self) -> None:
+        """Ends the worker at once, in the middle of a job that does not listen."""
+        if self._process is not None:
+            self._process.kill()
+
+    def _watch(self) -> None:
+        failures = 0
+        while not self._ending.is_set():
+            with (DeskFolder(self._opened.folder).path / LOG).open("ab") as log:
+                code, lasted_s = self._run(log)
+            if self._ending.is_set():
+                return
+            failures = 0 if lasted_s > STEADY_S else failures + 1
+            how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+            with self._database.writing() as session:
+                queue.take_back(session, KILLED)
+                queue.note(
+                    session,
+                    "worker",
+                    {
+                        "state": "restarting",
+                        "sentence": f"The worker was ended {how} and is started again, with its job.",
+                    },
+                )
+            self._ending.wait(PAUSE_S[min(failures, len(PAUSE_S)) - 1] if failures else PAUSE_S[0])
+
+    def _run(self, log: IO[bytes]) -> tuple[int, float]:
+        """Runs one worker to its end: its exit code, and how long it lived."""
+        import time
+
+        began = time.monotonic()
+        words = [sys.executable, "-m", "linernotes.desk.worker", self._opened.model_dump_json()]
+        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if self._ending.is_set():
+            self._process.terminate()
+        return self._process.wait(), time.monotonic() - began
+
+
+def log_path(folder: Path) -> Path:
+    """What the worker said."""
+    return folder / LOG

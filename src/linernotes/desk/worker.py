@@ -1,0 +1,170 @@
+"""The worker of a desk: a process that takes jobs from the queue, one after the other, and ends with its
+server. ``python -m linernotes.desk.worker OPENED``, where OPENED is JSON.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+
+from linernotes.artefacts import held
+from linernotes.desk import queue
+from linernotes.desk.asks import read_ask
+from linernotes.desk.database import Database, open_database
+from linernotes.desk.folder import DeskFolder
+from linernotes.desk.opened import Opened
+from linernotes.desk.schema import DONE, FAILED, STOPPED, JobRow
+from linernotes.errors import LinernotesError
+
+EVERY_S = 0.3  # between two looks at the queue
+NOTED_S = 0.5  # between two notes of how far a job is
+WAIT_S = 30.0  # for a worker before this one to end
+NICENESS = 5  # pages go first
+KILLED = "the worker was ended (out of memory, perhaps)"
+
+
+class Stopped(BaseException):
+    """Somebody does not want this job any more. No error, so that nothing on the way takes it for one."""
+
+
+class Worker:
+    """Takes jobs and does them."""
+
+    def __init__(self, opened: Opened, database: Database) -> None:
+        self.opened, self.database = opened, database
+        self.folder = DeskFolder(opened.folder)
+        self._job: int | None = None
+        self._noted = 0.0
+        self._parent = os.getppid()
+        self._tasks: object | None = None
+
+    def run(self) -> None:
+        """Works until the server that started it has gone."""
+        with held(self.folder.path / "worker", "worked off", wait_s=WAIT_S):
+            with self.database.writing() as session:
+                queue.take_back(session, KILLED)
+            self._open()
+            while os.getppid() == self._parent:
+                try:
+                    if not self._one():
+                        time.sleep(EVERY_S)
+                except OperationalError as error:  # somebody else holds the database: that passes
+                    print(f"the database cannot be written now ({error.orig})", file=sys.stderr, flush=True)
+                    time.sleep(EVERY_S)
+
+    def _note(self, state: str, sentence: str = "", **more: object) -> None:
+        with self.database.writing() as session:
+            queue.note(session, "worker", {"state": state, "sentence": sentence, "pid": os.getpid(), **more})
+
+    def _open(self) -> None:
+        """Opens model and catalogue, and measures how long jobs will take."""
+        self._note("opening")
+        from linernotes.desk.tasks import Tasks  # brings torch
+
+        tasks = Tasks(self.opened, self.database, self.progress)
+        self._tasks = tasks
+        try:
+            work = tasks.open()
+            self._note(
+                "ready",
+                model=work.model.name,
+                model_hash=work.model.weights_hash,
+                catalogue_hash=work.catalogue.hash,
+            )
+            (plan,) = work.plan([self.opened.method])
+            with self.database.writing() as session:
+                queue.note(session, "plan", {"attribute": plan.once_s + plan.queries_s})
+        except (LinernotesError, OSError) as error:
+            self._note("cannot open", str(error))
+
+    def _one(self) -> bool:
+        """Does the next job; whether there was one."""
+        with self.database.writing() as session:
+            job = queue.take(session)
+        if job is None:
+            return False
+        self._job, self._noted = job.id, 0.0
+        try:
+            made = self._done(job)
+            self._end(DONE, "", made)
+        except Stopped:
+            self._end(STOPPED, "")
+        except MemoryError:
+            self._end(
+                FAILED, "the worker has too little memory for this job: close other programs, and ask again"
+            )
+        except LinernotesError as error:
+            self._end(FAILED, str(error))
+        except OSError as error:
+            self._end(FAILED, said_of(error))
+        except ValidationError:
+            self._end(FAILED, "this job was asked for by another version of linernotes: ask for it again")
+        except Exception as error:
+            traceback.print_exc()
+            self._end(
+                FAILED, f"unexpected {type(error).__name__}: {error} (the desk's log has the whole story)"
+            )
+        finally:
+            self._job = None
+        return True
+
+    def _done(self, job: JobRow) -> dict[str, object]:
+        from linernotes.desk.tasks import Tasks
+
+        assert isinstance(self._tasks, Tasks)
+        return self._tasks.do(read_ask(job.kind, job.asked))
+
+    def _end(self, state: str, sentence: str, made: dict[str, object] | None = None) -> None:
+        assert self._job is not None
+        with self.database.writing() as session:
+            job = session.get(JobRow, self._job)
+            if job is not None:
+                queue.end(job, state, sentence, made)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Notes how far the job is.
+
+        Raises:
+            Stopped: nobody wants it any more, or the server has gone.
+        """
+        if self._job is None or time.monotonic() - self._noted < NOTED_S:
+            return
+        self._noted = time.monotonic()
+        if os.getppid() != self._parent:
+            raise SystemExit(0)
+        with suppress(OperationalError), self.database.writing() as session:
+            if not queue.progressed(session, self._job, what, done, total):
+                raise Stopped
+
+
+def said_of(error: OSError) -> str:
+    """One sentence about a file that could not be written or read."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: free some space, and ask again"
+    return f"{error.strerror or error}: check that the desk's folder can be read and written"
+
+
+def main(words: list[str]) -> None:
+    """Runs a worker."""
+    opened = Opened.model_validate_json(words[0])
+    os.nice(NICENESS)
+    database = open_database(DeskFolder(Path(opened.folder)))
+    try:
+        Worker(opened, database).run()
+    except LinernotesError as error:
+        print(str(error), file=sys.stderr)
+        sys.exit(1)
+    finally:
+        database.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
