@@ -3,13 +3,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs examples cases claims peers clean
+.PHONY: demo test test-web check docs examples cases claims peers clean
 
 demo: .venv/ready
 	$(BIN)/linernotes demo -o demo-out
 
 test: .venv/ready
 	$(BIN)/pytest
+
+# The desk in a real browser: Debian's chromium, or CHROMIUM=PATH. Says so and skips where there is none.
+test-web: .venv/web
+	$(BIN)/pytest -m web tests/web
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -40,6 +44,10 @@ peers: .venv/peers
 .venv/peers: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps kronfluence
+	touch $@
+
+.venv/web: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[web]'
 	touch $@
 
 .venv/docs: .venv/ready

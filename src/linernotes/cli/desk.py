@@ -42,7 +42,9 @@ def desk(
     host: Annotated[
         str, typer.Option(help="Address to answer at; others than this machine's need the token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to answer at.")] = PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to answer at; 0: any that is free.")
+    ] = PORT,
     name: Annotated[
         list[str] | None,
         typer.Option(help="A further name that this machine is called by, if --host is not loopback."),

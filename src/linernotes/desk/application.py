@@ -52,6 +52,7 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
         lifespan=living,
     )
     app.state.desk = desk
+    app.state.happenings = happenings
     app.add_middleware(Limited, form=FORM_BYTES, upload=UPLOAD_BYTES + SIDECAR_BYTES)
     app.add_middleware(Guard, gate=gate)  # the last one added is asked first
     for part in (clips, catalogue, compare, blind, accounts, truth):
@@ -64,9 +65,11 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
         return _static(name)
 
     @app.get("/events", include_in_schema=False)
-    async def events(request: Request) -> StreamingResponse:
+    async def events(request: Request, asked: int = 0) -> StreamingResponse:
         return StreamingResponse(
-            happenings.stream(request), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+            happenings.stream(request, asked),
+            media_type="text/event-stream",
+            headers={"X-Accel-Buffering": "no"},
         )
 
     _say_what_is_wrong(app)
@@ -127,6 +130,12 @@ def _say_what_is_wrong(app: FastAPI) -> None:
                 f"The desk's database cannot be used ({why}): check that its folder can be read and written."
             )
         return _plain(request, 503, sentence)
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        what = type(error).__name__
+        sentence = f"Unexpected {what}: the terminal in which the desk was started has the whole story."
+        return _plain(request, 500, sentence)
 
     @app.exception_handler(OSError)
     def disk(request: Request, error: OSError) -> Response:

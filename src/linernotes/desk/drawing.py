@@ -86,7 +86,7 @@ def draw(request: Request, name: str, status: int = 200, **context: Any) -> HTML
     """A page."""
     desk = desk_of(request)
     with desk.database.reading() as session:
-        worker = queue.fact(session, "worker")
+        worker = {"state": "starting", "sentence": "", **queue.fact(session, "worker")}
         listed = reading.jobs(session)
         panel = jobs_panel(listed, reading.waits(session, listed))
     page = ENVIRONMENT.get_template(name).render(

@@ -14,9 +14,10 @@ from sqlalchemy.exc import OperationalError
 from linernotes.desk import reading
 from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import jobs_panel
-from linernotes.desk.schema import ACTIVE, JobRow
+from linernotes.desk.schema import JobRow
 
 EVERY_S = 0.5
+END = ""
 ALIVE_S = 15.0  # a comment, so that a connection whose reader has gone is noticed
 
 
@@ -27,12 +28,16 @@ class Happenings:
         self._desk = desk
         self._readers: set[asyncio.Queue[str]] = set()
         self._panel, self._seen = "", ""
-        self._under_way: set[int] = set()
+        self._told: set[int] | None = None  # jobs of which it was told that they ended
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def follow(self) -> None:
         """Looks, and tells; for as long as the server runs."""
+        self._loop = asyncio.get_running_loop()
         while True:
-            if self._readers:
+            if not self._readers:
+                self._told = None  # what ends while nobody is there, nobody is told
+            else:
                 try:
                     for event in await asyncio.to_thread(self._look):
                         for reader in self._readers:
@@ -44,6 +49,7 @@ class Happenings:
     def _look(self) -> list[str]:
         with self._desk.database.reading() as session:
             listed = reading.jobs(session)
+            ended = list(session.scalars(select(JobRow).where(JobRow.ended.is_not(None))))
             signature = json.dumps(
                 [(job.id, job.state, job.what, job.done, job.total, job.stop) for job in listed]
             )
@@ -51,29 +57,45 @@ class Happenings:
                 return []
             self._seen = signature
             panel = jobs_panel(listed, reading.waits(session, listed))
-            gone = self._under_way - {job.id for job in listed if job.state in ACTIVE}
-            ended = [session.get(JobRow, one) for one in gone]
-            self._under_way = set(session.scalars(select(JobRow.id).where(JobRow.state.in_(ACTIVE))))
+        known = {job.id for job in ended} if self._told is None else self._told
+        new = [job for job in ended if job.id not in known]
+        self._told = known | {job.id for job in new}
         self._panel = panel
-        events = [_event("jobs", panel)]
-        if ended:
-            events.append(_event("ended", [_told(job) for job in ended if job is not None]))
-        return events
+        return [_event("jobs", panel), *([_event("ended", [_told(job) for job in new])] if new else [])]
 
-    async def stream(self, request: Request) -> AsyncIterator[str]:
-        """What one page is told, from now on."""
+    async def stream(self, request: Request, asked: int) -> AsyncIterator[str]:
+        """What one page is told, from now on.
+
+        Args:
+            asked: the job that its reader waits for; told of at once if it has ended.
+        """
         reader: asyncio.Queue[str] = asyncio.Queue()
         self._readers.add(reader)
         try:
             if self._panel:
                 yield _event("jobs", self._panel)
+            if asked and (there := await asyncio.to_thread(self._ended, asked)):
+                yield _event("ended", [there])
             while not await request.is_disconnected():
                 try:
-                    yield await asyncio.wait_for(reader.get(), ALIVE_S)
+                    event = await asyncio.wait_for(reader.get(), ALIVE_S)
                 except TimeoutError:
-                    yield ": nothing\n\n"
+                    event = ": nothing\n\n"
+                if event == END:
+                    return
+                yield event
         finally:
             self._readers.discard(reader)
+
+    def _ended(self, asked: int) -> dict[str, Any] | None:
+        with self._desk.database.reading() as session:
+            job = session.get(JobRow, asked)
+        return _told(job) if job is not None and job.ended else None
+
+    def end(self) -> None:
+        """Ends all streams, so that the server need not wait for them; from whatever thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: [reader.put_nowait(END) for reader in self._readers])
 
 
 def _told(job: JobRow) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket as sockets
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -16,6 +19,31 @@ from linernotes.desk.security import Gate
 from linernotes.errors import LinernotesError
 
 GOODBYE_S = 3  # for pages that are being read, and streams that never end
+
+
+class Server(uvicorn.Server):
+    """Ends quietly when it is asked to: uvicorn's own would raise the signal once more, and what comes after
+    it (the worker's end, the database's) would never be reached.
+    """
+
+    ending: Callable[[], None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.ending is not None:
+            self.ending()
+        super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
 
 @contextmanager
@@ -74,7 +102,8 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=GOODBYE_S,
         )
-        server = uvicorn.Server(config)
+        server = Server(config)
+        server.ending = application.state.happenings.end
         if on_ready is not None:
             shown = {"0.0.0.0": names[0] if names else "127.0.0.1", "::": "localhost"}.get(host, host)
             on_ready(f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/?token={desk.token}")

@@ -40,8 +40,8 @@ def listed(request: Request) -> HTMLResponse:
 def state(request: Request, period: Annotated[str, Form(max_length=7)]) -> RedirectResponse:
     """Accounts for a period."""
     period_days(period.strip())
-    desk_of(request).ask(State(period=period.strip()))
-    return see("/accounts?asked=1")
+    job = desk_of(request).ask(State(period=period.strip()))
+    return see(f"/accounts?asked={job.id}")
 
 
 @router.get("/accounts/key.pub")
@@ -93,8 +93,8 @@ def audit(request: Request, statement_id: str) -> RedirectResponse:
     desk = desk_of(request)
     with desk.database.reading() as session:
         row = statement_row(session, statement_id)
-    desk.ask(Audit(statement_id=row.id))
-    return see(f"/accounts/{row.id}")
+    job = desk.ask(Audit(statement_id=row.id))
+    return see(f"/accounts/{row.id}?asked={job.id}")
 
 
 @router.get("/accounts/{statement_id}/{name}")

@@ -72,8 +72,8 @@ def begin(
         row = attribution_row(session, attribution_id)
     if not row.named:
         raise UsageError("no track of this clip is named, so there is nothing to hear: choose another clip")
-    desk.ask(Sit(attribution_id=row.id, pairs=pairs, seed=secrets.randbelow(2**32)), row.clip_id)
-    return see("/blind?begun=1")
+    job = desk.ask(Sit(attribution_id=row.id, pairs=pairs, seed=secrets.randbelow(2**32)), row.clip_id)
+    return see(f"/blind?asked={job.id}")
 
 
 @router.get("/blind/answers.csv")

@@ -92,8 +92,8 @@ def generate(
         raise UsageError(
             "a clip needs a prompt of 1 to 500 letters, and a seed from 0 to 4294967295"
         ) from None
-    desk_of(request).ask(ask)
-    return see("/clips")
+    job = desk_of(request).ask(ask)
+    return see(f"/clips?asked={job.id}")
 
 
 @router.post("/clips")
@@ -201,8 +201,8 @@ def attribute(
         clip_row(session, clip_id)
     if method not in METHOD_SETTINGS:
         raise UsageError(f"there is no method {method!r}: choose one of the list")
-    desk.ask(Attribute(clip_id=clip_id, method=method), clip_id)
-    return see(f"/clips/{clip_id}")
+    job = desk.ask(Attribute(clip_id=clip_id, method=method), clip_id)
+    return see(f"/clips/{clip_id}?asked={job.id}")
 
 
 @router.get("/attributions/{attribution_id}")
@@ -252,8 +252,8 @@ def credit(request: Request, attribution_id: str) -> RedirectResponse:
     desk = desk_of(request)
     with desk.database.reading() as session:
         row = attribution_row(session, attribution_id)
-    desk.ask(Credit(attribution_id=row.id), row.clip_id)
-    return see(f"/clips/{row.clip_id}?attribution={row.id}")
+    job = desk.ask(Credit(attribution_id=row.id), row.clip_id)
+    return see(f"/clips/{row.clip_id}?attribution={row.id}&asked={job.id}")
 
 
 @router.post("/attributions/{attribution_id}/verify")
@@ -262,8 +262,8 @@ def verify(request: Request, attribution_id: str) -> RedirectResponse:
     desk = desk_of(request)
     with desk.database.reading() as session:
         row = attribution_row(session, attribution_id)
-    desk.ask(Verify(attribution_id=row.id), row.clip_id)
-    return see(f"/clips/{row.clip_id}?attribution={row.id}")
+    job = desk.ask(Verify(attribution_id=row.id), row.clip_id)
+    return see(f"/clips/{row.clip_id}?attribution={row.id}&asked={job.id}")
 
 
 @router.post("/jobs/{job_id}/stop")

@@ -68,8 +68,8 @@ def ask(
     desk = desk_of(request)
     with desk.database.reading() as session:
         clip_row(session, clip_id)
-    desk.ask(Compare(clip_id=clip_id, methods=chosen), clip_id)
-    return see("/compare")
+    job = desk.ask(Compare(clip_id=clip_id, methods=chosen), clip_id)
+    return see(f"/compare?asked={job.id}")
 
 
 @router.get("/compare/prompt")

@@ -34,7 +34,9 @@ def truth(request: Request) -> HTMLResponse:
     own = [Path(desk.opened.calibration)] if desk.opened.calibration else []
     calibrations = [_said(path, model_hash) for path in (*own, *_shipped())]
     order = {name: i for i, name in enumerate(METHOD_SETTINGS)}
-    calibrations.sort(key=lambda one: (one["method"] != desk.opened.method, order.get(one["method"], 99)))
+    calibrations.sort(
+        key=lambda one: (one["method"] != desk.opened.method, order.get(one["method"], 99), one["settings"])
+    )
     found: dict[str, Any] = {}
     path = desk.folder.truth / "leaderboard.json"
     if path.exists():
@@ -48,8 +50,8 @@ def truth(request: Request) -> HTMLResponse:
 @router.post("/truth")
 def measure(request: Request) -> RedirectResponse:
     """Measures the leaderboard anew, from the scores and retrained models that are there."""
-    desk_of(request).ask(Measure())
-    return see("/truth?asked=1")
+    job = desk_of(request).ask(Measure())
+    return see(f"/truth?asked={job.id}")
 
 
 @cache

@@ -9,6 +9,8 @@ function say(sentence) {
   toastTimer = setTimeout(() => { toast.textContent = ""; }, 8000);
 }
 
+const asked = Number(new URLSearchParams(location.search).get("asked"));  // the job that this page waits for
+
 // ---- jobs: the server sends the list as it changes, and which clips have something new
 
 const panel = document.getElementById("jobs");
@@ -21,7 +23,7 @@ function counted() {
 counted();
 
 if (window.EventSource) {
-  const events = new EventSource("/events");
+  const events = new EventSource(`/events?asked=${asked || 0}`);
   events.addEventListener("jobs", event => {
     const open = panel.contains(document.activeElement);
     if (open && document.activeElement.tagName === "BUTTON") return counted();  // nobody loses the button they are on
@@ -32,12 +34,27 @@ if (window.EventSource) {
   events.addEventListener("ended", event => {
     for (const job of JSON.parse(event.data)) {
       if (job.sentence) say(job.sentence);
-      const waiting = document.querySelector("[data-waits-for]");
-      if (waiting && (waiting.dataset.waitsFor === job.clip_id || waiting.dataset.waitsFor === job.kind)) return location.assign(waiting.dataset.then && job.page ? job.page : location.href);
+      if (arrived(job)) return;
       const live = document.querySelector("[data-live]");
       if (live) htmx.ajax("GET", live.dataset.live, { target: live, swap: "innerHTML" });
     }
   });
+}
+
+// what somebody asked for on this page is there: on to it, or the page anew unless something plays
+function arrived(job) {
+  if (job.id === asked && !job.sentence && document.querySelector("[data-leads-on]")) {
+    location.replace(job.page || location.pathname);
+    return true;
+  }
+  const clip = document.querySelector("[data-clip]");
+  if (!clip || clip.dataset.clip !== job.clip_id || job.sentence) return false;
+  if ([...document.querySelectorAll("audio")].some(player => !player.paused)) {
+    say("There is something new about this clip: open its page again to see it.");
+    return false;
+  }
+  location.replace(job.page || location.pathname);
+  return true;
 }
 
 document.body.addEventListener("htmx:responseError", event => say(event.detail.xhr.responseText.replace(/<[^>]*>/g, "").slice(0, 300)));
