@@ -4,6 +4,7 @@ screen readers, at three widths, in light and dark. One clip is made for all tes
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,17 @@ MADE_MS = 300_000  # a clip made and attributed, on a machine that does other th
 PLAYING = "[...document.querySelectorAll('audio')].filter(a => !a.paused).map(a => a.id)"
 TIME = "id => document.getElementById(id).currentTime"
 WIDTHS = (380, 800, 1280)
+
+
+def until(page: Any, holds: str, arg: object = None) -> None:
+    """Waits until a function of the page holds. Playwright's own way needs the page to evaluate text,
+    which the desk's content policy forbids.
+    """
+    ends = time.monotonic() + 20
+    while not page.evaluate(holds, arg):
+        assert time.monotonic() < ends, f"never so: {holds}"
+        page.wait_for_timeout(50)
+
 
 Opened = Callable[..., Any]
 Picture = Callable[[Any, str], None]
@@ -92,11 +104,9 @@ def test_every_page_is_accessible_at_every_width_in_light_and_dark(
 
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_is_wider_than_its_window(path: str, made: dict[str, str], opened: Opened) -> None:
-    if path == "/nothing":
-        pytest.skip("a missing page is an error by intention")
     for width in WIDTHS:
         page = opened(made.get(path, path), width)
-        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, width
 
 
 def test_keys_switch_between_clip_and_tracks_without_losing_the_place(
@@ -105,28 +115,26 @@ def test_keys_switch_between_clip_and_tracks_without_losing_the_place(
     page = opened(made["clip"])
     page.locator("#clip").wait_for(state="attached")
     page.keyboard.press(" ")
-    page.wait_for_function(
-        f"{PLAYING}.join() === 'clip' && document.getElementById('clip').currentTime > 0.5"
-    )
+    until(page, f"() => {PLAYING}.join() === 'clip' && document.getElementById('clip').currentTime > 0.5")
     at = page.evaluate(TIME, "clip")
     page.keyboard.press("2")
-    page.wait_for_function(f"{PLAYING}.join() === 'track-2'")
+    until(page, f"() => {PLAYING}.join() === 'track-2'")
     assert page.evaluate(TIME, "track-2") >= at - 0.1
     page.keyboard.press("0")
-    page.wait_for_function(f"{PLAYING}.join() === 'clip'")
+    until(page, f"() => {PLAYING}.join() === 'clip'")
     page.keyboard.press(" ")
-    page.wait_for_function(f"{PLAYING}.length === 0")
+    until(page, f"() => {PLAYING}.length === 0")
 
 
 def test_one_key_plays_aligned_passages_in_turn(made: dict[str, str], opened: Opened) -> None:
     page = opened(made["clip"])
     page.locator("button[data-player]").first.wait_for()
     page.keyboard.press("l")
-    page.wait_for_function(f"{PLAYING}.join() === 'clip'")
+    until(page, f"() => {PLAYING}.join() === 'clip'")
     assert page.locator("button[data-player][aria-pressed=true]").count() == 1
-    page.wait_for_function(f"{PLAYING}.join().startsWith('track') || {PLAYING}.join().startsWith('passage')")
+    until(page, f"() => {PLAYING}.join().startsWith('track') || {PLAYING}.join().startsWith('passage')")
     page.keyboard.press("Escape")
-    page.wait_for_function(f"{PLAYING}.length === 0")
+    until(page, f"() => {PLAYING}.length === 0")
 
 
 def test_keys_do_nothing_where_one_writes(made: dict[str, str], opened: Opened) -> None:
@@ -139,17 +147,19 @@ def test_keys_do_nothing_where_one_writes(made: dict[str, str], opened: Opened) 
 def test_a_blind_test_says_nothing_before_it_is_over(made: dict[str, str], opened: Opened) -> None:
     page = opened(made["blind"])
     of = int(page.title().split(" of ")[1].split(" ")[0])
-    html = page.content()
+    seen = []
     for number in range(1, of + 1):
-        assert "named" not in page.content().lower().replace("names", "")
-        page.keyboard.press("1")
-        page.wait_for_function("[...document.querySelectorAll('audio')].some(a => !a.paused)")
-        page.keyboard.press("a" if number % 2 else "b")
+        page.get_by_text(f"pair {number} of {of}").wait_for()
         page.wait_for_load_state("load")
-    assert "track_id" not in html
+        seen.append(page.content())
+        page.keyboard.press("1")
+        until(page, "() => [...document.querySelectorAll('audio')].some(player => !player.paused)")
+        page.keyboard.press("a" if number % 2 else "b")
     page.get_by_role("heading", name="What you heard").wait_for()
     assert f"of {of} pairs" in page.locator(".figure").inner_text()
-    assert page.get_by_role("row").count() == of + 1
+    titles = page.locator("tbody a").all_inner_texts()
+    assert len(titles) == 2 * of
+    assert not [title for title in titles for html in seen if title in html]
     answers = page.request.get(page.url.split("/blind")[0] + "/blind/answers.csv").text().splitlines()
     assert len(answers) == of + 1
 
@@ -158,9 +168,7 @@ def test_searches_answer_while_one_writes(made: dict[str, str], opened: Opened) 
     page = opened("/catalogue")
     everything = page.locator("#table caption").inner_text()
     page.get_by_label("Search").press_sequentially("xylophone jig")
-    page.wait_for_function(
-        "before => document.querySelector('#table caption').innerText !== before", arg=everything
-    )
+    until(page, "before => document.querySelector('#table caption').innerText !== before", arg=everything)
     for row in page.locator("#table tbody tr").all():
         assert "xylophone" in row.inner_text()
     assert "words=xylophone" in page.url
@@ -179,7 +187,7 @@ def test_a_track_is_heard_drawn_and_leads_to_the_clips_it_shaped(
     page.get_by_role("heading", name=title).wait_for()
     page.locator("[data-wave] > div").wait_for(state="attached")
     page.keyboard.press(" ")
-    page.wait_for_function("document.getElementById('track').currentTime > 0.2")
+    until(page, "() => document.getElementById('track').currentTime > 0.2")
     page.get_by_role("row").filter(has_text=PROMPT).get_by_role("link").click()
     page.get_by_role("heading", name="What shaped this clip?").wait_for()
 

@@ -17,6 +17,7 @@ from linernotes.desk.drawing import jobs_panel
 from linernotes.desk.schema import JobRow
 
 EVERY_S = 0.5
+REMEMBERED = 100  # jobs that ended last
 END = ""
 ALIVE_S = 15.0  # a comment, so that a connection whose reader has gone is noticed
 
@@ -35,21 +36,22 @@ class Happenings:
         """Looks, and tells; for as long as the server runs."""
         self._loop = asyncio.get_running_loop()
         while True:
-            if not self._readers:
-                self._told = None  # what ends while nobody is there, nobody is told
-            else:
-                try:
-                    for event in await asyncio.to_thread(self._look):
-                        for reader in self._readers:
-                            reader.put_nowait(event)
-                except OperationalError:
-                    pass  # held by somebody else: it is looked at again
+            try:  # with nobody there, too: whoever comes in between must miss nothing
+                for event in await asyncio.to_thread(self._look):
+                    self._send(event)
+            except OperationalError:
+                pass  # held by somebody else: it is looked at again
             await asyncio.sleep(EVERY_S)
+
+    def _send(self, event: str) -> None:
+        for reader in self._readers:
+            reader.put_nowait(event)
 
     def _look(self) -> list[str]:
         with self._desk.database.reading() as session:
             listed = reading.jobs(session)
-            ended = list(session.scalars(select(JobRow).where(JobRow.ended.is_not(None))))
+            newest = select(JobRow).where(JobRow.ended.is_not(None)).order_by(JobRow.ended.desc())
+            ended = list(session.scalars(newest.limit(REMEMBERED)))
             signature = json.dumps(
                 [(job.id, job.state, job.what, job.done, job.total, job.stop) for job in listed]
             )
@@ -59,7 +61,7 @@ class Happenings:
             panel = jobs_panel(listed, reading.waits(session, listed))
         known = {job.id for job in ended} if self._told is None else self._told
         new = [job for job in ended if job.id not in known]
-        self._told = known | {job.id for job in new}
+        self._told = {job.id for job in ended}
         self._panel = panel
         return [_event("jobs", panel), *([_event("ended", [_told(job) for job in new])] if new else [])]
 
@@ -95,7 +97,7 @@ class Happenings:
     def end(self) -> None:
         """Ends all streams, so that the server need not wait for them; from whatever thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: [reader.put_nowait(END) for reader in self._readers])
+            self._loop.call_soon_threadsafe(self._send, END)
 
 
 def _told(job: JobRow) -> dict[str, Any]:

@@ -6,17 +6,24 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
+
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from linernotes.desk import queue
 from linernotes.desk.database import Database
 from linernotes.desk.folder import DeskFolder
 from linernotes.desk.opened import Opened
+from linernotes.desk.schema import RUNNING, JobRow
 from linernotes.desk.worker import KILLED
 
 PAUSE_S = (0.5, 1.0, 2.0, 5.0, 15.0)  # before it is started again, longer from time to time
 STEADY_S = 60.0  # a worker that lived so long is not taken for one that cannot start
+LOOK_S = 1.0
+PATIENCE_S = 8.0  # for a worker that is to stop a job and is in the middle of something
 LOG = "desk.log"
 
 
@@ -27,6 +34,8 @@ class Supervisor:
         self._opened, self._database = opened, database
         self._ending = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self._unwanted: int | None = None  # the job that nobody wants, and since when that is known
+        self._since = 0.0
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -76,14 +85,28 @@ class Supervisor:
 
     def _run(self, log: IO[bytes]) -> tuple[int, float]:
         """Runs one worker to its end: its exit code, and how long it lived."""
-        import time
-
         began = time.monotonic()
         words = [sys.executable, "-m", "linernotes.desk.worker", self._opened.model_dump_json()]
         self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if self._ending.is_set():
             self._process.terminate()
-        return self._process.wait(), time.monotonic() - began
+        while True:
+            try:
+                return self._process.wait(LOOK_S), time.monotonic() - began
+            except subprocess.TimeoutExpired:
+                self._end_unwanted()
+
+    def _end_unwanted(self) -> None:
+        """Ends the worker if nobody wants its job any more and it does not listen."""
+        try:
+            with self._database.reading() as session:
+                unwanted = session.scalar(select(JobRow.id).where(JobRow.state == RUNNING, JobRow.stop))
+        except OperationalError:
+            return  # held by somebody else
+        if unwanted is None or unwanted != self._unwanted:
+            self._unwanted, self._since = unwanted, time.monotonic()
+        elif time.monotonic() - self._since > PATIENCE_S:
+            self.kill()
 
 
 def log_path(folder: Path) -> Path:

@@ -52,7 +52,12 @@ def score_readout(
     parts = draws.bands(bands)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
     sets_of = [queries] if settings.together else [[query] for query in queries]
-    step_qbcf = torch.stack([unlearning_steps(prepared, some, curvature_bff, settings) for some in sets_of])
+    steps = []
+    for i, some in enumerate(sets_of):
+        if prepared.on_progress and len(sets_of) > 1:
+            prepared.on_progress("unlearning steps", i, len(sets_of))
+        steps.append(unlearning_steps(prepared, some, curvature_bff, settings))
+    step_qbcf = torch.stack(steps)
     header = {
         "model": prepared.model.weights_hash,
         "catalogue": prepared.catalogue.hash,
