@@ -144,10 +144,13 @@ def test_keys_do_nothing_where_one_writes(made: dict[str, str], opened: Opened) 
     assert page.get_by_label("Prompt", exact=True).input_value() == "0 a b l 1"
 
 
-def test_a_blind_test_says_nothing_before_it_is_over(made: dict[str, str], opened: Opened) -> None:
+def test_a_blind_test_says_nothing_before_it_is_over(
+    made: dict[str, str], opened: Opened, picture: Picture
+) -> None:
     page = opened(made["blind"])
     of = int(page.title().split(" of ")[1].split(" ")[0])
     seen = []
+    picture(page, "blind")
     for number in range(1, of + 1):
         page.get_by_text(f"pair {number} of {of}").wait_for()
         page.wait_for_load_state("load")
@@ -243,6 +246,7 @@ def test_pictures(made: dict[str, str], opened: Opened, picture: Picture) -> Non
         ("compare", made["comparison"]),
         ("accounts", made["statement"]),
         ("truth", "/truth"),
+        ("track", "/catalogue/tracks/5"),
     ]:
         page = opened(path)
         page.wait_for_timeout(500)
