@@ -22,7 +22,7 @@ from linernotes.attribution.verdict import why_none
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.store import Bank
-from linernotes.evaluation.calibration import fit_calibration, measure_calibration
+from linernotes.evaluation.calibration import fit_calibration, measure_calibration, outcomes_of
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import METHOD_SETTINGS
 from test_truth import bank_of
@@ -107,6 +107,26 @@ def test_intervals_hold_what_they_say_and_named_tracks_did_something(calibration
     assert 0.87 < inside < 0.94
     assert named.any() and (true_t[named] <= 0).mean() < 0.05
     assert (true_t[named] <= 0).mean() == pytest.approx(found.doubt_t[named].mean(), abs=0.02)
+
+
+def test_what_is_looked_at_says_nothing_of_its_own_chance(calibration: Calibration) -> None:
+    """The two seeds of a half are torn apart about their mean: only what is fitted on them may notice."""
+    bank, scores_qn, loss_q = world(0)
+    one_each = np.ones(scores_qn.shape[1])
+    found = outcomes_of(bank, loss_q, one_each)
+    first, second = found.parts()
+    assert sorted([*first, *second]) == list(range(64))
+    assert found.pairs_h[first].sum() == found.pairs_h[second].sum() == 16
+    losses = bank.loss_mqk.copy()
+    for half, again in (run for h, run in enumerate(bank.runs()) if h in second and len(run) > 1):
+        losses[[half, again]] += 50 * NOISE * loss_q[:, None] * np.array([1, -1])[:, None, None]
+    torn = replace(bank, loss_mqk=losses)
+    noisy = outcomes_of(torn, loss_q, one_each)
+    np.testing.assert_allclose(noisy.noise_q(first), found.noise_q(first))
+    assert (noisy.noise_q(second) > 100 * found.noise_q(second)).all()
+    # nothing is known from the torn ones, so that all else is in their intervals; the others know as before
+    coverage = measure_calibration(torn, scores_qn, loss_q, one_each, calibration).coverage.value
+    assert 0.93 < coverage < 0.97
 
 
 def test_scores_that_know_nothing_name_nothing() -> None:

@@ -19,8 +19,9 @@ import linernotes
 from conftest import SEGMENT_SAMPLES, write_recordings
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import segment_query
-from linernotes.attribution.result import Attribution, weigh_tracks
+from linernotes.attribution.result import RECORD, Attribution, weigh_tracks
 from linernotes.attribution.shortlisting import AUDITED
+from linernotes.attribution.tables import SCORES, read_table, read_weights
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
@@ -192,6 +193,20 @@ def test_the_record_says_what_was_not_scored(both: dict[str, Path]) -> None:
     for track in Attribution.load(both["listed"] / "attribution.json").tracks:
         assert track.estimated == (not exact[track.track_id])
         assert not (track.estimated and track.effect and track.effect.named)
+
+
+def test_a_score_on_a_shortlist_has_the_error_that_it_has_anyway(both: dict[str, Path]) -> None:
+    whole, listed = (Attribution.load(both[name] / RECORD) for name in ("all", "listed"))
+    errors = {track.track_id: track.error for track in whole.tracks}
+    weights = read_weights(both["listed"])
+    names = read_table(both["listed"] / SCORES)["track_id"].to_pylist()
+    part = {name for name, weight in zip(names, weights, strict=True) if weight == 0}
+    exact = [track for track in listed.tracks if track.track_id not in part and errors.get(track.track_id)]
+    estimated = [track for track in listed.tracks if track.estimated]
+    assert exact and estimated and not any(track.error for track in estimated)
+    for track in exact:
+        error = errors[track.track_id]
+        assert error and track.error and track.error.total == pytest.approx(error.total, rel=1e-3)
 
 
 def test_an_audit_speaks_for_the_tracks_outside_on_average() -> None:

@@ -120,6 +120,13 @@ def test_the_shares_that_are_shown_sum_to_one(drawn: Drawn, record: Path, named:
     assert rows == [*(titles[i] for i in named), "cannot be told apart"]
 
 
+def test_a_named_tracks_effect_is_also_told_by_the_minute(drawn: Drawn, record: Path) -> None:
+    seconds = [t.seconds for t in Attribution.load(record / RECORD).first_trained(2)]
+    page = drawn(lambda read: naming(read, [0]))
+    for number, length in enumerate(seconds, start=1):
+        assert length and f"{100 * 0.05 / number * 60 / length:.2f} % a minute of the track" in page.text
+
+
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40))
 def test_rounded_shares_sum_to_a_hundred_and_lie_within_a_tenth(values: list[float]) -> None:
     shares = np.array([*values, 1e-3])

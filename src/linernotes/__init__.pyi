@@ -15,6 +15,8 @@ from linernotes.api.building import rebuild as rebuild
 from linernotes.api.building import render_builtin as render_builtin
 from linernotes.api.building import train_model as train_model
 from linernotes.api.calibrating import calibrate as calibrate
+from linernotes.api.challenging import challenge as challenge
+from linernotes.api.challenging import forecast_challenge as forecast_challenge
 from linernotes.api.comparing import compare as compare
 from linernotes.api.comparing import list_methods as list_methods
 from linernotes.api.comparing import plan as plan

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
+import numpy as np
 import torch
+from scipy.linalg import block_diag, helmert
 from torch import Tensor
 
 from linernotes.artefacts import hash_arrays, hash_json
@@ -86,6 +88,22 @@ def stratified_times(draws: int, generator: torch.Generator, levels: Levels = EV
     """``draws`` times, one in each equal part of the ``levels`` in (0, 1), in increasing order."""
     low, high = levels
     return (torch.arange(draws) + torch.rand(draws, generator=generator)) / draws * (high - low) + low
+
+
+def noise_contrasts(count: int) -> np.ndarray:
+    """What the mean over ``count`` draws owes to chance, ``[R, count]``: times the draws' values it gives
+    deviations whose squares sum to an estimate of that mean's variance, had other noise been drawn.
+
+    Draws lie one in each part of the noise levels, so neighbours alone are compared, in pairs (three where
+    one is over): what differs between levels is no chance, and what differs between neighbours makes the
+    estimate too large rather than too small (collapsed strata; Cochran 1977, section 5A.12). R is 0 for a
+    single draw, which says nothing.
+    """
+    if count < 2:
+        return np.zeros((0, count))
+    sizes = [2] * (count // 2)
+    sizes[-1] += count % 2
+    return block_diag(*(helmert(size) * np.sqrt(size / (size - 1)) for size in sizes)) / count
 
 
 def no_draws(count: int) -> Draws:

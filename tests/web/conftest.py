@@ -75,7 +75,9 @@ def opened(browser: Browser, desk: str) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" and REFUSED not in m.text else None)
+        page.on(
+            "console", lambda m: wrong.append(m.text) if m.type == "error" and REFUSED not in m.text else None
+        )
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(desk.split("/?")[0] + path)
         return page

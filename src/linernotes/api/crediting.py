@@ -19,7 +19,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.credits import signing
 from linernotes.credits.audit import attributions_behind, audit_record, audited_file
 from linernotes.credits.audit_credits import credit_sums
-from linernotes.credits.checks import Check, attempted
+from linernotes.credits.checks import Check, Outcome, attempted
 from linernotes.credits.clip import credit_clip
 from linernotes.credits.crediting import calibrated
 from linernotes.credits.manifest import require_clip, write_manifest
@@ -174,6 +174,7 @@ def audit(
     key: str | Path | None = None,
     recompute: float = 0.0,
     on_progress: Progress | None = None,
+    challenge: int = 0,
 ) -> list[Check]:
     """Checks an ``attribution.json``, ``credits.json`` or ``statement.json``: schema, seal, sums,
     identifiers, signature, and whether what it names is at hand and gives the same figures again.
@@ -182,6 +183,9 @@ def audit(
         key: the public key of whoever must have signed it.
         recompute: the share of the segments that are scored again where an attribution is at hand, drawn at
             random; none if 0. Credits and statements lead to their attributions.
+        challenge: how many models are trained again on random halves of the catalogue, to see whether the
+            named tracks predict what becomes of the clips; none if 0. ``forecast_challenge`` says how long
+            it takes.
 
     Raises:
         LinernotesError: it cannot be read, or is no such record.
@@ -195,7 +199,24 @@ def audit(
                 partial(_scored_again, attribution, recompute, on_progress),
             )
         )
+    if challenge:
+        checks.append(_challenged(record, challenge, checks, on_progress))
     return checks
+
+
+def _challenged(record: Path, halves: int, checks: Sequence[Check], on_progress: Progress | None) -> Check:
+    """Whether retraining bears a record out; a record that fails already is not worth the trouble."""
+    from linernotes.api.challenging import challenge
+
+    what = "named tracks predict retraining"
+    if any(check.outcome == "fails" for check in checks):
+        return Check(what, "not checked", "another check fails")
+    try:
+        found = challenge(record, halves, on_progress)
+    except LinernotesError as error:
+        return Check(what, "not checked", str(error))
+    outcome: Outcome = "not checked" if found.borne_out is None else "holds" if found.borne_out else "fails"
+    return Check(what, outcome, found.sentence)
 
 
 def _scored_again(attribution: Path, share: float, on_progress: Progress | None) -> str:

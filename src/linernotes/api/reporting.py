@@ -142,8 +142,7 @@ def _shown(
     for t in first:
         duration_s, excerpts, change_t = None, [], evidence.get(t.track_id)
         if catalogue:
-            own = catalogue.track_n == places[t.track_id]
-            duration_s = float((catalogue.start_s_n[own] + catalogue.seconds_n[own]).max())
+            duration_s = float(catalogue.seconds_t[places[t.track_id]])
             excerpts = _excerpts(t, catalogue, places[t.track_id])
         if change_t is not None and catalogue and excerpts:
             frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz

@@ -4,7 +4,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +53,17 @@ class Effect(BaseModel):
     low: float  # 90 % interval
     high: float
     named: bool  # told apart from nothing, with false ones among a statement's named tracks bounded
+
+
+class ScoreError(BaseModel):
+    """The standard error of a score: how far it would lie elsewhere had other noise been drawn, as it is with
+    another seed. Of a track that was partly scored exactly, by those segments.
+    """
+
+    total: float
+    # the part by the draws that the clip's gradient is a mean over; the rest is by those that items are
+    # scored on. None: not known, and not in ``total``
+    clip: float | None = None
 
 
 class Span(BaseModel):
@@ -116,11 +127,18 @@ class TrackScore(BaseModel):
     split: Literal["train", "decoy"]
     decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
+    seconds: float | None = None  # of the track, as far as the catalogue has it
+    error: ScoreError | None = None  # of the score; of methods that compare losses on two draws or more
     estimated: bool = False  # no segment of it was on the shortlist: its score is what the index says
     effect: Effect | None = None  # of a training track, where scores were calibrated
     spans: list[Span] = []  # of the first tracks, for methods that know where
     # what else the catalogue says of it: album, caption, licence, identifiers, ...
     details: dict[str, str] = {}
+
+    @property
+    def effect_a_minute(self) -> float | None:
+        """The expected effect over the track's minutes, by which long and short tracks can be compared."""
+        return 60 * self.effect.expected / self.seconds if self.effect and self.seconds else None
 
 
 class ClipFile(BaseModel):
@@ -240,6 +258,8 @@ def rank_tracks(
     gather: Gather = "sum",
     effects: Mapping[int, Effect] | None = None,
     weight_n: np.ndarray | None = None,
+    seconds_t: np.ndarray | None = None,
+    errors: Sequence[ScoreError | None] = (),
 ) -> list[TrackScore]:
     """The first tracks, highest score first, until ``KEPT_TRACKS`` of them were trained on and all that are
     named are there; ties keep the catalogue's order.
@@ -248,6 +268,7 @@ def rank_tracks(
         effects: by a track's place in ``tracks``.
         weight_n: of how many segments each one speaks; of none if it was not scored exactly. Of itself if
             None.
+        seconds_t, errors: of all tracks, where they are known.
     """
     exact = np.ones(len(tracks)) if weight_n is None else np.bincount(track_n, weight_n, len(tracks))
     scores = gather_tracks(scores_n, track_n, len(tracks), gather)
@@ -270,6 +291,8 @@ def rank_tracks(
             split=tracks[i].split,  # type: ignore[arg-type]
             decoys_above=int(len(decoys) - np.searchsorted(decoys, scores[i])) - (tracks[i].split == "decoy"),
             best_segment_start_s=float(start_s_n[best[i]]),
+            seconds=None if seconds_t is None else float(seconds_t[i]),
+            error=errors[i] if errors and exact[i] else None,
             estimated=not exact[i],
             effect=effects.get(int(i)) if effects else None,
             details=tracks[i].details,

@@ -25,11 +25,13 @@ from linernotes.attribution.result import (
     Attribution,
     Effect,
     QueryRecord,
+    ScoreError,
     Sources,
     gather_tracks,
     rank_tracks,
     weigh_tracks,
 )
+from linernotes.attribution.score_errors import score_errors
 from linernotes.attribution.shortlisting import score_clips
 from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
 from linernotes.attribution.tables import (
@@ -104,6 +106,8 @@ def attribute_clips(
         folder = out if len(clips) == 1 else out / clip.query.name
         seen_n = prepared.weights_n[prepared.rows] if settings.gather == "sum" else 1.0
         scores_n = weights_q @ scores.scores_qn * seen_n
+        n_tracks = len(catalogue.tracks)
+        errors = score_errors(scores.deviations, weights_q, seen_n, catalogue.track_n, n_tracks)
         attribution = _attribution(
             clip=clip,
             content=content,
@@ -112,6 +116,7 @@ def attribute_clips(
             settings=settings,
             scores=scores,
             scores_n=scores_n,
+            errors=errors,
             weight_n=weight_n,
             shortlist=shortlist,
             warned=warned,
@@ -298,6 +303,7 @@ def _attribution(
     settings: MethodSettings,
     scores: Scores,
     scores_n: np.ndarray,
+    errors: list[ScoreError | None],
     weight_n: np.ndarray,
     shortlist: Shortlist | None,
     warned: list[str],
@@ -355,6 +361,8 @@ def _attribution(
             gather=settings.gather,
             effects=effects,
             weight_n=weight_n,
+            seconds_t=catalogue.seconds_t,
+            errors=errors,
         ),
         verdict=verdict,
     )

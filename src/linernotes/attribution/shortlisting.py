@@ -19,7 +19,7 @@ from linernotes.index.recall import FIRST, Shortlist, audit
 from linernotes.index.store import Index
 from linernotes.index.vectors import resemblance
 from linernotes.methods.all import METHODS, score
-from linernotes.methods.contract import Prepared, Query, Scores
+from linernotes.methods.contract import Deviations, Prepared, Query, Scores
 from linernotes.methods.readout_moments import query_moments
 from linernotes.settings.methods import MethodSettings, ReadoutSettings
 
@@ -82,7 +82,22 @@ def score_clips(
         all_qn[np.ix_(own, exact)] = scores.scores_qn[np.ix_(own, np.searchsorted(union, exact))]
         exact_u = weights_cq[c] @ scores.scores_qn
         shortlists.append(_audited(index, prepared, unit * said_cn[c], union, exact_u, rows, sample))
-    return Scored(replace(scores, scores_qn=all_qn), weight_cn, shortlists)
+    deviations = _among(scores.deviations, union, len(prepared.catalogue))
+    return Scored(replace(scores, scores_qn=all_qn, deviations=deviations), weight_cn, shortlists)
+
+
+def _among(deviations: Deviations | None, union: np.ndarray, count: int) -> Deviations | None:
+    """Deviations of the segments ``union`` among all; of none where a score is what an index says."""
+    if deviations is None:
+        return None
+
+    def spread(some_rqu: np.ndarray) -> np.ndarray:
+        all_rqn = np.zeros((*some_rqu.shape[:2], count), np.float32)
+        all_rqn[:, :, union] = some_rqu
+        return all_rqn
+
+    by_clip = deviations.clip_rqn
+    return Deviations(spread(deviations.items_rqn), None if by_clip is None else spread(by_clip))
 
 
 def require_shortlists(method: str) -> None:

@@ -15,6 +15,7 @@ from linernotes.catalog.conventions import Sidecars, held_out_folders, lies_in
 from linernotes.catalog.listing import head_flaw, list_folder
 from linernotes.catalog.paths import Places
 from linernotes.catalog.pre_encoded import WORDS, holds_latents, read_latents_folder
+from linernotes.catalog.reservations import COLUMN, RESERVED, reserved, said_of
 from linernotes.catalog.tables import Row, Table, read_tables
 from linernotes.catalog.tags import read_tags
 from linernotes.catalog.track import Flaw, Reject, Track, printable, sayable
@@ -95,7 +96,8 @@ def read_source(folder: Path) -> Source:
             f"rejected{': ' + rejects[0].detail if rejects else ''}): "
             f"put {', '.join(SUFFIXES)} files there, named in metadata.csv"
         )
-    return Source(folder, tracks, rejects, reading.notes + reading.split_notes())
+    reservations = [said_of(reading.reserved)] if reading.reserved else []
+    return Source(folder, tracks, rejects, reading.notes + reading.split_notes() + reservations)
 
 
 class _Reading:
@@ -115,6 +117,7 @@ class _Reading:
         self.words: set[str] = set()
         self.taken: set[str] = set()
         self.unsaid = 0
+        self.reserved: list[str] = []
 
     def take_table(self, table: Table) -> None:
         """Every row goes to the file it means; the first row of a file counts."""
@@ -197,6 +200,9 @@ class _Reading:
             )
             if "title" not in values and "artist" not in values:
                 values = read_tags(self.folder / name) | values
+            if reserved(self.folder / name):
+                values[COLUMN] = RESERVED
+                self.reserved.append(name)
             complete.append((name, values))
         return self._identified(complete)
 

@@ -91,6 +91,13 @@ class Catalogue:
         trained = np.array([track.split == "train" for track in self.tracks])
         return np.flatnonzero(trained[self.track_n])
 
+    @cached_property
+    def seconds_t(self) -> np.ndarray:
+        """How long each track is, to the end of its last segment, in seconds."""
+        end_t = np.zeros(len(self.tracks))
+        np.maximum.at(end_t, self.track_n, self.start_s_n + self.seconds_n)
+        return end_t
+
     def sample(self, count: int) -> np.ndarray:
         """At most ``count`` of the segments that were trained on, drawn evenly, the same every time, in
         order.

@@ -120,6 +120,14 @@ def audit(
         float,
         typer.Option(min=0, max=1, help="Share of the segments to score again, drawn at random: 0.1, say."),
     ] = 0.0,
+    challenge: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Train the model again on so many random halves of its catalogue, and say whether the named "
+            "tracks predict what becomes of the clips. How long that takes is said first.",
+        ),
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Check a record: unchanged, adding up, its identifiers right, its sources those at hand, its signature.
@@ -128,8 +136,10 @@ def audit(
     """
     from linernotes.report.credits import audit_table
 
+    if challenge:
+        stderr.print(escape(linernotes.forecast_challenge(record, challenge).sentence))
     with Bars() as bars:
-        checks = linernotes.audit(record, key, recompute, bars)
+        checks = linernotes.audit(record, key, recompute, bars, challenge)
     if as_json:
         print_json([vars(check) for check in checks])
     else:

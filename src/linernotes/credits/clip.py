@@ -4,6 +4,7 @@ every track's own score and effect.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from linernotes.attribution.result import Attribution, TrackScore, Verdict
 from linernotes.attribution.tables import SCORES
+from linernotes.catalog.reservations import ASSERTION, COLUMN, RESERVED
 from linernotes.catalog.store import Catalogue
 from linernotes.credits.crediting import NOT_TOLD_APART, Shared, calibrated, share_out
 from linernotes.credits.entries import Right
@@ -83,7 +85,7 @@ def credit_clip(
             catalogue=str(catalogue.path.resolve()),
             rights=_place(rights),
         ),
-        notes=[*_notes(verdict, attribution), *shared.notes, *rights.notes],
+        notes=[*_notes(verdict, attribution), *_reserved(named), *shared.notes, *rights.notes],
         rights=shared.rights,
         parties=shared.parties,
         lines=shared.lines,
@@ -141,6 +143,17 @@ def _notes(verdict: Verdict, attribution: Attribution) -> list[str]:
     return [*([lent] if verdict.lent else []), *verdict.reasons, *attribution.cautions]
 
 
+def _reserved(named: Sequence[TrackScore]) -> list[str]:
+    """What is said of named tracks whose recordings say that they may not be trained on."""
+    names = [track.title or track.track_id for track in named if track.details.get(COLUMN) == RESERVED]
+    if not names:
+        return []
+    return [
+        f"Named, and marked in the recording's own C2PA manifest as not to be trained on ({ASSERTION}): "
+        f"{', '.join(names)}."
+    ]
+
+
 def _contributions(attribution: Attribution, catalogue: Catalogue) -> list[Contribution]:
     places = {track.track_id: place for place, track in enumerate(catalogue.tracks)}
     return [
@@ -157,6 +170,7 @@ def _contribution(track: TrackScore, start_s: float, end_s: float) -> Contributi
         rank=track.rank,
         split=track.split,
         score=track.score,
+        score_error=track.error.total if track.error else None,
         expected=effect.expected if effect else None,
         low=effect.low if effect else None,
         high=effect.high if effect else None,

@@ -23,12 +23,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from linernotes.artefacts import hash_arrays, replacing
 from linernotes.attribution.result import Attribution
 from linernotes.audio import read_sound
+from linernotes.catalog.reservations import FORMATS
 from linernotes.credits.record import Credits
 from linernotes.credits.signing import fingerprint, load_private_key
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.version import __version__
 
-FORMATS = {".flac": "audio/flac", ".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4"}
 ASSERTION = "org.linernotes.credits"
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 VALID_DAYS = 365

@@ -98,6 +98,7 @@ class Contribution(Frozen):
     rank: int
     split: str
     score: float  # signed: higher = removing the track would hurt the clip more
+    score_error: float | None = None  # standard error, had other noise been drawn
     expected: float | None
     low: float | None
     high: float | None

@@ -81,8 +81,19 @@ class Outcomes:
     y_hq: np.ndarray  # mean over a half's models
     share_h: np.ndarray  # of the variance of one model that is left in that mean
     x_hn: np.ndarray  # which tracks each half holds, less a half
-    noise_q: np.ndarray  # variance from seed to seed
+    within_hq: np.ndarray  # squared deviations of a half's models from their mean, added up
+    pairs_h: np.ndarray  # how many models more than one each half has
     segments_n: np.ndarray
+
+    def noise_q(self, halves: np.ndarray) -> np.ndarray:
+        """Each clip's variance from seed to seed, as these halves say."""
+        within_q, pairs = self.within_hq[halves].sum(axis=0), int(self.pairs_h[halves].sum())
+        return (within_q + PRIOR * within_q.mean() / pairs) / (pairs + PRIOR)
+
+    def parts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The halves in two equal parts, each with every other one of those that were trained on twice."""
+        order = np.argsort(self.pairs_h == 0, kind="stable")
+        return np.sort(order[::2]), np.sort(order[1::2])
 
 
 def outcomes_of(bank: Bank, loss_q: np.ndarray, segments_n: np.ndarray) -> Outcomes:
@@ -102,14 +113,12 @@ def outcomes_of(bank: Bank, loss_q: np.ndarray, segments_n: np.ndarray) -> Outco
             f"a score is worth: build it with at least {LEAST_HALVES} and {LEAST_AGAIN}"
         )
     relative_mq = bank.loss_mqk.mean(axis=2, dtype=np.float64) / loss_q
-    within_q = sum(((relative_mq[run] - relative_mq[run].mean(axis=0)) ** 2).sum(axis=0) for run in twice)
-    pairs = sum(len(run) - 1 for run in twice)
-    usual = np.mean(within_q) / pairs
     return Outcomes(
         np.stack([relative_mq[run].mean(axis=0) for run in runs]),
         np.array([1 / len(run) for run in runs]),
         bank.present_mn[bank.which("half")] - 0.5,
-        (within_q + PRIOR * usual) / (pairs + PRIOR),
+        np.stack([((relative_mq[run] - relative_mq[run].mean(axis=0)) ** 2).sum(axis=0) for run in runs]),
+        np.array([len(run) - 1 for run in runs]),
         segments_n,
     )
 
@@ -135,7 +144,8 @@ def fit_calibration(
     shape, n = shape_of(method), int(segments_n.sum())
     u_qn = _arguments(shape, scores_qn, loss_q, n)
     clips, halves = np.arange(len(loss_q)), np.arange(len(found.y_hq))
-    curve, start = _fit(found, shape, u_qn, clips, halves, START[shape])
+    noise_q = found.noise_q(halves)
+    curve, start = _fit(found, shape, u_qn, clips, halves, noise_q, START[shape])
     random = np.random.default_rng(seed)
     resamples = []
     for i in range(RESAMPLES):
@@ -143,7 +153,7 @@ def fit_calibration(
         # vary as much as all of them drawn anew
         some_q = random.choice(clips, len(clips))
         some_h = np.sort(random.permutation(halves)[: len(halves) // 2])
-        resamples.append(_fit(found, shape, u_qn, some_q, some_h, start)[0])
+        resamples.append(_fit(found, shape, u_qn, some_q, some_h, noise_q, start)[0])
         if on_progress:
             on_progress(i + 1, RESAMPLES)
     full_q = bank.loss_mqk[bank.which("full")].mean(axis=(0, 2), dtype=np.float64) / loss_q
@@ -155,7 +165,7 @@ def fit_calibration(
         curve=curve,
         resamples=resamples,
         whole=float((found.y_hq.mean(axis=0) - full_q).mean() / left_out),
-        retrain_sd=float(np.sqrt(found.noise_q.mean())),
+        retrain_sd=float(np.sqrt(noise_q.mean())),
         fitness=fitness,
         clips=len(clips),
         models=sum(len(run) for run in bank.runs()),
@@ -178,23 +188,24 @@ def measure_calibration(
 ) -> MeasuredCalibration:
     """Fits again without each quarter of the clips and each half of the models, and holds the expected
     effects of these against the contrasts of these: what the models with a track know of the clip over what
-    those without know, the other tracks' expected effects taken out.
+    those without know, the other tracks' expected effects taken out. How much chance there is from seed to
+    seed is read off the models that were fitted on, too.
     """
     found, n = outcomes_of(bank, loss_q, segments_n), int(segments_n.sum())
     u_qn = _arguments(calibration.shape, scores_qn, loss_q, n)
     order = np.random.default_rng(seed).permutation(len(loss_q))
     expected, contrast, error, named, clip = [], [], [], [], []
-    halves = np.arange(len(found.y_hq))
+    parts = found.parts()
     for fold in range(FOLDS):
         unseen_q = order[fold::FOLDS]
         seen_q = np.setdiff1d(order, unseen_q)
-        for part in (0, 1):
-            unseen_h, seen_h = halves[part::2], halves[1 - part :: 2]
-            curve, _ = _fit(found, calibration.shape, u_qn, seen_q, seen_h, START[calibration.shape])
+        for unseen_h, seen_h in (parts, parts[::-1]):
+            noise_q, start = found.noise_q(seen_h), START[calibration.shape]
+            curve, _ = _fit(found, calibration.shape, u_qn, seen_q, seen_h, noise_q, start)
             for q in unseen_q:
                 f_n = mapped(calibration.shape, u_qn[q], curve)
                 variance_n = track_variance(f_n, segments_n, curve)
-                noise_h = found.noise_q[q] * found.share_h[unseen_h]
+                noise_h = noise_q[q] * found.share_h[unseen_h]
                 made = _contrasts(
                     found.x_hn[unseen_h], found.y_hq[unseen_h, q], f_n / n, variance_n / n**2, noise_h
                 )
@@ -269,6 +280,7 @@ def _fit(
     u_qn: np.ndarray,
     clips: np.ndarray,
     halves: np.ndarray,
+    noise_q: np.ndarray,
     start: Sequence[float],
 ) -> tuple[Curve, list[float]]:
     """The curve of the highest marginal likelihood on some clips and halves, and the four numbers it was
@@ -278,7 +290,7 @@ def _fit(
     u = torch.from_numpy(u_qn[clips])
     y = torch.from_numpy(found.y_hq[np.ix_(halves, clips)].T.copy())
     x = torch.from_numpy(found.x_hn[halves])
-    noise = torch.from_numpy(found.noise_q[clips, None] * found.share_h[halves])
+    noise = torch.from_numpy(noise_q[clips, None] * found.share_h[halves])
     segments = torch.from_numpy(found.segments_n.astype(np.float64))
     ones = torch.ones_like(y)
     began, reach = torch.tensor(START[shape], dtype=torch.float64), torch.tensor(STRAY, dtype=torch.float64)

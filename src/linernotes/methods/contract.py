@@ -110,6 +110,18 @@ Changed = tuple[Draws, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
+class Deviations:
+    """How far scores would lie elsewhere had other noise been drawn: independent deviations, R of them, whose
+    squares sum to a score's variance. They add up over segments and windows as scores do, sign and all, since
+    one noise is drawn for all of them.
+    """
+
+    items_rqn: np.ndarray  # float32; by the draws that items are scored on
+    # by the draws that the clip's gradient is a mean over; None: not known without unlearning it again
+    clip_rqn: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Scores:
     """``scores_qn`` [queries, segments]; higher = removing the segment hurts the query more.
 
@@ -121,6 +133,7 @@ class Scores:
     # of each query: other weights, and the draws they are for
     changed: list[list[Changed]] = field(default_factory=list)
     sign: int = 1  # -1 where a loss that falls speaks for a track
+    deviations: Deviations | None = None  # of methods that compare losses, on two draws or more
 
 
 @dataclass(frozen=True)

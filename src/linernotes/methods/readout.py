@@ -14,6 +14,7 @@ losses on that band: the read-out's gradients at different noise levels are near
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,8 @@ from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.curvature.fitting import Drawn, fit_sums
 from linernotes.curvature.packed import load_packed
 from linernotes.curvature.per_item import with_ones
-from linernotes.draws import Band, Draws
-from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
+from linernotes.draws import Band, Draws, noise_contrasts
+from linernotes.methods.contract import TENSOR_BYTES, Deviations, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.query_gradient import heard_weights, query_draws
 from linernotes.methods.readout_softmax import score_softmax_readout, work_of_softmax_readout
@@ -56,18 +57,18 @@ def score_readout(
     for i, some in enumerate(sets_of):
         if prepared.on_progress and len(sets_of) > 1:
             prepared.on_progress("unlearning steps", i, len(sets_of))
-        steps.append(unlearning_steps(prepared, some, curvature_bff, settings))
-    step_qbcf = torch.stack(steps)
+        steps.append(steps_and_chance(prepared, some, curvature_bff, settings))
+    step_qbcf, chance_qbcf = (torch.stack(each) for each in zip(*steps, strict=True))
     header = {
         "model": prepared.model.weights_hash,
         "catalogue": prepared.catalogue.hash,
         "noise": draws.hash,
-        "steps": hash_arrays({"steps": step_qbcf.cpu().numpy()}),
+        "steps": hash_arrays({"steps": step_qbcf.cpu().numpy(), "chance": chance_qbcf.cpu().numpy()}),
     }
-    look = partial(rises, readout=readout, step_qbcf=step_qbcf, each=len(draws))
-    rise_nq = sweep_items(
+    look = partial(rises, readout=readout, step_qbcf=step_qbcf, chance_qbcf=chance_qbcf, each=len(draws))
+    found = sweep_items(
         prepared, draws, settings.batch_size, look, folder, "losses without the clip", header, prepared.rows
-    )["rise_nq"]
+    )
     changed = [
         [
             (part, weights_after(prepared.model, readout, step_cf))
@@ -75,16 +76,36 @@ def score_readout(
         ]
         for step_bcf in step_qbcf
     ]
-    return Scores(rise_nq.double().T.numpy(), draws, changed)
+    by_items, by_clip = (found[name].permute(2, 1, 0).numpy() for name in ("by_items_nqr", "by_clip_nqb"))
+    known = settings.gradient_draws // bands > 1  # one draw a band does not say what another would do
+    deviations = Deviations(by_items, by_clip if known else None) if len(by_items) else None
+    return Scores(found["rise_nq"].double().T.numpy(), draws, changed, deviations=deviations)
 
 
 def rises(
-    worker: GenerativeModel, pairs: Pairs, readout: Readout, step_qbcf: Tensor, each: int
+    worker: GenerativeModel,
+    pairs: Pairs,
+    readout: Readout,
+    step_qbcf: Tensor,
+    chance_qbcf: Tensor,
+    each: int,
 ) -> dict[str, Tensor]:
     """Rise of each item's loss by each query's steps, one for each band; mean over ``each`` item's draws,
-    which lie in order of their noise level.
+    which lie in order of their noise level. Beside it what each rise owes to chance (``Deviations``), by the
+    clip's draws to first order in the step.
     """
-    return {"rise_nq": rises_of(*read_bands(worker, readout, pairs, step_qbcf.shape[1], each), step_qbcf)}
+    residual_nbpc, given_nbpf = read_bands(worker, readout, pairs, step_qbcf.shape[1], each)
+    rise_nqk = rises_of(residual_nbpc, given_nbpf, step_qbcf, each)
+    bands, frames, channels = residual_nbpc.shape[1:]
+    moment_nbcf = residual_nbpc.mT @ given_nbpf
+    by_clip_bnq = torch.bmm(
+        moment_nbcf.flatten(2).transpose(0, 1), chance_qbcf.flatten(2).permute(1, 2, 0)
+    ).cpu() * (2 / (bands * frames * channels))
+    return {
+        "rise_nq": rise_nqk.mean(dim=2),
+        "by_items_nqr": rise_nqk @ torch.from_numpy(noise_contrasts(each).T).float(),
+        "by_clip_nqb": by_clip_bnq.permute(1, 2, 0).contiguous(),
+    }
 
 
 def read_bands(
@@ -98,18 +119,19 @@ def read_bands(
     return residual_btc.reshape(*shape, residual_btc.shape[2]), given_btf.reshape(*shape, given_btf.shape[2])
 
 
-def rises_of(residual_nbpc: Tensor, given_nbpf: Tensor, step_qbcf: Tensor) -> Tensor:
-    """Rise of each item's loss by each query's steps, ``[items, Q]``: |r + m|^2 - |r|^2, m what the step does
-    to the output; mean over bands and frames.
+def rises_of(residual_nbpc: Tensor, given_nbpf: Tensor, step_qbcf: Tensor, each: int) -> Tensor:
+    """Rise of each item's loss by each query's steps on each of its ``each`` draws, ``[items, Q, K]``:
+    |r + m|^2 - |r|^2, m what the step does to the output; mean over frames.
     """
-    items = len(residual_nbpc)
+    items, bands = residual_nbpc.shape[:2]
     residual_bpc, given_bpf = (x.transpose(0, 1).flatten(1, 2) for x in (residual_nbpc, given_nbpf))
-    rise_nq = torch.zeros(items, len(step_qbcf))
+    rise_nqk = torch.zeros(items, len(step_qbcf), each)
     for q, step_bcf in enumerate(step_qbcf):  # a query's score does not depend on the others, to the last bit
         moved_bpc = given_bpf @ step_bcf.mT
         rise_bpc = moved_bpc * (2 * residual_bpc + moved_bpc)
-        rise_nq[:, q] = rise_bpc.reshape(len(rise_bpc), items, -1).mean(dim=(0, 2))
-    return rise_nq
+        rise_bnk = rise_bpc.reshape(bands, items, each // bands, -1).mean(dim=3)
+        rise_nqk[:, q] = rise_bnk.transpose(0, 1).flatten(1)
+    return rise_nqk
 
 
 def readout_of(model: GenerativeModel) -> Readout:
@@ -204,11 +226,29 @@ def unlearning_steps(
     """(a / N) (F + lambda)^-1 grad L for the queries' mean loss in each band, as it acts on the model's
     output ``[bands, C, F (+ 1)]``: the factors P, P'P and 2 / C of gradient and curvature cancel out.
     """
-    steps, bands = [], len(curvature_bff)
+    return steps_and_chance(prepared, queries, curvature_bff, settings)[0]
+
+
+def steps_and_chance(
+    prepared: Prepared, queries: Sequence[Query], curvature_bff: Tensor, settings: ReadoutSettings
+) -> tuple[Tensor, Tensor]:
+    """``unlearning_steps``, and in each band the step's deviation by its draws: n draws fall in two halves of
+    n_0 and n_1, and their means' difference times sqrt(n_0 n_1) / n has the mean's own variance.
+    """
+    steps, chances, bands = [], [], len(curvature_bff)
+    count = max(1, settings.gradient_draws // bands)
+    even, odd = count - count // 2, count // 2
+    apart = math.sqrt(even * odd) / count
     for b, curvature_ff in enumerate(curvature_bff):
-        moments = [query_moment(prepared, query, settings, (b, bands)) for query in queries]
-        steps.append(solve_damped(curvature_ff, torch.stack(moments).mean(dim=0), settings.damping))
-    return settings.step_size / prepared.n_training * torch.stack(steps)
+        halves = [query_moments_of(prepared, query, settings, (b, bands)) for query in queries]
+        half_hcf = torch.stack(halves).mean(dim=0)
+        difference_cf = half_hcf[0] / even - half_hcf[1] / max(odd, 1)
+        asked_hcf = torch.stack([half_hcf.sum(dim=0) / count, apart * difference_cf])
+        solved_hcf = solve_damped(curvature_ff, asked_hcf.flatten(0, 1), settings.damping).view_as(asked_hcf)
+        steps.append(solved_hcf[0])
+        chances.append(solved_hcf[1])
+    scale = settings.step_size / prepared.n_training
+    return scale * torch.stack(steps), scale * torch.stack(chances)
 
 
 def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> Tensor:
@@ -220,18 +260,34 @@ def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> T
 
 def query_moment(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:
     """E[r phi'] over the query's heard frames and its draws in a band, ``[C, F (+ 1)]``."""
+    draws = max(1, settings.gradient_draws // band[1])
+    return query_moments_of(prepared, query, settings, band).sum(dim=0) / draws
+
+
+def query_moments_of(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:
+    """r phi' summed over every other of the query's draws in a band, mean over heard frames,
+    ``[2, C, F (+ 1)]``: over the first, third, ... and over the second, fourth, ...
+    """
     model, readout = prepared.model, readout_of(prepared.model)
     device = device_of(model)
     draws = query_draws(model, settings, band)
     weight_t = heard_weights(query, settings.mask_silence).to(device)
     item, size = query.items(model), settings.batch_size
-    jobs = (draws[start : start + size].to(device) for start in range(0, len(draws), size))
+    jobs = (
+        (half, draws[slice(start, start + 2 * size, 2)].to(device))
+        for half in (0, 1)
+        for start in range(half, len(draws), 2 * size)
+    )
 
-    def moment(worker: GenerativeModel, some: Draws) -> Tensor:
-        residual_btc, given_btf = read(worker, readout, (item.repeat(len(some)), some))
-        return torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf) / len(draws)
+    def moment(worker: GenerativeModel, job: tuple[int, Draws]) -> tuple[int, Tensor]:
+        residual_btc, given_btf = read(worker, readout, (item.repeat(len(job[1])), job[1]))
+        return job[0], torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf)
 
-    return torch.stack(list(in_order(model, jobs, moment))).sum(dim=0)
+    found = list(in_order(model, jobs, moment))
+    total_hcf = torch.zeros(2, *found[0][1].shape, device=device)
+    for half, moment_cf in found:
+        total_hcf[half] += moment_cf
+    return total_hcf
 
 
 def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> dict[str, Tensor]:
@@ -254,7 +310,8 @@ def work_of_readout(prepared: Prepared, settings: ReadoutSettings, _query: Query
     layer: Any = prepared.model.network.get_submodule(readout.layer)
     width = layer.in_features + (layer.bias is not None)
     curvature = TENSOR_BYTES * settings.noise_bands * width**2
-    steps = TENSOR_BYTES * settings.noise_bands * layer.weight.numel()
+    # the step, and how far its draws may have led it
+    steps = 2 * TENSOR_BYTES * settings.noise_bands * layer.weight.numel()
     fitted = min(prepared.n_training, CURVATURE_SEGMENTS)
     return Work(
         {"forward": fitted * settings.draws},

@@ -146,7 +146,7 @@ def _look(
     residual_nbpc, given_nbpf = read_bands(worker, readout, pairs, len(strongest_bfk), each)
     return {
         "y_nd": _moments(residual_nbpc, given_nbpf, strongest_bfk).flatten(1).half(),
-        "rise_nq": rises_of(residual_nbpc, given_nbpf, step_qbcf),
+        "rise_nq": rises_of(residual_nbpc, given_nbpf, step_qbcf, each).mean(dim=2),
     }
 
 

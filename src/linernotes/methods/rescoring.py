@@ -11,9 +11,18 @@ import numpy as np
 from torch import Tensor
 
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
-from linernotes.draws import Band, Draws
+from linernotes.draws import Band, Draws, noise_contrasts
 from linernotes.losses import item_losses
-from linernotes.methods.contract import TENSOR_BYTES, Changed, Prepared, Query, Scores, Work, weight_bytes
+from linernotes.methods.contract import (
+    TENSOR_BYTES,
+    Changed,
+    Deviations,
+    Prepared,
+    Query,
+    Scores,
+    Work,
+    weight_bytes,
+)
 from linernotes.methods.items import gradient_products
 from linernotes.models.contract import device_of
 from linernotes.settings.methods import RescoringSettings, Skew
@@ -52,6 +61,8 @@ def rescore(
     sets_of = [queries] if settings.together else [[query] for query in queries]
     changed: list[list[Changed]] = [[] for _ in sets_of]
     total = np.zeros((len(sets_of), len(prepared.rows)))
+    contrasts_rk = sign * noise_contrasts(len(draws))
+    deviations_rqn = np.zeros((len(contrasts_rk), *total.shape), np.float32)
     first = 0
     for band, part in enumerate(draws.bands(bands)):
         place = folder / f"band-{band}"
@@ -64,14 +75,15 @@ def rescore(
         sets = {f"query-{i}": parts[-1][1] for i, parts in enumerate(changed)}
         share = len(part) / len(draws)
         if settings.score_by == "first-order":
-            own = dict(prepared.model.network.named_parameters())
+            before = dict(prepared.model.network.named_parameters())
             moves = [
-                {name: tensor - own[name] for name, tensor in weights.items()} for weights in sets.values()
+                {name: tensor - before[name] for name, tensor in weights.items()} for weights in sets.values()
             ]
             dots_qn, _ = gradient_products(prepared, part, settings.batch_size, moves, {}, place)
             total += share * dots_qn
             continue
-        base_nk = base_losses(prepared, draws, settings.batch_size)[:, first : first + len(part)]
+        own = slice(first, first + len(part))
+        base_nk = base_losses(prepared, draws, settings.batch_size)[:, own]
         first += len(part)
         what = "scoring the catalogue" if bands == 1 else f"scoring the catalogue (band {band + 1})"
         losses = item_losses(
@@ -87,8 +99,11 @@ def rescore(
             model_folder=prepared.model_folder,
         )
         for i, name in enumerate(sets):
-            total[i] += share * skew(losses[name], base_nk, settings.score_by).mean(dim=1).numpy()
-    return Scores(sign * total, draws, changed, sign)
+            moved_nk = skew(losses[name], base_nk, settings.score_by)
+            total[i] += share * moved_nk.mean(dim=1).numpy()
+            deviations_rqn[:, i] += contrasts_rk[:, own] @ moved_nk.numpy().T
+    apart = settings.score_by != "first-order" and len(contrasts_rk) > 0  # losses of single draws are known
+    return Scores(sign * total, draws, changed, sign, Deviations(deviations_rqn) if apart else None)
 
 
 def skew(after_nk: Tensor, before_nk: Tensor, kind: Skew) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from linernotes.artefacts import replacing
-from linernotes.attribution.result import Attribution, Effect
+from linernotes.attribution.result import Attribution, Effect, TrackScore
 from linernotes.attribution.spans import CHANCE
 from linernotes.audio import Sound
 from linernotes.report.cards import ShownTrack, cards_of, effect_scale
@@ -36,21 +36,34 @@ def in_words(effect: Effect) -> str:
     return f"{effect.expected:.2%} [{effect.low:.2%}, {effect.high:.2%}]"
 
 
+def score_in_words(track: TrackScore) -> str:
+    """A score with its standard error, where that is known."""
+    return f"{track.score:.3g}" + (f" ± {track.error.total:.1g}" if track.error else "")
+
+
 def ranking_table(attribution: Attribution, first: int) -> Table:
-    """The ``first`` training tracks, with how many decoys stand above each."""
+    """The ``first`` training tracks: scores with their standard errors, how many decoys stand above each, and
+    effects.
+    """
     shown = attribution.first_trained(first)
     columns = [
         number("rank", "#"),
         text("title", "title"),
         text("artist", "artist"),
-        number("score", "score", ".3g"),
+        text("scored", "score"),
     ]
     columns += [text("above", "decoys above")] if attribution.decoys else []
     if attribution.verdict:
-        columns += [text("effect", "expected effect"), text("named", "named")]
+        columns += [
+            text("effect", "expected effect"),
+            number("a_minute", "a minute", ".2f", "%"),
+            text("named", "named"),
+        ]
     rows = [
         {
             **t.model_dump(),
+            "scored": score_in_words(t),
+            "a_minute": t.effect_a_minute,
             "above": f"{t.decoys_above} of {attribution.decoys}",
             "effect": in_words(t.effect) if t.effect else "",
             "named": bool(t.effect and t.effect.named),
@@ -101,7 +114,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clock": clock, "percent": percent}
+    environment.filters |= {"clock": clock, "percent": percent, "scored": score_in_words}
     return environment
 
 

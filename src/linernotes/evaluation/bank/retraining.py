@@ -273,7 +273,7 @@ def _measure(setting: Setting, worker: _Opened, model: Remakable) -> dict[str, T
         "item_loss_n": _item_losses(model, worker.catalogue, few),
         "clip_hct": torch.stack(clips).half() if clips else torch.zeros(0),
         "contrast": torch.stack(clips).float().std(correction=0) if clips else torch.tensor(torch.nan),
-        "distance_hd": torch.tensor(distances).reshape(len(heard), -1),
+        "distance_hd": torch.tensor(distances).reshape(len(heard), len(DISTANCES)),
     }
 
 

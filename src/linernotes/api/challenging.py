@@ -1,0 +1,95 @@
+"""Credits put to the test by retraining: what ``audit`` does for those who do not trust a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from linernotes.api.workspace import Workspace
+from linernotes.attribution.query import Clip
+from linernotes.attribution.result import Attribution
+from linernotes.attribution.run import filed
+from linernotes.credits.audit import attributions_behind, audited_file
+from linernotes.demo.opening import catalogue_folder
+from linernotes.demo.places import SHIPPED
+from linernotes.demo.provider import model_folder
+from linernotes.errors import LinernotesError
+from linernotes.evaluation.challenge import Challenge, Claim, Forecast, challenge_claims, forecast
+from linernotes.methods.contract import Progress
+from linernotes.settings.places import cache_folder
+from linernotes.settings.reading import checked, settings_of
+
+
+def forecast_challenge(record: str | Path, halves: int) -> Forecast:
+    """How long ``audit(record, challenge=halves)`` will train, measured on a few steps.
+
+    Raises:
+        LinernotesError: there is no attribution at hand, its model cannot be trained here, or it would take
+            more than a day.
+    """
+    behind = _behind(Path(record))
+    model, catalogue = _places(behind)
+    found = forecast(model_folder(model), catalogue_folder(catalogue), halves, len(behind))
+    found.require_short()
+    return found
+
+
+def challenge(record: str | Path, halves: int, on_progress: Progress | None = None) -> Challenge:
+    """Trains the model of a record again on random halves of its catalogue, and says whether the named tracks
+    predict what becomes of the clips.
+
+    Raises:
+        LinernotesError: as ``forecast_challenge``, or no track is named, or clip, model or catalogue is
+            another one than was attributed.
+    """
+    behind = _behind(Path(record))
+    model, catalogue = _places(behind)
+    with Workspace(model, catalogue, on_progress=on_progress) as work:
+        claims = [_claim(work, path, read) for path, read in behind]
+    return challenge_claims(
+        claims, model_folder(model), catalogue_folder(catalogue), halves, cache_folder(), on_progress
+    )
+
+
+def _behind(record: Path) -> list[tuple[Path, Attribution]]:
+    """The attributions that a record rests on."""
+    found = [(path, Attribution.load(path)) for path in attributions_behind(audited_file(record))]
+    if not found:
+        raise LinernotesError(f"{record} rests on attributions that are not at hand: put them beside it")
+    return found
+
+
+def _places(behind: Sequence[tuple[Path, Attribution]]) -> tuple[str, str]:
+    """Where model and catalogue of attributions lie.
+
+    Raises:
+        LinernotesError: they are of several.
+    """
+    if len({(read.model_hash, read.catalogue_hash) for _, read in behind}) > 1:
+        raise LinernotesError(
+            "the clips are of several models or catalogues: put each one's credits to the test by themselves"
+        )
+    read = behind[0][1]
+    return (read.model if read.model in SHIPPED else read.sources.model), read.sources.catalogue
+
+
+def _claim(work: Workspace, path: Path, read: Attribution) -> Claim:
+    """What an attribution says, with its clip.
+
+    Raises:
+        LinernotesError: the clip has gone, or anything is another one than was attributed.
+    """
+    prompt = None if read.query.generated or not read.query.prompt_known else read.query.prompt
+    clips: list[Clip] = work.load_clips([file.path for file in read.sources.clips], prompt)
+    settings = checked(settings_of(read.method), read.settings, f" for {read.method}")
+    for what, before, now in (
+        ("clip", read.query.content_hash, filed(clips, settings, path.parent)[0][1]),
+        ("model", read.model_hash, work.model.weights_hash),
+        ("catalogue", read.catalogue_hash, work.catalogue.hash),
+    ):
+        if before != now:
+            raise LinernotesError(f"{path} was made from another {what} ({before}, not {now}): give that one")
+    named = {t.track_id: t.effect.expected for t in read.tracks if t.effect and t.effect.named}
+    windows = [window for clip in clips for window in clip.windows]
+    loss = read.verdict.loss if read.verdict else 1.0  # without a verdict none is named
+    return Claim(read.query.name, read.query.prompt, windows, named, loss)

@@ -1,0 +1,42 @@
+"""The standard error of each track's score: how far it would lie elsewhere had other noise been drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from linernotes.attribution.result import ScoreError
+from linernotes.methods.contract import Deviations
+
+
+def score_errors(
+    deviations: Deviations | None,
+    weights_q: np.ndarray,
+    seen_n: np.ndarray | float,
+    track_n: np.ndarray,
+    n_tracks: int,
+) -> list[ScoreError | None]:
+    """Standard errors of one clip's scores, by a track's place among the catalogue's; None of a method that
+    does not know them. All windows and segments met the same noise, so deviations are added up before they
+    are squared.
+
+    Args:
+        weights_q: how much each window counts in the clip.
+        seen_n: how often training saw each segment.
+    """
+    if deviations is None:
+        return [None] * n_tracks
+
+    def variance(deviation_rqn: np.ndarray) -> np.ndarray:
+        deviation_rn = np.tensordot(deviation_rqn, weights_q, axes=(1, 0)) * seen_n
+        by_track = [np.bincount(track_n, one_n, n_tracks) for one_n in deviation_rn]
+        return np.square(by_track).sum(axis=0)
+
+    items_t = variance(deviations.items_rqn)
+    if deviations.clip_rqn is None:
+        return [ScoreError(total=total, clip=None) for total in np.sqrt(items_t).tolist()]
+    clip_t = variance(deviations.clip_rqn)
+    total_t = np.sqrt(items_t + clip_t)
+    return [
+        ScoreError(total=total, clip=clip)
+        for total, clip in zip(total_t.tolist(), np.sqrt(clip_t).tolist(), strict=True)
+    ]
