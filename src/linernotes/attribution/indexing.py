@@ -19,9 +19,10 @@ from linernotes.artefacts import held, read_json, replace_folder, write_json
 from linernotes.attribution.query import clip_query, segment_query
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
+from linernotes.index.codes import require_faiss
 from linernotes.index.recall import Recall, measure_recall
 from linernotes.index.space import Space, fit_latents, principal_directions
-from linernotes.index.store import RECORD, SPACE, Index, items_of, write_index
+from linernotes.index.store import EXACT_UP_TO, RECORD, SPACE, Index, items_of, write_codes, write_index
 from linernotes.index.vectors import Vectors, resemblance
 from linernotes.methods.all import runs_on, score
 from linernotes.methods.contract import Prepared, Query
@@ -53,8 +54,10 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
 
     Raises:
         LinernotesError: something else is there, an index of another model, or another process is building
-            it.
+            it; a large catalogue's needs FAISS, which is not installed.
     """
+    if len(prepared.catalogue) > EXACT_UP_TO:
+        require_faiss()  # now, not after hours
     with held(path, "built"):
         old = Index(path) if (path / RECORD).is_file() else None
         if old is None and path.exists() and any(path.iterdir()):
@@ -315,3 +318,5 @@ def _write(
     }
     batches = ((_vectors(space, table, catalogue, rows), items_n[rows]) for rows in _blocks(len(catalogue)))
     write_index(work / "index", record, space, batches)
+    if len(catalogue) > EXACT_UP_TO:
+        write_codes(work / "index")

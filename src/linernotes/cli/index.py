@@ -62,11 +62,11 @@ def _show(index: Index, as_json: bool) -> None:
 
     if as_json:
         table = recall_table(index.recall).json()
-        print_json({**index.record, "bytes_each": index.vectors.bytes_each, "recall": table})
+        print_json({**index.record, "bytes_each": index.bytes_each, "recall": table})
         return
     size = index.recall.size_for()
     stdout.print(
-        f"{escape(str(index.path))}: {len(index)} segments, {index.vectors.bytes_each} bytes each, "
+        f"{escape(str(index.path))}: {len(index)} segments, {index.bytes_each} bytes each, "
         f"shortlists of {size}"
     )
     print_table(recall_table(index.recall))
