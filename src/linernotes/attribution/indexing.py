@@ -243,6 +243,7 @@ class _Sweep:
                 self.prepared,
                 self.draws,
                 self.method,
+                space,
                 file,
                 self.step_qbcf,
                 some,

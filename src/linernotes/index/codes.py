@@ -22,7 +22,7 @@ KIND = "codes of an index"
 NUMBERS_A_CODE = 4
 BITS = 4
 TRAINED_ON = 1 << 15  # vectors
-ROWS_AT_ONCE = 1 << 12
+ROWS_AT_ONCE = 1 << 9
 
 
 class Codes:

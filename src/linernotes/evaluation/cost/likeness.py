@@ -17,7 +17,7 @@ from linernotes.index.vectors import Vectors, directions, in_bytes
 
 NOISE = 0.5  # of a made-up direction: its nearest neighbours are then as near as real ones (dev/LOG.md)
 NOISES, REAL_ROWS = 1 << 14, 1 << 15
-ROWS_AT_ONCE = 1 << 13
+ROWS_AT_ONCE = 1 << 10
 
 
 class Likeness:
