@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import linernotes
 from conftest import SEGMENT_SAMPLES, write_recordings
+from linernotes.attribution.index_room import require_room, room_for
+from linernotes.attribution.indexing import build_index
 from linernotes.attribution.prepare import prepare
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
+from linernotes.cli.app import app
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.cost.index_plan import IndexPlan
 from linernotes.evaluation.cost.likeness import NOISE, Likeness, make_up
 from linernotes.evaluation.cost.scale import first_of, measure_scale, part_of, searched
 from linernotes.index.store import Index
 from linernotes.index.vectors import directions, resemblance
 from linernotes.models.stable_audio import StableAudio
 from linernotes.report.scale import scale_table
+from linernotes.settings.engine import EngineSettings
 from linernotes.settings.verbs import IndexSettings
 
 
@@ -116,3 +123,66 @@ def test_vectors_that_the_disk_has_no_room_for_are_not_made_up(index: Index, tmp
 def test_a_catalogue_is_for_the_part_that_measures_it() -> None:
     with pytest.raises(UsageError, match="are for the part scale: add --only scale"):
         linernotes.bench(only=["sweep"], catalogue="large")
+
+
+def room_of(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+@pytest.mark.parametrize("moments", [1024, 0])
+def test_a_plan_says_how_much_disk_an_index_takes(
+    model_path: Path, whole: Catalogue, tmp_path: Path, moments: int
+) -> None:
+    """At the most while it is built, and for good; a small index has small change besides: Lance's and
+    safetensors' own records."""
+    change = 200_000
+    planned = linernotes.plan_index(model_path, whole.path, queries=1, moments=moments)
+    out, seen = tmp_path / "index", [0]
+    cache = tmp_path / "cache"
+    linernotes.build_index(
+        out,
+        model_path,
+        whole.path,
+        cache=cache,
+        on_progress=lambda *_: seen.append(room_of(out.with_name("index.partial"))),
+        queries=1,
+        moments=moments,
+    )
+    kept = room_of(out)
+    assert planned.index_mib * 2**20 == pytest.approx(kept, rel=0.3, abs=change)
+    assert max([kept, *seen]) < planned.disk_mib * 2**20 + change
+    if moments:
+        assert planned.disk_mib * 2**20 < 4 * max(seen) + change
+    assert planned.pass_s > 0 and planned.memory_mib > 100 and planned.segments == len(whole)
+
+
+def test_workers_share_the_pass_and_nothing_else(model_path: Path, whole: Catalogue) -> None:
+    def planned(engine: EngineSettings | None) -> IndexPlan:
+        return linernotes.plan_index(model_path, whole.path, queries=1, engine=engine)
+
+    here, there = planned(None), planned(EngineSettings(engine="ray", workers=1000))
+    assert there.workers == 1000 and there.pass_s < here.pass_s / 20
+    assert there.once_s > here.once_s / 5 and there.disk_mib == here.disk_mib
+    written = CliRunner().invoke(
+        app, ["index", "plan", "--model", str(model_path), "--catalog", str(whole.path)]
+    )
+    assert written.exit_code == 0 and "the pass" in written.output
+
+
+def test_what_disk_or_memory_do_not_hold_is_not_begun(
+    model: StableAudio, whole: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, out = prepare(model, whole, tmp_path / "cache"), tmp_path / "index"
+    need = room_for(prepared, IndexSettings())
+    free = shutil.disk_usage(tmp_path).free
+    require_room(prepared, IndexSettings(), out)
+    with pytest.raises(LinernotesError, match=r"GB of disk .* GB are free: free some, or give another --out"):
+        require_room(prepared, IndexSettings(), out, there=need.disk - free - 2**30)
+    said = tmp_path / "meminfo"
+    said.write_text(f"MemTotal: 9 kB\nMemAvailable:    {need.memory // 1024 - 1} kB\n")
+    monkeypatch.setattr("linernotes.attribution.index_room.MEMORY", said)
+    with pytest.raises(LinernotesError, match=r"GB of memory, and .* GB are free: end other programs, or"):
+        build_index(prepared, IndexSettings(), out)
+    assert not out.exists() and not out.with_name("index.partial").exists()
+    said.write_text(f"MemTotal: 9 kB\nMemAvailable:    {need.memory // 1024 + 1} kB\n")
+    require_room(prepared, IndexSettings(), out)

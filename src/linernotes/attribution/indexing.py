@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import held, read_json, replace_folder, write_json
+from linernotes.attribution.index_room import FEATURE_SAMPLE, STRONGEST, require_room, sample_size
 from linernotes.attribution.query import clip_query, segment_query
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
@@ -38,11 +39,6 @@ from linernotes.models.contract import GeneratingModel, ReadoutModel
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
 
-STRONGEST = 256  # features kept in each band (dev/LOG.md)
-FEATURE_SAMPLE = 256  # segments that they are chosen by
-SAMPLE = 2048  # segments that the directions are fitted on
-SAMPLE_BYTES = 2 << 30  # that their moments may take
-LEAST_SAMPLE = 32
 QUERY_DRAWS = 64  # for a clip's vector; its exact scores take as many as their settings say
 HELD_SEED = 8_000_001
 ROWS_AT_ONCE = 1 << 15
@@ -54,7 +50,7 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
 
     Raises:
         LinernotesError: something else is there, an index of another model, or another process is building
-            it; a large catalogue's needs FAISS, which is not installed.
+            it; disk or memory do not suffice; a large catalogue's needs FAISS, which is not installed.
     """
     if len(prepared.catalogue) > EXACT_UP_TO:
         require_faiss()  # now, not after hours
@@ -70,6 +66,8 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
             if old.record["catalogue"] == prepared.catalogue.hash:
                 return old
         work = path.with_name(path.name + ".partial")
+        if old is None:
+            require_room(prepared, settings, path, sum(f.stat().st_size for f in work.rglob("*")))
         _begin(work, prepared, settings, old)
         (_update(prepared, work, old) if old else _new(prepared, settings, work))
         replace_folder(work / "index", path)
@@ -212,10 +210,10 @@ class _Sweep:
         return (white_bff @ strongest_features(y_nd.reshape(shape), STRONGEST)).contiguous()
 
     def sample(self, strongest_bfk: Tensor) -> _Sampled:
-        """Segments whose moments are kept while the space is fitted: as many as there is room for."""
+        """Segments whose moments are kept while the space is fitted."""
         bands, _, kept = strongest_bfk.shape
-        each = 2 * bands * self.prepared.catalogue.encoding.latent_channels * kept  # bytes
-        rows = self.prepared.catalogue.sample(max(LEAST_SAMPLE, min(SAMPLE, SAMPLE_BYTES // each)))
+        catalogue = self.prepared.catalogue
+        rows = catalogue.sample(sample_size(bands, catalogue.encoding.latent_channels, kept))
         return rows, self._moments(strongest_bfk, rows, "sample", self.step_qbcf)
 
     def _moments(

@@ -4,9 +4,7 @@ of the search alone, by vectors that are made up in the likeness of real ones.
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +20,7 @@ from linernotes.attribution.run import attribute_clips
 from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.evaluation.cost.bench import seconds_of
 from linernotes.evaluation.cost.likeness import Likeness, make_up
-from linernotes.evaluation.cost.planning import forget_peak
+from linernotes.evaluation.cost.planning import forget_peak, held_bytes
 from linernotes.index.search import look_up
 from linernotes.index.store import EXACT_UP_TO, Index
 from linernotes.index.vectors import Vectors, resemblance
@@ -109,7 +107,7 @@ def _built(prepared: Prepared, settings: IndexSettings, folder: Path) -> tuple[I
     forget_peak()
     start = time.perf_counter()
     index = build_index(prepared, settings, folder / "index")
-    build_s, build_mib = time.perf_counter() - start, _held_mib()
+    build_s, build_mib = time.perf_counter() - start, held_bytes() / MIB
     growth = _with_clip(searched(index, index.vectors[:ASKED]), prepared, index, folder)
     return index, replace(growth, build_s=build_s, build_mib=build_mib)
 
@@ -144,12 +142,12 @@ def searched(index: Index, asked: Vectors) -> Growth:
         forget_peak()
         lists = [by_codes(q) for q in each]
         coded_s = seconds_of(lambda: [by_codes(q) for q in each]) / len(asked)
-        coded_mib = _held_mib()
+        coded_mib = held_bytes() / MIB
         fresh = Index(index.path)
     forget_peak()
     if few:
         _ = fresh.vectors
-    product_s, product_mib = seconds_of(lambda: products(asked[:1])), _held_mib()
+    product_s, product_mib = seconds_of(lambda: products(asked[:1])), held_bytes() / MIB
     firsts = [first_of(product_n, wanted) for product_n in products(asked)] if lists else []
     shares = [np.isin(first, own).mean() for first, own in zip(firsts, lists, strict=True)]
     return Growth(
@@ -188,9 +186,3 @@ def _with_clip(growth: Growth, prepared: Prepared, index: Index, folder: Path) -
         (done,) = attribute_clips([clip], own, method, METHOD_SETTINGS[method](), folder / f"clip{seed}")
         seconds = time.perf_counter() - start
     return replace(growth, clip_s=seconds, scored=done.attribution.segments)
-
-
-def _held_mib() -> float:
-    """The most that this process has held since ``forget_peak``."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
