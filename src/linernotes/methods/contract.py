@@ -121,6 +121,9 @@ class Scores:
     # of each query: other weights, and the draws they are for
     changed: list[list[Changed]] = field(default_factory=list)
     sign: int = 1  # -1 where a loss that falls speaks for a track
+    # of each query: what its cells contribute to what is unlearned, if the method knows pairs of passages and
+    # there was room to keep it
+    cells: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ losses on that band: the read-out's gradients at different noise levels are near
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,14 @@ from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.query_gradient import heard_weights, query_draws
 from linernotes.methods.readout_softmax import score_softmax_readout, work_of_softmax_readout
 from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel, SoftmaxReadoutModel, device_of
+from linernotes.models.encoding import Encoding
 from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
 
 # so many segments have some hundred thousand frames, where a layer has some thousand inputs
 CURVATURE_SEGMENTS = 2048
+CELL_S = 0.1  # pairs of passages are looked at in cells of at least so long
+CELLS_KEPT = 4  # windows whose cells are kept for that: some 80 MB each
 
 
 def score_readout(
@@ -52,7 +55,16 @@ def score_readout(
     parts = draws.bands(bands)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
     sets_of = [queries] if settings.together else [[query] for query in queries]
-    step_qbcf = torch.stack([unlearning_steps(prepared, some, curvature_bff, settings) for some in sets_of])
+    cells: list[Tensor] = []
+    if len(queries) > CELLS_KEPT or settings.together:
+        steps = [unlearning_steps(prepared, some, curvature_bff, settings) for some in sets_of]
+    else:
+        steps = []
+        for query in queries:
+            found = [query_cells(prepared, query, settings, (b, bands)) for b in range(bands)]
+            steps.append(steps_of([[moment_cf] for moment_cf, _ in found], curvature_bff, prepared, settings))
+            cells.append(torch.stack([cells_ncf for _, cells_ncf in found]))
+    step_qbcf = torch.stack(steps)
     header = {
         "model": prepared.model.weights_hash,
         "catalogue": prepared.catalogue.hash,
@@ -70,7 +82,7 @@ def score_readout(
         ]
         for step_bcf in step_qbcf
     ]
-    return Scores(rise_nq.double().T.numpy(), draws, changed)
+    return Scores(rise_nq.double().T.numpy(), draws, changed, cells=cells)
 
 
 def rises(
@@ -199,10 +211,22 @@ def unlearning_steps(
     """(a / N) (F + lambda)^-1 grad L for the queries' mean loss in each band, as it acts on the model's
     output ``[bands, C, F (+ 1)]``: the factors P, P'P and 2 / C of gradient and curvature cancel out.
     """
-    steps, bands = [], len(curvature_bff)
-    for b, curvature_ff in enumerate(curvature_bff):
-        moments = [query_moment(prepared, query, settings, (b, bands)) for query in queries]
-        steps.append(solve_damped(curvature_ff, torch.stack(moments).mean(dim=0), settings.damping))
+    bands = range(len(curvature_bff))
+    moments = [[query_moment(prepared, query, settings, (b, len(bands))) for query in queries] for b in bands]
+    return steps_of(moments, curvature_bff, prepared, settings)
+
+
+def steps_of(
+    moments: Sequence[Sequence[Tensor]],
+    curvature_bff: Tensor,
+    prepared: Prepared,
+    settings: ReadoutSettings,
+) -> Tensor:
+    """The same from the queries' moments in each band."""
+    steps = [
+        solve_damped(curvature_ff, torch.stack([*own]).mean(dim=0), settings.damping)
+        for curvature_ff, own in zip(curvature_bff, moments, strict=True)
+    ]
     return settings.step_size / prepared.n_training * torch.stack(steps)
 
 
@@ -215,6 +239,28 @@ def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> T
 
 def query_moment(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:
     """E[r phi'] over the query's heard frames and its draws in a band, ``[C, F (+ 1)]``."""
+    parts = _query_parts(prepared, query, settings, band, lambda residual_btc, given_btf: torch.zeros(0))
+    return torch.stack([moment_cf for moment_cf, _ in parts]).sum(dim=0)
+
+
+def query_cells(
+    prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band
+) -> tuple[Tensor, Tensor]:
+    """The same, and what each of its cells contributes to it, ``[cells, C, F (+ 1)]``."""
+    cell = cell_frames(prepared.model.encoding)
+    parts = _query_parts(prepared, query, settings, band, partial(in_cells, size=cell))
+    moments, cells = zip(*parts, strict=True)
+    return torch.stack(moments).sum(dim=0), torch.stack(cells).sum(dim=0)
+
+
+def _query_parts(
+    prepared: Prepared,
+    query: Query,
+    settings: ReadoutSettings,
+    band: Band,
+    of_cells: Callable[[Tensor, Tensor], Tensor],
+) -> list[tuple[Tensor, Tensor]]:
+    """What some of its draws contribute to a query's moment, and ``of_cells`` of the same."""
     model, readout = prepared.model, readout_of(prepared.model)
     device = device_of(model)
     draws = query_draws(model, settings, band)
@@ -222,11 +268,26 @@ def query_moment(prepared: Prepared, query: Query, settings: ReadoutSettings, ba
     item, size = query.items(model), settings.batch_size
     jobs = (draws[start : start + size].to(device) for start in range(0, len(draws), size))
 
-    def moment(worker: GenerativeModel, some: Draws) -> Tensor:
+    def part(worker: GenerativeModel, some: Draws) -> tuple[Tensor, Tensor]:
         residual_btc, given_btf = read(worker, readout, (item.repeat(len(some)), some))
-        return torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf) / len(draws)
+        moment_cf = torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf) / len(draws)
+        return moment_cf, of_cells(residual_btc * weight_t[:, None], given_btf) / len(draws)
 
-    return torch.stack(list(in_order(model, jobs, moment))).sum(dim=0)
+    return list(in_order(model, jobs, part))
+
+
+def cell_frames(encoding: Encoding) -> int:
+    """How many frames a cell has."""
+    return max(1, round(CELL_S * encoding.rate_hz / encoding.frame_samples))
+
+
+def in_cells(residual_btc: Tensor, given_btf: Tensor, size: int) -> Tensor:
+    """Sums of r phi' over the batch and the frames of each cell, ``[cells, C, F (+ 1)]``; the last may be
+    shorter.
+    """
+    starts = range(0, residual_btc.shape[1], size)
+    parts = ((residual_btc[:, at : at + size], given_btf[:, at : at + size]) for at in starts)
+    return torch.stack([r.flatten(0, 1).T @ phi.flatten(0, 1) for r, phi in parts])
 
 
 def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> dict[str, Tensor]:
