@@ -119,3 +119,17 @@ def test_a_clip_shorter_than_a_span_has_shorter_ones() -> None:
     assert first.clip_end_s == pytest.approx(
         0.4
     ) and first.track_end_s - first.track_start_s == pytest.approx(0.4)
+
+
+def test_clips_together_are_aligned_as_alone(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    clips = [
+        linernotes.generate(f"tone {i}", tmp_path / f"clip{i}.flac", seed=i, model=model_path) for i in (0, 1)
+    ]
+    linernotes.attribute(clips, tmp_path / "both", model_path, catalogue.path, **FEW)
+    for clip in clips:
+        linernotes.attribute(clip, tmp_path / "alone" / clip.stem, model_path, catalogue.path, **FEW)
+        alone, both = (read_alignments(tmp_path / where / clip.stem) for where in ("alone", "both"))
+        assert alone.keys() == both.keys()
+        for name, (products_qn, *_) in alone.items():
+            largest = np.abs(products_qn).max()
+            np.testing.assert_allclose(both[name][0], products_qn, rtol=1e-4, atol=1e-5 * largest)

@@ -64,12 +64,11 @@ def frame_pairs(
             torch.stack([query_cells(prepared, window, settings, (b, bands))[1] for b in range(bands)])
             for window in windows
         ]
-    solved_bwqcf = torch.stack(
-        [
-            solve_damped(curvature_ff, torch.stack([own[b] for own in cells]), settings.damping)
-            for b, curvature_ff in enumerate(curvature_bff)
-        ]
-    )
+    one_ff = torch.eye(curvature_bff.shape[1], device=curvature_bff.device)
+    # the inverse once: there are thousands of rows to solve for
+    inverse_bff = torch.stack([solve_damped(own_ff, one_ff, settings.damping) for own_ff in curvature_bff])
+    asked_bwqcf = torch.stack(tuple(cells), dim=1)
+    solved_bwqcf = (asked_bwqcf.flatten(1, 3) @ inverse_bff).reshape(asked_bwqcf.shape)
     solved_bwqcf *= settings.step_size / prepared.n_training
     look = partial(
         _products,
