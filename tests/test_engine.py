@@ -13,6 +13,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ import linernotes
 import squares as work
 from conftest import draws_of, query_of
 from linernotes.artefacts import load_tensors
+from linernotes.attribution.indexing import build_index
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
@@ -31,6 +33,7 @@ from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.bank.store import build_bank, plan_retrains, prepare_setting
 from linernotes.evaluation.cost.planning import Plan
+from linernotes.index.store import SPACE
 from linernotes.jobs.engines import executor_of
 from linernotes.jobs.executor import Executor
 from linernotes.jobs.inline import Inline
@@ -38,9 +41,12 @@ from linernotes.jobs.processes import Processes
 from linernotes.losses import item_losses
 from linernotes.methods.all import score
 from linernotes.methods.contract import Prepared
+from linernotes.methods.readout_moments import sweep_codes
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.engine import EngineSettings
+from linernotes.settings.methods import ReadoutSettings
 from linernotes.settings.reading import settings_of
+from linernotes.settings.verbs import IndexSettings
 from squares import ROWS, squares
 
 OnThread = Callable[[], AbstractContextManager[None]]
@@ -233,6 +239,40 @@ def test_scores_are_the_same_bytes_on_ray(
     there = Prepared(model, catalogue, tmp_path / "there", model_folder=model_path, executor=on_ray)
     found, other = (score(method, p, queries, settings, p.folder / "run").scores_qn for p in (here, there))
     assert found.tobytes() == other.tobytes() and len(np.unique(found)) > 1
+
+
+def test_an_index_is_the_same_bytes_on_ray(
+    on_ray: Executor, model_path: Path, model: StableAudio, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    settings = IndexSettings(queries=1)
+    here = Prepared(model, catalogue, tmp_path / "here")
+    there = Prepared(model, catalogue, tmp_path / "there", model_folder=model_path, executor=on_ray)
+    local, far = (build_index(p, settings, p.folder / "index") for p in (here, there))
+    assert local.record == far.record and len(local) == len(catalogue)
+    assert (local.path / SPACE).read_bytes() == (far.path / SPACE).read_bytes()
+    for one, other in zip(vars(local.vectors).values(), vars(far.vectors).values(), strict=True):
+        assert one.tobytes() == other.tobytes() and one.any()
+
+
+def test_a_space_that_workers_do_not_see_or_that_is_another_is_a_sentence(
+    on_ray: Executor, model_path: Path, model: StableAudio, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    prepared = Prepared(model, catalogue, tmp_path, model_folder=model_path, executor=on_ray)
+    space = build_index(prepared, IndexSettings(queries=1), tmp_path / "index").space
+    file, rows = tmp_path / "space.safetensors", np.arange(4)
+
+    def sweep(name: str) -> None:
+        nothing, settings = torch.zeros(0, 1, 1, 1), ReadoutSettings()
+        draws = draws_of(model, settings.draws)
+        sweep_codes(prepared, draws, settings, space, file, nothing, rows, tmp_path / name)
+
+    with pytest.raises(LinernotesError, match=r"cannot reach .*space.safetensors: put it where every node"):
+        sweep("missing")
+    replace(space, basis_rd=-space.basis_rd).save(file, {})
+    with pytest.raises(LinernotesError, match=r"space.safetensors on .* is another than here"):
+        sweep("another")
+    space.save(file, {})
+    sweep("same")
 
 
 def test_a_model_of_this_process_alone_is_a_sentence_to_others(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import shutil
+import sys
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -156,7 +157,9 @@ def test_an_audits_total_is_right_on_average() -> None:
 
 def test_an_index_holds_what_it_says(built: Index, many: Catalogue, model: StableAudio) -> None:
     assert len(built) == len(built.vectors) == len(many) == TRACKS * EACH
-    assert built.vectors.bytes_each <= 2048
+    assert built.bytes_each <= 2048 and built.bytes_each == sum(
+        part.nbytes for part in vars(built.vectors).values()
+    ) / len(built)
     built.require(model.weights_hash, many)
     assert built.recall.segments == len(many.training_rows)
     assert built.recall.of(len(many))[0] == 1.0
@@ -245,6 +248,35 @@ def test_a_shortlisted_record_is_replayed_and_found_again(
     assert (both["listed"] / "attribution.json").read_bytes() == before
     with pytest.raises(LinernotesError, match="another attribution already"):
         linernotes.attribute(clip, both["listed"], model_path, many.path, **FEW)
+
+
+def test_a_large_index_is_looked_through_by_codes(
+    tmp_path: Path,
+    model_path: Path,
+    many: Catalogue,
+    built: Index,
+    clip: Path,
+    both: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Large is what holds more than so many segments. What the codes put first is scored as without them, and
+    of what they put last nothing is said."""
+    monkeypatch.setattr("linernotes.attribution.indexing.EXACT_UP_TO", 100)
+    monkeypatch.setattr("linernotes.index.search.CANDIDATES", 2)
+    large = linernotes.build_index(tmp_path / "index", model_path, many.path, queries=3)
+    assert large.codes and large.record == built.record and len(large.codes) == len(many)
+    linernotes.attribute(clip, tmp_path / "out", model_path, many.path, index=large.path, **FEW)
+    coded, listed = (pq.read_table(f / "scores.parquet") for f in (tmp_path / "out", both["listed"]))
+    assert coded["weight"].to_pylist() == listed["weight"].to_pylist()
+    said, exact = coded["score"].to_numpy(), listed["weight"].to_numpy() > 0
+    assert (said[exact] == listed["score"].to_numpy()[exact]).all()
+    assert (said[~exact] == 0).any() and (listed["score"].to_numpy()[~exact] != 0).all()
+    monkeypatch.setitem(sys.modules, "faiss", None)  # as Python marks what cannot be imported
+    with pytest.raises(LinernotesError, match=r"FAISS, which is not installed: pip install 'linernotes\[fai"):
+        linernotes.build_index(tmp_path / "other", model_path, many.path)
+    assert not (tmp_path / "other.partial").exists()
+    with pytest.raises(LinernotesError, match="FAISS, which is not installed"):
+        linernotes.attribute(clip, tmp_path / "again", model_path, many.path, index=large.path, **FEW)
 
 
 def test_tracks_added_do_not_touch_the_others(

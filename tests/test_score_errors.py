@@ -96,7 +96,7 @@ def test_the_clips_part_is_half_of_what_its_draws_two_halves_differ_by(
     found = score("readout", prepared, [query], settings, tmp_path).deviations
     assert found and found.clip_rqn is not None
     for band in range(bands):
-        half_hcf = readout_method.query_moments_of(prepared, query, settings, (band, bands)) / 3
+        half_hcf = readout_method.query_moments_of(prepared, query, settings, (band, bands))[0] / 3
         steps_hbcf = torch.zeros(2, bands, *half_hcf.shape[1:])
         for half in (0, 1):
             solved = readout_method.solve_damped(curvature_bff[band], half_hcf[half], settings.damping)

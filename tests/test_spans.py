@@ -9,6 +9,7 @@ import pytest
 
 import linernotes
 from conftest import query_of
+from linernotes.attribution.evidence import changes_by_passes
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import RECORD, Attribution
 from linernotes.attribution.spans import Alignment, align, find_spans, read_alignments
@@ -32,10 +33,28 @@ def test_pairs_add_up_to_the_score_to_first_order(
     queries = [query_of(catalogue, 0), query_of(catalogue, 3)]
     scores_qn = score_readout(prepared, queries, settings, tmp_path / "sweep").scores_qn
     rows = np.array([4, 0, 2])
-    pairs_nwqk = frame_pairs(prepared, queries, rows, settings)
+    pairs_nwqk = frame_pairs(prepared, queries, rows, settings).pairs_nwqk
     np.testing.assert_allclose(pairs_nwqk.sum(dim=(2, 3)).T, scores_qn[:, rows], rtol=2e-2)
-    alone = frame_pairs(prepared, queries[1:], rows[:1], settings)
+    alone = frame_pairs(prepared, queries[1:], rows[:1], settings).pairs_nwqk
     np.testing.assert_allclose(alone[0, 0], pairs_nwqk[0, 1], rtol=1e-4, atol=1e-9)
+
+
+def test_one_pass_gives_pairs_and_evidence(tmp_path: Path, model: StableAudio, catalogue: Catalogue) -> None:
+    """What scoring has kept of a clip gives the same pairs; and the rises of frames are what passes under
+    both sets of weights show."""
+    prepared = Prepared(model, catalogue, tmp_path / "cache")
+    settings = METHOD_SETTINGS["readout"](**FEW)
+    queries, rows = [query_of(catalogue, 0), query_of(catalogue, 3)], [4, 0, 2]
+    scores = score_readout(prepared, queries, settings, tmp_path / "sweep")
+    kept = frame_pairs(prepared, queries, np.array(rows), settings, scores.cells)
+    anew = frame_pairs(prepared, queries, np.array(rows), settings)
+    assert len(scores.cells) == 2 and (kept.pairs_nwqk == anew.pairs_nwqk).all()
+    assert (kept.rise_nwt == anew.rise_nwt).all()
+    for q, share_q in enumerate(np.eye(2)):
+        passes_nt = changes_by_passes(prepared, scores, rows, share_q)
+        apart = np.abs(kept.rise_nwt[:, q].numpy() - passes_nt).max()
+        assert apart < 1e-3 * np.abs(passes_nt).max()
+    assert not score_readout(prepared, [*queries] * 3, settings, tmp_path / "more").cells
 
 
 def test_alignments_of_tracks_add_up_to_their_scores(
@@ -100,3 +119,17 @@ def test_a_clip_shorter_than_a_span_has_shorter_ones() -> None:
     assert first.clip_end_s == pytest.approx(
         0.4
     ) and first.track_end_s - first.track_start_s == pytest.approx(0.4)
+
+
+def test_clips_together_are_aligned_as_alone(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    clips = [
+        linernotes.generate(f"tone {i}", tmp_path / f"clip{i}.flac", seed=i, model=model_path) for i in (0, 1)
+    ]
+    linernotes.attribute(clips, tmp_path / "both", model_path, catalogue.path, **FEW)
+    for clip in clips:
+        linernotes.attribute(clip, tmp_path / "alone" / clip.stem, model_path, catalogue.path, **FEW)
+        alone, both = (read_alignments(tmp_path / where / clip.stem) for where in ("alone", "both"))
+        assert alone.keys() == both.keys()
+        for name, (products_qn, *_) in alone.items():
+            largest = np.abs(products_qn).max()
+            np.testing.assert_allclose(both[name][0], products_qn, rtol=1e-4, atol=1e-5 * largest)

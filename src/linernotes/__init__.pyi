@@ -38,6 +38,7 @@ from linernotes.api.evaluating import write_benchmarks as write_benchmarks
 from linernotes.api.evaluating import write_leaderboard as write_leaderboard
 from linernotes.api.indexing import build_index as build_index
 from linernotes.api.indexing import open_index as open_index
+from linernotes.api.indexing import plan_index as plan_index
 from linernotes.api.reporting import draw_page as draw_page
 from linernotes.api.workspace import Comparison as Comparison
 from linernotes.api.workspace import Workspace as Workspace

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
@@ -63,6 +63,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator
     process.terminate()
     assert process.wait(30) == 0
     process.stdout.close()
+
+
+def is_wrong(said: ConsoleMessage) -> bool:
+    """Whether the console says that something is wrong with a page, and not with what a test asked of it."""
+    return said.type == "error" and REFUSED not in said.text
 
 
 @pytest.fixture

@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.api.comparing import plan
+from linernotes.api.workspace import Workspace
 from linernotes.audio import write_sound
 from linernotes.demo.bundle import render_catalogue
 from linernotes.demo.opening import open_catalogue
+from linernotes.demo.places import BUILTIN, SHIPPED_INDEX
 from linernotes.demo.provider import load_model
 from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost import bench as benches
 from linernotes.evaluation.cost.planning import Plan
+from linernotes.evaluation.cost.scale import measure_scale
 from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
+from linernotes.index.store import Index
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GeneratingModel, PredictingModel
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS
 from linernotes.settings.reading import checked, chosen_methods
-from linernotes.settings.verbs import FidelitySettings
+from linernotes.settings.verbs import FidelitySettings, IndexSettings
 
 
 def model_fidelity(on_progress: Progress | None = None, **settings: Any) -> ModelFidelity:
@@ -44,18 +48,30 @@ def model_fidelity(on_progress: Progress | None = None, **settings: Any) -> Mode
 
 
 def bench(
-    only: Sequence[str] = benches.BENCHES[1:],
+    only: Sequence[str] = benches.UNASKED,
     methods: Sequence[str] | None = None,
     on_progress: Progress | None = None,
     quick: bool = False,
+    model: str | Path | None = None,
+    catalogue: str | Path | None = None,
+    index: str | Path | None = None,
 ) -> dict[str, Any]:
-    """What attribution costs on this machine: ``only`` names parts of sweep, query, queries, ingest, demo,
-    methods; ``methods`` those that the last of them measures, all that can run if None; ``quick`` measures so
-    little that its figures only show that everything still runs.
+    """What attribution costs on this machine.
+
+    Args:
+        only: parts of sweep, query, queries, ingest, demo, methods, scale; all but query and scale if left
+            out.
+        methods: those that the part of that name measures, all that can run if None.
+        quick: so little that its figures only show that everything still runs.
+        model: of a large ``catalogue``, for the part scale; the built-in ones if None.
+        index: of that catalogue; built now, and its building measured, if None.
 
     Raises:
-        UsageError: an unknown part or method, or methods where they are not measured.
+        UsageError: an unknown part or method, or what is said of a part that is not measured.
+        LinernotesError: no room on the disk for vectors that are made up.
     """
+    if "scale" not in only and not model is catalogue is index is None:
+        raise UsageError("--model, --catalog and --index are for the part scale: add --only scale")
     if methods is not None and "methods" not in only:
         raise UsageError(
             f"--methods says which are measured, and --only {', '.join(only)} measures none: add --only "
@@ -74,9 +90,9 @@ def bench(
         with tempfile.TemporaryDirectory() as folder:
             if part == "sweep":
                 draws = METHOD_SETTINGS[DEFAULT_METHOD]().model_dump()["draws"]
-                model = load_model()
-                assert isinstance(model, PredictingModel)
-                figures |= benches.sweep_overhead(model, open_catalogue(), draws, extent=extent)
+                builtin = load_model()
+                assert isinstance(builtin, PredictingModel)
+                figures |= benches.sweep_overhead(builtin, open_catalogue(), draws, extent=extent)
             elif part in ("query", "queries"):
                 figures |= benches.query_costs(Path(folder), part == "queries", on_progress, extent)
             elif part == "ingest":
@@ -88,10 +104,31 @@ def bench(
                     return plan([method], **benches.fewer_draws(method))[0]
 
                 figures["methods"] = benches.method_costs(names, planned_for, on_progress)
+            elif part == "scale":
+                own = Workspace(model or BUILTIN, catalogue or BUILTIN, on_progress=on_progress)
+                figures["scale"] = measure_scale(
+                    own.prepared,
+                    _index_of(own, index, quick),
+                    extent.real,
+                    extent.made_up,
+                    IndexSettings(queries=2) if quick else IndexSettings(),
+                    Path(folder),
+                    on_progress,
+                )
             else:
                 figures |= benches.demo_cost()
     report("benches", len(only), len(only))
     return figures
+
+
+def _index_of(work: Workspace, index: str | Path | None, quick: bool) -> Index | None:
+    """The index that was given; the shipped one where time is short."""
+    if index is None and quick and work.names == (BUILTIN, BUILTIN):
+        index = SHIPPED_INDEX
+    if index is not None:
+        work.use_index(index)
+        return Index(Path(index))
+    return None
 
 
 def _write_sounds(folder: Path, tracks: int | None, on_progress: Progress | None) -> None:

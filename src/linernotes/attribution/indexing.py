@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import held, read_json, replace_folder, write_json
+from linernotes.attribution.index_room import FEATURE_SAMPLE, STRONGEST, require_room, sample_size
 from linernotes.attribution.query import clip_query, segment_query
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
+from linernotes.index.codes import require_faiss
 from linernotes.index.recall import Recall, measure_recall
 from linernotes.index.space import Space, fit_latents, principal_directions
-from linernotes.index.store import RECORD, SPACE, Index, items_of, write_index
+from linernotes.index.store import EXACT_UP_TO, RECORD, SPACE, Index, items_of, write_codes, write_index
 from linernotes.index.vectors import Vectors, resemblance
 from linernotes.methods.all import runs_on, score
 from linernotes.methods.contract import Prepared, Query
@@ -37,11 +39,6 @@ from linernotes.models.contract import GeneratingModel, ReadoutModel
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
 
-STRONGEST = 256  # features kept in each band (dev/LOG.md)
-FEATURE_SAMPLE = 256  # segments that they are chosen by
-SAMPLE = 2048  # segments that the directions are fitted on
-SAMPLE_BYTES = 2 << 30  # that their moments may take
-LEAST_SAMPLE = 32
 QUERY_DRAWS = 64  # for a clip's vector; its exact scores take as many as their settings say
 HELD_SEED = 8_000_001
 ROWS_AT_ONCE = 1 << 15
@@ -53,8 +50,10 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
 
     Raises:
         LinernotesError: something else is there, an index of another model, or another process is building
-            it.
+            it; disk or memory do not suffice; a large catalogue's needs FAISS, which is not installed.
     """
+    if len(prepared.catalogue) > EXACT_UP_TO:
+        require_faiss()  # now, not after hours
     with held(path, "built"):
         old = Index(path) if (path / RECORD).is_file() else None
         if old is None and path.exists() and any(path.iterdir()):
@@ -67,6 +66,8 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
             if old.record["catalogue"] == prepared.catalogue.hash:
                 return old
         work = path.with_name(path.name + ".partial")
+        if old is None:
+            require_room(prepared, settings, path, sum(f.stat().st_size for f in work.rglob("*")))
         _begin(work, prepared, settings, old)
         (_update(prepared, work, old) if old else _new(prepared, settings, work))
         replace_folder(work / "index", path)
@@ -209,10 +210,10 @@ class _Sweep:
         return (white_bff @ strongest_features(y_nd.reshape(shape), STRONGEST)).contiguous()
 
     def sample(self, strongest_bfk: Tensor) -> _Sampled:
-        """Segments whose moments are kept while the space is fitted: as many as there is room for."""
+        """Segments whose moments are kept while the space is fitted."""
         bands, _, kept = strongest_bfk.shape
-        each = 2 * bands * self.prepared.catalogue.encoding.latent_channels * kept  # bytes
-        rows = self.prepared.catalogue.sample(max(LEAST_SAMPLE, min(SAMPLE, SAMPLE_BYTES // each)))
+        catalogue = self.prepared.catalogue
+        rows = catalogue.sample(sample_size(bands, catalogue.encoding.latent_channels, kept))
         return rows, self._moments(strongest_bfk, rows, "sample", self.step_qbcf)
 
     def _moments(
@@ -240,6 +241,7 @@ class _Sweep:
                 self.prepared,
                 self.draws,
                 self.method,
+                space,
                 file,
                 self.step_qbcf,
                 some,
@@ -315,3 +317,5 @@ def _write(
     }
     batches = ((_vectors(space, table, catalogue, rows), items_n[rows]) for rows in _blocks(len(catalogue)))
     write_index(work / "index", record, space, batches)
+    if len(catalogue) > EXACT_UP_TO:
+        write_codes(work / "index")

@@ -141,13 +141,14 @@ def attribute_clips(
             header,
             weight_n if shortlist else None,
         )
-        change_t = evidence_of(attribution, prepared, scores, scores_n, weights_q)
+        place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
+        named = [place[track.track_id] for track in attribution.first_trained(FIRST_TRACKS)]
+        cells = [scores.cells[q] for q in np.flatnonzero(weights_q)] if scores.cells else []
+        alignments = align(clip, prepared, settings, named, cells)
+        change_t = evidence_of(attribution, prepared, scores, scores_n, weights_q, alignments)
         start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
         encoding = catalogue.encoding
         save_evidence(folder, change_t, start_s, encoding.frame_samples / encoding.rate_hz, header)
-        place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
-        named = [place[track.track_id] for track in attribution.first_trained(FIRST_TRACKS)]
-        alignments = align(clip, prepared, settings, named)
         if alignments:
             by_name = {catalogue.tracks[t].track_id: alignment for t, alignment in alignments.items()}
             save_alignments(folder, by_name, header)

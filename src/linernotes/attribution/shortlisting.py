@@ -16,8 +16,8 @@ from linernotes.artefacts import hash_arrays
 from linernotes.attribution.indexing import vector_settings
 from linernotes.errors import UsageError
 from linernotes.index.recall import FIRST, Shortlist, audit
+from linernotes.index.search import look_up
 from linernotes.index.store import Index
-from linernotes.index.vectors import resemblance
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Deviations, Prepared, Query, Scores
 from linernotes.methods.readout_moments import query_moments
@@ -114,7 +114,9 @@ def require_shortlists(method: str) -> None:
 
 
 def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.ndarray:
-    """What an index says of all segments, ``[Q, N]``, up to its unit."""
+    """What an index says of all segments, ``[Q, N]``, up to its unit; nothing, 0, of those that a large one
+    has only codes of and that these put far behind.
+    """
     space, model = index.space, prepared.model
     own = vector_settings(ReadoutSettings(seed=int(index.record["settings"]["seed"])))
     y_qd = (
@@ -124,7 +126,8 @@ def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.nd
     )
     latents_qct = torch.stack([window.latents_ct for window in windows])
     asked = space.vectors(y_qd, latents_qct, model.encoding.codes)
-    return (asked.length_n[:, None] * resemblance(asked, index.vectors)).astype(float)
+    found_qn = look_up(index, asked, index.recall.size_for())
+    return (asked.length_n[:, None] * found_qn).astype(float)
 
 
 def _listed(said_n: np.ndarray, training_rows: np.ndarray, size: int) -> np.ndarray:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Span
 from linernotes.attribution.tables import read_table, save_table
 from linernotes.methods.contract import Prepared
-from linernotes.methods.readout_pairs import cell_frames, frame_pairs
+from linernotes.methods.readout import cell_frames
+from linernotes.methods.readout_pairs import frame_pairs
 from linernotes.models.contract import ReadoutModel
 from linernotes.settings.methods import MethodSettings, ReadoutSettings
 
@@ -32,13 +34,21 @@ class Alignment:
 
     pairs_qn: np.ndarray  # clip's cells, track's cells; all of them together are the score, to first order
     cell_s: float
+    rise_t: dict[int, np.ndarray] = field(default_factory=dict)  # of each segment's frames, by its row
 
 
 def align(
-    clip: Clip, prepared: Prepared, settings: MethodSettings, tracks: Sequence[int]
+    clip: Clip,
+    prepared: Prepared,
+    settings: MethodSettings,
+    tracks: Sequence[int],
+    cells: Sequence[Tensor] = (),
 ) -> dict[int, Alignment]:
     """Alignments of a clip with whole tracks, by their places among the catalogue's; none for methods that
     know no pairs.
+
+    Args:
+        cells: ``Scores.cells`` of the clip's windows, if they are there.
     """
     if not isinstance(settings, ReadoutSettings) or not isinstance(prepared.model, ReadoutModel):
         return {}
@@ -47,7 +57,7 @@ def align(
     catalogue = prepared.catalogue
     rows = np.flatnonzero(np.isin(catalogue.track_n, np.asarray(tracks)))
     frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
-    size = cell_frames(frame_s)
+    size = cell_frames(catalogue.encoding)
     cell_s = size * frame_s
     seconds = np.array([window.seconds for window in clip.windows])
     at_q = np.ceil(np.round(np.concatenate([[0.0], np.cumsum(seconds)]) / cell_s, 6)).astype(int)
@@ -57,13 +67,19 @@ def align(
         track: np.zeros((at_q[-1], int((first_n + cells_n)[catalogue.track_n[rows] == track].max())))
         for track in tracks
     }
-    pairs_nwqk = frame_pairs(prepared, clip.windows, rows, settings).double().cpu().numpy()
-    for row, first, cells, pairs_wqk in zip(rows, first_n, cells_n, pairs_nwqk, strict=True):
+    found = frame_pairs(prepared, clip.windows, rows, settings, cells)
+    pairs_nwqk, rise_nwt = found.pairs_nwqk.double().cpu().numpy(), found.rise_nwt.double().cpu().numpy()
+    share_w = seconds / seconds.sum()
+    for row, first, count, pairs_wqk in zip(rows, first_n, cells_n, pairs_nwqk, strict=True):
         into = whole[int(catalogue.track_n[row])]
         for w, pairs_qk in enumerate(pairs_wqk):
-            part = pairs_qk[: at_q[w + 1] - at_q[w], :cells] * seconds[w] / seconds.sum()
+            part = pairs_qk[: at_q[w + 1] - at_q[w], :count] * share_w[w]
             into[at_q[w] : at_q[w] + part.shape[0], first : first + part.shape[1]] += part
-    return {track: Alignment(pairs_qn, cell_s) for track, pairs_qn in whole.items()}
+    rise_t = {int(row): share_w @ rise_wt for row, rise_wt in zip(rows, rise_nwt, strict=True)}
+    return {
+        track: Alignment(pairs_qn, cell_s, {n: rise_t[n] for n in rise_t if catalogue.track_n[n] == track})
+        for track, pairs_qn in whole.items()
+    }
 
 
 def save_alignments(folder: Path, alignments: Mapping[str, Alignment], header: Mapping[str, str]) -> None:

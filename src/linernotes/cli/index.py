@@ -1,4 +1,4 @@
-"""``linernotes index ...``: build and look at indexes."""
+"""``linernotes index ...``: plan, build and look at indexes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from linernotes.settings.verbs import IndexSettings
 if TYPE_CHECKING:
     from linernotes.index.store import Index
 
-app = typer.Typer(no_args_is_help=True, help="Build and look at indexes, from which shortlists are taken.")
+app = typer.Typer(
+    no_args_is_help=True, help="Plan, build and look at indexes, from which shortlists are taken."
+)
 
 
 @app.command("build")
@@ -47,6 +49,33 @@ def index_build(
     _show(built, as_json)
 
 
+@app.command("plan")
+@plainly
+@settings_flags(EngineSettings, "Where it would run")
+@settings_flags(IndexSettings)
+@adaptable
+def index_plan(
+    model: ModelOption = BUILTIN,
+    catalog: CatalogueOption = BUILTIN,
+    as_json: JsonOption = False,
+    **flags: Any,
+) -> None:
+    """Say what building an index will take before it begins: time, memory, disk, from a few seconds of
+    measurement.
+    """
+    engine, of_index = parted(EngineSettings, given(flags))
+    checked(IndexSettings, of_index)
+    require_places(model, catalog)
+    from linernotes.report.costs import index_plan_table
+
+    with Bars() as bars:
+        planned = linernotes.plan_index(model, catalog, on_progress=bars, engine=engine, **of_index)
+    if as_json:
+        print_json(vars(planned))
+        return
+    print_table(index_plan_table(planned))
+
+
 @app.command("show")
 @plainly
 def index_show(
@@ -62,11 +91,11 @@ def _show(index: Index, as_json: bool) -> None:
 
     if as_json:
         table = recall_table(index.recall).json()
-        print_json({**index.record, "bytes_each": index.vectors.bytes_each, "recall": table})
+        print_json({**index.record, "bytes_each": index.bytes_each, "recall": table})
         return
     size = index.recall.size_for()
     stdout.print(
-        f"{escape(str(index.path))}: {len(index)} segments, {index.vectors.bytes_each} bytes each, "
+        f"{escape(str(index.path))}: {len(index)} segments, {index.bytes_each} bytes each, "
         f"shortlists of {size}"
     )
     print_table(recall_table(index.recall))

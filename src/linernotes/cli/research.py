@@ -18,6 +18,7 @@ from linernotes.cli.options import (
     JsonOption,
     MethodsOption,
     ModelOption,
+    OutOption,
     PromptOption,
     adaptable,
     given,
@@ -178,26 +179,56 @@ def search(
 def bench(
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Only this part: sweep, query, ingest, demo, queries or methods. May be repeated."),
+        typer.Option(
+            help="Only this part: sweep, query, ingest, demo, queries, methods or scale. May be repeated."
+        ),
     ] = None,
     methods: MethodsOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="So little that the figures only show that it runs.")
     ] = False,
+    model: Annotated[str | None, typer.Option(help="Of scale: a large catalogue's model.")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Of scale: a large catalogue.")] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Of scale: the catalogue's index; built and timed if left out.")
+    ] = None,
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what attribution costs on this machine, on the built-in model;
     ratios are of one and the same run.
     """
     chosen_methods(listed(methods), {})
+    if out is not None:
+        require_folder(out)
+    if model or catalog:
+        require_places(model or BUILTIN, catalog or BUILTIN)
     with Bars() as bars:
         parts = {"only": tuple(only)} if only else {}
-        figures = linernotes.bench(methods=listed(methods), on_progress=bars, quick=quick, **parts)
-    costs = figures.pop("methods", [])
-    if as_json:
-        print_json({**figures, **({"methods": [cost.__dict__ for cost in costs]} if costs else {})})
-        return
-    if costs:
-        print_table(costs_table(costs))
+        figures = linernotes.bench(
+            methods=listed(methods),
+            on_progress=bars,
+            quick=quick,
+            model=model,
+            catalogue=catalog,
+            index=index,
+            **parts,
+        )
+    costs, grown = figures.pop("methods", []), figures.pop("scale", [])
+    tables = [costs_table(costs)] if costs else []
+    if grown:
+        from linernotes.report.scale import scale_table
+
+        tables.append(scale_table(grown))
     if figures:
-        print_table(figures_table(figures))
+        tables.append(figures_table(figures))
+    if out is not None:
+        for table in tables:
+            table.save(out)
+    if as_json:
+        parts_measured = {"methods": costs, "scale": grown}
+        found = {name: [vars(row) for row in rows] for name, rows in parts_measured.items() if rows}
+        print_json({**figures, **found})
+        return
+    for table in tables:
+        print_table(table)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from linernotes.attribution.query import segment_query
 from linernotes.attribution.result import gather_tracks
@@ -91,6 +90,8 @@ def choose_segments(catalogue: Catalogue, segments: int, seed: int) -> np.ndarra
     if len(first) <= segments:
         further = np.setdiff1d(np.arange(len(rows)), first)
         return rows[np.concatenate([np.sort(first), further])[:segments]]
+    from sklearn.cluster import KMeans  # takes its time, and few ask for it
+
     one_each = rows[np.sort(first)]
     statistics_nf = latent_statistics(catalogue.latents(one_each)).numpy()
     scaled_nf = (statistics_nf - statistics_nf.mean(axis=0)) / np.maximum(statistics_nf.std(axis=0), 1e-6)

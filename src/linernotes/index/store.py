@@ -3,6 +3,7 @@
     INDEX/index.json         schema, hashes of model, catalogue and noise, settings, recall
           space.safetensors  what turns segments and clips into vectors
           vectors.lance      one row a segment of the catalogue, in its order
+          codes.safetensors  of a large index alone: what it is looked through by
 
 A row also says which segment it is of, by a hash of its content: when tracks are added to a catalogue, or
 removed, those that stay keep their vectors.
@@ -11,6 +12,7 @@ removed, those that stay keep their vectors.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,18 @@ import pyarrow as pa
 from linernotes.artefacts import check_header, hash_bytes, hash_json, read_json, write_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
+from linernotes.index.codes import TRAINED_ON, Codes
 from linernotes.index.recall import Recall
 from linernotes.index.space import Space
 from linernotes.index.vectors import Vectors
 from linernotes.version import SCHEMA_VERSION, __version__
 
 KIND = "index"
-RECORD, SPACE, VECTORS = "index.json", "space.safetensors", "vectors.lance"
+RECORD, SPACE, VECTORS, CODES = "index.json", "space.safetensors", "vectors.lance", "codes.safetensors"
+EXACT_UP_TO = 1_000_000  # vectors: their product takes half a second, and codes would save little
+ITEM = "item"  # the column that is no part of a vector
 HASHED_AT_ONCE = 1 << 12  # segments
+ROWS_AT_ONCE = 1 << 13
 
 
 class Index:
@@ -64,29 +70,71 @@ class Index:
         return Space.load(self.path / SPACE)
 
     @cached_property
-    def _rows(self) -> tuple[Vectors, np.ndarray]:
+    def codes(self) -> Codes | None:
+        """What it is looked through by, if it is large.
+
+        Raises:
+            LinernotesError: FAISS is not installed, or the file is damaged.
+        """
+        path = self.path / CODES
+        return Codes.load(path, {"index": self.hash}) if path.exists() else None
+
+    @cached_property
+    def _table(self) -> lance.LanceDataset:
+        with self._undamaged():
+            table = lance.dataset(str(self.path / VECTORS))
+            count = table.count_rows()
+        if count != len(self):
+            raise LinernotesError(f"{self.path} holds {count} of {len(self)} vectors: build the index anew")
+        return table
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
         try:
-            table = lance.dataset(str(self.path / VECTORS)).to_table()
+            yield
         except (OSError, ValueError) as error:
             raise LinernotesError(
                 f"{self.path} is damaged ({str(error).splitlines()[0]}): build the index anew"
             ) from None
-        if len(table) != len(self):
-            raise LinernotesError(
-                f"{self.path} holds {len(table)} of {len(self)} vectors: build the index anew"
-            )
-        moments_nr, latents_np = (_bytes(table, name) for name in ("moments", "latents"))
-        return Vectors(moments_nr, latents_np, table["length"].to_numpy()), table["item"].to_numpy()
 
     @property
+    def bytes_each(self) -> int:
+        """Bytes of one segment's vector."""
+        kept = [field.type for field in self._table.schema if field.name != ITEM]
+        return sum(kind.list_size if pa.types.is_fixed_size_list(kind) else kind.byte_width for kind in kept)
+
+    @cached_property
     def vectors(self) -> Vectors:
         """Of all segments, in the catalogue's order."""
-        return self._rows[0]
+        rows: Vectors | None = None
+        start = 0
+        for some in self.blocks():  # never twice in memory
+            if rows is None:
+                parts = (some.moments_nr, some.latents_np, some.length_n)
+                rows = Vectors(*(np.empty((len(self), *part.shape[1:]), part.dtype) for part in parts))
+            into = slice(start, start + len(some))
+            rows.moments_nr[into], rows.latents_np[into] = some.moments_nr, some.latents_np
+            rows.length_n[into] = some.length_n
+            start += len(some)
+        assert rows is not None
+        return rows
 
-    @property
+    def blocks(self) -> Iterator[Vectors]:
+        """The same a few at a time, from the disk."""
+        with self._undamaged():
+            for batch in self._table.to_batches(batch_size=ROWS_AT_ONCE):
+                yield _vectors(batch)
+
+    def take(self, rows: np.ndarray) -> Vectors:
+        """Those of some segments, from the disk."""
+        with self._undamaged():
+            return _vectors(self._table.take(rows.tolist()).combine_chunks())
+
+    @cached_property
     def items_n(self) -> np.ndarray:
         """The content of each segment, hashed."""
-        return self._rows[1]
+        with self._undamaged():
+            return self._table.to_table(columns=[ITEM])[ITEM].to_numpy()
 
     def require_model(self, model_hash: str) -> None:
         """Refuses to be used with another model.
@@ -115,12 +163,19 @@ class Index:
             )
 
 
-def _bytes(table: pa.Table, name: str) -> np.ndarray:
+def _vectors(table: pa.RecordBatch | pa.Table) -> Vectors:
+    """Rows as they are stored."""
+    length_n = table["length"].to_numpy()
+    return Vectors(_bytes(table, "moments"), _bytes(table, "latents"), length_n)
+
+
+def _bytes(table: pa.RecordBatch | pa.Table, name: str) -> np.ndarray:
     """A column of lists of bytes, ``[rows, size]``; without one there are none."""
-    if name not in table.column_names:
+    if name not in table.schema.names:
         return np.zeros((len(table), 0), dtype=np.int8)
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[name].chunks]
-    return np.concatenate(parts).reshape(len(table), -1)
+    column = table[name]
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
 
 
 def write_index(
@@ -135,7 +190,7 @@ def write_index(
     sizes = {name: size for name, size in sizes.items() if size}  # Lance has no empty lists
     schema = pa.schema(
         [pa.field(name, pa.list_(pa.int8(), size)) for name, size in sizes.items()]
-        + [("length", pa.float32()), ("item", pa.int64())]
+        + [("length", pa.float32()), (ITEM, pa.int64())]
     )
     count = 0
 
@@ -169,6 +224,13 @@ def write_index(
             "segments": count,
         },
     )
+
+
+def write_codes(path: Path) -> None:
+    """Gives an index codes."""
+    index = Index(path)
+    sample = np.unique(np.linspace(0, len(index) - 1, min(TRAINED_ON, len(index))).astype(int))
+    Codes.of(index.take(sample), index.blocks()).save(path / CODES, {"index": index.hash})
 
 
 def items_of(catalogue: Catalogue) -> np.ndarray:

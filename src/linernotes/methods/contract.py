@@ -134,6 +134,9 @@ class Scores:
     changed: list[list[Changed]] = field(default_factory=list)
     sign: int = 1  # -1 where a loss that falls speaks for a track
     deviations: Deviations | None = None  # of methods that compare losses, on two draws or more
+    # of each query: what its cells contribute to what is unlearned, if the method knows pairs of passages and
+    # there was room to keep it
+    cells: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ def sweep_items(
     header: Mapping[str, object],
     only: np.ndarray | None = None,
     finish: Finish | None = None,
+    reads: Sequence[Path] = (),
 ) -> dict[str, Tensor]:
     """``look(worker, pairs)`` for all segments of the catalogue, or ``only`` some, a few whole segments with
     all their draws at a time; its tensors, whose first axis is the segments, are put together in order.
@@ -49,6 +50,7 @@ def sweep_items(
 
     Args:
         finish: what is made of the tensors of some dozen segments together, before they are kept.
+        reads: files besides model and catalogue that this takes.
     """
     model, catalogue = prepared.model, prepared.catalogue
     catalogue.require(model.encoding, model.name)
@@ -60,7 +62,7 @@ def sweep_items(
         {**header, "rows": hash_arrays({"rows": rows})},
         len(rows),
         SEGMENTS_IN_CHUNK,
-        _Looks(prepared.workplace, rows, draws, batch_size, look, finish),
+        _Looks(prepared.workplace, rows, draws, batch_size, look, finish, reads),
         prepared.executor,
         (lambda done: report(done, len(rows))) if report else None,
     )
@@ -76,10 +78,11 @@ class _Looks:
     batch_size: int
     look: Look
     finish: Finish | None
+    reads: Sequence[Path]
 
     @property
     def paths(self) -> Sequence[Path]:
-        return self.setup.paths
+        return [*self.setup.paths, *self.reads]
 
     def compute(self, worker: Opened, rows: slice) -> dict[str, Tensor]:
         model, catalogue = worker

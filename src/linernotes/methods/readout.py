@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,14 @@ from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.query_gradient import heard_weights, query_draws
 from linernotes.methods.readout_softmax import score_softmax_readout, work_of_softmax_readout
 from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel, SoftmaxReadoutModel, device_of
+from linernotes.models.encoding import Encoding
 from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
 
 # so many segments have some hundred thousand frames, where a layer has some thousand inputs
 CURVATURE_SEGMENTS = 2048
+CELL_S = 0.1  # pairs of passages are looked at in cells of at least so long
+CELLS_KEPT = 4  # windows whose cells are kept for that: some 80 MB each
 
 
 def score_readout(
@@ -53,12 +57,14 @@ def score_readout(
     parts = draws.bands(bands)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
     sets_of = [queries] if settings.together else [[query] for query in queries]
-    steps = []
+    keep = len(queries) <= CELLS_KEPT and not settings.together
+    solved = []
     for i, some in enumerate(sets_of):
         if prepared.on_progress and len(sets_of) > 1:
             prepared.on_progress("unlearning steps", i, len(sets_of))
-        steps.append(steps_and_chance(prepared, some, curvature_bff, settings))
-    step_qbcf, chance_qbcf = (torch.stack(each) for each in zip(*steps, strict=True))
+        solved.append(solve_steps(prepared, some, curvature_bff, settings, keep))
+    step_qbcf = torch.stack([one.step_bcf for one in solved])
+    chance_qbcf = torch.stack([one.chance_bcf for one in solved])
     header = {
         "model": prepared.model.weights_hash,
         "catalogue": prepared.catalogue.hash,
@@ -79,7 +85,13 @@ def score_readout(
     by_items, by_clip = (found[name].permute(2, 1, 0).numpy() for name in ("by_items_nqr", "by_clip_nqb"))
     known = settings.gradient_draws // bands > 1  # one draw a band does not say what another would do
     deviations = Deviations(by_items, by_clip if known else None) if len(by_items) else None
-    return Scores(found["rise_nq"].double().T.numpy(), draws, changed, deviations=deviations)
+    return Scores(
+        scores_qn=found["rise_nq"].double().T.numpy(),
+        draws=draws,
+        changed=changed,
+        deviations=deviations,
+        cells=[one.cells_bncf for one in solved if one.cells_bncf is not None],
+    )
 
 
 def rises(
@@ -226,29 +238,47 @@ def unlearning_steps(
     """(a / N) (F + lambda)^-1 grad L for the queries' mean loss in each band, as it acts on the model's
     output ``[bands, C, F (+ 1)]``: the factors P, P'P and 2 / C of gradient and curvature cancel out.
     """
-    return steps_and_chance(prepared, queries, curvature_bff, settings)[0]
+    return solve_steps(prepared, queries, curvature_bff, settings).step_bcf
 
 
-def steps_and_chance(
-    prepared: Prepared, queries: Sequence[Query], curvature_bff: Tensor, settings: ReadoutSettings
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Solved:
+    """A step in each band, and what it was made of."""
+
+    step_bcf: Tensor
+    chance_bcf: Tensor  # its deviation by its draws
+    cells_bncf: Tensor | None  # what each cell of a single query contributes to its moment
+
+
+def solve_steps(
+    prepared: Prepared,
+    queries: Sequence[Query],
+    curvature_bff: Tensor,
+    settings: ReadoutSettings,
+    keep_cells: bool = False,
+) -> Solved:
     """``unlearning_steps``, and in each band the step's deviation by its draws: n draws fall in two halves of
     n_0 and n_1, and their means' difference times sqrt(n_0 n_1) / n has the mean's own variance.
+
+    Args:
+        keep_cells: of a single query, what its cells contribute is kept.
     """
-    steps, chances, bands = [], [], len(curvature_bff)
+    steps, chances, cells, bands = [], [], [], len(curvature_bff)
     count = max(1, settings.gradient_draws // bands)
     even, odd = count - count // 2, count // 2
     apart = math.sqrt(even * odd) / count
     for b, curvature_ff in enumerate(curvature_bff):
-        halves = [query_moments_of(prepared, query, settings, (b, bands)) for query in queries]
-        half_hcf = torch.stack(halves).mean(dim=0)
+        found = [query_moments_of(prepared, query, settings, (b, bands), keep_cells) for query in queries]
+        half_hcf = torch.stack([own_hcf for own_hcf, _ in found]).mean(dim=0)
         difference_cf = half_hcf[0] / even - half_hcf[1] / max(odd, 1)
         asked_hcf = torch.stack([half_hcf.sum(dim=0) / count, apart * difference_cf])
         solved_hcf = solve_damped(curvature_ff, asked_hcf.flatten(0, 1), settings.damping).view_as(asked_hcf)
         steps.append(solved_hcf[0])
         chances.append(solved_hcf[1])
+        cells.append(found[0][1])
     scale = settings.step_size / prepared.n_training
-    return scale * torch.stack(steps), scale * torch.stack(chances)
+    kept = torch.stack(cells) if keep_cells else None
+    return Solved(scale * torch.stack(steps), scale * torch.stack(chances), kept)
 
 
 def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> Tensor:
@@ -261,12 +291,20 @@ def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> T
 def query_moment(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:
     """E[r phi'] over the query's heard frames and its draws in a band, ``[C, F (+ 1)]``."""
     draws = max(1, settings.gradient_draws // band[1])
-    return query_moments_of(prepared, query, settings, band).sum(dim=0) / draws
+    return query_moments_of(prepared, query, settings, band)[0].sum(dim=0) / draws
 
 
-def query_moments_of(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:
+def query_cells(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:
+    """What each of its cells contributes to that, ``[cells, C, F (+ 1)]``."""
+    return query_moments_of(prepared, query, settings, band, in_parts=True)[1]
+
+
+def query_moments_of(
+    prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band, in_parts: bool = False
+) -> tuple[Tensor, Tensor]:
     """r phi' summed over every other of the query's draws in a band, mean over heard frames,
-    ``[2, C, F (+ 1)]``: over the first, third, ... and over the second, fourth, ...
+    ``[2, C, F (+ 1)]``: over the first, third, ... and over the second, fourth, ... And the mean over all of
+    what each cell contributes, ``[cells, C, F (+ 1)]``, if that is wanted.
     """
     model, readout = prepared.model, readout_of(prepared.model)
     device = device_of(model)
@@ -279,15 +317,35 @@ def query_moments_of(prepared: Prepared, query: Query, settings: ReadoutSettings
         for start in range(half, len(draws), 2 * size)
     )
 
-    def moment(worker: GenerativeModel, job: tuple[int, Draws]) -> tuple[int, Tensor]:
-        residual_btc, given_btf = read(worker, readout, (item.repeat(len(job[1])), job[1]))
-        return job[0], torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf)
+    cell = cell_frames(model.encoding)
+
+    def moment(worker: GenerativeModel, job: tuple[int, Draws]) -> tuple[int, Tensor, Tensor]:
+        half, some = job
+        residual_btc, given_btf = read(worker, readout, (item.repeat(len(some)), some))
+        moment_cf = torch.einsum("btc,t,btf->cf", residual_btc, weight_t, given_btf)
+        if not in_parts:
+            return half, moment_cf, moment_cf[:0]
+        return half, moment_cf, in_cells(residual_btc * weight_t[:, None], given_btf, cell) / len(draws)
 
     found = list(in_order(model, jobs, moment))
     total_hcf = torch.zeros(2, *found[0][1].shape, device=device)
-    for half, moment_cf in found:
+    for half, moment_cf, _ in found:
         total_hcf[half] += moment_cf
-    return total_hcf
+    return total_hcf, torch.stack([cells for *_, cells in found]).sum(dim=0)
+
+
+def cell_frames(encoding: Encoding) -> int:
+    """How many frames a cell has."""
+    return max(1, round(CELL_S * encoding.rate_hz / encoding.frame_samples))
+
+
+def in_cells(residual_btc: Tensor, given_btf: Tensor, size: int) -> Tensor:
+    """Sums of r phi' over the batch and the frames of each cell, ``[cells, C, F (+ 1)]``; the last may be
+    shorter.
+    """
+    starts = range(0, residual_btc.shape[1], size)
+    parts = ((residual_btc[:, at : at + size], given_btf[:, at : at + size]) for at in starts)
+    return torch.stack([r.flatten(0, 1).T @ phi.flatten(0, 1) for r, phi in parts])
 
 
 def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> dict[str, Tensor]:

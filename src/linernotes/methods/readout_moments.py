@@ -8,8 +8,9 @@ kept, on those whitened features that a sample of segments has most of.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from linernotes.artefacts import hash_arrays
 from linernotes.draws import Draws
+from linernotes.errors import LinernotesError
 from linernotes.index.space import Space
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.items import Pairs, sweep_items
@@ -95,16 +97,20 @@ def sweep_codes(
     prepared: Prepared,
     draws: Draws,
     settings: ReadoutSettings,
+    space: Space,
     space_file: Path,
     step_qbcf: Tensor,
     rows: np.ndarray,
     folder: Path,
 ) -> dict[str, Tensor]:
-    """``moments_nr`` int8 and ``length_n``, as the space in ``space_file`` has it (``Space.moments``), and
-    ``rise_nq``, of segments ``rows``; all in one pass, in which nothing long is kept.
+    """``moments_nr`` int8 and ``length_n``, as ``space`` has it (``Space.moments``), and ``rise_nq``, of
+    segments ``rows``; all in one pass, in which nothing long is kept.
+
+    Args:
+        space_file: where workers find the space.
     """
-    space = _space(space_file)
-    header = {**_header(prepared, draws, space.strongest_bfk, step_qbcf), "space": space.hash}
+    space_file, made_by = space_file.absolute(), space.hash
+    header = {**_header(prepared, draws, space.strongest_bfk, step_qbcf), "space": made_by}
     look = partial(
         _look,
         readout=readout_of(prepared.model),
@@ -121,7 +127,8 @@ def sweep_codes(
         "vectors",
         header,
         rows,
-        partial(_coded, space_file=space_file.absolute()),
+        partial(_coded, space_file=space_file, made_by=made_by),
+        [space_file],
     )
 
 
@@ -150,11 +157,11 @@ def _look(
     }
 
 
-def _coded(found: dict[str, Tensor], space_file: Path) -> dict[str, Tensor]:
+def _coded(found: dict[str, Tensor], space_file: Path, made_by: str) -> dict[str, Tensor]:
     """Moments as vectors; of many segments at once, since the space's directions are a long way through
     memory.
     """
-    moments_nr, length_n = _space(space_file).moments(found["y_nd"])
+    moments_nr, length_n = _space(space_file, made_by).moments(found["y_nd"])
     return {
         "moments_nr": torch.from_numpy(moments_nr),
         "length_n": torch.from_numpy(length_n),
@@ -162,7 +169,17 @@ def _coded(found: dict[str, Tensor], space_file: Path) -> dict[str, Tensor]:
     }
 
 
-@cache
-def _space(file: Path) -> Space:
-    """Read once in each worker."""
-    return Space.load(file).ready()
+@lru_cache(maxsize=1)
+def _space(file: Path, wanted: str) -> Space:
+    """Read once in each worker.
+
+    Raises:
+        LinernotesError: here it is another.
+    """
+    space = Space.load(file)
+    if space.hash != wanted:
+        raise LinernotesError(
+            f"{file} on {socket.gethostname()} is another than here ({space.hash}, not {wanted}): put it on "
+            "a disk that all nodes share"
+        )
+    return space.ready()

@@ -8,103 +8,105 @@ modelled: the sum of all pairs is the score, but for the step's second order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from linernotes.draws import Batch, Draws
 from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared, Query
-from linernotes.methods.items import Pairs, whole_items
-from linernotes.methods.query_gradient import heard_weights, query_draws
-from linernotes.methods.readout import fit_curvature, read, readout_of, solve_damped
-from linernotes.models.contract import GenerativeModel, Readout, device_of
+from linernotes.methods.items import whole_items
+from linernotes.methods.readout import (
+    cell_frames,
+    fit_curvature,
+    in_cells,
+    query_cells,
+    read_bands,
+    readout_of,
+    solve_damped,
+)
+from linernotes.models.contract import GenerativeModel, Readout
 from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
 
-CELL_S = 0.1  # pairs are looked at in cells of at least so long
 
+@dataclass(frozen=True)
+class Pairs:
+    """Of each of some segments: what its cells and those of a clip's windows contribute to its score, and how
+    far each window makes the loss of its frames rise.
+    """
 
-def cell_frames(frame_s: float) -> int:
-    """How many frames a cell has."""
-    return max(1, round(CELL_S / frame_s))
+    pairs_nwqk: Tensor  # [rows, windows, window's cells, cells]
+    rise_nwt: Tensor  # [rows, windows, frames]; to second order, too
 
 
 def frame_pairs(
-    prepared: Prepared, windows: Sequence[Query], rows: np.ndarray, settings: ReadoutSettings
-) -> Tensor:
-    """Products of cells of a clip's windows and cells of segments ``rows``, ``[rows, windows, window's cells,
-    cells]``; the sum of a segment and a window is its score to first order.
+    prepared: Prepared,
+    windows: Sequence[Query],
+    rows: np.ndarray,
+    settings: ReadoutSettings,
+    cells: Sequence[Tensor] = (),
+) -> Pairs:
+    """Products of cells of a clip's windows and cells of segments ``rows``; the sum of a segment and a window
+    is its score to first order.
+
+    Args:
+        cells: ``Scores.cells`` of these windows; formed now if there are none.
     """
     readout, bands = readout_of(prepared.model), settings.noise_bands
     draws = prepared.draws(settings.draws, settings.seed)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
-    asked_bwqcf = torch.stack(
-        [
-            solve_damped(
-                curvature_ff,
-                torch.stack([_asked(prepared, window, settings, b, readout) for window in windows]),
-                settings.damping,
-            )
-            for b, curvature_ff in enumerate(curvature_bff)
+    if not cells:
+        cells = [
+            torch.stack([query_cells(prepared, window, settings, (b, bands)) for b in range(bands)])
+            for window in windows
         ]
+    one_ff = torch.eye(curvature_bff.shape[1], device=curvature_bff.device)
+    # the inverse once: there are thousands of rows to solve for
+    inverse_bff = torch.stack([solve_damped(own_ff, one_ff, settings.damping) for own_ff in curvature_bff])
+    asked_bwqcf = torch.stack(tuple(cells), dim=1)
+    solved_bwqcf = (asked_bwqcf.flatten(1, 3) @ inverse_bff).reshape(asked_bwqcf.shape)
+    solved_bwqcf *= settings.step_size / prepared.n_training
+    look = partial(
+        _products,
+        readout=readout,
+        asked_bwqcf=2 / solved_bwqcf.shape[3] / prepared.model.encoding.frames / bands * solved_bwqcf,
+        step_wbcf=solved_bwqcf.sum(dim=2).transpose(0, 1),
+        each=len(draws),
+        cell=cell_frames(prepared.model.encoding),
     )
-    frames = prepared.model.encoding.frames
-    scale = 2 * settings.step_size / prepared.n_training / asked_bwqcf.shape[3] / frames / bands
-    asked_bwqcf, size = scale * asked_bwqcf, cell_frames(_frame_s(prepared))
-    look = partial(_products, readout=readout, asked_bwqcf=asked_bwqcf, each=len(draws), cell=size)
     items = items_of(prepared.model, prepared.catalogue, rows)
     jobs = whole_items(prepared.model, items, draws, settings.batch_size)
-    return torch.cat(list(in_order(prepared.model, jobs, look)))
-
-
-def _frame_s(prepared: Prepared) -> float:
-    encoding = prepared.model.encoding
-    return encoding.frame_samples / encoding.rate_hz
-
-
-def _asked(
-    prepared: Prepared, query: Query, settings: ReadoutSettings, band: int, readout: Readout
-) -> Tensor:
-    """Moments of the clip's residuals and features in each cell, weighted as its frames are heard, mean over
-    its draws, ``[cells, C, F]``.
-    """
-    model = prepared.model
-    device = device_of(model)
-    draws = query_draws(model, settings, (band, settings.noise_bands))
-    weight_t = heard_weights(query, settings.mask_silence).to(device)
-    item, size = query.items(model), settings.batch_size
-    cell = cell_frames(_frame_s(prepared))
-    total: Tensor | int = 0
-    for start in range(0, len(draws), size):
-        some = draws[start : start + size].to(device)
-        residual_btc, given_btf = read(model, readout, (item.repeat(len(some)), some))
-        total = total + _in_cells(residual_btc * weight_t[:, None], given_btf, cell)
-    return torch.as_tensor(total) / len(draws)
-
-
-def _in_cells(residual_btc: Tensor, given_btf: Tensor, size: int) -> Tensor:
-    """Sums of r phi' over the batch and the frames of each cell, ``[cells, C, F]``; the last may be
-    shorter.
-    """
-    starts = range(0, residual_btc.shape[1], size)
-    parts = ((residual_btc[:, at : at + size], given_btf[:, at : at + size]) for at in starts)
-    return torch.stack([r.flatten(0, 1).T @ phi.flatten(0, 1) for r, phi in parts])
+    pairs, rises = zip(*in_order(prepared.model, jobs, look), strict=True)
+    return Pairs(torch.cat(pairs), torch.cat(rises))
 
 
 def _products(
-    worker: GenerativeModel, pairs: Pairs, readout: Readout, asked_bwqcf: Tensor, each: int, cell: int
-) -> Tensor:
-    """``[items, windows, window's cells, cells]``; an item's draws lie in order of their noise level."""
-    residual_btc, given_btf = read(worker, readout, pairs)
-    bands, found = len(asked_bwqcf), []
-    for start in range(0, len(residual_btc), each):
-        own = slice(start, start + each)
-        by_band = zip(residual_btc[own].chunk(bands), given_btf[own].chunk(bands), strict=True)
+    worker: GenerativeModel,
+    pairs: tuple[Batch, Draws],
+    readout: Readout,
+    asked_bwqcf: Tensor,
+    step_wbcf: Tensor,
+    each: int,
+    cell: int,
+) -> tuple[Tensor, Tensor]:
+    """``[items, windows, window's cells, cells]``, and ``[items, windows, frames]``; an item's draws lie in
+    order of their noise level.
+    """
+    bands = len(asked_bwqcf)
+    residual_nbpc, given_nbpf = read_bands(worker, readout, pairs, bands, each)
+    shape = (len(residual_nbpc), bands, each // bands, worker.encoding.frames, -1)
+    residual_nbktc, given_nbktf = residual_nbpc.reshape(shape), given_nbpf.reshape(shape)
+    found = []
+    for residual_bktc, given_bktf in zip(residual_nbktc, given_nbktf, strict=True):
         total: Tensor | int = 0
-        for (residual_ktc, given_ktf), asked_wqcf in zip(by_band, asked_bwqcf, strict=True):
-            moment_ncf = _in_cells(residual_ktc, given_ktf, cell) / len(residual_ktc)
+        for residual_ktc, given_ktf, asked_wqcf in zip(residual_bktc, given_bktf, asked_bwqcf, strict=True):
+            moment_ncf = in_cells(residual_ktc, given_ktf, cell) / len(residual_ktc)
             total = total + torch.einsum("wqcf,ncf->wqn", asked_wqcf, moment_ncf)
         found.append(torch.as_tensor(total))
-    return torch.stack(found)
+    moved = [torch.einsum("nbktf,bcf->nbktc", given_nbktf, step_bcf) for step_bcf in step_wbcf]
+    rises = [(move * (2 * residual_nbktc + move)).mean(dim=(1, 2, 4)) for move in moved]
+    return torch.stack(found), torch.stack(rises, dim=1)

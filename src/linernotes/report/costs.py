@@ -10,6 +10,7 @@ from linernotes.settings.describing import MethodInfo
 
 if TYPE_CHECKING:
     from linernotes.evaluation.cost.bench import MethodCost
+    from linernotes.evaluation.cost.index_plan import IndexPlan
     from linernotes.evaluation.cost.planning import Plan
 
 
@@ -45,6 +46,26 @@ def plans_table(plans: Sequence[Plan]) -> Table:
     )
     rows = [{**vars(p), "memory_gib": p.memory_mib / 1024} for p in plans]
     return Table("plan", columns, rows, notes=[note])
+
+
+def index_plan_table(plan: IndexPlan) -> Table:
+    """One row: what the building of an index takes."""
+    columns = [
+        number("segments", "segments", ",d"),
+        number("workers", "workers", "d"),
+        number("once_s", "once", ",.0f", "s"),
+        number("pass_s", "the pass", ",.0f", "s"),
+        number("memory_gib", "memory", ".1f", "GiB"),
+        number("disk_gib", "disk meanwhile", ".1f", "GiB"),
+        number("index_gib", "of it kept", ".2f", "GiB"),
+    ]
+    gib = {name: getattr(plan, f"{name}_mib") / 1024 for name in ("memory", "disk", "index")}
+    row = {**vars(plan), **{f"{name}_gib": value for name, value in gib.items()}}
+    note = (
+        "Once: the curvature, unless it is there, and the clips that recall is measured on. Start-up is not "
+        "counted; workers in processes of their own take memory besides."
+    )
+    return Table("index-plan", columns, [row], notes=[note])
 
 
 def costs_table(costs: Sequence[MethodCost]) -> Table:

@@ -71,7 +71,7 @@ def plan(
     Raises:
         UsageError: ``engine`` does not say how many workers.
     """
-    workers, here = _workers(prepared, engine or EngineSettings())
+    workers, here = workers_of(prepared, engine or EngineSettings())
     forget_peak()
     work = METHODS[method].work(prepared, settings, query)
     counts = (work.once, work.per_run, work.per_query)
@@ -85,7 +85,6 @@ def plan(
     share = here / workers
     queries_s = total(work.per_run, share) + queries * total(work.per_query, share)
     queries_here_s = total(work.per_run) + queries * total(work.per_query)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Plan(
         method=method,
         queries=queries,
@@ -94,7 +93,7 @@ def plan(
         queries_s=queries_s,
         once_forwards=once_s / seconds["forward"],
         query_forwards=queries_here_s / seconds["forward"],
-        memory_mib=(held + work.memory_bytes + queries * work.memory_bytes_per_query) / 2**20,
+        memory_mib=(held_bytes() + work.memory_bytes + queries * work.memory_bytes_per_query) / 2**20,
         disk_mib=work.disk_bytes / 2**20,
     )
 
@@ -118,7 +117,7 @@ def plan_methods(
     return plans
 
 
-def _workers(prepared: Prepared, engine: EngineSettings) -> tuple[int, int]:
+def workers_of(prepared: Prepared, engine: EngineSettings) -> tuple[int, int]:
     """The workers of an engine, and how many of them this process, which measures, is worth."""
     here = 1 if device_of(prepared.model).type == "cuda" else cores()
     if engine.engine == "ray" and not engine.workers:
@@ -139,3 +138,8 @@ def forget_peak() -> None:
         trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak is set to what is held now
+
+
+def held_bytes() -> int:
+    """The most that this process has held since ``forget_peak``."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
