@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from linernotes.settings.methods import DEFAULT_METHOD
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Prompt = Annotated[str, Field(min_length=1, max_length=500)]
-Period = Annotated[str, Field(pattern=r"^\d{4}(-(\d{2}|Q[1-4]))?$", description="2026-11, 2026-Q4 or 2026.")]
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Period = Annotated[
+    str, Field(pattern=r"^[0-9]{4}(-([0-9]{2}|Q[1-4]))?$", description="2026-11, 2026-Q4 or 2026.")
+]
 Method = Annotated[str, Field(max_length=40)]
 
 
@@ -18,11 +20,6 @@ class Ask(BaseModel):
     """A job in words."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @property
-    def key(self) -> str:
-        """The same for the same wish."""
-        return self.model_dump_json()
 
 
 class Generate(Ask):

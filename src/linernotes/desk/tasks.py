@@ -117,7 +117,7 @@ class Tasks:
 
     def _generate(self, ask: Generate) -> Made:
         work = self.open()
-        made = self.folder.incoming / hash_json(ask.model_dump())
+        made = self.folder.making / hash_json(ask.model_dump())
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         settings: dict[str, Any] = {"seed": ask.seed}
@@ -144,7 +144,7 @@ class Tasks:
                 session.add(row)
                 session.flush()
             next_one = Attribute(clip_id=name, method=self.opened.method)
-            queue.ask(session, "attribute", next_one.model_dump(), next_one.key, name)
+            queue.ask(session, next_one, name)
         return {"clip": name}
 
     def _clip(self, name: str) -> ClipRow:

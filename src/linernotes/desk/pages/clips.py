@@ -20,7 +20,7 @@ from linernotes.desk import queue, reading
 from linernotes.desk.asks import Attribute, Credit, Generate, Verify
 from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import desk_of, draw, draw_part, see, send, wants_part
-from linernotes.desk.limits import LONGEST_S, PAGE_ROWS
+from linernotes.desk.limits import LONGEST_S, PAGE_ROWS, Number, Offset
 from linernotes.desk.schema import ACTIVE, FAILED, AttributionRow, ClipRow, JobRow
 from linernotes.desk.uploads import take_upload
 from linernotes.errors import LinernotesError, UsageError
@@ -58,7 +58,7 @@ def listed(
     words: Annotated[str, Query(max_length=200)] = "",
     verdict: Annotated[str, Query(pattern="^(named|none|open)?$")] = "",
     origin: Annotated[str, Query(pattern="^(generated|dropped)?$")] = "",
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> HTMLResponse:
     """The list of clips, with what makes new ones."""
     desk = desk_of(request)
@@ -267,7 +267,7 @@ def verify(request: Request, attribution_id: str) -> RedirectResponse:
 
 
 @router.post("/jobs/{job_id}/stop")
-def stop(request: Request, job_id: int) -> Response:
+def stop(request: Request, job_id: Number) -> Response:
     """Does not want a job any more."""
     desk = desk_of(request)
     with desk.database.writing() as session:
