@@ -177,7 +177,7 @@ def looked_at(
         LinernotesError: as ``take_upload``.
     """
     called = plain_name(sound.filename or "")
-    suffix = suffix_of(called)
+    suffix = suffix_of(sound.filename or "")
     with received(desk.folder, suffix) as path, received(desk.folder, ".safetensors") as beside:
         _kept(sound, path, UPLOAD_BYTES, called)
         said: Said | None = None
