@@ -47,7 +47,7 @@ def browser(desk: Desk, gate: Gate | None = None, client: str = "127.0.0.1", at:
 @contextmanager
 def reading_desk(folder: Path) -> Iterator[Desk]:
     """A desk at which nobody works, and whose model and catalogue are nowhere."""
-    opened = Opened(folder=folder, model=str(folder / "no-model"), catalogue=str(folder / "no-catalogue"))
+    opened = Opened(folder=folder, model="no/model", catalogue="no/catalogue")
     with open_desk(opened, working=False) as desk:
         yield desk
 

@@ -140,7 +140,8 @@ def _say_what_is_wrong(app: FastAPI) -> None:
 
 
 def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
+    """With a capital letter, unless it begins with a file's name."""
+    return sentence[:1].upper() + sentence[1:] if sentence.partition(" ")[0].isalpha() else sentence
 
 
 def openapi_text(app: FastAPI) -> str:
