@@ -52,10 +52,16 @@ def reading_desk(folder: Path) -> Iterator[Desk]:
         yield desk
 
 
-def worked_off(desk: Desk) -> list[JobRow]:
-    """All jobs, after a worker in this process has done those that wait."""
+def a_worker(desk: Desk) -> Worker:
+    """A worker in this process, with model and catalogue open."""
     worker = Worker(desk.opened, desk.database, os.getppid())
     worker.open()
+    return worker
+
+
+def worked_off(desk: Desk) -> list[JobRow]:
+    """All jobs, after a worker in this process has done those that wait."""
+    worker = a_worker(desk)
     while worker.one():
         pass
     return jobs_of(desk)

@@ -74,9 +74,7 @@ def test_another_sites_page_changes_nothing(desk: Desk, comes_from: dict[str, st
 )
 def test_own_pages_and_programs_may(tmp_path: Path, comes_from: dict[str, str]) -> None:
     with reading_desk(tmp_path / "desk") as desk:
-        assert (
-            browser(desk).post("/clips/generate", data=ASKED, headers=comes_from).status_code == 303
-        )
+        assert browser(desk).post("/clips/generate", data=ASKED, headers=comes_from).status_code == 303
         assert [job.kind for job in jobs_of(desk)] == ["generate"]
 
 
@@ -97,9 +95,7 @@ def test_no_origin_but_the_hosts_own_is_an_own_page(name: str) -> None:
         ("127.0.0.1", {"x-real-ip": "127.0.0.1"}),
     ],
 )
-def test_whoever_is_from_elsewhere_needs_the_token(
-    desk: Desk, client: str, headers: dict[str, str]
-) -> None:
+def test_whoever_is_from_elsewhere_needs_the_token(desk: Desk, client: str, headers: dict[str, str]) -> None:
     asking = browser(desk, client=client)
     for path in (*PAGES, "/api/clips", "/openapi.json", "/static/desk.js", "/static/vendor/htmx.min.js"):
         refused = asking.get(path, headers=headers)
@@ -112,7 +108,9 @@ def test_whoever_is_from_elsewhere_needs_the_token(
         assert (
             asking.get("/clips", headers={**headers, "cookie": f"{COOKIE}={given_token}"}).status_code == 401
         )
-    assert asking.get("/clips", headers={**headers, "authorization": f"Bearer {desk.token}"}).status_code == 200
+    assert (
+        asking.get("/clips", headers={**headers, "authorization": f"Bearer {desk.token}"}).status_code == 200
+    )
 
 
 def test_the_link_lets_in_once_and_the_cookie_from_then_on(desk: Desk) -> None:
@@ -134,7 +132,9 @@ def test_a_shared_machines_users_need_the_token_too(desk: Desk) -> None:
     assert browser(desk, gate).get("/clips", headers=bearer).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["//evil.example", "/%2Fevil.example", "/\\evil.example", "/%5Cevil.example/a"])
+@pytest.mark.parametrize(
+    "path", ["//evil.example", "/%2Fevil.example", "/\\evil.example", "/%5Cevil.example/a"]
+)
 def test_the_link_leads_to_no_other_site(desk: Desk, path: str) -> None:
     entered = browser(desk).get(f"{OWN}{path}?token={desk.token}")
     assert entered.status_code == 303

@@ -46,7 +46,9 @@ ROUTES = (
     "/api/jobs/{}",
     "/api/tracks/{}/clips",
 )
-STEPS = st.sampled_from(["..", ".", "/", "\\", "%2e", "%2f", "\x00", "desk.sqlite", "token", "keys", "secret"])
+STEPS = st.sampled_from(
+    ["..", ".", "/", "\\", "%2e", "%2f", "\x00", "desk.sqlite", "token", "keys", "secret"]
+)
 NASTY = st.lists(STEPS | st.text(max_size=8), min_size=1, max_size=8).map("".join)
 
 
@@ -64,7 +66,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             session.add(SittingRow(id=SITTING, attribution_id=ATTRIBUTION, alike=""))
             session.flush()
             session.add(
-                TrialRow(sitting_id=SITTING, number=1, named_track="a", other_track="b", named_is="a", gains={})
+                TrialRow(
+                    sitting_id=SITTING, number=1, named_track="a", other_track="b", named_is="a", gains={}
+                )
             )
         places = [desk.folder.clip(CLIP), desk.folder.attribution(ATTRIBUTION), desk.folder.key.parent]
         places += [desk.folder.statement(STATEMENT), desk.folder.sitting(SITTING), folder.parent]

@@ -85,7 +85,13 @@ def test_whatever_is_sent_the_answer_is_as_described(
     described: BaseSchema, desk: Desk, method: str, path: str, sent: GenerationMode
 ) -> None:
     """What fits the description, and what does not."""
-    known = {"clip_id": CLIP, "attribution_id": ATTRIBUTION, "statement_id": STATEMENT, "place": 0, "job_id": 1}
+    known = {
+        "clip_id": CLIP,
+        "attribution_id": ATTRIBUTION,
+        "statement_id": STATEMENT,
+        "place": 0,
+        "job_id": 1,
+    }
     asked = {"headers": bearer(desk), "checks": CHECKS}
 
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

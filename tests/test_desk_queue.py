@@ -149,7 +149,10 @@ def test_forecasts_are_of_the_last_jobs_else_of_the_plan_else_nobody_knows(datab
         for i, lasted in enumerate((300, 300, 10, 10, 12, 11, 10)):  # the first two are forgotten
             job = queue.ask(session, Attribute(clip_id=f"{i:016x}"))
             queue.end(job, DONE, "")
-            job.started, job.ended = "2026-11-01T10:00:00.000Z", f"2026-11-01T10:{lasted // 60:02}:{lasted % 60:02}.000Z"
+            job.started, job.ended = (
+                "2026-11-01T10:00:00.000Z",
+                f"2026-11-01T10:{lasted // 60:02}:{lasted % 60:02}.000Z",
+            )
         queue.end(queue.ask(session, WISHES[2]), FAILED, "so it is")  # no forecast is made of failures
     assert seconds("attribute") == pytest.approx(10, abs=0.01)
 

@@ -228,5 +228,3 @@ def test_a_clip_that_was_edited_after_its_sidecar_was_written_is_a_sentence(
         assert "clip.wav" in edited.sentence
         page = browser(desk).get(f"/clips/{edited.clip_id}").text
         assert edited.sentence.split(":")[0].replace("'", "&#39;") in page
-
-

@@ -96,11 +96,22 @@ KINDS: dict[str, type[Ask]] = {
 Kind = Literal["generate", "attribute", "compare", "verify", "credit", "state", "audit", "sit", "measure"]
 
 
+class UnknownKindError(Exception):
+    """A kind of job that this version does not know."""
+
+
 def kind_of(ask: Ask) -> str:
     """The name under which a wish is queued."""
     return next(kind for kind, model in KINDS.items() if type(ask) is model)
 
 
 def read_ask(kind: str, asked: dict[str, Any]) -> Ask:
-    """A wish as it was queued."""
+    """A wish as it was queued.
+
+    Raises:
+        UnknownKindError: there is no such kind.
+        ValidationError: what is asked is not what this kind takes.
+    """
+    if kind not in KINDS:
+        raise UnknownKindError(kind)
     return KINDS[kind].model_validate(asked)

@@ -18,7 +18,7 @@ from linernotes.desk.asks import Ask
 from linernotes.desk.database import Database, open_database
 from linernotes.desk.filing import file_tracks
 from linernotes.desk.folder import DeskFolder, emptied
-from linernotes.desk.opened import Opened
+from linernotes.desk.opened import Opened, stamp_of
 from linernotes.desk.schema import JobRow
 from linernotes.desk.sounds import Sounds
 from linernotes.desk.supervisor import Supervisor
@@ -35,7 +35,7 @@ class Desk:
     supervisor: Supervisor | None  # None: nobody works, and everything can still be read
     token: str
     _catalogue: Catalogue | None = None
-    _why: str = ""
+    _stamp: tuple[int, int] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -43,17 +43,18 @@ class Desk:
         return DeskFolder(self.opened.folder)
 
     def catalogue(self) -> Catalogue:
-        """The catalogue, opened when it is first asked for, and its tracks entered to be searched.
+        """The catalogue, opened when it is first asked for and when it was built anew, and its tracks entered
+        to be searched.
 
         Raises:
             LinernotesError: it is not there any more.
         """
         with self._lock:
-            if self._catalogue is None:
+            if self._catalogue is None or stamp_of(self._catalogue.path) != self._stamp:
                 opened = open_catalogue(self.opened.catalogue)
                 with self.database.writing() as session:
                     file_tracks(session, opened)
-                self._catalogue = opened
+                self._catalogue, self._stamp = opened, stamp_of(opened.path)
             return self._catalogue
 
     def catalogue_trouble(self) -> str:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from linernotes.artefacts import held
 from linernotes.desk import queue
-from linernotes.desk.asks import read_ask
+from linernotes.desk.asks import UnknownKindError, read_ask
 from linernotes.desk.database import Database, open_database
 from linernotes.desk.folder import DeskFolder, emptied
 from linernotes.desk.opened import Opened
@@ -113,7 +113,7 @@ class Worker:
             self._end(FAILED, said_of(error))
         except OperationalError as error:
             self._end(FAILED, sentence_of(error))
-        except ValidationError:
+        except (ValidationError, UnknownKindError):
             self._end(FAILED, "this job was asked for by another version of linernotes: ask for it again")
         except Exception as error:
             traceback.print_exc()

@@ -122,10 +122,12 @@ def paired(uploads: list[UploadFile]) -> list[tuple[UploadFile, UploadFile | Non
 def one(request: Request, clip_id: str, attribution: str = "") -> HTMLResponse:
     """A clip with one of its attributions."""
     desk = desk_of(request)
+    desk.catalogue_trouble()  # opens one that was built anew
     with desk.database.reading() as session:
         clip = clip_row(session, clip_id)
         rows = list(reading.attributions_of(session, clip_id))
         worker = queue.fact(session, "worker")
+        catalogue_hash = queue.fact(session, "tracks").get("hash")
         jobs = list(
             session.scalars(
                 select(JobRow)
@@ -147,7 +149,7 @@ def one(request: Request, clip_id: str, attribution: str = "") -> HTMLResponse:
         shown=shown,
         content=_content(desk, shown),
         credits=_credits(desk, shown),
-        stale=bool(shown and worker.get("catalogue_hash") not in (None, shown.catalogue_hash)),
+        stale=bool(shown and catalogue_hash not in (None, shown.catalogue_hash)),
         model_hash=worker.get("model_hash"),
         job=job,
         wait=waits.get(job.id) if job else None,
@@ -165,7 +167,10 @@ def _content(desk: Desk, shown: AttributionRow | None) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
-        return ""
+        return (
+            '<p class="notice wrong" role="alert">The files of this attribution are not in the desk\'s folder: '
+            "attribute the clip again, or restore them from a copy.</p>"
+        )
 
 
 def _credits(desk: Desk, shown: AttributionRow | None) -> Credits | None:
