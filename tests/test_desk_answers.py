@@ -20,7 +20,6 @@ from linernotes.desk.opened import Opened
 from linernotes.desk.schema import AttributionRow, ClipRow, JobRow, ShareRow
 from linernotes.desk.supervisor import Supervisor
 
-
 DROPPED, MADE = 0, 1
 
 

@@ -13,23 +13,22 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
-from schemathesis.generation import GenerationMode
-from schemathesis.schemas import BaseSchema
 from starlette.testclient import TestClient
 
 from desks import a_clip, an_attribution, browser, counted, jobs_of, reading_desk, wav
 from linernotes.catalog.store import Catalogue
 from linernotes.desk.application import create_application
 from linernotes.desk.desk import Desk, open_desk
-from linernotes.desk.programs import api
 from linernotes.desk.opened import Opened
+from linernotes.desk.programs import api
 from linernotes.desk.schema import AnswerRow, ClipRow, JobRow, ShareRow, StatementRow
 from linernotes.desk.security import Gate
 

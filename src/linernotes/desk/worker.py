@@ -11,6 +11,7 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
@@ -23,6 +24,9 @@ from linernotes.desk.folder import DeskFolder, emptied
 from linernotes.desk.opened import Opened
 from linernotes.desk.schema import DONE, FAILED, STOPPED, JobRow
 from linernotes.errors import LinernotesError
+
+if TYPE_CHECKING:
+    from linernotes.desk.tasks import Tasks
 
 EVERY_S = 0.3  # between two looks at the queue
 NOTED_S = 0.5  # between two notes of how far a job is
@@ -44,10 +48,12 @@ class Worker:
         self.folder = DeskFolder(opened.folder)
         self._job: int | None = None
         self._noted = 0.0
-        self._tasks: object | None = None
+        self.tasks: Tasks | None = None
 
     def run(self) -> None:
         """Works until the server that started it has gone."""
+        if os.getppid() != self.server:
+            return
         with held(self.folder.path / "worker", "worked off", wait_s=WAIT_S):
             with self.database.writing() as session:
                 queue.take_back(session, KILLED)
@@ -70,10 +76,9 @@ class Worker:
         self._note("opening")
         from linernotes.desk.tasks import Tasks  # brings torch
 
-        tasks = Tasks(self.opened, self.database, self.progress)
-        self._tasks = tasks
+        self.tasks = Tasks(self.opened, self.database, self.progress)
         try:
-            work = tasks.open()
+            work = self.tasks.open()
             self._note(
                 "ready",
                 model=work.model.name,
@@ -123,10 +128,8 @@ class Worker:
         return True
 
     def _done(self, job: JobRow) -> dict[str, object]:
-        from linernotes.desk.tasks import Tasks
-
-        assert isinstance(self._tasks, Tasks)
-        return self._tasks.do(read_ask(job.kind, job.asked))
+        assert self.tasks is not None
+        return self.tasks.do(read_ask(job.kind, job.asked))
 
     def _end(self, state: str, sentence: str, made: dict[str, object] | None = None) -> None:
         """Says how the job ended, as soon as that can be written: until then nobody knows."""

@@ -168,8 +168,8 @@ def _content(desk: Desk, shown: AttributionRow | None) -> str:
         return path.read_text(encoding="utf-8")
     except OSError:
         return (
-            '<p class="notice wrong" role="alert">The files of this attribution are not in the desk\'s folder: '
-            "attribute the clip again, or restore them from a copy.</p>"
+            '<p class="notice wrong" role="alert">The files of this attribution are not in the desk\'s '
+            "folder: attribute the clip again, or restore them from a copy.</p>"
         )
 
 
