@@ -11,7 +11,7 @@ from importlib.resources import files
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
@@ -22,7 +22,9 @@ from linernotes.desk.happening import Happenings
 from linernotes.desk.limits import FORM_BYTES, SIDECAR_BYTES, UPLOAD_BYTES
 from linernotes.desk.pages import accounts, blind, catalogue, clips, compare, truth
 from linernotes.desk.receiving import Limited
+from linernotes.desk.refusing import Caught, refusal
 from linernotes.desk.security import Gate, Guard
+from linernotes.desk.worker import FULL, said_of, sentence_of
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.version import __version__
 
@@ -54,6 +56,7 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
     app.state.desk = desk
     app.state.happenings = happenings
     app.add_middleware(Limited, form=FORM_BYTES, upload=UPLOAD_BYTES + SIDECAR_BYTES)
+    app.add_middleware(Caught)
     app.add_middleware(Guard, gate=gate)  # the last one added is asked first
     for part in (clips, catalogue, compare, blind, accounts, truth):
         app.include_router(part.router, include_in_schema=False)
@@ -108,6 +111,8 @@ def _say_what_is_wrong(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, OSError):  # while the body was kept
+            return disk(request, error.__cause__)
         unknown = error.status_code == 404 and error.detail == "Not Found"
         sentence = f"there is no page at {request.url.path[:200]}" if unknown else str(error.detail)
         return said(request, error.status_code, _capital(sentence))
@@ -120,38 +125,23 @@ def _say_what_is_wrong(app: FastAPI) -> None:
 
     @app.exception_handler(OperationalError)
     def database(request: Request, error: OperationalError) -> Response:
-        why = str(error.orig)
-        if "full" in why:
-            sentence = "The disk is full: free some space, and try again."
-        elif "locked" in why or "busy" in why:
-            sentence = "Another program holds the desk's database: try again in a moment."
-        else:
-            sentence = (
-                f"The desk's database cannot be used ({why}): check that its folder can be read and written."
-            )
-        return _plain(request, 503, sentence)
+        status = 507 if "full" in str(error.orig) else 503
+        return refusal(request.url.path, status, _capital(sentence_of(error)) + ".")
 
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
-        what = type(error).__name__
-        sentence = f"Unexpected {what}: the terminal in which the desk was started has the whole story."
-        return _plain(request, 500, sentence)
+    @app.exception_handler(DatabaseError)
+    def damaged(request: Request, error: DatabaseError) -> Response:
+        sentence = f"The desk's database is damaged ({error.orig}): restore its folder from a copy."
+        return refusal(request.url.path, 503, sentence)
 
     @app.exception_handler(OSError)
     def disk(request: Request, error: OSError) -> Response:
-        from linernotes.desk.worker import said_of
-
-        return _plain(request, 507 if "full" in said_of(error) else 500, _capital(said_of(error)))
-
-    def _plain(request: Request, status: int, sentence: str) -> Response:
-        """Without the frame of a page, which asks the database."""
-        if request.url.path.startswith("/api/"):
-            return JSONResponse({"error": sentence}, status)
-        return Response(sentence + "\n", status, media_type="text/plain")
+        status = 507 if error.errno in FULL else 500
+        return refusal(request.url.path, status, _capital(said_of(error)))
 
 
 def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
+    """With a capital letter, unless it begins with a file's name."""
+    return sentence[:1].upper() + sentence[1:] if sentence.partition(" ")[0].isalpha() else sentence
 
 
 def openapi_text(app: FastAPI) -> str:

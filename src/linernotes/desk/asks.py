@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from linernotes.settings.methods import DEFAULT_METHOD
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Prompt = Annotated[str, Field(min_length=1, max_length=500)]
-Period = Annotated[str, Field(pattern=r"^\d{4}(-(\d{2}|Q[1-4]))?$", description="2026-11, 2026-Q4 or 2026.")]
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Period = Annotated[
+    str, Field(pattern=r"^[0-9]{4}(-([0-9]{2}|Q[1-4]))?$", description="2026-11, 2026-Q4 or 2026.")
+]
 Method = Annotated[str, Field(max_length=40)]
 
 
@@ -18,11 +20,6 @@ class Ask(BaseModel):
     """A job in words."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @property
-    def key(self) -> str:
-        """The same for the same wish."""
-        return self.model_dump_json()
 
 
 class Generate(Ask):
@@ -99,11 +96,22 @@ KINDS: dict[str, type[Ask]] = {
 Kind = Literal["generate", "attribute", "compare", "verify", "credit", "state", "audit", "sit", "measure"]
 
 
+class UnknownKindError(Exception):
+    """A kind of job that this version does not know."""
+
+
 def kind_of(ask: Ask) -> str:
     """The name under which a wish is queued."""
     return next(kind for kind, model in KINDS.items() if type(ask) is model)
 
 
 def read_ask(kind: str, asked: dict[str, Any]) -> Ask:
-    """A wish as it was queued."""
+    """A wish as it was queued.
+
+    Raises:
+        UnknownKindError: there is no such kind.
+        ValidationError: what is asked is not what this kind takes.
+    """
+    if kind not in KINDS:
+        raise UnknownKindError(kind)
     return KINDS[kind].model_validate(asked)

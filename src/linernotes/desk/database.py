@@ -5,7 +5,7 @@ to the version of this package by migrations, and refused if a newer one made it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from linernotes.desk.folder import DeskFolder
 from linernotes.errors import LinernotesError
 from linernotes.version import __version__
 
+# the log is folded into the database when a desk is closed and opened, and while it is open only once the log
+# has grown this long (1 GiB, about a day of jobs without a pause): until then the database itself does not
+# change, so that a copy of both, made while jobs run, holds all that was written before the copy was begun
+FOLDED_PAGES = 1 << 18
 WAIT_S = 10.0  # for another process that writes
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -44,6 +48,11 @@ class Database:
         """A session of which everything is kept, or nothing if the block fails."""
         with self._writing.begin() as session:
             yield session
+
+    def fold(self) -> None:
+        """Folds the log of what was written into the database, if nobody else is reading it."""
+        with suppress(OperationalError), closing(self.engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         self.engine.dispose()
@@ -89,6 +98,7 @@ def _settled(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute(f"PRAGMA wal_autocheckpoint = {FOLDED_PAGES}")
     cursor.close()
 
 

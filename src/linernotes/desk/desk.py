@@ -14,11 +14,11 @@ from linernotes.artefacts import held
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
 from linernotes.desk import queue
-from linernotes.desk.asks import Ask, kind_of
+from linernotes.desk.asks import Ask
 from linernotes.desk.database import Database, open_database
 from linernotes.desk.filing import file_tracks
-from linernotes.desk.folder import DeskFolder
-from linernotes.desk.opened import Opened
+from linernotes.desk.folder import DeskFolder, emptied
+from linernotes.desk.opened import Opened, stamp_of
 from linernotes.desk.schema import JobRow
 from linernotes.desk.sounds import Sounds
 from linernotes.desk.supervisor import Supervisor
@@ -35,7 +35,7 @@ class Desk:
     supervisor: Supervisor | None  # None: nobody works, and everything can still be read
     token: str
     _catalogue: Catalogue | None = None
-    _why: str = ""
+    _stamp: tuple[int, int] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -43,17 +43,18 @@ class Desk:
         return DeskFolder(self.opened.folder)
 
     def catalogue(self) -> Catalogue:
-        """The catalogue, opened when it is first asked for, and its tracks entered to be searched.
+        """The catalogue, opened when it is first asked for and when it was built anew, and its tracks entered
+        to be searched.
 
         Raises:
             LinernotesError: it is not there any more.
         """
         with self._lock:
-            if self._catalogue is None:
+            if self._catalogue is None or stamp_of(self._catalogue.path) != self._stamp:
                 opened = open_catalogue(self.opened.catalogue)
                 with self.database.writing() as session:
                     file_tracks(session, opened)
-                self._catalogue = opened
+                self._catalogue, self._stamp = opened, stamp_of(opened.path)
             return self._catalogue
 
     def catalogue_trouble(self) -> str:
@@ -67,7 +68,7 @@ class Desk:
     def ask(self, ask: Ask, clip_id: str | None = None) -> JobRow:
         """Queues what is asked."""
         with self.database.writing() as session:
-            return queue.ask(session, kind_of(ask), ask.model_dump(), f"{kind_of(ask)} {ask.key}", clip_id)
+            return queue.ask(session, ask, clip_id)
 
 
 @contextmanager
@@ -88,8 +89,11 @@ def open_desk(opened: Opened, working: bool = True) -> Iterator[Desk]:
     folder.make()
     with ExitStack() as stack:
         stack.enter_context(held(folder.path / "desk", "served"))
+        emptied(folder.incoming)
         database = open_database(folder)
         stack.callback(database.close)
+        database.fold()
+        stack.callback(database.fold)
         sounds = Sounds(folder)
         stack.callback(sounds.close)
         supervisor = Supervisor(opened, database) if working else None
@@ -105,7 +109,12 @@ def token_of(folder: DeskFolder) -> str:
     read.
     """
     path = folder.path / "token"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(24), encoding="ascii")
-    return path.read_text(encoding="ascii").strip()
+    there = path.read_text(encoding="ascii").strip() if path.exists() else ""
+    if there:
+        return there
+    made = secrets.token_urlsafe(24)
+    unfinished = path.with_name(f".token-{secrets.token_hex(4)}")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(made, encoding="ascii")
+    unfinished.replace(path)  # never empty: an empty token would be had by everybody
+    return made

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -119,5 +119,7 @@ def see(path: str) -> RedirectResponse:
 
 def send(path: Path, kind: str, name: str = "") -> FileResponse:
     """A file of the desk's own, in whatever parts are asked for; under a ``name`` if it is to be kept."""
+    if not path.is_file():
+        raise HTTPException(404, "this file is not in the desk's folder any more: restore it from a copy")
     headers = {"Cache-Control": "private, max-age=3600"} if not name else {}
     return FileResponse(path, media_type=kind, filename=name or None, headers=headers)

@@ -1,21 +1,22 @@
 """Whether a file is sound: run as a process of its own, which limits may end: ``python -m
-linernotes.desk.examining FILE LONGEST_S``. Prints one line of JSON.
+linernotes.desk.examining FILE LONGEST_S SECONDS BYTES``. Prints one line of JSON.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
-
-from linernotes.audio.reading import stream_sound
-from linernotes.errors import LinernotesError
 
 RATE_HZ = 44100
 
 
 def main(path: Path, longest_s: float) -> dict[str, object]:
     """What the file holds, or why it cannot be used."""
+    from linernotes.audio.reading import stream_sound
+    from linernotes.errors import LinernotesError
+
     samples, channels = 0, 0
     try:
         for block in stream_sound(path, RATE_HZ, 2):
@@ -29,5 +30,15 @@ def main(path: Path, longest_s: float) -> dict[str, object]:
     return {"seconds": samples / RATE_HZ, "rate_hz": RATE_HZ, "channels": channels}
 
 
+def limit(seconds: int, most_bytes: int) -> None:
+    """What this process may take; beyond, it is ended. Set here: between fork and exec of a server with
+    threads nothing may be done that takes a lock.
+    """
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 if __name__ == "__main__":
+    limit(int(sys.argv[3]), int(sys.argv[4]))
     print(json.dumps(main(Path(sys.argv[1]), float(sys.argv[2]))))

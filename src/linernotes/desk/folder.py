@@ -14,6 +14,7 @@ a backup.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,11 @@ class DeskFolder:
     def incoming(self) -> Path:
         """Uploads that are not known to be sound yet."""
         return self.path / ".incoming"
+
+    @property
+    def making(self) -> Path:
+        """Clips that the worker is making."""
+        return self.path / ".making"
 
     def clip(self, clip_id: str) -> Path:
         return self.path / "clips" / clip_id
@@ -66,4 +72,10 @@ class DeskFolder:
     def make(self) -> None:
         """Makes the folder, for nobody but its owner to enter."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.incoming.mkdir(exist_ok=True, mode=0o700)
+
+
+def emptied(folder: Path) -> Path:
+    """A folder without what a process that was ended has left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder

@@ -1,4 +1,6 @@
-"""What a desk works with: model, catalogue, index, as they were named when it was opened."""
+"""What a desk works with: model, catalogue, index, as they were named when it was opened; and whether what
+lies at a catalogue's place is still what was opened there.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from linernotes.catalog.folder import RECORD
 from linernotes.demo.places import BUILTIN
 from linernotes.settings.methods import DEFAULT_METHOD
 
@@ -23,3 +26,12 @@ class Opened(BaseModel):
     drawn: str = "segments"
     method: str = DEFAULT_METHOD
     cache: Path | None = None
+
+
+def stamp_of(catalogue: Path) -> tuple[int, int] | None:
+    """What changes when a catalogue is built anew at the same place; None if nothing is there any more."""
+    try:
+        there = (catalogue / RECORD).stat()
+    except OSError:
+        return None
+    return there.st_ino, there.st_mtime_ns

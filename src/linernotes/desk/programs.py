@@ -6,37 +6,48 @@ however often it is sent; a clip that is posted twice is one clip even without.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Header, HTTPException, Query, Request, UploadFile
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from linernotes.artefacts import hash_bytes, hash_json
 from linernotes.attribution.result import RECORD
 from linernotes.credits.record import RECORD as CREDITS
 from linernotes.credits.statement_record import RECORD as STATEMENT
 from linernotes.desk import queue, reading
-from linernotes.desk.asks import Ask, Attribute, Audit, Compare, Credit, Generate, Method, State, Verify
-from linernotes.desk.desk import Desk
+from linernotes.desk.answering import answered, once
+from linernotes.desk.answers import (
+    AskedMethod,
+    AskedMethods,
+    AttributionAnswer,
+    ClipAnswer,
+    Clips,
+    JobAnswer,
+    Jobs,
+    Posted,
+    Problem,
+    ShapedAnswer,
+    StatementAnswer,
+    Statements,
+    TrackAnswer,
+    Tracks,
+)
+from linernotes.desk.asks import Ask, Attribute, Audit, Compare, Credit, Generate, State, Verify, kind_of
 from linernotes.desk.drawing import desk_of, draw, send
-from linernotes.desk.limits import MOST_ROWS, PAGE_ROWS
+from linernotes.desk.limits import MOST_ROWS, PAGE_ROWS, Number, Offset
 from linernotes.desk.pages.accounts import statement_row
 from linernotes.desk.pages.clips import attribution_row, clip_row
-from linernotes.desk.schema import AnswerRow, JobRow, StatementRow, TrackRow
-from linernotes.desk.uploads import take_upload
+from linernotes.desk.schema import JobRow, StatementRow, TrackRow
+from linernotes.desk.uploads import hash_of, looked_at
 from linernotes.errors import UsageError
 from linernotes.settings.methods import METHOD_SETTINGS
 
 router = APIRouter()
-LOCKS = [threading.Lock() for _ in range(64)]  # of idempotency keys, by their hash
 
 Name = Annotated[str, InPath(pattern="^[0-9a-f]{16}$", description="An identifier, 16 hexadecimal digits.")]
-Offset = Annotated[int, Query(ge=0, le=10**9, description="How many rows to leave out.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many rows at most.")]
 Words = Annotated[str, Query(max_length=200, description="All of them must occur.")]
 Key = Annotated[
@@ -50,188 +61,19 @@ Key = Annotated[
 ]
 
 
-class Shown(BaseModel):
-    """What is answered, read from a row."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
-class Problem(BaseModel):
-    """One plain sentence: what is wrong, and the remedy."""
-
-    error: str
-
-
-class ClipAnswer(Shown):
-    """A clip."""
-
-    id: str
-    name: str
-    prompt: str | None
-    seconds: float
-    origin: str
-    seed: int | None
-    model_hash: str | None
-    created: str
-
-
-class AttributionAnswer(Shown):
-    """What lists say of an attribution; the record itself is at its own address."""
-
-    id: str
-    clip_id: str
-    method: str
-    model: str
-    model_hash: str
-    catalogue_hash: str
-    sentence: str
-    named: int
-    remainder: float | None
-    lent: bool
-    credited: str | None
-    verified: str | None
-    created: str
-
-
-class JobAnswer(Shown):
-    """A job: what is asked, how far it is, what came of it. ``seconds_left`` is null where nobody knows."""
-
-    id: int
-    kind: str
-    asked: dict[str, Any]
-    clip_id: str | None
-    state: str
-    what: str
-    done: int
-    total: int
-    sentence: str
-    made: dict[str, Any] | None
-    created: str
-    started: str | None
-    ended: str | None
-    seconds_left: float | None = None
-
-
-class TrackAnswer(Shown):
-    """A track of the catalogue."""
-
-    place: int
-    track_id: str
-    title: str
-    artist: str
-    split: str
-    seconds: float
-    details: dict[str, Any]
-
-
-class ShapedAnswer(BaseModel):
-    """A clip that a track shaped."""
-
-    clip_id: str
-    attribution_id: str
-    number: int
-    named: bool
-    share: float | None
-    expected: float | None
-    low: float | None
-    high: float | None
-
-
-class StatementAnswer(Shown):
-    """What lists say of a statement."""
-
-    id: str
-    period: str
-    clips: list[str]
-    left_out: list[list[str]]
-    checks: list[dict[str, Any]] | None
-    audited: str | None
-    created: str
-
-
-class Clips(BaseModel):
-    """Part of the list of clips."""
-
-    rows: list[ClipAnswer]
-    total: int
-
-
-class Jobs(BaseModel):
-    """Part of the list of jobs."""
-
-    rows: list[JobAnswer]
-    total: int
-
-
-class Tracks(BaseModel):
-    """Part of the list of tracks."""
-
-    rows: list[TrackAnswer]
-    total: int
-
-
-class Statements(BaseModel):
-    """Part of the list of statements."""
-
-    rows: list[StatementAnswer]
-    total: int
-
-
-class Posted(BaseModel):
-    """A clip that was sent: whether it is new, and the job that attributes it if so."""
-
-    clip_id: str
-    new: bool
-    job_id: int | None
-
-
-class AskedMethod(BaseModel):
-    """By which method a clip is attributed; the desk's own if none is given."""
-
-    model_config = ConfigDict(extra="forbid")
-    method: Method | None = None
-
-
-class AskedMethods(BaseModel):
-    """By which methods a clip is compared."""
-
-    model_config = ConfigDict(extra="forbid")
-    methods: list[Method]
-
-
 WRONG: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 403, 404, 413, 421, 422, 503, 507)
 }
 api = APIRouter(prefix="/api", responses=WRONG)
 
 
-def once(desk: Desk, key: str | None, asked: Any, status: int, do: Callable[[], BaseModel]) -> JSONResponse:
-    """Carries a request out; once under its key.
-
-    Raises:
-        UsageError: another request had this key.
-    """
-    if key is None:
-        return JSONResponse(do().model_dump(mode="json"), status)
-    digest = hash_json(asked)
-    with LOCKS[int(hash_bytes([key.encode()]), 16) % len(LOCKS)]:
-        with desk.database.reading() as session:
-            there = session.get(AnswerRow, key)
-        if there is not None:
-            if there.asked != digest:
-                raise UsageError(f"another request had the idempotency key {key[:60]!r}: give a new one")
-            return JSONResponse(there.body, there.status)
-        body = do().model_dump(mode="json")
-        with desk.database.writing() as session:
-            session.add(AnswerRow(key=key, asked=digest, status=status, body=body))
-    return JSONResponse(body, status)
-
-
 def queued(request: Request, key: str | None, ask: Ask, clip_id: str | None = None) -> JSONResponse:
     """A job that is asked for."""
-    desk = desk_of(request)
-    wish = [type(ask).__name__, ask.model_dump()]
-    return once(desk, key, wish, 202, lambda: JobAnswer.model_validate(desk.ask(ask, clip_id)))
+
+    def do(session: Session) -> JobAnswer:
+        return JobAnswer.model_validate(queue.ask(session, ask, clip_id))
+
+    return once(desk_of(request).database, key, [kind_of(ask), ask.model_dump()], 202, do)
 
 
 def known_method(name: str) -> str:
@@ -273,13 +115,15 @@ def post_clip(
     sent.
     """
     desk = desk_of(request)
-    content = hash_bytes([file.file.read()])
-    file.file.seek(0)
-
-    def do() -> Posted:
-        return Posted(**vars(take_upload(desk, file, sidecar, (prompt or "").strip() or None)))
-
-    return once(desk, key, ["clip", content, prompt], 201, do)
+    prompt = (prompt or "").strip() or None
+    sent = [hash_of(one.file) if one is not None else None for one in (file, sidecar)]
+    wish = ["clip", file.filename, prompt, *sent]
+    with desk.database.reading() as session:
+        there = answered(session, key, wish)
+    if there is not None:
+        return there
+    with looked_at(desk, file, sidecar, prompt) as enter:
+        return once(desk.database, key, wish, 201, lambda session: Posted(**vars(enter(session))))
 
 
 @api.post("/clips/generate", tags=["clips"], status_code=202, response_model=JobAnswer)
@@ -386,7 +230,7 @@ def tracks(
 
 
 @api.get("/tracks/{place}/clips", tags=["catalogue"])
-def track_clips(request: Request, place: Annotated[int, InPath(ge=0, le=2**31)]) -> list[ShapedAnswer]:
+def track_clips(request: Request, place: Number) -> list[ShapedAnswer]:
     """Clips that a track shaped, by its place in the catalogue."""
     desk = desk_of(request)
     with desk.database.reading() as session:
@@ -455,7 +299,7 @@ def jobs(request: Request, offset: Offset = 0, limit: Limit = PAGE_ROWS) -> Jobs
 
 
 @api.get("/jobs/{job_id}", tags=["jobs"])
-def get_job(request: Request, job_id: Annotated[int, InPath(ge=1, le=2**31)]) -> JobAnswer:
+def get_job(request: Request, job_id: Number) -> JobAnswer:
     """A job."""
     with desk_of(request).database.reading() as session:
         row = session.get(JobRow, job_id)
@@ -465,7 +309,7 @@ def get_job(request: Request, job_id: Annotated[int, InPath(ge=1, le=2**31)]) ->
 
 
 @api.post("/jobs/{job_id}/stop", tags=["jobs"])
-def stop_job(request: Request, job_id: Annotated[int, InPath(ge=1, le=2**31)]) -> JobAnswer:
+def stop_job(request: Request, job_id: Number) -> JobAnswer:
     """Does not want a job any more; it ends as soon as the worker looks."""
     with desk_of(request).database.writing() as session:
         row = session.get(JobRow, job_id)

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
+from linernotes.desk.asks import Ask, kind_of
 from linernotes.desk.schema import (
     ACTIVE,
     DONE,
@@ -29,14 +30,14 @@ ATTEMPTS = 3  # times a job is begun before it is taken for the reason why worke
 REMEMBERED = 5  # jobs of a kind whose durations forecast the next one's
 
 
-def ask(
-    session: Session, kind: str, asked: Mapping[str, Any], key: str, clip_id: str | None = None
-) -> JobRow:
+def ask(session: Session, asked: Ask, clip_id: str | None = None) -> JobRow:
     """Puts a job into the queue; the one that is there, if the same is under way already."""
+    kind = kind_of(asked)
+    key = f"{kind} {asked.model_dump_json()}"
     there = session.scalar(select(JobRow).where(JobRow.key == key, JobRow.state.in_(ACTIVE)))
     if there is not None:
         return there
-    job = JobRow(kind=kind, asked=dict(asked), key=key, clip_id=clip_id)
+    job = JobRow(kind=kind, asked=asked.model_dump(), key=key, clip_id=clip_id)
     session.add(job)
     session.flush()
     return job

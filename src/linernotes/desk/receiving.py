@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from linernotes.desk.refusing import refusal
 
 UPLOADS = ("/clips", "/api/clips")
 
@@ -25,11 +26,13 @@ class Limited:
             return
         most = self.upload if scope["path"].rstrip("/") in UPLOADS else self.form
         announced = Headers(scope=scope).get("content-length", "0")
-        refusal = PlainTextResponse(
-            f"this is larger than the {most / 2**20:.3g} MiB that are taken here: send a shorter clip\n", 413
+        refused = refusal(
+            scope["path"],
+            413,
+            f"This is larger than the {most / 2**20:.3g} MiB that are taken here: send a shorter clip.",
         )
-        if not announced.isdigit() or int(announced) > most:
-            await refusal(scope, receive, send)
+        if not (announced.isascii() and announced.isdigit()) or int(announced) > most:
+            await refused(scope, receive, send)
             return
         count, begun = 0, False
 
@@ -43,6 +46,8 @@ class Limited:
 
         async def sent(message: Message) -> None:
             nonlocal begun
+            if count > most and not begun:  # whoever read the body has made something else of the error
+                raise TooLargeError
             begun = True
             await send(message)
 
@@ -50,4 +55,4 @@ class Limited:
             await self.app(scope, counted, sent)
         except TooLargeError:
             if not begun:
-                await refusal(scope, receive, send)
+                await refused(scope, receive, send)

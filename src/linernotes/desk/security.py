@@ -1,10 +1,9 @@
 """Who may drive a desk, and from where. Three things are asked of every request, as Jupyter does:
 
 - its Host is the address the desk answers at, so that no name elsewhere can be pointed at it (DNS rebinding);
-- if it changes anything and comes from a browser, it comes from one of the desk's own pages (CSRF); - if it
-does not come from this machine, it carries the token, from the printed link once and in a cookie from then
-on,
-  or as ``Authorization: Bearer``. A proxy's headers mark a request as one from elsewhere.
+- if it changes anything and comes from a browser, it comes from one of the desk's own pages (CSRF);
+- if it does not come from this machine, it carries the token, from the printed link once and in a cookie from
+  then on, or as ``Authorization: Bearer``. A proxy's headers mark a request as one from elsewhere.
 
 Every answer forbids scripts but the desk's own files, frames, and being read by other sites.
 """
@@ -17,11 +16,13 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from linernotes.desk.refusing import refusal
 
 COOKIE = "linernotes_desk"
 WEEK_S = 7 * 24 * 3600
@@ -105,13 +106,16 @@ class Guard:
         headers, gate = Headers(scope=scope), self.gate
         host = headers.get("host", "")
         if not gate.right_host(host):
-            return _no(
+            return refusal(
+                scope["path"],
                 421,
-                f"this desk does not answer at {host[:100]!r}: open the address that was printed when it "
-                "started",
+                f"This desk does not answer at {host[:100]!r}: open the address that was printed when it "
+                "started.",
             )
         if scope["method"] not in READING and not own_page(headers, host):
-            return _no(403, "this request comes from another site, and was not carried out")
+            return refusal(
+                scope["path"], 403, "This request comes from another site, and was not carried out."
+            )
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         asked = query.pop("token", [])
         if asked and gate.has_token(asked):
@@ -119,10 +123,11 @@ class Guard:
         client = scope["client"][0] if scope.get("client") else None
         if not gate.from_elsewhere(client, headers) or gate.has_token(_carried(headers)):
             return None
-        return _no(
+        return refusal(
+            scope["path"],
             401,
-            "this desk asks for its token: open the link that was printed when it started, or send it as "
-            "'Authorization: Bearer TOKEN'",
+            "This desk asks for its token: open the link that was printed when it started, or send it as "
+            "'Authorization: Bearer TOKEN'.",
         )
 
 
@@ -134,7 +139,7 @@ def own_page(headers: Headers, host: str) -> bool:
     if site is not None:
         return site in OWN_SITE
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    return origin is None or origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
 
 def _carried(headers: Headers) -> list[str]:
@@ -156,10 +161,6 @@ def _entered(path: str, query: dict[str, list[str]], token: str) -> Response:
     response = RedirectResponse(f"{local}?{rest}" if rest else local, status_code=303)
     response.set_cookie(COOKIE, token, max_age=WEEK_S, httponly=True, samesite="strict", path="/")
     return response
-
-
-def _no(status: int, sentence: str) -> Response:
-    return PlainTextResponse(sentence + "\n", status_code=status)
 
 
 def _name(host: str) -> str:

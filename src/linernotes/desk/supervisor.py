@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
-from typing import IO
+from contextlib import suppress
 
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
@@ -57,44 +57,43 @@ class Supervisor:
         """The worker's process, while there is one."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
-    def kill(self) -> None:
-        """Ends the worker at once, in the middle of a job that does not listen."""
-        if self._process is not None:
-            self._process.kill()
-
     def _watch(self) -> None:
         failures = 0
         while not self._ending.is_set():
-            with (DeskFolder(self._opened.folder).path / LOG).open("ab") as log:
-                code, lasted_s = self._run(log)
+            began = time.monotonic()
+            try:
+                how = self._run()
+            except OSError as error:  # no memory for a process, no disk for its log: that passes
+                how = f"before it began ({error.strerror or error})"
             if self._ending.is_set():
                 return
-            failures = 0 if lasted_s > STEADY_S else failures + 1
-            how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-            with self._database.writing() as session:
+            failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
+            # a worker takes its job up again by itself: that nobody reads of it now is no reason to give up
+            with suppress(OperationalError), self._database.writing() as session:
+                sentence = f"The worker was ended {how} and is started again, with its job."
                 queue.take_back(session, KILLED)
-                queue.note(
-                    session,
-                    "worker",
-                    {
-                        "state": "restarting",
-                        "sentence": f"The worker was ended {how} and is started again, with its job.",
-                    },
-                )
+                queue.note(session, "worker", {"state": "restarting", "sentence": sentence})
             self._ending.wait(PAUSE_S[min(failures, len(PAUSE_S)) - 1] if failures else PAUSE_S[0])
 
-    def _run(self, log: IO[bytes]) -> tuple[int, float]:
-        """Runs one worker to its end: its exit code, and how long it lived."""
-        began = time.monotonic()
+    def _run(self) -> str:
+        """Runs one worker to its end, and says how it ended."""
         words = [sys.executable, "-m", "linernotes.desk.worker", self._opened.model_dump_json()]
-        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        words.append(str(os.getpid()))
+        with (DeskFolder(self._opened.folder).path / LOG).open("ab") as log:
+            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if self._ending.is_set():
             self._process.terminate()
-        while True:
-            try:
-                return self._process.wait(LOOK_S), time.monotonic() - began
-            except subprocess.TimeoutExpired:
-                self._end_unwanted()
+        while (code := self._code()) is None:
+            self._end_unwanted()
+        return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+
+    def _code(self) -> int | None:
+        """The worker's exit code, if it ends soon."""
+        assert self._process is not None
+        try:
+            return self._process.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            return None
 
     def _end_unwanted(self) -> None:
         """Ends the worker if nobody wants its job any more and it does not listen."""
@@ -107,8 +106,3 @@ class Supervisor:
             self._unwanted, self._since = unwanted, time.monotonic()
         elif time.monotonic() - self._since > PATIENCE_S:
             self.kill()
-
-
-def log_path(folder: Path) -> Path:
-    """What the worker said."""
-    return folder / LOG

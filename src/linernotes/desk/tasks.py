@@ -31,7 +31,7 @@ from linernotes.desk.asks import Attribute, Audit, Compare, Credit, Generate, Me
 from linernotes.desk.database import Database
 from linernotes.desk.filing import attribution_id, file_attribution, named_tracks
 from linernotes.desk.folder import DeskFolder
-from linernotes.desk.opened import Opened
+from linernotes.desk.opened import Opened, stamp_of
 from linernotes.desk.schema import (
     AttributionRow,
     ClipRow,
@@ -67,13 +67,17 @@ class Tasks:
         self.on_progress = on_progress
         self._executor = executor
         self._work: linernotes.Workspace | None = None
+        self._stamp: tuple[int, int] | None = None  # of the catalogue
 
     def open(self) -> linernotes.Workspace:
-        """The workspace.
+        """The workspace; opened again if its catalogue was built anew.
 
         Raises:
             LinernotesError: model or catalogue is not there any more, or they do not fit.
         """
+        if self._work is not None and stamp_of(self._work.catalogue.path) != self._stamp:
+            self._work.close()
+            self._work = None
         if self._work is None:
             self._work = linernotes.Workspace(
                 self.opened.model,
@@ -84,6 +88,7 @@ class Tasks:
                 drawn=self.opened.drawn,  # type: ignore[arg-type]
                 index=self.opened.index,
             )
+            self._stamp = stamp_of(self._work.catalogue.path)
         return self._work
 
     def do(self, ask: object) -> Made:
@@ -117,7 +122,7 @@ class Tasks:
 
     def _generate(self, ask: Generate) -> Made:
         work = self.open()
-        made = self.folder.incoming / hash_json(ask.model_dump())
+        made = self.folder.making / hash_json(ask.model_dump())
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         settings: dict[str, Any] = {"seed": ask.seed}
@@ -144,7 +149,7 @@ class Tasks:
                 session.add(row)
                 session.flush()
             next_one = Attribute(clip_id=name, method=self.opened.method)
-            queue.ask(session, "attribute", next_one.model_dump(), next_one.key, name)
+            queue.ask(session, next_one, name)
         return {"clip": name}
 
     def _clip(self, name: str) -> ClipRow:

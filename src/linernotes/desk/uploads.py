@@ -6,19 +6,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import secrets
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Protocol
 
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
+from sqlalchemy.orm import Session
 
 from linernotes.artefacts import hash_json
 from linernotes.audio.formats import SUFFIXES
@@ -33,10 +34,17 @@ if TYPE_CHECKING:
     from linernotes.desk.desk import Desk
 
 
-DECODING_S = 60  # of computing
-DECODING_BYTES = 3 << 30  # of address space, of which sound takes what it takes and the interpreter the rest
 PIECE = 1 << 20
 AT_ONCE = threading.Semaphore(2)  # files that are decoded
+SEEDS = 2**63  # that the database can keep
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What telling whether a file is sound may cost."""
+
+    seconds: int = 60  # of computing
+    megabytes: int = 3 << 10  # of address space: sound takes what it takes, and the interpreter the rest
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,17 @@ class Examined:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_of(file)
+
+
+def hash_of(file: BinaryIO) -> str:
+    """The same of an opened file, from its beginning and back to there."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while piece := file.read(PIECE):
+        digest.update(piece)
+    file.seek(0)
+    return digest.hexdigest()
 
 
 def clip_id(content: str, prompt: str | None) -> str:
@@ -59,7 +77,9 @@ def clip_id(content: str, prompt: str | None) -> str:
     return hash_json([content, prompt])
 
 
-def examine(path: Path, longest_s: float = LONGEST_S, name: str = "") -> Examined:
+def examine(
+    path: Path, longest_s: float = LONGEST_S, name: str = "", may_take: Decoding = Decoding()
+) -> Examined:
     """Decodes a file in a process of its own.
 
     Args:
@@ -68,37 +88,27 @@ def examine(path: Path, longest_s: float = LONGEST_S, name: str = "") -> Examine
     Raises:
         LinernotesError: it is no sound, damaged, too long, or takes too much memory or time to tell.
     """
-    words = [sys.executable, "-m", "linernotes.desk.examining", str(path), f"{longest_s:g}"]
+    numbers = (f"{longest_s:g}", str(may_take.seconds), str(may_take.megabytes << 20))
+    words = [sys.executable, "-m", "linernotes.desk.examining", str(path), *numbers]
     called = name or path.name
+    too_much = (
+        f"{called} cannot be decoded within {may_take.megabytes} MiB of memory and {may_take.seconds} s: "
+        "export it again as FLAC or WAV, and drop that"
+    )
     try:
         with AT_ONCE:
+            # four times the time, since a decoder may wait without computing
             done = subprocess.run(
-                words,
-                capture_output=True,
-                text=True,
-                timeout=4 * DECODING_S,
-                preexec_fn=_limited,
-                check=False,
+                words, capture_output=True, text=True, timeout=4 * may_take.seconds, check=False
             )
     except subprocess.TimeoutExpired:
-        raise LinernotesError(
-            f"{called} takes too long to decode: export it again as FLAC or WAV, and drop that"
-        ) from None
-    if done.returncode != 0:
-        raise LinernotesError(
-            f"{called} cannot be decoded within {DECODING_BYTES >> 30} GiB of memory and {DECODING_S} s: "
-            "export it again as FLAC or WAV, and drop that"
-        )
+        raise LinernotesError(too_much) from None
+    if done.returncode != 0 or not done.stdout:
+        raise LinernotesError(too_much)
     answer = json.loads(done.stdout.splitlines()[-1])
     if "error" in answer:
         raise LinernotesError(str(answer["error"]).replace(str(path), called))
     return Examined(**answer)
-
-
-def _limited() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (DECODING_S, DECODING_S))
-    resource.setrlimit(resource.RLIMIT_AS, (DECODING_BYTES, DECODING_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 @contextmanager
@@ -153,42 +163,58 @@ def take_upload(desk: Desk, sound: Given, sidecar: Given | None, prompt: str | N
     Raises:
         LinernotesError: it is no sound, or too large, too long, or another clip's sidecar came with it.
     """
+    with looked_at(desk, sound, sidecar, prompt) as enter, desk.database.writing() as session:
+        return enter(session)
+
+
+@contextmanager
+def looked_at(
+    desk: Desk, sound: Given, sidecar: Given | None, prompt: str | None
+) -> Iterator[Callable[[Session], Taken]]:
+    """Keeps a clip's file and looks at it: what enters it, together with whatever else that session enters.
+
+    Raises:
+        LinernotesError: as ``take_upload``.
+    """
     called = plain_name(sound.filename or "")
-    suffix = suffix_of(called)
+    suffix = suffix_of(sound.filename or "")
     with received(desk.folder, suffix) as path, received(desk.folder, ".safetensors") as beside:
         _kept(sound, path, UPLOAD_BYTES, called)
-        origin, seed, model_hash = "dropped", None, None
+        said: Said | None = None
         if sidecar is not None:
             _kept(sidecar, beside, SIDECAR_BYTES, "the sidecar")
-            header = _header(beside, called)
-            if prompt not in (None, header["prompt"]):
-                raise UsageError(f"{called} was generated from {header['prompt']!r}: leave out its prompt")
-            prompt, origin = str(header["prompt"]), "generated"
-            seed, model_hash = int(header["seed"]), str(header["model_hash"])
+            said = _header(beside, called)
+            if prompt not in (None, said.prompt):
+                raise UsageError(f"{called} was generated from {said.prompt!r}: leave out its prompt")
+            prompt = said.prompt
         name = clip_id(file_hash(path), prompt)
         with desk.database.reading() as session:
+            there = session.get(ClipRow, name) is not None
+        if there:
+            yield lambda session: Taken(name, False, None)
+            return
+        found = examine(path, name=called)
+        file = _file_clip(desk, name, path, beside if said is not None else None)
+
+        def enter(session: Session) -> Taken:
             if session.get(ClipRow, name) is not None:
                 return Taken(name, False, None)
-        found = examine(path, name=called)
-        _file_clip(desk, name, path, beside if sidecar is not None else None)
-    with desk.database.writing() as session:
-        if session.get(ClipRow, name) is not None:
-            return Taken(name, False, None)
-        row = ClipRow(
-            id=name,
-            name=called,
-            prompt=prompt,
-            file=f"clip{suffix}",
-            seconds=found.seconds,
-            origin=origin,
-            seed=seed,
-            model_hash=model_hash,
-        )
-        session.add(row)
-        session.flush()
-        ask = Attribute(clip_id=name, method=desk.opened.method)
-        job = queue.ask(session, "attribute", ask.model_dump(), f"attribute {ask.key}", name)
-        return Taken(name, True, job.id)
+            row = ClipRow(
+                id=name,
+                name=called,
+                prompt=prompt,
+                file=file,
+                seconds=found.seconds,
+                origin="generated" if said else "dropped",
+                seed=said.seed if said else None,
+                model_hash=said.model_hash if said else None,
+            )
+            session.add(row)
+            session.flush()
+            job = queue.ask(session, Attribute(clip_id=name, method=desk.opened.method), name)
+            return Taken(name, True, job.id)
+
+        yield enter
 
 
 def _kept(given: Given, path: Path, most: int, called: str) -> None:
@@ -202,8 +228,8 @@ def _kept(given: Given, path: Path, most: int, called: str) -> None:
             file.write(piece)
 
 
-def _file_clip(desk: Desk, name: str, path: Path, sidecar: Path | None) -> None:
-    """Puts a clip into its folder, whole or not at all."""
+def _file_clip(desk: Desk, name: str, path: Path, sidecar: Path | None) -> str:
+    """Puts a clip into its folder, whole or not at all; what its file is called there."""
     place = desk.folder.clip(name)
     unfinished = path.with_suffix(".folder")
     unfinished.mkdir()
@@ -212,19 +238,31 @@ def _file_clip(desk: Desk, name: str, path: Path, sidecar: Path | None) -> None:
         if sidecar is not None:
             sidecar.replace(unfinished / f"clip{path.suffix}.safetensors")
         place.parent.mkdir(exist_ok=True)
-        with suppress(OSError):  # somebody dropped the same one at the same time
+        try:
             unfinished.replace(place)
+        except OSError:
+            if not place.is_dir():
+                raise
+            # somebody dropped the same one at the same time, or before the desk was ended
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    return next(one.name for one in place.iterdir() if one.stem == "clip" and one.suffix in SUFFIXES)
 
 
-def _header(path: Path, called: str) -> dict[str, Any]:
+class Said(BaseModel):
+    """What a sidecar says of its clip."""
+
+    prompt: Annotated[str, Field(max_length=500)]
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)]
+    model_hash: Annotated[str, Field(max_length=100)]
+
+
+def _header(path: Path, called: str) -> Said:
     """What a sidecar says of its clip; whether that is true is seen when the clip is attributed."""
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get("header", "{}"))
-        return {name: header[name] for name in ("prompt", "seed", "model_hash")}
-    except (SafetensorError, ValueError, KeyError, OSError):
+            return Said.model_validate_json((file.metadata() or {}).get("header", "{}"))
+    except (SafetensorError, ValidationError, OSError):
         raise LinernotesError(
             f"the sidecar of {called} cannot be read: drop the clip without it, with its prompt"
         ) from None

@@ -1,5 +1,5 @@
 """The worker of a desk: a process that takes jobs from the queue, one after the other, and ends with its
-server. ``python -m linernotes.desk.worker OPENED``, where OPENED is JSON.
+server. ``python -m linernotes.desk.worker OPENED SERVER``, where OPENED is JSON and SERVER a process id.
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
 from linernotes.artefacts import held
 from linernotes.desk import queue
-from linernotes.desk.asks import read_ask
+from linernotes.desk.asks import UnknownKindError, read_ask
 from linernotes.desk.database import Database, open_database
-from linernotes.desk.folder import DeskFolder
+from linernotes.desk.folder import DeskFolder, emptied
 from linernotes.desk.opened import Opened
 from linernotes.desk.schema import DONE, FAILED, STOPPED, JobRow
 from linernotes.errors import LinernotesError
 
+if TYPE_CHECKING:
+    from linernotes.desk.tasks import Tasks
+
 EVERY_S = 0.3  # between two looks at the queue
 NOTED_S = 0.5  # between two notes of how far a job is
 WAIT_S = 30.0  # for a worker before this one to end
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NICENESS = 5  # pages go first
 KILLED = "the worker was ended (out of memory, perhaps)"
 
@@ -38,41 +43,42 @@ class Stopped(BaseException):
 class Worker:
     """Takes jobs and does them."""
 
-    def __init__(self, opened: Opened, database: Database) -> None:
-        self.opened, self.database = opened, database
+    def __init__(self, opened: Opened, database: Database, server: int) -> None:
+        self.opened, self.database, self.server = opened, database, server
         self.folder = DeskFolder(opened.folder)
         self._job: int | None = None
         self._noted = 0.0
-        self._parent = os.getppid()
-        self._tasks: object | None = None
+        self.tasks: Tasks | None = None
 
     def run(self) -> None:
         """Works until the server that started it has gone."""
+        if os.getppid() != self.server:
+            return
         with held(self.folder.path / "worker", "worked off", wait_s=WAIT_S):
             with self.database.writing() as session:
                 queue.take_back(session, KILLED)
-            self._open()
-            while os.getppid() == self._parent:
+            emptied(self.folder.making)
+            self.open()
+            while os.getppid() == self.server:
                 try:
-                    if not self._one():
+                    if not self.one():
                         time.sleep(EVERY_S)
                 except OperationalError as error:  # somebody else holds the database: that passes
-                    print(f"the database cannot be written now ({error.orig})", file=sys.stderr, flush=True)
+                    _say_held(error)
                     time.sleep(EVERY_S)
 
     def _note(self, state: str, sentence: str = "", **more: object) -> None:
         with self.database.writing() as session:
             queue.note(session, "worker", {"state": state, "sentence": sentence, "pid": os.getpid(), **more})
 
-    def _open(self) -> None:
+    def open(self) -> None:
         """Opens model and catalogue, and measures how long jobs will take."""
         self._note("opening")
         from linernotes.desk.tasks import Tasks  # brings torch
 
-        tasks = Tasks(self.opened, self.database, self.progress)
-        self._tasks = tasks
+        self.tasks = Tasks(self.opened, self.database, self.progress)
         try:
-            work = tasks.open()
+            work = self.tasks.open()
             self._note(
                 "ready",
                 model=work.model.name,
@@ -84,8 +90,13 @@ class Worker:
                 queue.note(session, "plan", {"attribute": plan.once_s + plan.queries_s})
         except (LinernotesError, OSError) as error:
             self._note("cannot open", str(error))
+        except OperationalError:
+            raise
+        except Exception as error:  # nothing can be made, but all can be read: no reason to end
+            traceback.print_exc()
+            self._note("cannot open", _unexpected(error))
 
-    def _one(self) -> bool:
+    def one(self) -> bool:
         """Does the next job; whether there was one."""
         with self.database.writing() as session:
             job = queue.take(session)
@@ -105,29 +116,36 @@ class Worker:
             self._end(FAILED, str(error))
         except OSError as error:
             self._end(FAILED, said_of(error))
-        except ValidationError:
+        except OperationalError as error:
+            self._end(FAILED, sentence_of(error))
+        except (ValidationError, UnknownKindError):
             self._end(FAILED, "this job was asked for by another version of linernotes: ask for it again")
         except Exception as error:
             traceback.print_exc()
-            self._end(
-                FAILED, f"unexpected {type(error).__name__}: {error} (the desk's log has the whole story)"
-            )
+            self._end(FAILED, _unexpected(error))
         finally:
             self._job = None
         return True
 
     def _done(self, job: JobRow) -> dict[str, object]:
-        from linernotes.desk.tasks import Tasks
-
-        assert isinstance(self._tasks, Tasks)
-        return self._tasks.do(read_ask(job.kind, job.asked))
+        assert self.tasks is not None
+        return self.tasks.do(read_ask(job.kind, job.asked))
 
     def _end(self, state: str, sentence: str, made: dict[str, object] | None = None) -> None:
+        """Says how the job ended, as soon as that can be written: until then nobody knows."""
         assert self._job is not None
-        with self.database.writing() as session:
-            job = session.get(JobRow, self._job)
-            if job is not None:
-                queue.end(job, state, sentence, made)
+        while True:
+            try:
+                with self.database.writing() as session:
+                    job = session.get(JobRow, self._job)
+                    if job is not None:
+                        queue.end(job, state, sentence, made)
+                return
+            except OperationalError as error:
+                _say_held(error)
+            if os.getppid() != self.server:
+                raise SystemExit(0)  # it is taken up again
+            time.sleep(NOTED_S)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Notes how far the job is.
@@ -138,16 +156,34 @@ class Worker:
         if self._job is None or time.monotonic() - self._noted < NOTED_S:
             return
         self._noted = time.monotonic()
-        if os.getppid() != self._parent:
+        if os.getppid() != self.server:
             raise SystemExit(0)
         with suppress(OperationalError), self.database.writing() as session:
             if not queue.progressed(session, self._job, what, done, total):
                 raise Stopped
 
 
+def sentence_of(error: OperationalError) -> str:
+    """One sentence about a database that could not be written or read."""
+    why = str(error.orig)
+    if "full" in why:
+        return "the disk is full: free some space, and ask again"
+    if "locked" in why or "busy" in why:
+        return "another program holds the desk's database: ask again in a moment"
+    return f"the desk's database cannot be used ({why}): check that its folder can be read and written"
+
+
+def _say_held(error: OperationalError) -> None:
+    print(f"the database cannot be written now ({error.orig})", file=sys.stderr, flush=True)
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}: {error} (the desk's log has the whole story)"
+
+
 def said_of(error: OSError) -> str:
     """One sentence about a file that could not be written or read."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return "the disk is full: free some space, and ask again"
     return f"{error.strerror or error}: check that the desk's folder can be read and written"
 
@@ -158,7 +194,7 @@ def main(words: list[str]) -> None:
     os.nice(NICENESS)
     database = open_database(DeskFolder(Path(opened.folder)))
     try:
-        Worker(opened, database).run()
+        Worker(opened, database, int(words[1])).run()
     except LinernotesError as error:
         print(str(error), file=sys.stderr)
         sys.exit(1)

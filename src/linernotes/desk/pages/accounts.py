@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request
+from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -15,8 +16,9 @@ from linernotes.credits.statement_record import EXPORT, RECORD, TABLE, read_stat
 from linernotes.desk import reading
 from linernotes.desk.asks import Audit, State
 from linernotes.desk.drawing import desk_of, draw, see, send
-from linernotes.desk.limits import PAGE_ROWS
+from linernotes.desk.limits import PAGE_ROWS, Offset
 from linernotes.desk.schema import AttributionRow, ClipRow, StatementRow
+from linernotes.errors import UsageError
 
 router = APIRouter()
 SIGNATURE = "statement.sig.json"
@@ -40,7 +42,11 @@ def listed(request: Request) -> HTMLResponse:
 def state(request: Request, period: Annotated[str, Form(max_length=7)]) -> RedirectResponse:
     """Accounts for a period."""
     period_days(period.strip())
-    job = desk_of(request).ask(State(period=period.strip()))
+    try:
+        ask = State(period=period.strip())
+    except ValidationError:  # digits of another script, which are digits to Python
+        raise UsageError(f"{period.strip()} is no period: write 2026-11, 2026-Q4 or 2026") from None
+    job = desk_of(request).ask(ask)
     return see(f"/accounts?asked={job.id}")
 
 
@@ -55,7 +61,7 @@ def public_key(request: Request) -> FileResponse:
 
 
 @router.get("/accounts/{statement_id}")
-def one(request: Request, statement_id: str, offset: Annotated[int, Query(ge=0)] = 0) -> HTMLResponse:
+def one(request: Request, statement_id: str, offset: Offset = 0) -> HTMLResponse:
     """A statement: parties, lines with their clips, what is left, and whether it holds."""
     desk = desk_of(request)
     with desk.database.reading() as session:

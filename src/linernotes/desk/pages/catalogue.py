@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 
 from linernotes.desk import reading
 from linernotes.desk.drawing import desk_of, draw, draw_part, send, wants_part
-from linernotes.desk.limits import PAGE_ROWS
+from linernotes.desk.limits import PAGE_ROWS, Number, Offset
 from linernotes.desk.schema import TrackRow
 
 router = APIRouter()
@@ -23,7 +23,7 @@ def listed(
     request: Request,
     words: Annotated[str, Query(max_length=200)] = "",
     split: Annotated[str, Query(pattern="^(train|decoy)?$")] = "",
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> HTMLResponse:
     """Tracks by what is written of them."""
     desk = desk_of(request)
@@ -49,7 +49,7 @@ def rejects(request: Request) -> HTMLResponse:
 
 
 @router.get("/catalogue/tracks/{place}")
-def track(request: Request, place: int) -> HTMLResponse:
+def track(request: Request, place: Number) -> HTMLResponse:
     """A track, and the clips it shaped."""
     desk = desk_of(request)
     trouble = desk.catalogue_trouble()
@@ -76,7 +76,7 @@ def track(request: Request, place: int) -> HTMLResponse:
 
 
 @router.get("/catalogue/tracks/{place}/sound")
-def sound(request: Request, place: int) -> FileResponse:
+def sound(request: Request, place: Number) -> FileResponse:
     """A track, to be heard."""
     desk = desk_of(request)
     with desk.database.reading() as session:
@@ -87,7 +87,7 @@ def sound(request: Request, place: int) -> FileResponse:
 
 
 @router.get("/catalogue/tracks/{place}/peaks.json")
-def peaks(request: Request, place: int) -> FileResponse:
+def peaks(request: Request, place: Number) -> FileResponse:
     """The outline of its waveform."""
     desk = desk_of(request)
     with desk.database.reading() as session:

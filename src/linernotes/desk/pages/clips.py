@@ -20,7 +20,7 @@ from linernotes.desk import queue, reading
 from linernotes.desk.asks import Attribute, Credit, Generate, Verify
 from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import desk_of, draw, draw_part, see, send, wants_part
-from linernotes.desk.limits import LONGEST_S, PAGE_ROWS
+from linernotes.desk.limits import LONGEST_S, PAGE_ROWS, Number, Offset
 from linernotes.desk.schema import ACTIVE, FAILED, AttributionRow, ClipRow, JobRow
 from linernotes.desk.uploads import take_upload
 from linernotes.errors import LinernotesError, UsageError
@@ -58,7 +58,7 @@ def listed(
     words: Annotated[str, Query(max_length=200)] = "",
     verdict: Annotated[str, Query(pattern="^(named|none|open)?$")] = "",
     origin: Annotated[str, Query(pattern="^(generated|dropped)?$")] = "",
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> HTMLResponse:
     """The list of clips, with what makes new ones."""
     desk = desk_of(request)
@@ -122,10 +122,12 @@ def paired(uploads: list[UploadFile]) -> list[tuple[UploadFile, UploadFile | Non
 def one(request: Request, clip_id: str, attribution: str = "") -> HTMLResponse:
     """A clip with one of its attributions."""
     desk = desk_of(request)
+    desk.catalogue_trouble()  # opens one that was built anew
     with desk.database.reading() as session:
         clip = clip_row(session, clip_id)
         rows = list(reading.attributions_of(session, clip_id))
         worker = queue.fact(session, "worker")
+        catalogue_hash = queue.fact(session, "tracks").get("hash")
         jobs = list(
             session.scalars(
                 select(JobRow)
@@ -147,7 +149,7 @@ def one(request: Request, clip_id: str, attribution: str = "") -> HTMLResponse:
         shown=shown,
         content=_content(desk, shown),
         credits=_credits(desk, shown),
-        stale=bool(shown and worker.get("catalogue_hash") not in (None, shown.catalogue_hash)),
+        stale=bool(shown and catalogue_hash not in (None, shown.catalogue_hash)),
         model_hash=worker.get("model_hash"),
         job=job,
         wait=waits.get(job.id) if job else None,
@@ -165,7 +167,10 @@ def _content(desk: Desk, shown: AttributionRow | None) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
-        return ""
+        return (
+            '<p class="notice wrong" role="alert">The files of this attribution are not in the desk\'s '
+            "folder: attribute the clip again, or restore them from a copy.</p>"
+        )
 
 
 def _credits(desk: Desk, shown: AttributionRow | None) -> Credits | None:
@@ -267,7 +272,7 @@ def verify(request: Request, attribution_id: str) -> RedirectResponse:
 
 
 @router.post("/jobs/{job_id}/stop")
-def stop(request: Request, job_id: int) -> Response:
+def stop(request: Request, job_id: Number) -> Response:
     """Does not want a job any more."""
     desk = desk_of(request)
     with desk.database.writing() as session:
