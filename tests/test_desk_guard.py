@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
@@ -78,6 +78,7 @@ def test_own_pages_and_programs_may(tmp_path: Path, comes_from: dict[str, str]) 
         assert [job.kind for job in jobs_of(desk)] == ["generate"]
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="latin-1")))
 def test_no_origin_but_the_hosts_own_is_an_own_page(name: str) -> None:
     """Whatever a program sends as Origin is no error, and passes only if it is the host itself."""

@@ -87,6 +87,7 @@ def client(desk: Desk) -> TestClient:
     return browser(desk)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ROUTES), NASTY)
 @example("/attributions/{}/attribution.json", f"../attributions/{ATTRIBUTION}")
 @example(f"/attributions/{ATTRIBUTION}/parts/{{}}", "../secret")

@@ -105,4 +105,5 @@ class Supervisor:
         if unwanted is None or unwanted != self._unwanted:
             self._unwanted, self._since = unwanted, time.monotonic()
         elif time.monotonic() - self._since > PATIENCE_S:
-            self.kill()
+            assert self._process is not None
+            self._process.kill()
