@@ -87,6 +87,17 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with suppress(OSError):
+                if (path / "stat").read_text().rpartition(")")[2].split()[1] == str(pid):
+                    found.append(int(path.name))
+    return found
+
+
 def fact(folder: Path, name: str) -> dict[str, object]:
     with sqlite3.connect(folder / "desk.sqlite", timeout=PATIENCE_S) as connection:
         found = connection.execute("SELECT value FROM fact WHERE name = ?", [name]).fetchone()
@@ -131,10 +142,14 @@ def test_killed_workers_and_servers_lose_nothing_and_leave_nothing_twice(
             (path / "attribution.json").unlink()  # so that there is something to do
         again = client.post(f"/api/clips/{clip['clip_id']}/comparisons", json={"methods": METHODS}).json()
         client.post("/api/clips/generate", json={"prompt": "tone 2", "seconds": 0.4})
+        assert client.get("/catalogue/tracks/0/sound", headers={"Range": "bytes=0-99"}).status_code == 206
         worker = caught_in(folder, again["id"])
         assert worker != first
+        helpers = children(server.process.pid)
+        assert worker in helpers
+        assert len(helpers) > 1  # one of them prepares sounds
         server.process.kill()
-        eventually(lambda: not alive(worker), "the worker ends with its server")
+        eventually(lambda: not any(alive(one) for one in helpers), "all end with their server")
         assert job(folder, again["id"])["state"] in ("running", "queued")
     with served(*words) as server:
         client = server.answers()

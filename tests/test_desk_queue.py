@@ -166,7 +166,7 @@ def test_who_waits_waits_for_all_before(database: Database) -> None:
         queue.ask(session, Attribute(clip_id="f" * 16))
         queue.take(session)
     with database.reading() as session:
-        waits = reading.waits(session, reading.jobs(session))
+        waits = reading.waits(session)
     assert [round(waits[one] or 0) for one in (1, 2, 3)] == [20, 40, 60]
     assert waits[4] is None  # nobody knows how long credits take
     assert waits[5] is None

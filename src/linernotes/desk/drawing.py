@@ -88,7 +88,7 @@ def draw(request: Request, name: str, status: int = 200, **context: Any) -> HTML
     with desk.database.reading() as session:
         worker = {"state": "starting", "sentence": "", **queue.fact(session, "worker")}
         listed = reading.jobs(session)
-        panel = jobs_panel(listed, reading.waits(session, listed))
+        panel = jobs_panel(listed, reading.waits(session))
     page = ENVIRONMENT.get_template(name).render(
         **context,
         at=request.url.path,

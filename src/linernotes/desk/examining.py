@@ -5,11 +5,13 @@ linernotes.desk.examining FILE LONGEST_S SECONDS BYTES``. Prints one line of JSO
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from pathlib import Path
 
 RATE_HZ = 44100
+NICENESS = 10  # pages go first
 
 
 def main(path: Path, longest_s: float) -> dict[str, object]:
@@ -31,12 +33,13 @@ def main(path: Path, longest_s: float) -> dict[str, object]:
 
 
 def limit(seconds: int, most_bytes: int) -> None:
-    """What this process may take; beyond, it is ended. Set here: between fork and exec of a server with
+    """What this process may take, after others; beyond, it is ended. Set here: between fork and exec of a server with
     threads nothing may be done that takes a lock.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Happenings:
             if signature == self._seen:
                 return []
             self._seen = signature
-            panel = jobs_panel(listed, reading.waits(session, listed))
+            panel = jobs_panel(listed, reading.waits(session))
         known = {job.id for job in ended} if self._told is None else self._told
         new = [job for job in ended if job.id not in known]
         self._told = {job.id for job in ended}

@@ -36,11 +36,13 @@ from linernotes.desk.answers import (
     Tracks,
 )
 from linernotes.desk.asks import Ask, Attribute, Audit, Compare, Credit, Generate, State, Verify, kind_of
+from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import desk_of, draw, send
 from linernotes.desk.limits import MOST_ROWS, PAGE_ROWS, Number, Offset
 from linernotes.desk.pages.accounts import statement_row
 from linernotes.desk.pages.clips import attribution_row, clip_row
 from linernotes.desk.schema import JobRow, StatementRow, TrackRow
+from linernotes.desk.slow import slowly
 from linernotes.desk.uploads import hash_of, looked_at
 from linernotes.errors import UsageError
 from linernotes.settings.methods import METHOD_SETTINGS
@@ -104,7 +106,7 @@ def clips(
 
 
 @api.post("/clips", tags=["clips"], status_code=201, response_model=Posted)
-def post_clip(
+async def post_clip(
     request: Request,
     file: UploadFile,
     sidecar: UploadFile | None = None,
@@ -114,8 +116,12 @@ def post_clip(
     """Sends a sound file, with its sidecar if linernotes made it; it is attributed once, however often it is
     sent.
     """
-    desk = desk_of(request)
-    prompt = (prompt or "").strip() or None
+    return await slowly(_posted, desk_of(request), file, sidecar, (prompt or "").strip() or None, key)
+
+
+def _posted(
+    desk: Desk, file: UploadFile, sidecar: UploadFile | None, prompt: str | None, key: str | None
+) -> JSONResponse:
     sent = [hash_of(one.file) if one is not None else None for one in (file, sidecar)]
     wish = ["clip", file.filename, prompt, *sent]
     with desk.database.reading() as session:
@@ -294,7 +300,7 @@ def jobs(request: Request, offset: Offset = 0, limit: Limit = PAGE_ROWS) -> Jobs
     with desk_of(request).database.reading() as session:
         total = session.scalar(select(func.count()).select_from(JobRow)) or 0
         rows = session.scalars(select(JobRow).order_by(JobRow.id.desc()).offset(offset).limit(limit)).all()
-        waits = reading.waits(session, reading.jobs(session))
+        waits = reading.waits(session)
     return Jobs(rows=[_job(row, waits) for row in rows], total=total)
 
 
@@ -305,7 +311,7 @@ def get_job(request: Request, job_id: Number) -> JobAnswer:
         row = session.get(JobRow, job_id)
         if row is None:
             raise HTTPException(404, "there is no such job")
-        return _job(row, reading.waits(session, reading.jobs(session)))
+        return _job(row, reading.waits(session))
 
 
 @api.post("/jobs/{job_id}/stop", tags=["jobs"])

@@ -24,6 +24,7 @@ from linernotes.desk.schema import (
 )
 
 Row = TypeVar("Row")
+WAITING_SHOWN = 20  # jobs under way or waiting, in the list of jobs; further ones are counted
 FINISHED_SHOWN = 6  # jobs that ended, in the list of jobs
 
 
@@ -116,26 +117,30 @@ def attributions_of(session: Session, clip_id: str) -> Sequence[AttributionRow]:
 
 
 def jobs(session: Session) -> list[JobRow]:
-    """What is under way and waits, in order, then what ended last."""
-    active = session.scalars(select(JobRow).where(JobRow.state.in_(ACTIVE)).order_by(JobRow.id)).all()
+    """What is under way and waits first, in order, then what ended last."""
+    active = session.scalars(
+        select(JobRow).where(JobRow.state.in_(ACTIVE)).order_by(JobRow.id).limit(WAITING_SHOWN)
+    ).all()
     ended = session.scalars(
         select(JobRow).where(JobRow.state.not_in(ACTIVE)).order_by(JobRow.ended.desc()).limit(FINISHED_SHOWN)
     ).all()
     return [*active, *ended]
 
 
-def waits(session: Session, listed: Sequence[JobRow]) -> dict[int, float | None]:
+def waits(session: Session) -> dict[int, float | None]:
     """Seconds until each job under way or waiting is done; None where nobody knows."""
     found: dict[int, float | None] = {}
+    known: dict[str, float | None] = {}  # by kind
     until: float | None = 0.0
-    for job in listed:
-        if job.state not in ACTIVE:
-            continue
-        takes = queue.seconds_of(session, job.kind)
-        if takes is not None and job.state == RUNNING:
-            takes = max(0.0, takes - queue.seconds_since(job.started))
+    active = select(JobRow.id, JobRow.kind, JobRow.state, JobRow.started).where(JobRow.state.in_(ACTIVE))
+    for name, kind, state, started in session.execute(active.order_by(JobRow.id)):
+        if kind not in known:
+            known[kind] = queue.seconds_of(session, kind)
+        takes = known[kind]
+        if takes is not None and state == RUNNING:
+            takes = max(0.0, takes - queue.seconds_since(started))
         until = None if until is None or takes is None else until + takes
-        found[job.id] = until
+        found[name] = until
     return found
 
 

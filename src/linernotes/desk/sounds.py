@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +20,7 @@ from linernotes.desk.folder import DeskFolder
 from linernotes.errors import LinernotesError
 
 PEAKS = 1200  # of a waveform, however long
-PREPARING_S = 120.0
+PREPARING_S = 120
 GONE = "the recording of {} is no longer where the catalogue found it: put it back"
 
 
@@ -51,13 +53,13 @@ class Sounds:
 
     def _ready(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _with_its_server)
         return self._pool
 
     def _prepare(self, catalogue: Path, place: int, sound: Path, peaks: Path) -> None:
         try:
-            why = self._ready().submit(prepare, catalogue, place, sound, peaks).result(PREPARING_S)
-        except (BrokenProcessPool, TimeoutError):
+            why = self._ready().submit(prepare, catalogue, place, sound, peaks).result()
+        except BrokenProcessPool:
             self.close()
             why = "this recording cannot be decoded: its decoder gave up"
         if why:
@@ -70,6 +72,18 @@ class Sounds:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _with_its_server() -> None:
+    """Ends this process when its server has gone, however that ended."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def imported() -> None:
     """Imports what takes time."""
     import linernotes.demo.sounds
@@ -77,7 +91,17 @@ def imported() -> None:
 
 
 def prepare(catalogue: Path, place: int, sound: Path, peaks: Path) -> str:
-    """Writes a track's sound and outline; why it cannot, if it cannot."""
+    """Writes a track's sound and outline; why it cannot, if it cannot. A decoder that hangs ends its
+    process.
+    """
+    signal.alarm(PREPARING_S)
+    try:
+        return _write(catalogue, place, sound, peaks)
+    finally:
+        signal.alarm(0)
+
+
+def _write(catalogue: Path, place: int, sound: Path, peaks: Path) -> str:
     from linernotes.catalog.store import Catalogue
     from linernotes.demo.sounds import track_sound
     from linernotes.report.pictures import player_mp3

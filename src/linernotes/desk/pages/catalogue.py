@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -10,9 +11,11 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse
 
 from linernotes.desk import reading
+from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import desk_of, draw, draw_part, send, wants_part
 from linernotes.desk.limits import PAGE_ROWS, Number, Offset
 from linernotes.desk.schema import TrackRow
+from linernotes.desk.slow import slowly
 
 router = APIRouter()
 REMEDIES = "Mend them and build the catalogue anew with 'linernotes catalog build'."
@@ -76,25 +79,24 @@ def track(request: Request, place: Number) -> HTMLResponse:
 
 
 @router.get("/catalogue/tracks/{place}/sound")
-def sound(request: Request, place: Number) -> FileResponse:
+async def sound(request: Request, place: Number) -> FileResponse:
     """A track, to be heard."""
-    desk = desk_of(request)
-    with desk.database.reading() as session:
-        row = _row(session.get(TrackRow, place))
-    catalogue = desk.catalogue()
-    heard, _ = desk.sounds.of_track(catalogue.path, catalogue.hash, row.place)
+    heard, _ = await slowly(_prepared, desk_of(request), place)
     return send(heard, "audio/mpeg")
 
 
 @router.get("/catalogue/tracks/{place}/peaks.json")
-def peaks(request: Request, place: Number) -> FileResponse:
+async def peaks(request: Request, place: Number) -> FileResponse:
     """The outline of its waveform."""
-    desk = desk_of(request)
+    _, outline = await slowly(_prepared, desk_of(request), place)
+    return send(outline, "application/json")
+
+
+def _prepared(desk: Desk, place: int) -> tuple[Path, Path]:
     with desk.database.reading() as session:
         row = _row(session.get(TrackRow, place))
     catalogue = desk.catalogue()
-    _, outline = desk.sounds.of_track(catalogue.path, catalogue.hash, row.place)
-    return send(outline, "application/json")
+    return desk.sounds.of_track(catalogue.path, catalogue.hash, row.place)
 
 
 def _row(row: TrackRow | None) -> TrackRow:

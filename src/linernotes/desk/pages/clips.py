@@ -22,6 +22,7 @@ from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import desk_of, draw, draw_part, see, send, wants_part
 from linernotes.desk.limits import LONGEST_S, PAGE_ROWS, Number, Offset
 from linernotes.desk.schema import ACTIVE, FAILED, AttributionRow, ClipRow, JobRow
+from linernotes.desk.slow import slowly
 from linernotes.desk.uploads import take_upload
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.settings.methods import METHOD_SETTINGS
@@ -97,11 +98,12 @@ def generate(
 
 
 @router.post("/clips")
-def drop(
+async def drop(
     request: Request, file: list[UploadFile], prompt: Annotated[str, Form(max_length=500)] = ""
 ) -> RedirectResponse:
     """Takes sound files, each with its sidecar if that is among them."""
-    taken = [take_upload(desk_of(request), *pair, prompt=prompt.strip() or None) for pair in paired(file)]
+    desk, given = desk_of(request), prompt.strip() or None
+    taken = [await slowly(take_upload, desk, *pair, prompt=given) for pair in paired(file)]
     return see(f"/clips/{taken[0].clip_id}" if len(taken) == 1 else "/clips")
 
 
@@ -135,7 +137,7 @@ def one(request: Request, clip_id: str, attribution: str = "") -> HTMLResponse:
                 .order_by(JobRow.id.desc())
             )
         )
-        waits = reading.waits(session, reading.jobs(session))
+        waits = reading.waits(session)
         same = len(reading.of_prompt(session, clip.prompt)) if clip.prompt else 0
     preferred = [row for row in rows if row.method == desk.opened.method] or rows
     shown = next((row for row in rows if row.id == attribution), preferred[0] if preferred else None)
