@@ -40,9 +40,11 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
 
     @asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
-        # so that searches find tracks
-        asyncio.get_running_loop().run_in_executor(None, desk.catalogue_trouble)
-        asyncio.get_running_loop().run_in_executor(None, truth.warm)
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(None, desk.catalogue_trouble)  # so that searches find tracks
+        if desk.supervisor is not None:
+            loop.run_in_executor(None, desk.sounds.warm)
+            loop.run_in_executor(None, truth.warm)
         following = asyncio.create_task(happenings.follow())
         yield
         following.cancel()
