@@ -20,6 +20,11 @@ UNCALIBRATED = "The tracks can be ranked, but none can be named: these scores we
 WORDS = ("title", "artist", "album", "caption", "identifiers")  # what tracks are searched by
 
 
+def clip_id(content: str, prompt: str | None) -> str:
+    """The name of a clip: the same sound, given with the same prompt, is the same clip."""
+    return hash_json([content, prompt])
+
+
 def attribution_id(clip_id: str, method: str, model_hash: str, catalogue_hash: str) -> str:
     """The name of an answer: the same question has the same one."""
     return hash_json([clip_id, method, model_hash, catalogue_hash])

@@ -26,6 +26,7 @@ from linernotes.desk.schema import (
     now,
 )
 
+KILLED = "the worker was ended (out of memory, perhaps)"
 ATTEMPTS = 3  # times a job is begun before it is taken for the reason why workers end
 REMEMBERED = 5  # jobs of a kind whose durations forecast the next one's
 

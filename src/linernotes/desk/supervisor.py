@@ -18,7 +18,6 @@ from linernotes.desk.database import Database
 from linernotes.desk.folder import DeskFolder
 from linernotes.desk.opened import Opened
 from linernotes.desk.schema import RUNNING, JobRow
-from linernotes.desk.worker import KILLED
 
 PAUSE_S = (0.5, 1.0, 2.0, 5.0, 15.0)  # before it is started again, longer from time to time
 STEADY_S = 60.0  # a worker that lived so long is not taken for one that cannot start
@@ -71,7 +70,7 @@ class Supervisor:
             # a worker takes its job up again by itself: that nobody reads of it now is no reason to give up
             with suppress(OperationalError), self._database.writing() as session:
                 sentence = f"The worker was ended {how} and is started again, with its job."
-                queue.take_back(session, KILLED)
+                queue.take_back(session, queue.KILLED)
                 queue.note(session, "worker", {"state": "restarting", "sentence": sentence})
             self._ending.wait(PAUSE_S[min(failures, len(PAUSE_S)) - 1] if failures else PAUSE_S[0])
 

@@ -16,20 +16,16 @@ import linernotes
 from linernotes.api.reporting import draw_content
 from linernotes.artefacts import hash_json, replacing, write_json
 from linernotes.attribution.result import RECORD
-from linernotes.attribution.tables import SCORES, read_table
-from linernotes.audio import Sound, read_sound
-from linernotes.audio.loudness import integrated_lufs
-from linernotes.catalog.store import Catalogue
+from linernotes.audio import read_sound
 from linernotes.credits.record import RECORD as CREDITS
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.statement import period_days
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BENCHMARK, benchmark_parts
-from linernotes.demo.sounds import track_sound
 from linernotes.desk import queue
 from linernotes.desk.asks import Attribute, Audit, Compare, Credit, Generate, Measure, Sit, State, Verify
 from linernotes.desk.database import Database
-from linernotes.desk.filing import attribution_id, file_attribution, named_tracks
+from linernotes.desk.filing import attribution_id, clip_id, file_attribution, named_tracks
 from linernotes.desk.folder import DeskFolder
 from linernotes.desk.opened import Opened, stamp_of
 from linernotes.desk.schema import (
@@ -41,14 +37,11 @@ from linernotes.desk.schema import (
     TrialRow,
     now,
 )
-from linernotes.desk.sounds import GONE
-from linernotes.desk.uploads import clip_id, file_hash
+from linernotes.desk.sitting import put_sounds
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.comparison import agreement_of
 from linernotes.evaluation.listening import alike_by, draw_pairs
 from linernotes.jobs.executor import Executor
-from linernotes.report.excerpts import LONGEST_S, gains
-from linernotes.report.pictures import player_mp3
 from linernotes.report.truth import lds_table
 from linernotes.settings.methods import METHOD_SETTINGS
 
@@ -128,7 +121,7 @@ class Tasks:
         settings: dict[str, Any] = {"seed": ask.seed}
         settings |= {"seconds": ask.seconds} if ask.seconds is not None else {}
         clip = work.generate(ask.prompt, made / "clip.flac", **settings)
-        name = clip_id(file_hash(clip), ask.prompt)
+        name = clip_id(sha256_of(clip), ask.prompt)
         place = self.folder.clip(name)
         if not place.exists():
             place.parent.mkdir(exist_ok=True)
@@ -315,32 +308,26 @@ class Tasks:
             named = [places[share.track_id] for share in named_tracks(session, row.id)]
         pairs = draw_pairs(catalogue.tracks, named, ask.pairs, ask.seed)
         name = hash_json([row.id, ask.seed, ask.pairs])
-        folder = self.folder.sitting(name)
-        best = _best_starts(self.folder.attribution(row.id))
         clip = self._clip(row.clip_id)
-        whole = read_sound(self.folder.clip(clip.id) / clip.file)
-        sound = Sound(whole.samples[:, : round(LONGEST_S * whole.rate_hz)], whole.rate_hz)
-        _put(folder / "clip.mp3", sound)
-        trials = []
-        for number, pair in enumerate(pairs, start=1):
-            self.on_progress("preparing pairs", number - 1, len(pairs))
-            heard = {}
-            for side in "ab":
-                place = pair.named if side == pair.named_is else pair.other
-                start_s = best.get(catalogue.tracks[place].track_id, 0.0)
-                heard[side] = _heard(catalogue, place, start_s)
-                _put(folder / f"{number}{side}.mp3", heard[side])
-            levels = gains([integrated_lufs(one) for one in (sound, heard["a"], heard["b"])])
-            trials.append(
-                TrialRow(
-                    sitting_id=name,
-                    number=number,
-                    named_track=catalogue.tracks[pair.named].track_id,
-                    other_track=catalogue.tracks[pair.other].track_id,
-                    named_is=pair.named_is,
-                    gains=dict(zip(("clip", "a", "b"), levels, strict=True)),
-                )
+        levels = put_sounds(
+            folder=self.folder.sitting(name),
+            clip=self.folder.clip(clip.id) / clip.file,
+            attribution=self.folder.attribution(row.id),
+            catalogue=catalogue,
+            pairs=pairs,
+            on_progress=self.on_progress,
+        )
+        trials = [
+            TrialRow(
+                sitting_id=name,
+                number=number,
+                named_track=catalogue.tracks[pair.named].track_id,
+                other_track=catalogue.tracks[pair.other].track_id,
+                named_is=pair.named_is,
+                gains=level,
             )
+            for number, (pair, level) in enumerate(zip(pairs, levels, strict=True), start=1)
+        ]
         with self.database.writing() as session:
             if session.get(SittingRow, name) is None:
                 session.add(SittingRow(id=name, attribution_id=row.id, alike=alike_by(catalogue.tracks)))
@@ -353,29 +340,3 @@ def _stored() -> list[str]:
     """Methods whose scores of the benchmark's clips come with the package."""
     names = {path.stem.rpartition("-")[0] for path in (benchmark_parts(BENCHMARK) / "scores").iterdir()}
     return [name for name in METHOD_SETTINGS if name in names]
-
-
-def _best_starts(folder: Path) -> dict[str, float]:
-    """Where the highest-scoring segment of every track begins, in seconds."""
-    table = read_table(folder / SCORES)
-    best: dict[str, tuple[float, float]] = {}
-    for name, start_s, score in zip(
-        table["track_id"].to_pylist(), table["start_s"].to_pylist(), table["score"].to_pylist(), strict=True
-    ):
-        if name not in best or score > best[name][0]:
-            best[name] = (score, start_s)
-    return {name: start_s for name, (_, start_s) in best.items()}
-
-
-def _heard(catalogue: Catalogue, place: int, start_s: float) -> Sound:
-    track = catalogue.tracks[place]
-    seconds = min(catalogue.encoding.segment_s, LONGEST_S)
-    sound = track_sound(catalogue, track, start_s, seconds)
-    if sound is None:
-        raise LinernotesError(GONE.format(track.title or track.track_id))
-    return sound
-
-
-def _put(path: Path, sound: Sound) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(player_mp3(sound).content)

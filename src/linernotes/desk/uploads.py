@@ -21,10 +21,11 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from sqlalchemy.orm import Session
 
-from linernotes.artefacts import hash_json
 from linernotes.audio.formats import SUFFIXES
+from linernotes.credits.seal import sha256_of
 from linernotes.desk import queue
 from linernotes.desk.asks import Attribute
+from linernotes.desk.filing import clip_id
 from linernotes.desk.folder import DeskFolder
 from linernotes.desk.limits import LONGEST_S, SIDECAR_BYTES, UPLOAD_BYTES
 from linernotes.desk.schema import ClipRow
@@ -56,25 +57,14 @@ class Examined:
     channels: int
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hash_of(file)
-
-
 def hash_of(file: BinaryIO) -> str:
-    """The same of an opened file, from its beginning and back to there."""
+    """SHA-256 of an opened file, from its beginning and back to there."""
     file.seek(0)
     digest = hashlib.sha256()
     while piece := file.read(PIECE):
         digest.update(piece)
     file.seek(0)
     return digest.hexdigest()
-
-
-def clip_id(content: str, prompt: str | None) -> str:
-    """The name of a clip: the same sound, given with the same prompt, is the same clip."""
-    return hash_json([content, prompt])
 
 
 def examine(
@@ -187,7 +177,7 @@ def looked_at(
             if prompt not in (None, said.prompt):
                 raise UsageError(f"{called} was generated from {said.prompt!r}: leave out its prompt")
             prompt = said.prompt
-        name = clip_id(file_hash(path), prompt)
+        name = clip_id(sha256_of(path), prompt)
         with desk.database.reading() as session:
             there = session.get(ClipRow, name) is not None
         if there:

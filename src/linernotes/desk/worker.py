@@ -33,7 +33,6 @@ NOTED_S = 0.5  # between two notes of how far a job is
 WAIT_S = 30.0  # for a worker before this one to end
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NICENESS = 5  # pages go first
-KILLED = "the worker was ended (out of memory, perhaps)"
 
 
 class Stopped(BaseException):
@@ -56,7 +55,7 @@ class Worker:
             return
         with held(self.folder.path / "worker", "worked off", wait_s=WAIT_S):
             with self.database.writing() as session:
-                queue.take_back(session, KILLED)
+                queue.take_back(session, queue.KILLED)
             emptied(self.folder.making)
             self.open()
             while os.getppid() == self.server:
