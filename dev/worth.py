@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 import linernotes
 from linernotes.attribution.effects import Calibration, Effects, effects_of
@@ -21,6 +24,7 @@ from linernotes.attribution.query import segment_query
 from linernotes.demo.provider import judge_for
 from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.challenge import judge_claims
+from linernotes.models.contract import GenerativeModel
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS
 
 CLIPS = 16  # of the model's own, and decoys
@@ -118,13 +122,20 @@ def print_strangers(opened: OpenedBank) -> None:
         for row, t in enumerate(catalogue.track_n)
         if catalogue.tracks[t].split == "decoy" and not catalogue.tracks[t].extra.get("relation")
     ]
+    made = [replace(clip, latents_ct=_heard(model, clip.latents_ct)) for clip in opened.clips[:CLIPS]]
     for what, queries in (
-        ("of its own clips", opened.clips[:CLIPS]),
+        ("of its own clips", made),
         ("of decoys", [segment_query(catalogue, row) for row in plain[:CLIPS]]),
     ):
         own = [likely_own(model, query, clip_loss(model, query, draws), draws) for query in queries]
         count = sum(p is not None and p < STRANGER for p in own)
         print(f"taken for a stranger's: {count} of {len(own)} {what}", flush=True)
+
+
+def _heard(model: GenerativeModel, latents_ct: Tensor) -> Tensor:
+    """The latents of a clip that is only known by its sound."""
+    with torch.inference_mode():
+        return model.encode(model.decode(latents_ct[None]))[0].cpu()
 
 
 if __name__ == "__main__":

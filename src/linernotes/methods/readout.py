@@ -109,14 +109,16 @@ def rises(
     residual_nbpc, given_nbpf = read_bands(worker, readout, pairs, step_qbcf.shape[1], each)
     rise_nqk = rises_of(residual_nbpc, given_nbpf, step_qbcf, each)
     bands, frames, channels = residual_nbpc.shape[1:]
-    moment_nbcf = residual_nbpc.mT @ given_nbpf
-    by_clip_bnq = torch.bmm(
-        moment_nbcf.flatten(2).transpose(0, 1), chance_qbcf.flatten(2).permute(1, 2, 0)
-    ).cpu() * (2 / (bands * frames * channels))
+    moment_bnf = (residual_nbpc.mT @ given_nbpf).flatten(2).transpose(0, 1)
+    contrasts_kr = torch.from_numpy(noise_contrasts(each).T).float()
+    by_items, by_clip = [], []
+    for q, chance_bcf in enumerate(chance_qbcf):  # one by one, as in rises_of
+        by_items.append(rise_nqk[:, q].contiguous() @ contrasts_kr)
+        by_clip.append((moment_bnf @ chance_bcf.flatten(1)[..., None])[..., 0].T.cpu())
     return {
         "rise_nq": rise_nqk.mean(dim=2),
-        "by_items_nqr": rise_nqk @ torch.from_numpy(noise_contrasts(each).T).float(),
-        "by_clip_nqb": by_clip_bnq.permute(1, 2, 0).contiguous(),
+        "by_items_nqr": torch.stack(by_items, dim=1),
+        "by_clip_nqb": torch.stack(by_clip, dim=1) * (2 / (bands * frames * channels)),
     }
 
 
