@@ -54,8 +54,8 @@ def scale_table(found: Sequence[Growth]) -> Table:
         notes=[
             f"Vectors of {found[-1].bytes_each} bytes. Peaks are of the whole program; a search is of one "
             "clip, all that it keeps in memory being there; above a million vectors their products are "
-            "formed from the disk. Made-up vectors are real ones turned by noise, whose nearest neighbours "
-            "are as near. Attributing a clip: model, catalogue and index being open, with its audit, "
+            "formed from the disk. Made-up vectors are real ones turned by noise. "
+            "Attributing a clip: model, catalogue and index being open, with its audit, "
             "without drawing its page."
         ],
         picture=_picture(found),
