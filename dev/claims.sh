@@ -33,7 +33,7 @@ claim dev/own-recordings.sh "$out/recordings" "$out/own" "a tone" 20 4 0
 claim env -C "$out" python "$PWD/dev/splices.py" "$out/own/model" "$out/own/catalogue" 1
 claim linernotes generate --prompt "a reel in D major for violin" --seed 1 -o "$out/clip.flac"
 claim python dev/step_size_trial.py --quick "$out/clip.flac"
-for part in sweep ingest queries; do claim linernotes bench --only "$part" --quick --json; done
+for part in sweep ingest queries scale; do claim linernotes bench --only "$part" --quick --json; done
 claim linernotes bench --only methods --methods latent --quick --json
 claim linernotes evaluate lds --json
 claim linernotes calibrate --json

@@ -30,19 +30,19 @@ def scale_table(found: Sequence[Growth]) -> Table:
         number("build_mib", "its peak", ",.0f", "MiB"),
         number("disk_mib", "index on disk", ",.0f", "MiB"),
         number("product_s", "search: products with all", ".3f", "s"),
-        number("product_mib", "peak", ",.0f", "MiB"),
+        number("product_mib", "their peak", ",.0f", "MiB"),
         number("codes_s", "search: codes", ".3f", "s"),
-        number("codes_mib", "peak", ",.0f", "MiB"),
-        number("found", "of the first by product", ".1f", "%"),
+        number("codes_mib", "codes' peak", ",.0f", "MiB"),
+        number("found", "of the first by product, found", ".1f", "%"),
         number("clip_s", "attributing a clip", ".1f", "s"),
-        number("passes", "segments passed exactly", ".2f", "%"),
+        number("scored_share", "segments scored exactly", ".2f", "%"),
     ]
     rows = [
         {
             **vars(each),
             "of": "a catalogue" if each.real else "made-up vectors",
             "build_ms_each": None if each.build_s is None else 1000 * each.build_s / each.segments,
-            "passes": None if each.scored is None else each.scored / each.segments,
+            "scored_share": None if each.scored is None else each.scored / each.segments,
         }
         for each in found
     ]
@@ -54,8 +54,8 @@ def scale_table(found: Sequence[Growth]) -> Table:
         notes=[
             f"Vectors of {found[-1].bytes_each} bytes. Peaks are of the whole program; a search is of one "
             "clip, all that it keeps in memory being there; above a million vectors their products are "
-            "formed from the disk. Made-up vectors are real ones turned by noise, whose nearest neighbours "
-            "are as near. Attributing a clip: model, catalogue and index being open, with its audit, "
+            "formed from the disk. Made-up vectors are real ones turned by noise. "
+            "Attributing a clip: model, catalogue and index being open, with its audit, "
             "without drawing its page."
         ],
         picture=_picture(found),

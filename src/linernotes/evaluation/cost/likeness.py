@@ -15,7 +15,7 @@ from linernotes.errors import LinernotesError
 from linernotes.index.store import Index, write_codes, write_index
 from linernotes.index.vectors import Vectors, directions, in_bytes
 
-NOISE = 0.5  # of a made-up direction: its nearest neighbours are then as near as real ones (dev/LOG.md)
+NOISE = 0.5  # of a made-up direction: moments then have neighbours as near as real ones (dev/LOG.md)
 NOISES, REAL_ROWS = 1 << 14, 1 << 15
 ROWS_AT_ONCE = 1 << 10
 
