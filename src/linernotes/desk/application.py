@@ -40,10 +40,6 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
 
     @asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
-        import sys
-        sys.setswitchinterval(0.0005)
-        from anyio import to_thread
-        to_thread.current_default_thread_limiter().total_tokens = 4
         # so that searches find tracks
         asyncio.get_running_loop().run_in_executor(None, desk.catalogue_trouble)
         following = asyncio.create_task(happenings.follow())
