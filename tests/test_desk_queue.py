@@ -10,7 +10,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import event
 
+from desks import a_clip, browser, reading_desk
 from linernotes.desk import queue, reading
 from linernotes.desk.asks import Attribute, Credit, Generate, Measure
 from linernotes.desk.database import Database, open_database
@@ -170,3 +172,30 @@ def test_who_waits_waits_for_all_before(database: Database) -> None:
     assert [round(waits[one] or 0) for one in (1, 2, 3)] == [20, 40, 60]
     assert waits[4] is None  # nobody knows how long credits take
     assert waits[5] is None
+
+
+@pytest.mark.parametrize("path", ["/clips", "/accounts", "/api/jobs", f"/clips/{CLIP}"])
+def test_a_page_asks_the_database_no_more_often_the_longer_the_queue_is(tmp_path: Path, path: str) -> None:
+    asked: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        asked.append(statement)
+
+    def statements() -> int:
+        asked.clear()
+        answer = browser(desk).get(path)
+        assert answer.status_code == 200
+        return len(asked)
+
+    with reading_desk(tmp_path / "desk") as desk:
+        event.listen(desk.database.engine, "before_cursor_execute", note)
+        with desk.database.writing() as session:
+            session.add(a_clip(CLIP))
+            queue.ask(session, Attribute(clip_id="1" * 16))
+        short = statements()
+        with desk.database.writing() as session:
+            for i in range(2, 60):
+                queue.ask(session, Attribute(clip_id=f"{i:016x}"))
+        assert statements() == short
+        if not path.startswith("/api"):
+            assert "and 39 more wait" in browser(desk).get(path).text
