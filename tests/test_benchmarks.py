@@ -28,8 +28,8 @@ from linernotes.demo.benchmarks.making import open_benchmark, write_prompts
 from linernotes.demo.places import CATALOGUE, SIZES, require_bank
 from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import LinernotesError
+from linernotes.evaluation.bank.clips import read_prompts
 from linernotes.evaluation.bank.scores import GATHERS, Scored, of_columns, scores_of, stored_scores
-from linernotes.evaluation.bank.store import read_prompts
 from linernotes.evaluation.benchmarks import Case, measure_across
 from linernotes.evaluation.lds import measure_lds
 from linernotes.models.stable_audio import StableAudio

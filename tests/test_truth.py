@@ -25,6 +25,7 @@ from linernotes.demo.benchmarks.first import RELATIONS, TRAINING_TRACKS, plan_qu
 from linernotes.demo.benchmarks.making import open_benchmark
 from linernotes.demo.places import BENCHMARK, CATALOGUE, benchmark_parts
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.bank.clips import read_prompts
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.retraining import BankQuery, Retrain, query_pass, run_retrains
 from linernotes.evaluation.bank.sanity import check_bank
@@ -36,7 +37,6 @@ from linernotes.evaluation.bank.store import (
     plan_retrains,
     prepare_setting,
     read_bank,
-    read_prompts,
 )
 from linernotes.evaluation.counterfactual import (
     AT_RANDOM,

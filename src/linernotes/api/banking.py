@@ -12,14 +12,13 @@ from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.opening import catalogue_folder
 from linernotes.demo.places import BENCHMARK, BENCHMARKS, CATALOGUE
 from linernotes.demo.provider import model_folder
+from linernotes.evaluation.bank.clips import captions_as_queries, read_prompts
 from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.bank.retraining import BankQuery, at_once
 from linernotes.evaluation.bank.store import (
     Bank,
-    captions_as_queries,
     plan_retrains,
     prepare_setting,
-    read_prompts,
     require_enough,
 )
 from linernotes.evaluation.bank.store import build_bank as build
