@@ -40,8 +40,7 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
 
     @asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
-        # so that searches find tracks
-        asyncio.get_running_loop().run_in_executor(None, desk.catalogue_trouble)
+        asyncio.get_running_loop().run_in_executor(None, _made_ready, desk)
         following = asyncio.create_task(happenings.follow())
         yield
         following.cancel()
@@ -78,6 +77,14 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
 
     _say_what_is_wrong(app)
     return app
+
+
+def _made_ready(desk: Desk) -> None:
+    """Does beforehand what whoever comes first would wait for, and all others with them: enters the tracks
+    that are searched, and imports what takes seconds.
+    """
+    desk.catalogue_trouble()
+    import linernotes.attribution.effects  # noqa: F401  (brings scipy, which holds up every thread)
 
 
 def _static(name: str) -> Response:
