@@ -40,11 +40,7 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
 
     @asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(None, desk.catalogue_trouble)  # so that searches find tracks
-        if desk.supervisor is not None:
-            loop.run_in_executor(None, desk.sounds.warm)
-            loop.run_in_executor(None, truth.warm)
+        asyncio.get_running_loop().run_in_executor(None, _made_ready, desk)
         following = asyncio.create_task(happenings.follow())
         yield
         following.cancel()
@@ -81,6 +77,16 @@ def create_application(desk: Desk, gate: Gate) -> FastAPI:
 
     _say_what_is_wrong(app)
     return app
+
+
+def _made_ready(desk: Desk) -> None:
+    """Does beforehand what whoever comes first would wait for, and all others with them: enters the tracks
+    that are searched, and imports what takes seconds.
+    """
+    desk.catalogue_trouble()
+    truth.warm()  # imports scipy, which holds up every thread
+    if desk.supervisor is not None:
+        desk.sounds.warm()
 
 
 def _static(name: str) -> Response:

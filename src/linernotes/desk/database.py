@@ -25,6 +25,7 @@ from linernotes.version import __version__
 # has grown this long (1 GiB, about a day of jobs without a pause): until then the database itself does not
 # change, so that a copy of both, made while jobs run, holds all that was written before the copy was begun
 FOLDED_PAGES = 1 << 18
+KEPT = 64  # connections, one for every thread that answers: to make one takes as long as to draw a page
 WAIT_S = 10.0  # for another process that writes
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -65,7 +66,7 @@ def open_database(folder: DeskFolder, wait_s: float = WAIT_S) -> Database:
         LinernotesError: it is of a newer linernotes, or no database, or damaged.
     """
     path = folder.database
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": wait_s})
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": wait_s}, pool_size=KEPT)
     event.listen(engine, "connect", _settled)
     event.listen(engine, "begin", _begun)
     try:

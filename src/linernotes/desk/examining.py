@@ -33,8 +33,9 @@ def main(path: Path, longest_s: float) -> dict[str, object]:
 
 
 def limit(seconds: int, most_bytes: int) -> None:
-    """What this process may take, after others; beyond, it is ended. Set here: between fork and exec of a
-    server with threads nothing may be done that takes a lock.
+    """What this process may take, after others; beyond, it is ended.
+
+    Set here: between fork and exec of a server with threads nothing may be done that takes a lock.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))

@@ -32,7 +32,7 @@ EVERY_S = 0.3  # between two looks at the queue
 NOTED_S = 0.5  # between two notes of how far a job is
 WAIT_S = 30.0  # for a worker before this one to end
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NICENESS = 5  # pages go first
+NICENESS = 10  # pages go first
 
 
 class Stopped(BaseException):
