@@ -113,7 +113,7 @@ VERBS = {
     "search": Verb("research", "Search a method's settings; a stopped search goes on where it was."),
     "index": Verb(
         "index",
-        "Build and look at indexes, from which shortlists are taken.",
+        "Plan, build and look at indexes, from which shortlists are taken.",
     ),
     "bench": Verb(
         "research",
