@@ -246,9 +246,15 @@ def test_pictures(made: dict[str, str], opened: Opened, picture: Picture) -> Non
         ("compare", made["comparison"]),
         ("accounts", made["statement"]),
         ("truth", "/truth"),
-        ("track", "/catalogue/tracks/5"),
     ]:
         page = opened(path)
         page.wait_for_timeout(500)
         picture(page, name)
     picture(opened(made["clip"], 380, "dark"), "phone")
+    page = opened(made["clip"])
+    title = page.locator(".shares tbody th").first.inner_text()
+    page.goto(page.url.split("/clips")[0] + f"/catalogue?words={title}")
+    page.locator("#table tbody a").first.click()
+    page.locator("[data-wave] > div").wait_for(state="attached")
+    page.wait_for_timeout(500)
+    picture(page, "track")
