@@ -39,3 +39,5 @@ claim linernotes evaluate lds --json
 claim linernotes calibrate --json
 claim linernotes evaluate counterfactual --json
 claim python dev/peers --quick
+claim python dev/worth.py --without-strangers
+claim python dev/desk_load.py --tiny --seconds 5 --most 5000
