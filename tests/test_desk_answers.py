@@ -175,3 +175,20 @@ def test_a_job_of_another_version_is_a_sentence(desk: Desk) -> None:
     assert {job.sentence for job in done} == {
         "this job was asked for by another version of linernotes: ask for it again"
     }
+
+
+def test_what_an_answer_rests_on_makes_it_another_and_the_first_one_stays(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    opened = Opened(folder=tmp_path / "desk", model=str(model_path), catalogue=str(catalogue.path))
+    with open_desk(opened, working=False) as desk:
+        browser(desk).post("/api/clips", files={"file": ("a.wav", wav())})
+        worked_off(desk)
+        (first,) = attributions(desk)
+        record = (desk.folder.attribution(first.id) / "attribution.json").read_bytes()
+    with open_desk(opened.model_copy(update={"drawn": "tracks"}), working=False) as desk:
+        asked = browser(desk).post(f"/api/clips/{first.clip_id}/attributions", json={})
+        assert asked.status_code == 202
+        assert [job.sentence for job in worked_off(desk)] == ["", ""]
+        assert [row.id == first.id for row in attributions(desk)] == [True, False]
+        assert (desk.folder.attribution(first.id) / "attribution.json").read_bytes() == record

@@ -25,9 +25,11 @@ def clip_id(content: str, prompt: str | None) -> str:
     return hash_json([content, prompt])
 
 
-def attribution_id(clip_id: str, method: str, model_hash: str, catalogue_hash: str) -> str:
-    """The name of an answer: the same question has the same one."""
-    return hash_json([clip_id, method, model_hash, catalogue_hash])
+def attribution_id(clip_id: str, method: str, *rests_on: str) -> str:
+    """The name of an answer: the same question has the same one, and whatever it rests on (model, catalogue,
+    calibration, ...) gives another. So no answer is written over, and what was credited by it stays true.
+    """
+    return hash_json([clip_id, method, *rests_on])
 
 
 def file_attribution(session: Session, name: str, clip_id: str, read: Attribution) -> None:
@@ -76,13 +78,10 @@ def file_tracks(session: Session, catalogue: Catalogue) -> None:
         return
     session.execute(delete(TrackRow))
     session.execute(text("INSERT INTO track_words(track_words) VALUES ('delete-all')"))
-    ends: dict[int, float] = {}
-    for place, start_s, seconds in zip(
-        catalogue.track_n.tolist(), catalogue.start_s_n.tolist(), catalogue.seconds_n.tolist(), strict=True
-    ):
-        ends[place] = max(ends.get(place, 0.0), start_s + seconds)
     rows, words = [], []
-    for place, track in enumerate(catalogue.tracks):
+    for place, (track, seconds) in enumerate(
+        zip(catalogue.tracks, catalogue.seconds_t.tolist(), strict=True)
+    ):
         rows.append(
             {
                 "place": place,
@@ -90,7 +89,7 @@ def file_tracks(session: Session, catalogue: Catalogue) -> None:
                 "title": track.title or track.track_id,
                 "artist": track.artist,
                 "split": track.split,
-                "seconds": ends.get(place, 0.0),
+                "seconds": seconds,
                 "details": track.details,
             }
         )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATABASE = "desk.sqlite"
+CONTENT, PARTS, VERIFIED = "content.html", "parts", "verified"  # in the folder of an attribution
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Double, Integer, Select, column, func, or_, select, text
 from sqlalchemy.orm import Session
 
+from linernotes.attribution.result import FIRST_TRACKS
 from linernotes.desk import queue
 from linernotes.desk.schema import (
     ACTIVE,
@@ -190,7 +191,7 @@ def shaped_by(session: Session, track_id: str, method: str) -> list[Shaped]:
         .join(AttributionRow, AttributionRow.id == ShareRow.attribution_id)
         .join(ClipRow, ClipRow.id == AttributionRow.clip_id)
         .where(ShareRow.track_id == track_id, AttributionRow.method == method)
-        .where(or_(ShareRow.named, ShareRow.number <= 10))
+        .where(or_(ShareRow.named, ShareRow.number <= FIRST_TRACKS))
     ).all()
     found = [Shaped(*row) for row in rows]
     return sorted(found, key=lambda one: (not one.share.named, -(one.share.share or 0), one.share.number))

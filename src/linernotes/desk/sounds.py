@@ -108,8 +108,7 @@ def _write(catalogue: Path, place: int, sound: Path, peaks: Path) -> str:
 
     opened = Catalogue(catalogue)
     track = opened.tracks[place]
-    own = opened.track_n == place
-    seconds = float((opened.start_s_n[own] + opened.seconds_n[own]).max())
+    seconds = float(opened.seconds_t[place])
     try:
         found = track_sound(opened, track, 0.0, seconds)
     except LinernotesError as error:

@@ -22,11 +22,12 @@ from linernotes.credits.seal import sha256_of
 from linernotes.credits.statement import period_days
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BENCHMARK, benchmark_parts
+from linernotes.demo.provider import judge_for
 from linernotes.desk import queue
 from linernotes.desk.asks import Attribute, Audit, Compare, Credit, Generate, Measure, Sit, State, Verify
 from linernotes.desk.database import Database
 from linernotes.desk.filing import attribution_id, clip_id, file_attribution, named_tracks
-from linernotes.desk.folder import DeskFolder
+from linernotes.desk.folder import CONTENT, PARTS, VERIFIED, DeskFolder
 from linernotes.desk.opened import Opened, stamp_of
 from linernotes.desk.schema import (
     AttributionRow,
@@ -41,24 +42,20 @@ from linernotes.desk.sitting import put_sounds
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.comparison import agreement_of
 from linernotes.evaluation.listening import alike_by, draw_pairs
-from linernotes.jobs.executor import Executor
 from linernotes.report.truth import lds_table
 from linernotes.settings.methods import METHOD_SETTINGS
+from linernotes.settings.reading import settings_of
 
 Made = dict[str, Any]
 Progress = Callable[[str, int, int], None]
-CONTENT, PARTS, VERIFIED = "content.html", "parts", "verified"
 
 
 class Tasks:
     """A desk's worker: one model and catalogue, opened once."""
 
-    def __init__(
-        self, opened: Opened, database: Database, on_progress: Progress, executor: Executor | None = None
-    ) -> None:
+    def __init__(self, opened: Opened, database: Database, on_progress: Progress) -> None:
         self.opened, self.folder, self.database = opened, DeskFolder(opened.folder), database
         self.on_progress = on_progress
-        self._executor = executor
         self._work: linernotes.Workspace | None = None
         self._stamp: tuple[int, int] | None = None  # of the catalogue
 
@@ -77,7 +74,6 @@ class Tasks:
                 self.opened.catalogue,
                 self.opened.cache,
                 on_progress=self.on_progress,
-                executor=self._executor,
                 drawn=self.opened.drawn,  # type: ignore[arg-type]
                 index=self.opened.index,
             )
@@ -161,9 +157,19 @@ class Tasks:
 
     def _attribute(self, clip: str, method: str) -> str:
         work, row = self.open(), self._clip(clip)
-        name = attribution_id(clip, method, work.model.weights_hash, work.catalogue.hash)
-        path, folder = self.folder.clip(clip) / row.file, self.folder.attribution(name)
         calibration = self.opened.calibration if method == self.opened.method else None
+        given = Path(calibration) if calibration else None
+        judge = judge_for(work.model, method, settings_of(method)(), given)
+        name = attribution_id(
+            clip,
+            method,
+            work.model.weights_hash,
+            work.catalogue.hash,
+            judge.calibration.hash if judge else "",
+            self.opened.drawn,
+            self.opened.index or "",
+        )
+        path, folder = self.folder.clip(clip) / row.file, self.folder.attribution(name)
         prompt = None if row.origin == "generated" else row.prompt
         (read,) = work.attribute(path, folder, prompt=prompt, method=method, calibration=calibration)
         self._draw(name, path)

@@ -20,6 +20,7 @@ from linernotes.desk import queue, reading
 from linernotes.desk.asks import Attribute, Credit, Generate, Verify
 from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import desk_of, draw, draw_part, see, send, wants_part
+from linernotes.desk.folder import CONTENT, PARTS, VERIFIED
 from linernotes.desk.limits import LONGEST_S, PAGE_ROWS, Number, Offset
 from linernotes.desk.schema import ACTIVE, FAILED, AttributionRow, ClipRow, JobRow
 from linernotes.desk.slow import slowly
@@ -165,7 +166,7 @@ def one(request: Request, clip_id: str, attribution: str = "") -> HTMLResponse:
 def _content(desk: Desk, shown: AttributionRow | None) -> str:
     if shown is None:
         return ""
-    path = desk.folder.attribution(shown.id) / "content.html"
+    path = desk.folder.attribution(shown.id) / CONTENT
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
@@ -226,9 +227,7 @@ def part(request: Request, attribution_id: str, name: str) -> FileResponse:
     desk = desk_of(request)
     with desk.database.reading() as session:
         row = attribution_row(session, attribution_id)
-    return send(
-        _within(desk.folder.attribution(row.id) / "parts", name), PART_KINDS.get(Path(name).suffix, "")
-    )
+    return send(_within(desk.folder.attribution(row.id) / PARTS, name), PART_KINDS.get(Path(name).suffix, ""))
 
 
 @router.get("/attributions/{attribution_id}/verify.html")
@@ -237,7 +236,7 @@ def verified(request: Request, attribution_id: str) -> Response:
     desk = desk_of(request)
     with desk.database.reading() as session:
         row = attribution_row(session, attribution_id)
-    path = _within(desk.folder.attribution(row.id) / "verified", "verify.html")
+    path = _within(desk.folder.attribution(row.id) / VERIFIED, "verify.html")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; sandbox"
     return Response(path.read_bytes(), media_type="text/html", headers={"Content-Security-Policy": policy})
 
