@@ -17,8 +17,6 @@ from linernotes.credits.versions import record_rights
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.making import rebuild_benchmark
 from linernotes.demo.bundle import rebuild_bundle, render_catalogue
-from linernotes.demo.codec_lm import TRAINING as CODEC_LM_TRAINING
-from linernotes.demo.codec_lm import rebuild_codec_lm
 from linernotes.demo.large import rebuild_large
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN, SHIPPED
@@ -112,20 +110,18 @@ def rebuild(
     benchmark: str | None = None,
     on_progress: Progress | None = None,
     large: bool = False,
-    codec_lm: bool = False,
     **settings: Any,
 ) -> None:
     """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the
     folder ``out``; or those of a benchmark, by its name; or the large catalogue of 100,000 segments that is
-    not shipped, and a model of it; or a small codec language model and the benchmark's tracks as codes. A
-    stopped run goes on.
+    not shipped, and a model of it. A stopped run goes on.
 
     Raises:
         UsageError: no benchmark of that name, or two things at once are asked for.
         LinernotesError: ``out`` was begun with other settings.
     """
-    if sum(map(bool, (benchmark, large, codec_lm))) > 1:
-        raise UsageError("--benchmark, --large and --codec-lm are made each by itself: give one of them")
+    if benchmark and large:
+        raise UsageError("--benchmark and --large are made each by itself: give one of them")
 
     def train(catalogue: Catalogue, template: Path, folder: Path, chosen: TrainingSettings) -> None:
         train_on(catalogue, template, folder, chosen, on_progress)
@@ -133,10 +129,8 @@ def rebuild(
     recipe = TrainingSettings()
     if benchmark:
         recipe = benchmark_of(benchmark).training
-    elif codec_lm:
-        recipe = CODEC_LM_TRAINING
     chosen = checked(TrainingSettings, {**recipe.model_dump(), **settings})
-    asked = {"benchmark": benchmark, "large": large, "codec_lm": codec_lm, **chosen.model_dump()}
+    asked = {"benchmark": benchmark, "large": large, **chosen.model_dump()}
     begun = Path(out) / "rebuild.json"
     if begun.exists() and read_json(begun, "a rebuild") != asked:
         raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")
@@ -147,8 +141,6 @@ def rebuild(
     elif large:
         with executor_of(EngineSettings(engine="processes")) as executor:
             rebuild_large(Path(out), chosen, train, on_progress, executor)
-    elif codec_lm:
-        rebuild_codec_lm(Path(out), chosen, train, on_progress)
     else:
         rebuild_bundle(Path(out), chosen, train, on_progress)
 

@@ -69,10 +69,6 @@ def rebuild(
         bool,
         typer.Option("--large", help="100,000 segments of whole tunes, which are not shipped, and a model."),
     ] = False,
-    codec_lm: Annotated[
-        bool,
-        typer.Option("--codec-lm", help="A small codec language model and the benchmark's tracks as codes."),
-    ] = False,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -82,7 +78,7 @@ def rebuild(
         require_benchmark(benchmark)
     require_folder(out)
     with Bars() as bars:
-        linernotes.rebuild(out, benchmark, on_progress=bars, large=large, codec_lm=codec_lm, **given(flags))
+        linernotes.rebuild(out, benchmark, on_progress=bars, large=large, **given(flags))
     model = out / ("trained" if benchmark else "model")
     if as_json:
         print_json({"model": str(model), "catalogue": str(out / "catalogue")})

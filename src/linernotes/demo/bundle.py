@@ -21,6 +21,7 @@ from linernotes.demo.render import render_track
 from linernotes.errors import LinernotesError
 from linernotes.models.codec import SpectrogramCodec
 from linernotes.models.encoding import Encoding
+from linernotes.models.objectives import PathKind
 from linernotes.models.small import SmallModel, write_denoiser, write_small_model
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.training import TrainingSettings
@@ -123,7 +124,7 @@ def rebuild_bundle(
         train(Catalogue(catalogue), template, out / "model", settings)
 
 
-def write_template(folder: Path, size: SmallModel, seed: int) -> None:
+def write_template(size: SmallModel, folder: Path, seed: int, objective: PathKind = "v") -> None:
     """Writes an untrained model of some size with the built-in codec and text encoder, if it is not there."""
     if folder.exists():
         return
@@ -133,6 +134,8 @@ def write_template(folder: Path, size: SmallModel, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         write_denoiser(work, builtin_model().encoding.latent_channels, size)
+    if objective != "v":
+        StableAudio.write_objective(work, objective)
     replace_folder(work, folder)
 
 

@@ -175,6 +175,6 @@ def rebuild_large(
             model_folder=MODEL,
             recordings=Played(),
         )
-    write_template(template, SmallModel(), settings.seed)
+    write_template(SmallModel(), template, settings.seed)
     if not (out / "model").exists():
         train(Catalogue(catalogue), template, out / "model", settings)

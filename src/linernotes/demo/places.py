@@ -18,10 +18,11 @@ MODEL = BUNDLE / "model"
 CATALOGUE = BUNDLE / "catalogue"
 READY = BUNDLE / "ready"  # what is computed once for the built-in model and catalogue
 SHIPPED_INDEX = READY / "index"
-# the first, on which methods were developed; two more; and the first one's kind in other sizes
+# the first, on which methods were developed; two more; other kinds of models; the first one's in other sizes
 BENCHMARK, DEEP, LONG, SIZED = "benchmark", "deep", "long", "tracks-"
+FLOW, ADAPTER, CODEC_LM = OTHER_KINDS = ("flow", "adapter", "codec-lm")
 SIZES = (128, 256, 1024, 2000)  # the built-in catalogue has 2,043 training tracks
-BENCHMARKS = (BENCHMARK, DEEP, LONG, *(f"{SIZED}{count}" for count in SIZES))
+BENCHMARKS = (BENCHMARK, DEEP, LONG, *OTHER_KINDS, *(f"{SIZED}{count}" for count in SIZES))
 SHIPPED = (BUILTIN, *BENCHMARKS)
 # what scores are worth: METHOD.json under its defaults, METHOD-WHAT.json under other settings
 CALIBRATIONS = BUNDLE / BENCHMARK / "calibrations"

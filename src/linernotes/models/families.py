@@ -48,7 +48,7 @@ LAYOUTS = (
     Layout(
         "MusicGen",
         "transformers' MusicgenForConditionalGeneration, in mono or stereo",
-        "linernotes rebuild --codec-lm -o CODEC",
+        "linernotes rebuild --benchmark codec-lm -o CODEC",
     ),
 )
 

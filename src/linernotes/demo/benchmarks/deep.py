@@ -5,10 +5,12 @@ half as wide, which costs about as much to train. Is what was found on two layer
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from linernotes.demo.benchmarks import first
 from linernotes.demo.benchmarks.description import Benchmark, Planned, PlannedQuery
 from linernotes.demo.benchmarks.prompts import half_by_new_captions
+from linernotes.demo.bundle import write_template
 from linernotes.demo.places import BENCHMARK, DEEP
 from linernotes.models.small import SmallModel
 from linernotes.settings.training import TrainingSettings
@@ -24,7 +26,7 @@ def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
 
 DEEP_BENCHMARK = Benchmark(
     name=DEEP,
-    size=SmallModel(layers=8, heads=2),
+    untrained=partial(write_template, SmallModel(layers=8, heads=2)),
     training=TrainingSettings(steps=1500, batch_size=16, learning_rate=8e-3, ema=0.99),
     bank=BankSettings(halves=24, again=12, full=2),
     tracks=first.plan_tracks,

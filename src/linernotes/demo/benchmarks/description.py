@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
 
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
-from linernotes.models.small import SmallModel
+from linernotes.models.encoding import Encoding
 from linernotes.settings.training import TrainingSettings
 from linernotes.settings.verbs import BankSettings
 
@@ -43,7 +46,8 @@ class Benchmark:
     """One benchmark. All of it depends on the built-in catalogue alone, so that it is the same everywhere."""
 
     name: str  # what --model, --catalog and --bank call it
-    size: SmallModel
+    # (folder, seed): writes what training starts from, if it is not there
+    untrained: Callable[[Path, int], None]
     training: TrainingSettings
     bank: BankSettings  # what its retrain bank has if nothing else is asked for
     # the built-in catalogue -> its tracks, training tracks first
@@ -51,3 +55,5 @@ class Benchmark:
     # its tracks -> its clips
     queries: Callable[[Sequence[Planned]], list[PlannedQuery]]
     rendered_with: str  # the benchmark whose rendered tracks it has too; its own name where it has its own
+    # what training starts from -> what latents become, and their encoding then; None: they stay as they are
+    recode: Callable[[Path], tuple[Encoding, Callable[[Tensor], Tensor]]] | None = None

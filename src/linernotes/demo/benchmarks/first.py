@@ -10,10 +10,12 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmarks.description import Benchmark, Planned, PlannedQuery
+from linernotes.demo.bundle import write_template
 from linernotes.demo.places import BENCHMARK
 from linernotes.demo.recipe import INSTRUMENTS
 from linernotes.models.small import SmallModel
@@ -174,7 +176,7 @@ def _identifier(planned: Planned) -> str:
 
 FIRST_BENCHMARK = Benchmark(
     name=BENCHMARK,
-    size=SmallModel(layers=2, heads=4),
+    untrained=partial(write_template, SmallModel(layers=2, heads=4)),
     training=TrainingSettings(steps=1000, batch_size=16, learning_rate=6e-3, ema=0.99),
     bank=BankSettings(),
     tracks=plan_tracks,

@@ -20,8 +20,8 @@ from linernotes.catalog.source import Source
 from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.description import Benchmark, PlannedQuery
-from linernotes.demo.bundle import TRAINED_PARTS, Progress, builtin_model, write_template
-from linernotes.demo.places import BUILTIN, CATALOGUE, MODEL, benchmark_parts
+from linernotes.demo.bundle import TRAINED_PARTS, Progress, builtin_model
+from linernotes.demo.places import BENCHMARK, BUILTIN, CATALOGUE, MODEL, benchmark_parts
 from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import LinernotesError
 from linernotes.settings.training import TrainingSettings
@@ -82,8 +82,8 @@ def rebuild_benchmark(
     on_progress: Progress | None = None,
 ) -> None:
     """Makes a benchmark anew in ``out``: ``catalogue``, ``trained`` and ``prompts.csv``, for ``bank build``;
-    and what the package may keep: ``planted`` (the tracks that are rendered for it, as a catalogue) and
-    ``model`` (the trained parts).
+    and what the package may keep: ``planted`` (the tracks that are rendered for it, as a catalogue) and, of
+    the first one, ``model`` (the trained parts).
 
     Each step is skipped when its result stands in ``out`` already.
 
@@ -96,15 +96,15 @@ def rebuild_benchmark(
         planted = benchmark_parts(benchmark.rendered_with) / PLANTED
     elif not planted.exists():
         _render_planted(benchmark, out / "sounds", planted, on_progress)
+    benchmark.untrained(template, settings.seed)
     if not catalogue.exists():
         half = catalogue.with_name("catalogue.partial")
         shutil.rmtree(half, ignore_errors=True)
-        _assemble(benchmark, planted, half)
+        _assemble(benchmark, planted, half, template)
         replace_folder(half, catalogue)
-    write_template(template, benchmark.size, settings.seed)
     if not (out / "trained").exists():
         train(Catalogue(catalogue), template, out / "trained", settings)
-    if not (out / "model").exists():
+    if name == BENCHMARK and not (out / "model").exists():
         half = out / "model.partial"
         shutil.rmtree(half, ignore_errors=True)
         shutil.copytree(
@@ -146,8 +146,12 @@ def _render_planted(
     )
 
 
-def _assemble(benchmark: Benchmark, planted: Path, path: Path) -> Catalogue:
-    """A benchmark's catalogue, from the built-in one and the catalogue of its rendered tracks."""
+def _assemble(
+    benchmark: Benchmark, planted: Path, path: Path, untrained: Path | None = None
+) -> Catalogue:
+    """A benchmark's catalogue, from the built-in one and the catalogue of its rendered tracks; encoded anew
+    by what its training starts from, where it is not of the built-in codec's latents.
+    """
     origins = {True: Catalogue(CATALOGUE), False: Catalogue(planted)}
     place = {kind: {track.track_id: i for i, track in enumerate(c.tracks)} for kind, c in origins.items()}
     chosen = []
@@ -155,7 +159,8 @@ def _assemble(benchmark: Benchmark, planted: Path, path: Path) -> Catalogue:
         builtin = each.origin is not None
         origin = each.origin or each.track.track_id
         chosen.append((origins[builtin], place[builtin][origin], each.track))
-    return copy_tracks(path, chosen, {"source": BUILTIN})
+    recode = benchmark.recode(untrained) if benchmark.recode and untrained else None
+    return copy_tracks(path, chosen, {"source": BUILTIN}, recode)
 
 
 def _require_known(model: Path, catalogue: Catalogue, name: str) -> None:

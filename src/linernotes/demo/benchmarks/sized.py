@@ -41,7 +41,8 @@ def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
     return half_by_new_captions([*planned[: min(SIZES)], *decoys], SEED)
 
 
-def _of_size(count: int) -> Benchmark:
+def sized_benchmark(count: int) -> Benchmark:
+    """The benchmark of ``count`` tracks."""
     recipe = FIRST_BENCHMARK.training
     steps = recipe.steps * count // TRAINING_TRACKS
     return replace(
@@ -54,4 +55,4 @@ def _of_size(count: int) -> Benchmark:
     )
 
 
-SIZED_BENCHMARKS = [_of_size(count) for count in SIZES]
+SIZED_BENCHMARKS = [sized_benchmark(count) for count in SIZES]
