@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import linernotes
-from linernotes.demo.places import benchmark_parts, require_benchmark
+from linernotes.demo.places import OTHER_KINDS, benchmark_parts, require_benchmark
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE
 from linernotes.settings.methods import ACROSS, METHOD_SETTINGS
@@ -27,7 +27,8 @@ require_benchmark(name)
 parts = benchmark_parts(name)
 opened = linernotes.open_bank(bank, *(where or (name, name)))  # refuses a bank that cannot be trusted
 opened = replace(opened, kept=(parts / "scores",))
-for method in ACROSS:
+methods = [m for m in ACROSS if m not in ("abu", "d-trak")] if name in OTHER_KINDS else ACROSS
+for method in methods:
     start = time.perf_counter()
     opened.clip_scores(method, METHOD_SETTINGS[method]())
     print(f"{method:12} {time.perf_counter() - start:7.0f} s", flush=True)

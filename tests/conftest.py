@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 import torch
 
+from linernotes.attribution.query import segment_query
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
@@ -83,11 +85,8 @@ def draws_of(model: GenerativeModel, count: int, seed: int = 0) -> Draws:
 
 def query_of(catalogue: Catalogue, row: int) -> Query:
     """A segment as a query, all of it heard."""
-    batch = catalogue.batch([row])
     heard = torch.ones(catalogue.encoding.frames, dtype=torch.bool)
-    return Query(
-        f"segment-{row}", batch.latents_nct[0], "", batch.text_nld[0], float(batch.seconds_n[0]), heard
-    )
+    return replace(segment_query(catalogue, row), name=f"segment-{row}", prompt="", heard_t=heard)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -278,5 +278,11 @@ def test_a_long_track_counts_as_training_drew_it(tmp_path: Path, model: StableAu
         share = sum(lengths) / len(lengths) / count  # of an even draw of segments
         assert score["tracks"][track.track_id] == pytest.approx(share * score["segments"][track.track_id])
     assert linernotes.replay(tmp_path / "tracks").worst == 0 and found["tracks"].drawn == "tracks"
+    (unsaid,) = linernotes.attribute(  # whoever trained this model drew files
+        clip, tmp_path / "tracks", tmp_path / "model", catalogue.path, **settings
+    )
+    assert unsaid == found["tracks"]
     with pytest.raises(LinernotesError, match="holds another attribution"):
-        linernotes.attribute(clip, tmp_path / "tracks", tmp_path / "model", catalogue.path, **settings)
+        linernotes.attribute(
+            clip, tmp_path / "tracks", tmp_path / "model", catalogue.path, drawn="segments", **settings
+        )

@@ -186,7 +186,7 @@ def test_what_an_answer_rests_on_makes_it_another_and_the_first_one_stays(
         worked_off(desk)
         (first,) = attributions(desk)
         record = (desk.folder.attribution(first.id) / "attribution.json").read_bytes()
-    with open_desk(opened.model_copy(update={"drawn": "tracks"}), working=False) as desk:
+    with open_desk(opened.model_copy(update={"drawn": "segments"}), working=False) as desk:
         asked = browser(desk).post(f"/api/clips/{first.clip_id}/attributions", json={})
         assert asked.status_code == 202
         assert [job.sentence for job in worked_off(desk)] == ["", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -14,10 +15,10 @@ import torch
 
 from conftest import draws_of
 from linernotes.catalog.store import Catalogue
-from linernotes.draws import Draws
+from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
 from linernotes.losses import frame_losses, item_losses
-from linernotes.models.stable_audio import StableAudio
+from linernotes.models.stable_audio import StableAudio, project
 from linernotes.models.weights import using_weights
 from linernotes.models.workers import twin
 
@@ -37,16 +38,36 @@ def other_weights(model: StableAudio) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.parametrize("placed", [True, False])
 def test_losses_are_those_of_a_plain_loop(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, bank: Draws
+    tmp_path: Path,
+    model: StableAudio,
+    catalogue: Catalogue,
+    bank: Draws,
+    placed: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A model that stable-audio-tools trained was told where in its recording a segment begins and how long
+    that is, in whole seconds; one that was trained here takes every segment for a clip.
+    """
+    assert model.placed and catalogue.start_s_n.max() > 0
+    monkeypatch.setattr(model, "placed", placed)
     loss_nk = item_losses(model, catalogue, bank, {"base": {}}, tmp_path)["base"]
     batch = catalogue.batch(range(len(catalogue)))
+    ends = [
+        max(catalogue.start_s_n[catalogue.track_n == track] + catalogue.seconds_n[catalogue.track_n == track])
+        for track in catalogue.track_n
+    ]
     with torch.inference_mode():
         for n in range(len(catalogue)):
-            item = model.items(
-                batch.latents_nct[n : n + 1], batch.text_nld[n : n + 1], batch.seconds_n[n : n + 1]
+            start, end = math.floor(catalogue.start_s_n[n]), math.ceil(ends[n])
+            told = project(
+                model.projection,
+                batch.text_nld[n : n + 1],
+                torch.tensor([float(start) if placed else 0.0]),
+                torch.tensor([float(end)]) if placed else batch.seconds_n[n : n + 1],
             )
+            item = Batch({"latents": batch.latents_nct[n : n + 1], **told})
             for k in range(len(bank)):
                 loss = model.loss_bt(item, bank[k : k + 1])
                 torch.testing.assert_close(loss.mean(), loss_nk[n, k], **ROUNDING)

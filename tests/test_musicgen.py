@@ -478,20 +478,20 @@ def test_a_bank_of_a_codec_model_knows_losses_and_no_predictions(world: Prepared
 
 @pytest.mark.examples
 def test_the_small_one_is_made_of_the_benchmark_s_tracks(tmp_path: Path) -> None:
-    linernotes.rebuild(tmp_path, codec_lm=True, steps=2)
+    linernotes.rebuild(tmp_path, "codec-lm", steps=2)
     coded, origin = Catalogue(tmp_path / "catalogue"), linernotes.open_catalogue("benchmark")
     assert [track.track_id for track in coded.tracks] == [track.track_id for track in origin.tracks]
     assert coded.encoding.codes == 256 and coded.record["source"] == "builtin"
-    model = open_model(tmp_path / "model")
+    model = open_model(tmp_path / "trained")
     made = item_losses(model, coded, no_draws(1), {"base": {}}, tmp_path / "losses", np.arange(8))
     assert made["base"].isfinite().all()
     with pytest.raises(LinernotesError, match="was begun with other settings"):
-        linernotes.rebuild(tmp_path, codec_lm=True, steps=3)
+        linernotes.rebuild(tmp_path, "codec-lm", steps=3)
 
 
 def test_two_things_are_not_made_at_once(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="and --codec-lm are made each by itself"):
-        linernotes.rebuild(tmp_path / "out", benchmark=True, codec_lm=True)
+    with pytest.raises(UsageError, match="--benchmark and --large are made each by itself"):
+        linernotes.rebuild(tmp_path / "out", "deep", large=True)
     assert not (tmp_path / "out").exists()
 
 

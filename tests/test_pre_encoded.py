@@ -98,6 +98,8 @@ def test_crops_of_one_recording_are_one_track(tmp_path: Path, scaled: StableAudi
     assert [t.track_id for t in catalogue.tracks] == ["long", "c"]
     assert catalogue.track_n.tolist() == [0, 0, 1]
     assert catalogue.start_s_n.tolist() == [4.0, 7.0, 0.0]
+    whole_s_n = catalogue.batch([0, 1, 2]).whole_s_n
+    assert whole_s_n.tolist() == [9.0, 9.0, float(np.ceil(FRAMES * FRAME_S))]  # as the model was told
     (note,) = [n for n in catalogue.record["notes"] if "another prompt" in n]
     assert note.startswith("1 have another prompt")
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from linernotes.catalog.store import Catalogue
+from linernotes.demo.places import MODEL
 from linernotes.errors import LinernotesError
+from linernotes.models.folder import drawn_in_training
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import train
+from linernotes.models.training import Segments, train
 from linernotes.settings.training import TrainingSettings
 
 SETTINGS = TrainingSettings(steps=12, batch_size=8, learning_rate=1e-3)
@@ -76,6 +79,36 @@ def test_a_checkpoint_of_another_run_is_refused(
     other = SETTINGS.model_copy(update={"seed": 1})
     with pytest.raises(LinernotesError, match="was made with settings"):
         train(model_path, tmp_path / "model", *data(catalogue), other)
+
+
+def test_tracks_are_drawn_evenly_whatever_their_length() -> None:
+    """Of tracks of 1, 9 and 2 segments that lie mixed up, each as often, and any of its segments as often."""
+    track_n = np.array([7, *[3] * 5, 9, *[3] * 4, 9])
+    settings = TrainingSettings(steps=1, drawn="tracks")
+    generator = torch.Generator().manual_seed(0)
+    drawn = Segments(len(track_n), track_n, settings).draw(60_000, generator).numpy()
+    often_n = np.bincount(drawn, minlength=12) / 60_000
+    for track in (3, 7, 9):
+        of_track = often_n[track_n == track]
+        assert of_track.sum() == pytest.approx(1 / 3, abs=0.01)
+        np.testing.assert_allclose(of_track, of_track.sum() / len(of_track), atol=0.005)
+
+
+def test_what_training_drew_is_said_by_the_model_and_changes_it(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    """Of others, who say nothing, it is files: their trainings all draw them."""
+    track_n = catalogue.track_n[catalogue.training_rows]
+    assert np.bincount(track_n).max() > 1
+    for drawn in ("segments", "tracks"):
+        settings = SETTINGS.model_copy(update={"drawn": drawn})
+        train(model_path, tmp_path / drawn, *data(catalogue), settings, track_n=track_n)
+        assert drawn_in_training(tmp_path / drawn) == drawn
+    weights = [StableAudio(tmp_path / drawn).weights_hash for drawn in ("segments", "tracks")]
+    assert weights[0] != weights[1]
+    assert drawn_in_training(model_path) == "tracks" and drawn_in_training(MODEL) == "segments"
+    assert "drawn" not in SETTINGS.recipe()  # as in banks that are older than the choice
+    assert settings.recipe()["drawn"] == "tracks"
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(

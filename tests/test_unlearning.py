@@ -113,8 +113,11 @@ def test_a_killed_fisher_resumes_to_the_same_bytes(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_decoys_do_not_enter_the_fisher(tmp_path: Path, model: StableAudio, catalogue: Catalogue) -> None:
+def test_decoys_do_not_enter_the_fisher(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The Fisher of a catalogue is that of its training segments alone."""
+    monkeypatch.setattr(model, "placed", False)  # each of the others is a track of its own
     training = catalogue.training_rows.tolist()
     assert training == list(range(len(training))) and len(training) < len(catalogue)
     alone = rearranged(catalogue, model, tmp_path / "alone", training)

@@ -21,7 +21,7 @@ from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError
 from linernotes.jobs.executor import Executor, Here
 from linernotes.jobs.shards import in_shards
-from linernotes.models.contract import GenerativeModel, device_of
+from linernotes.models.contract import GenerativeModel, device_of, placed_items
 from linernotes.models.weights import ChangedWeights, hash_weights, using_weights
 from linernotes.models.workers import in_order
 
@@ -144,7 +144,8 @@ def frame_losses(
 def items_of(model: GenerativeModel, catalogue: Catalogue, rows: Sequence[int] | np.ndarray) -> Batch:
     """Segments of a catalogue as the model takes them."""
     batch = catalogue.batch(rows)
-    return model.items(batch.latents_nct, batch.text_nld, batch.seconds_n)
+    place = (batch.start_s_n, batch.whole_s_n)
+    return placed_items(model, batch.latents_nct, batch.text_nld, batch.seconds_n, place)
 
 
 def _passes(

@@ -19,12 +19,13 @@ from linernotes.demo.sounds import track_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.verification import Verification, first_tracks, generated_query, verify_clip
 from linernotes.jobs.engines import executor_of
-from linernotes.methods.contract import Drawn, Progress
+from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.report.verification import write_verification
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import DEFAULT_METHOD
 from linernotes.settings.reading import as_flags, checked, settings_of
+from linernotes.settings.training import Drawn
 from linernotes.settings.verbs import DemoSettings, GenerateSettings, VerifySettings
 
 
@@ -60,7 +61,7 @@ def attribute(
     on_progress: Progress | None = None,
     calibration: str | Path | None = None,
     engine: EngineSettings | None = None,
-    drawn: Drawn = "segments",
+    drawn: Drawn | None = None,
     index: str | Path | None = None,
     exhaustive: bool = False,
     **settings: Any,
@@ -76,8 +77,9 @@ def attribute(
             model.
         engine: what passes over the catalogue run on: threads of this process if None. The result is the
             same.
-        drawn: what the model's training drew evenly: ``segments`` (linernotes' own), or ``tracks`` and a
+        drawn: what the model's training drew evenly: ``segments``, or ``tracks`` and a
             random place in them (stable-audio-tools, audiocraft). Decides how segments add up to a track.
+            If None what linernotes trained says so itself, and others drew tracks.
         index: a folder that ``build_index`` made: a shortlist is scored exactly, and what it may miss is
             said. If None the built-in catalogue has the one that is shipped, for the method that it was tried
             with; any other is scored exactly throughout.

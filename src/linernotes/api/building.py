@@ -165,4 +165,5 @@ def train_on(
         settings=settings,
         on_step=lambda done, total, loss: report(f"training (loss {loss:.3f})", done, total),
         catalogue=catalogue.hash,
+        track_n=catalogue.track_n[catalogue.training_rows],
     )

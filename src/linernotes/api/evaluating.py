@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.api.workspace import Workspace
-from linernotes.demo.places import BENCHMARK, BENCHMARKS, benchmark_parts, require_bank, require_benchmark
+from linernotes.demo.places import (
+    BENCHMARK,
+    BENCHMARKS,
+    OTHER_KINDS,
+    benchmark_parts,
+    require_bank,
+    require_benchmark,
+)
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.opened import OpenedBank
@@ -201,14 +208,15 @@ def write_benchmarks(
     before anything is measured.
 
     Args:
-        benchmarks: by name; those whose banks the package holds if None.
+        benchmarks: by name; those of Stable Audio's kind whose banks the package holds if None.
         methods: eight that stand for all families if None.
 
     Raises:
         UsageError: no such benchmark or method.
         LinernotesError: the package holds no bank of one of them.
     """
-    held = [name for name in BENCHMARKS if (benchmark_parts(name) / BANK_FILE).exists()]
+    of_this_kind = [name for name in BENCHMARKS if name not in OTHER_KINDS]
+    held = [name for name in of_this_kind if (benchmark_parts(name) / BANK_FILE).exists()]
     names = list(benchmarks) if benchmarks is not None else held
     chosen = chosen_methods(methods if methods is not None else ACROSS, {})
     for name in names:

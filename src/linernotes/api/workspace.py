@@ -40,13 +40,15 @@ from linernotes.evaluation.self_influence import self_influence as measure_self_
 from linernotes.index.store import Index
 from linernotes.jobs.executor import Executor
 from linernotes.methods.all import require_layers, require_runs_on, runs_on
-from linernotes.methods.contract import Drawn, Prepared, Progress
+from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import GenerativeModel
+from linernotes.models.folder import drawn_in_training
 from linernotes.report.search import write_search
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings
 from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import as_flags, checked, chosen_method, chosen_methods, parted, settings_of
+from linernotes.settings.training import Drawn
 from linernotes.settings.verbs import (
     GenerateSettings,
     IndexSettings,
@@ -80,7 +82,7 @@ class Workspace:
         cache: str | Path | None = None,
         on_progress: Progress | None = None,
         executor: Executor | None = None,
-        drawn: Drawn = "segments",
+        drawn: Drawn | None = None,
         index: str | Path | None = None,
         exhaustive: bool = False,
     ) -> None:
@@ -89,9 +91,9 @@ class Workspace:
         Args:
             cache: folder for what is computed once for a model and a catalogue; the user's cache if None.
             on_progress: ``on_progress(what, done, total)`` is called while long work runs.
-            drawn: what the model's training drew evenly: ``segments`` (linernotes' own), or ``tracks`` and a
+            drawn: what the model's training drew evenly: ``segments``, or ``tracks`` and a
                 random place in them (stable-audio-tools, audiocraft). A long track counts for more where
-                segments were.
+                segments were. If None what linernotes trained says so itself, and others drew tracks.
             executor: what runs passes over the catalogue (``linernotes.jobs``); this process if None.
             index: a folder that ``build_index`` made: of each clip a shortlist is scored exactly, and what it
                 may miss is said. If None the built-in catalogue has the one that is shipped, for the method
@@ -104,16 +106,18 @@ class Workspace:
         """
         self.names = (str(model), str(catalogue))
         loaded, opened = load_model(model), open_catalogue(catalogue)
-        vouched = require_trained_on(model_folder(model), loaded, opened)
+        folder = model_folder(model)
+        vouched = require_trained_on(folder, loaded, opened)
         prepared = prepare(
             model=loaded,
             catalogue=opened,
             cache=Path(cache) if cache else None,
             on_progress=on_progress,
-            model_folder=model_folder(model),
+            model_folder=folder,
             vouched=vouched,
-            drawn=drawn,
+            drawn=drawn or drawn_in_training(folder),
         )
+        self._said = drawn_in_training(folder)
         own = self.names == (BUILTIN, BUILTIN)
         self._prepared: Prepared | None = replace(prepared, executor=executor, shipped=READY if own else None)
         self._index = self._opened(SHIPPED_INDEX) if own and SHIPPED_INDEX.exists() else None
@@ -227,7 +231,7 @@ class Workspace:
             words += ["--index", str(self._index.path)]
         elif SHIPPED_INDEX.exists() and self.names == (BUILTIN, BUILTIN) and not prepared.index:
             words += ["--exhaustive"] if method == DEFAULT_METHOD else []
-        words += ["--drawn", self.prepared.drawn] if self.prepared.drawn != "segments" else []
+        words += ["--drawn", self.prepared.drawn] if self.prepared.drawn != self._said else []
         words += ["--calibration", str(calibration)] if calibration else []
         done = attributions_in(
             folder=Path(out),

@@ -10,9 +10,10 @@ from pathlib import Path
 from linernotes.artefacts import hash_files, hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
-from linernotes.methods.contract import Drawn, Prepared, Progress
+from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.settings.places import cache_folder
+from linernotes.settings.training import Drawn
 from linernotes.version import __version__
 
 __all__ = ["cache_folder", "prepare"]

@@ -122,23 +122,18 @@ def load_clip(path: Path, model: GenerativeModel, prompt: str | None) -> Clip:
     return Clip([query], sound, path, generated, files=[_clip_file(path, sound)])
 
 
-def query_from_latents(
-    name: str, latents_ct: Tensor, text_ld: Tensor, prompt: str, seconds: float, loudness_t: np.ndarray
-) -> Query:
-    """A query from what a catalogue stores of a segment (self-influence)."""
-    heard = torch.from_numpy(loudness_t > SILENCE_DB)
-    return Query(name, latents_ct, prompt, text_ld, seconds, heard)
-
-
 def segment_query(catalogue: Catalogue, row: int) -> Query:
-    """A training segment as a query."""
+    """A training segment as a query, from what the catalogue stores of it (self-influence)."""
     batch = catalogue.batch([row])
     track = catalogue.tracks[catalogue.track_n[row]]
-    name = f"{track.track_id}@{catalogue.start_s_n[row]:.0f}s"
-    seconds = float(batch.seconds_n[0])
-    loudness_t = catalogue.loudness_db([row])[0]
-    return query_from_latents(
-        name, batch.latents_nct[0], batch.text_nld[0], track.caption, seconds, loudness_t
+    return Query(
+        name=f"{track.track_id}@{catalogue.start_s_n[row]:.0f}s",
+        latents_ct=batch.latents_nct[0],
+        prompt=track.caption,
+        text_ld=batch.text_nld[0],
+        seconds=float(batch.seconds_n[0]),
+        heard_t=torch.from_numpy(catalogue.loudness_db([row])[0] > SILENCE_DB),
+        place=(float(batch.start_s_n[0]), float(batch.whole_s_n[0])),
     )
 
 

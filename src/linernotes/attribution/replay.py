@@ -85,6 +85,8 @@ def replay(
     count = max(1, round(share * len(exact)))
     rows = np.sort(np.random.default_rng(seed).permutation(exact)[:count])
     some = prepared if count == total else replace(prepared, only=tuple(int(row) for row in rows))
+    if read.drawn != prepared.drawn:
+        raise LinernotesError(f"{folder} is of training that drew {read.drawn} evenly: say so with --drawn")
     work = Path(tempfile.mkdtemp(prefix="linernotes-replay-"))
     try:
         windows = [window for clip in clips for window in clip.windows]
@@ -96,11 +98,9 @@ def replay(
         raise LinernotesError(
             f"{folder} was scored on other draws ({read.noise_hash}, not {hashed}): attribute anew"
         )
-    if read.drawn != prepared.drawn:
-        raise LinernotesError(f"{folder} is of training that drew {read.drawn} evenly: say so with --drawn")
     as_one = len(scores.scores_qn) == 1  # one window, or a set that was unlearned as one
     now_n = scores.scores_qn[0] if as_one else shares_of(list(clips))[0] @ scores.scores_qn
-    now_n = now_n * (prepared.weights_n[rows] if settings.gather == "sum" else 1.0)
+    now_n = some.as_seen(now_n, settings.gather)
     largest = float(np.abs(before_n).max()) or 1.0
     worst = float(np.abs(now_n - before_n[rows]).max()) / largest
     differing = [

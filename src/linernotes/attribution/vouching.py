@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from linernotes.artefacts import hash_arrays, read_json
+from linernotes.artefacts import hash_arrays
 from linernotes.attribution.query import Clip
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import GenerativeModel
-
-RECORD = "training.json"  # what linernotes' own training leaves with a model
+from linernotes.models.folder import training_record
 
 
 def require_trained_on(folder: Path | None, model: GenerativeModel, catalogue: Catalogue) -> bool:
@@ -23,8 +22,7 @@ def require_trained_on(folder: Path | None, model: GenerativeModel, catalogue: C
     Raises:
         LinernotesError: it was trained on another one.
     """
-    path = folder / RECORD if folder else None
-    record = read_json(path, "a model that linernotes trained") if path and path.exists() else {}
+    record = training_record(folder)
     if "data" not in record:
         return False
     if record.get("catalogue") == catalogue.hash or record["data"] == _data_hash(catalogue):

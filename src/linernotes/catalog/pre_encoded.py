@@ -18,7 +18,7 @@ import numpy as np
 from linernotes.audio import SUFFIXES
 from linernotes.catalog.columns import split_of
 from linernotes.catalog.listing import Listing
-from linernotes.catalog.track import Reject, Track, printable
+from linernotes.catalog.track import RECORDING_SECONDS, Reject, Track, printable
 from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
 
@@ -123,6 +123,8 @@ def _track(recording: str, name: str, words: Mapping[str, Any], split: str, used
     known = {field: str(words[field]) for field in SAID_OF_TRACKS if words.get(field)}
     known.setdefault("title", short.stem)
     extra = {} if recording == name else {"recording": recording}
+    if isinstance(total_s := words.get("seconds_total"), int | float):
+        extra[RECORDING_SECONDS] = str(total_s)
     known["caption"] = str(words.get("prompt") or "")
     return Track(track_id=track_id, file_name=name, split=split, extra=extra, **known)
 

@@ -48,6 +48,8 @@ class SegmentBatch:
     latents_nct: Tensor  # float32
     text_nld: Tensor
     seconds_n: Tensor
+    start_s_n: Tensor  # where each begins in its track
+    whole_s_n: Tensor  # how long its track is
 
 
 class Catalogue:
@@ -98,6 +100,11 @@ class Catalogue:
         np.maximum.at(end_t, self.track_n, self.start_s_n + self.seconds_n)
         return end_t
 
+    @cached_property
+    def _whole_t(self) -> np.ndarray:
+        """How long the recording of each track is, of which latents that were made elsewhere may be a part."""
+        return np.maximum(self.seconds_t, [track.recording_s for track in self.tracks])
+
     def sample(self, count: int) -> np.ndarray:
         """At most ``count`` of the segments that were trained on, drawn evenly, the same every time, in
         order.
@@ -114,6 +121,8 @@ class Catalogue:
             latents_nct=self.latents(rows),
             text_nld=self._text(self._caption_n[rows]),
             seconds_n=_tensor(self.seconds_n[rows].astype(np.float32)),
+            start_s_n=_tensor(self.start_s_n[rows].astype(np.float32)),
+            whole_s_n=_tensor(self._whole_t[self.track_n[rows]].astype(np.float32)),
         )
 
     def latents(self, rows: Sequence[int] | np.ndarray) -> Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 Flaw = tuple[str, str]  # why something is not taken: in a word or two, and in a sentence with the remedy
 
+RECORDING_SECONDS = "recording_seconds"  # a further column
+
 
 @dataclass(frozen=True)
 class Track:
@@ -28,6 +30,14 @@ class Track:
     caption: str = ""
     split: str = "train"
     extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def recording_s(self) -> float:
+        """How long the recording is that it is part of, as whoever cut it says; 0 if nobody does."""
+        try:
+            return max(float(self.extra.get(RECORDING_SECONDS, 0)), 0.0)
+        except ValueError:
+            return 0.0
 
     @property
     def details(self) -> dict[str, str]:

@@ -118,9 +118,12 @@ def attribute(
         typer.Option(help="What scores are worth, from 'linernotes calibrate'; the benchmark's if left out."),
     ] = None,
     drawn: Annotated[
-        Literal["segments", "tracks"],
-        typer.Option(help="What training drew evenly: segments, or tracks and a random place in them."),
-    ] = "segments",
+        Literal["segments", "tracks"] | None,
+        typer.Option(
+            help="What training drew evenly: segments, or tracks and a random place in them. What linernotes "
+            "trained says so itself; others draw tracks."
+        ),
+    ] = None,
     index: Annotated[
         Path | None,
         typer.Option(

@@ -37,8 +37,9 @@ def desk(
         Path | None, typer.Option(help="What scores are worth, made by 'linernotes calibrate'.")
     ] = None,
     drawn: Annotated[
-        Literal["segments", "tracks"], typer.Option(help="What the model's training drew evenly.")
-    ] = "segments",
+        Literal["segments", "tracks"] | None,
+        typer.Option(help="What training drew evenly, if the model does not say so."),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to answer at; others than this machine's need the token.")
     ] = "127.0.0.1",

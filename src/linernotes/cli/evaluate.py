@@ -74,7 +74,10 @@ def evaluate_benchmarks(
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write (Markdown).")],
     benchmarks: Annotated[
         str | None,
-        typer.Option(help=f"Some of {', '.join(BENCHMARKS)}, with commas between; all if left out."),
+        typer.Option(
+            help=f"Some of {', '.join(BENCHMARKS)}, with commas between; if left out, those of Stable "
+            "Audio's kind that the package holds."
+        ),
     ] = None,
     methods: Annotated[
         str | None,

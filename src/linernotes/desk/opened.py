@@ -5,6 +5,7 @@ lies at a catalogue's place is still what was opened there.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +24,7 @@ class Opened(BaseModel):
     catalogue: str = BUILTIN
     index: str | None = None
     calibration: str | None = None
-    drawn: str = "segments"
+    drawn: Literal["segments", "tracks"] | None = None
     method: str = DEFAULT_METHOD
     cache: Path | None = None
 

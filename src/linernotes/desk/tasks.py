@@ -74,7 +74,7 @@ class Tasks:
                 self.opened.catalogue,
                 self.opened.cache,
                 on_progress=self.on_progress,
-                drawn=self.opened.drawn,  # type: ignore[arg-type]
+                drawn=self.opened.drawn,
                 index=self.opened.index,
             )
             self._stamp = stamp_of(self._work.catalogue.path)
@@ -166,7 +166,7 @@ class Tasks:
             work.model.weights_hash,
             work.catalogue.hash,
             judge.calibration.hash if judge else "",
-            self.opened.drawn,
+            work.prepared.drawn,
             self.opened.index or "",
         )
         path, folder = self.folder.clip(clip) / row.file, self.folder.attribution(name)

@@ -129,7 +129,8 @@ def forecast(model: Path, catalogue: Path, halves: int, clips: int) -> Forecast:
         LinernotesError: the model does not say how it was trained, or cannot be trained here.
     """
     opened, recipe = Catalogue(catalogue), recipe_of(model)
-    few = opened.batch(opened.training_rows[: recipe.batch_size])
+    rows = opened.training_rows[: recipe.batch_size]
+    few = opened.batch(rows)
     settings = recipe.model_copy(update={"steps": TIMED_STEPS + 1, "checkpoints": 0})
     at: list[float] = []
     threads = torch.get_num_threads()
@@ -144,6 +145,7 @@ def forecast(model: Path, catalogue: Path, halves: int, clips: int) -> Forecast:
                 few.text_nld,
                 few.seconds_n,
                 settings,
+                track_n=opened.track_n[rows],
                 on_step=lambda *_: at.append(time.perf_counter()),
             )
     finally:

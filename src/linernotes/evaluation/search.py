@@ -119,7 +119,8 @@ def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric
     def measure(method: str, settings: MethodSettings, folder: Path) -> dict[str, float]:
         scores_qs = score(method, prepared, [clips[q] for q in rows], settings, folder).scores_qn
         gathered = [
-            gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather) for s in scores_qs
+            gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather)
+            for s in prepared.as_seen(scores_qs, settings.gather)
         ]
         scores_qn = of_training_tracks(np.stack(gathered), bank, catalogue)
         kept = choose_kept(scores_qn, present_mn, target_qm)

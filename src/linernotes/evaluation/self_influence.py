@@ -50,7 +50,8 @@ def self_influence(
     ranks = []
     for row, scores_n in zip(rows, scores_qn, strict=True):
         own = catalogue.track_n[row]
-        track_scores = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
+        seen_n = prepared.as_seen(scores_n, settings.gather)
+        track_scores = gather_tracks(seen_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
         track = catalogue.tracks[own]
         ranks.append(
             SelfRank(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +16,9 @@ from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, random_for
 from linernotes.errors import UsageError
 from linernotes.index.store import Index
 from linernotes.jobs.executor import Executor
-from linernotes.models.contract import GenerativeModel
+from linernotes.models.contract import GenerativeModel, placed_items
+from linernotes.settings.training import Drawn
 
-Drawn = Literal["segments", "tracks"]
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
 
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
@@ -35,10 +34,14 @@ class Query:
     text_ld: Tensor
     seconds: float
     heard_t: Tensor  # bool: frames with content that is not silence
+    place: tuple[float, float] | None = None  # of a segment: where it begins in a track, how long that is
 
     def items(self, model: GenerativeModel, copies: int = 1) -> Batch:
         """The clip as the model takes it, so many times over."""
-        one = model.items(self.latents_ct[None], self.text_ld[None], torch.tensor([self.seconds]))
+        place = self.place and (torch.tensor([self.place[0]]), torch.tensor([self.place[1]]))
+        one = placed_items(
+            model, self.latents_ct[None], self.text_ld[None], torch.tensor([self.seconds]), place
+        )
         return one.repeat(copies)
 
 
@@ -73,6 +76,12 @@ class Prepared:
         track_n = self.catalogue.track_n
         tracks = len(np.unique(track_n[self.catalogue.training_rows]))
         return self.n_training / tracks / np.bincount(track_n)[track_n]
+
+    def as_seen(self, scores_n: np.ndarray, gather: str) -> np.ndarray:
+        """Scores of segments ``[..., N]`` before they become a track's: where they are added up, each counts
+        as often as training saw it.
+        """
+        return scores_n * self.weights_n[self.rows] if gather == "sum" else scores_n
 
     @property
     def workplace(self) -> Workplace:

@@ -32,7 +32,8 @@ from linernotes.models.adapter import (
 from linernotes.models.adapter_files import read_peft, write_adapter, write_weights
 from linernotes.models.adapter_folder import CONFIG, Base
 from linernotes.models.adapter_sa3 import read_stable_audio_3
-from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel
+from linernotes.models.contract import GenerativeModel, PlacedModel, Readout, ReadoutModel
+from linernotes.models.folder import training_record
 from linernotes.models.weights import ChangedWeights, using_weights
 
 ADAPTER = "adapter"  # the kind of layers
@@ -55,6 +56,8 @@ def adapt(model: GenerativeModel, folder: Path, base: Base) -> GenerativeModel:
             f"{folder.name} is an adapter to another model ({made_for}, {base.weights_hash}) than "
             f"{base.name} ({model.weights_hash}): give that one with --model"
         )
+    if isinstance(model, PlacedModel):
+        model.placed &= not training_record(folder)
     if (folder / CONFIG).is_file():
         return with_adapter(model, read_peft(folder, model), folder, base)
     adapter, of_conditioner = read_stable_audio_3(folder, model)

@@ -188,6 +188,29 @@ class TrainableModel(GenerativeModel, Protocol):
 
 
 @runtime_checkable
+class PlacedModel(GenerativeModel, Protocol):
+    """A model whose training may have told it where in its recording a segment lies."""
+
+    placed: bool  # whether it did
+
+    def items_at(self, latents_bct: Tensor, text_bld: Tensor, start_b: Tensor, whole_b: Tensor) -> Batch:
+        """``items`` of segments that begin at ``start_b`` of recordings of ``whole_b``, in seconds."""
+
+
+def placed_items(
+    model: GenerativeModel,
+    latents_bct: Tensor,
+    text_bld: Tensor,
+    seconds_b: Tensor,
+    place: tuple[Tensor, Tensor] | None,
+) -> Batch:
+    """Items, with where they begin in recordings of which length if that is known and training told it."""
+    if place and isinstance(model, PlacedModel) and model.placed:
+        return model.items_at(latents_bct, text_bld, *place)
+    return model.items(latents_bct, text_bld, seconds_b)
+
+
+@runtime_checkable
 class PreEncodedModel(Protocol):
     """A model that takes latents which its autoencoder made elsewhere."""
 

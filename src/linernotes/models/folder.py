@@ -10,10 +10,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from linernotes.artefacts import read_json
 from linernotes.errors import LinernotesError
 from linernotes.models.stable_audio_tools_config import check_tools_folder, is_tools_folder
+from linernotes.settings.training import Drawn
 
 INDEX = "model_index.json"
+TRAINING = "training.json"  # what linernotes' own training leaves with a model
 ADAPTER_BASE = "base.json"  # beside an adapter: where its base model is
 PIPELINE = "StableAudioPipeline"
 MUSICGEN = "MusicGen"
@@ -72,6 +75,25 @@ def check_model(folder: Path) -> None:
         check_musicgen(folder)
     elif not may_be_a_plugins():
         check_folder(folder)
+
+
+def training_record(folder: Path | None) -> dict[str, Any]:
+    """What linernotes' own training left with the model in ``folder``; nothing where it was trained
+    elsewhere.
+    """
+    path = folder / TRAINING if folder else None
+    return read_json(path, "a model that linernotes trained") if path and path.exists() else {}
+
+
+def drawn_in_training(folder: Path | None) -> Drawn:
+    """What the training of the model in ``folder`` drew evenly. Those of others (stable-audio-tools,
+    audiocraft, ACE-Step) draw files, and a random place in each.
+    """
+    record = training_record(folder)
+    if not record:
+        return "tracks"
+    settings = record.get("settings")  # a hash alone in the first ones
+    return settings.get("drawn", "segments") if isinstance(settings, dict) else "segments"
 
 
 def may_be_a_plugins() -> bool:

@@ -17,10 +17,12 @@ from diffusers import AutoencoderOobleck, StableAudioPipeline
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
+from linernotes.artefacts import hash_json
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
 from linernotes.errors import UsageError
 from linernotes.models import oobleck
 from linernotes.models.contract import OnStep, Readout, exact_device
+from linernotes.models.folder import training_record
 from linernotes.models.hidden import outputs_of
 from linernotes.models.objectives import PathKind
 from linernotes.models.sampling import descend
@@ -61,6 +63,9 @@ class StableAudio:
             parts = _layout(folder).read(folder)
         self.encoding, self.weights_hash = parts.encoding, parts.weights_hash
         self.name = self.encoding.model
+        self.placed = not training_record(folder)  # linernotes trains each segment as a clip of its own
+        if self.placed:  # item losses depend on it
+            self.weights_hash = hash_json([self.weights_hash, "placed"])
         self.tokenizer = parts.tokenizer
         self.codec = self._ready(parts.codec)
         self.text_encoder = self._ready(parts.text_encoder)
@@ -113,7 +118,16 @@ class StableAudio:
         return (hidden_bld * tokens.attention_mask[:, :, None]).clone()
 
     def items(self, latents_bct: Tensor, text_bld: Tensor, seconds_b: Tensor) -> Batch:
-        condition = project(self.projection, text_bld.to(self.device), seconds_b.to(self.device))
+        return self._items(latents_bct, text_bld, torch.zeros_like(seconds_b), seconds_b)
+
+    def items_at(self, latents_bct: Tensor, text_bld: Tensor, start_b: Tensor, whole_b: Tensor) -> Batch:
+        """As stable-audio-tools trains: where a crop begins in whole seconds, rounded down, and how long its
+        recording is, rounded up.
+        """
+        return self._items(latents_bct, text_bld, start_b.floor(), whole_b.ceil())
+
+    def _items(self, latents_bct: Tensor, text_bld: Tensor, start_b: Tensor, whole_b: Tensor) -> Batch:
+        condition = project(self.projection, *(x.to(self.device) for x in (text_bld, start_b, whole_b)))
         return Batch({"latents": latents_bct.to(self.device), **condition})
 
     def draw(
@@ -271,13 +285,11 @@ def _layout(folder: Path) -> type[DiffusersFolder] | type[ToolsFolder]:
     return next((layout for layout in LAYOUTS if layout.holds(folder)), DiffusersFolder)
 
 
-def project(projection: nn.Module, text_bld: Tensor, seconds_b: Tensor) -> dict[str, Tensor]:
-    """Conditioning of a clip that starts at 0 and lasts ``seconds_b``: text and duration tokens, and a
-    summary of durations. Not every model is told where a clip starts.
+def project(projection: nn.Module, text_bld: Tensor, start_b: Tensor, whole_b: Tensor) -> dict[str, Tensor]:
+    """Conditioning of a segment that begins at ``start_b`` seconds of a recording of ``whole_b``: text and
+    duration tokens, and a summary of durations. Not every model is told where a segment begins.
     """
-    out = projection(
-        text_hidden_states=text_bld, start_seconds=torch.zeros_like(seconds_b), end_seconds=seconds_b
-    )
+    out = projection(text_hidden_states=text_bld, start_seconds=start_b, end_seconds=whole_b)
     # padding stays exactly zero after the projection, as in the pipeline
     silent = (text_bld == 0).all(-1, keepdim=True)
     text = out.text_hidden_states.masked_fill(silent, 0)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.adapted import ADAPTER, write_new_adapter, write_untrained_adapter
 from linernotes.models.adapter_folder import is_adapter, read_base
 from linernotes.models.contract import POWERS, TrainableModel, device_of
+from linernotes.models.folder import TRAINING
 from linernotes.models.opening import family_of, open_model
 from linernotes.settings.training import NewModelSettings, TrainingSettings
 
@@ -48,12 +50,17 @@ def train(
     settings: TrainingSettings,
     on_step: Callable[[int, int, float], None] | None = None,
     catalogue: str = "",
+    track_n: np.ndarray | None = None,
 ) -> None:
     """Trains the pipeline in ``template`` on segments and writes the trained pipeline to ``folder``.
 
     A run in progress lives in ``folder`` + ``.partial``; calling again with the same arguments goes on from
-    its last checkpoint. ``on_step(done, total, loss)`` reports progress. ``catalogue``: hash of what the
-    segments come from, for the model's record.
+    its last checkpoint.
+
+    Args:
+        on_step: ``on_step(done, total, loss)`` reports progress.
+        catalogue: hash of what the segments come from, for the model's record.
+        track_n: which track each segment is of, where tracks are drawn; each segment is one if None.
 
     Raises:
         LinernotesError: nothing to train on, another run's partial state is there, or the loss is no longer
@@ -72,6 +79,7 @@ def train(
     checkpoint = work / "checkpoint.safetensors"
     parts = model.trained_parts()
     parameters = _moved(model, parts)
+    segments = Segments(len(latents_nct), track_n, settings)
     own = next(name for name, part in parts.items() if part is model.network) + "."
     device = device_of(model)
     latents_nct, text_nld, seconds_n = (x.to(device) for x in (latents_nct, text_nld, seconds_n))
@@ -92,7 +100,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _rate(step, settings.steps)
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        loss = _loss(model, latents_nct, text_nld, seconds_n, settings, generator)
+        loss = _loss(model, latents_nct, text_nld, seconds_n, segments, settings, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters.values(), LONGEST_GRADIENT)
@@ -218,7 +226,7 @@ def _write_trained(
         writer = csv.writer(file)
         writer.writerow(["step", "loss"])
         writer.writerows((i + 1, f"{loss:.6f}") for i, loss in enumerate(losses))
-    write_json(built / "training.json", record)
+    write_json(built / TRAINING, record)
 
 
 def _loss(
@@ -226,16 +234,40 @@ def _loss(
     latents_nct: Tensor,
     text_nld: Tensor,
     seconds_n: Tensor,
+    segments: Segments,
     settings: TrainingSettings,
     generator: torch.Generator,
 ) -> Tensor:
     """The mean loss of one random batch. Noise levels are stratified: still uniform, with less variance."""
     size, device = settings.batch_size, latents_nct.device
-    rows = torch.randint(len(latents_nct), (size,), generator=generator).to(device)
+    rows = segments.draw(size, generator).to(device)
     draws = model.draw(size, generator).to(device)
     unconditional_b = torch.rand(size, generator=generator) < settings.drop_condition
     items = model.training_items(latents_nct[rows], text_nld[rows], seconds_n[rows], unconditional_b)
     return model.loss_bt(items, draws).mean()
+
+
+class Segments:
+    """What batches are drawn from."""
+
+    def __init__(self, count: int, track_n: np.ndarray | None, settings: TrainingSettings) -> None:
+        """Args:
+        track_n: which track each of the ``count`` segments is of; each is one if None.
+        """
+        self.count = count
+        self.by_track = track_n is not None and settings.drawn == "tracks"
+        if track_n is not None:
+            order_n = np.argsort(track_n, kind="stable")
+            _, first_t, count_t = np.unique(track_n[order_n], return_index=True, return_counts=True)
+            self.order_n, self.first_t, self.count_t = map(torch.from_numpy, (order_n, first_t, count_t))
+
+    def draw(self, size: int, generator: torch.Generator) -> Tensor:
+        """So many: any, each as often; or of any track, each as often, any of its own."""
+        if not self.by_track:
+            return torch.randint(self.count, (size,), generator=generator)
+        track_b = torch.randint(len(self.first_t), (size,), generator=generator)
+        share_b = torch.rand(size, generator=generator, dtype=torch.float64)
+        return self.order_n[self.first_t[track_b] + (share_b * self.count_t[track_b]).long()]
 
 
 def _rate(step: int, steps: int) -> float:

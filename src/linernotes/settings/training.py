@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
+
+Drawn = Literal["segments", "tracks"]  # what a training draws evenly
 
 
 class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
@@ -24,6 +26,17 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
         int, Field(ge=0, description="States kept on the way, evenly spaced; tracin uses them.")
     ] = 0
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of initial weights, batches and noise.")] = 0
+    drawn: Annotated[
+        Drawn,
+        Field(description="What is drawn evenly: segments, or tracks and then one of a track's segments."),
+    ] = "segments"
+
+    def recipe(self) -> dict[str, Any]:
+        """What trained models have in common that differ in their seeds alone. What is drawn stands there
+        only where it is tracks: a recipe that was written down before it could be chosen is the same one.
+        """
+        said = self.model_dump(exclude={"seed", "checkpoints"})
+        return said if self.drawn == "tracks" else {k: v for k, v in said.items() if k != "drawn"}
 
 
 class NewModelSettings(BaseModel, frozen=True, extra="forbid"):

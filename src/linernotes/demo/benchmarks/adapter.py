@@ -1,5 +1,5 @@
-"""Decides what the benchmark ``adapter`` is: 128 tracks that the first one's model has never heard, learned by a
-LoRA adapter to it. Which of *my* clips shaped this, asked of a model that was trained on others' before?
+"""Decides what the benchmark ``adapter`` is: 128 tracks that the first one's model has never heard, learned
+by a LoRA adapter to it. Which of *my* clips shaped this, where a model was trained on others' before?
 """
 
 from __future__ import annotations

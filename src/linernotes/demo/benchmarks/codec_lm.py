@@ -1,5 +1,5 @@
-"""Decides what the benchmark ``codec-lm`` is: the first one's tracks with their latents as codes of a residual
-codec, learned by a small MusicGen. Is what was found on models of noise true of models of codes?
+"""Decides what the benchmark ``codec-lm`` is: the first one's tracks with their latents as codes of a
+residual codec, learned by a small MusicGen. Is what was found on models of noise true of models of codes?
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVERY = 4  # the codebooks are fitted on every so many frames of the built-in ca
 
 
 def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
-    """Clips by prompts that none of the first benchmark's has: its codec language model was tried on those."""
+    """Clips by prompts that none of the first benchmark's has, by which methods were tried."""
     return half_by_new_captions(planned, SEED, {query.prompt for query in first.plan_queries(planned)})
 
 

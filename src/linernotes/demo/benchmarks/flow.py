@@ -1,5 +1,5 @@
-"""Decides what the benchmark ``flow`` is: 256 tracks of one segment, learned by the first one's model as a flow.
-Is what was found on v-prediction true of flow matching?
+"""Decides what the benchmark ``flow`` is: 256 tracks of one segment, learned by the first one's model as a
+flow. Is what was found on v-prediction true of flow matching?
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from linernotes.artefacts import hash_files, hash_json, read_json, replace_folder, replacing
+from linernotes.artefacts import hash_files, hash_json, replace_folder, replacing
 from linernotes.attribution.prepare import cache_folder
 from linernotes.audio import write_sound
 from linernotes.catalog.ingest import build_catalogue
@@ -24,6 +24,7 @@ from linernotes.demo.bundle import TRAINED_PARTS, Progress, builtin_model
 from linernotes.demo.places import BENCHMARK, BUILTIN, CATALOGUE, MODEL, benchmark_parts
 from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import LinernotesError
+from linernotes.models.folder import training_record
 from linernotes.settings.training import TrainingSettings
 from linernotes.version import __version__
 
@@ -146,9 +147,7 @@ def _render_planted(
     )
 
 
-def _assemble(
-    benchmark: Benchmark, planted: Path, path: Path, untrained: Path | None = None
-) -> Catalogue:
+def _assemble(benchmark: Benchmark, planted: Path, path: Path, untrained: Path | None = None) -> Catalogue:
     """A benchmark's catalogue, from the built-in one and the catalogue of its rendered tracks; encoded anew
     by what its training starts from, where it is not of the built-in codec's latents.
     """
@@ -165,7 +164,7 @@ def _assemble(
 
 def _require_known(model: Path, catalogue: Catalogue, name: str) -> None:
     """Refuses a catalogue that is not the one the benchmark's model was trained on."""
-    known = read_json(model / "training.json", "a trained model").get("catalogue")
+    known = training_record(model).get("catalogue")
     if known != catalogue.hash:
         raise LinernotesError(
             f"the tracks of the benchmark {name} come out differently on this machine ({catalogue.hash}, not "

@@ -98,7 +98,7 @@ class Setting:
         return {
             "model": model.weights_hash,
             "catalogue": Catalogue(self.catalogue).hash,
-            "training": self.training.model_dump(exclude={"seed", "checkpoints"}),
+            "training": self.training.recipe(),
             "noise": self.drawn(model).hash,
             "draws": self.draws,
             "noise_seed": self.noise_seed,
@@ -232,10 +232,19 @@ class _Retraining:
         trained = [i for i, track in enumerate(catalogue.tracks) if track.split == "train"]
         present = np.zeros(len(catalogue.tracks), dtype=bool)
         present[np.array(trained)[retrain.present_n]] = True
-        data = catalogue.batch(np.flatnonzero(present[catalogue.track_n]))
+        rows = np.flatnonzero(present[catalogue.track_n])
         if not (work / "model").exists():
             settings = setting.training.model_copy(update={"seed": retrain.seed, "checkpoints": 0})
-            train(template, work / "model", data.latents_nct, data.text_nld, data.seconds_n, settings)
+            data = catalogue.batch(rows)
+            train(
+                template,
+                work / "model",
+                data.latents_nct,
+                data.text_nld,
+                data.seconds_n,
+                settings,
+                track_n=catalogue.track_n[rows],
+            )
         measured = _measure(setting, worker, remakable(work / "model"))
         measured["present_n"] = torch.from_numpy(retrain.present_n)
         about = {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed}

@@ -122,9 +122,9 @@ def scores_of(
     start = time.perf_counter()
     scores_qn = score(method, prepared, made, settings, work).scores_qn
     seconds = round(time.perf_counter() - start, 1)
-    kept_as = {"scores_qt": _gathered(scores_qn, prepared.catalogue, settings.gather)}
+    kept_as = {"scores_qt": _gathered(scores_qn, prepared, settings.gather)}
     if len(prepared.catalogue) > len(prepared.catalogue.tracks):
-        kept_as |= {f"{way}_qt": _gathered(scores_qn, prepared.catalogue, way) for way in GATHERS}
+        kept_as |= {f"{way}_qt": _gathered(scores_qn, prepared, way) for way in GATHERS}
     save_tensors(kept[-1] / name, kept_as, SCORES, {**header, "seconds": seconds, "axes": "queries, tracks"})
     shutil.rmtree(work, ignore_errors=True)
     return _read(kept[-1] / name, header)
@@ -156,9 +156,9 @@ def _header(bank: Bank, method: str, settings: MethodSettings, names: Sequence[s
     }
 
 
-def _gathered(scores_qn: np.ndarray, catalogue: Catalogue, way: Gather) -> Tensor:
-    tracks = len(catalogue.tracks)
-    scores_qt = np.stack([gather_tracks(s, catalogue.track_n, tracks, way) for s in scores_qn])
+def _gathered(scores_qn: np.ndarray, prepared: Prepared, way: Gather) -> Tensor:
+    track_n, tracks = prepared.catalogue.track_n, len(prepared.catalogue.tracks)
+    scores_qt = np.stack([gather_tracks(s, track_n, tracks, way) for s in prepared.as_seen(scores_qn, way)])
     return torch.from_numpy(scores_qt.astype(np.float32))
 
 
