@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from linernotes.attribution.result import Attribution, Effect, QueryRecord, Sources, TrackScore, Verdict
+from linernotes.attribution.result import (
+    AdapterPart,
+    Attribution,
+    Effect,
+    QueryRecord,
+    Sources,
+    TrackScore,
+    Verdict,
+)
 from linernotes.catalog.rights_table import read_rights_table
 from linernotes.catalog.track import Track
 from linernotes.credits.rights import Rights, read_rights
@@ -27,8 +35,11 @@ def attribution(
     clip: str = "clip",
     catalogue: str = "somewhere",
     lent: bool = False,
+    adapter: float | None = None,
 ) -> Attribution:
-    """A calibrated attribution whose tracks have these effects, in this order."""
+    """A calibrated attribution whose tracks have these effects, in this order; ``adapter``: its share, of a
+    clip of an adapted model.
+    """
     known = {track.track_id: track for track in tracks}
     named = sum(bool(e and e.named) for e in effects.values())
     scores = [
@@ -70,6 +81,11 @@ def attribution(
         segments=len(effects),
         tracks=scores,
         sources=Sources(clips=[], catalogue=catalogue, command="linernotes attribute"),
+        adapter=AdapterPart(
+            base="base", base_hash="b" * 16, loss=0.5, base_loss=0.6, nothing=1.0, share=adapter
+        )
+        if adapter is not None
+        else None,
         verdict=Verdict(
             sentence=f"{named} tracks can be named.",
             named=named,

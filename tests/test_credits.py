@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from linernotes.attribution.result import Attribution, Effect
 from linernotes.catalog.track import Track
 from linernotes.credits.crediting import Shared, calibrated, share_out
+from linernotes.credits.record import KINDS
 from linernotes.credits.rights import Rights, rights_of_catalogue
 from linernotes.credits.shares import PARTS, Rule, apportion
 from linernotes.errors import LinernotesError
@@ -70,6 +71,28 @@ def test_shares_and_remainder_sum_to_exactly_one(
     assert sum(paid(shared).values()) == shared.rights[0].paid
     if not effects:
         assert not shared.lines and all(right.remainder_share == 1 for right in shared.rights)
+
+
+@settings(deadline=None)
+@given(EFFECTS, st.floats(0, 1), st.sampled_from(RULES))
+def test_tracks_share_in_the_adapter_s_part_alone(effects: list[float], part: float, rule: Rule) -> None:
+    """As much as without a base model, times the adapter's part; the base model's is nobody's. All parts sum
+    to exactly 1 still.
+    """
+    tracks, base_model = tracks_of(len(effects)), KINDS["base model"]
+    named = {t.track_id: effect(e) for t, e in zip(tracks, effects, strict=True)}
+    rights = rights_of_catalogue(tracks)
+    alone = share(attribution(named, 20.0), rights, rule)
+    shared = share(attribution(named, 20.0, adapter=part), rights, rule)
+    for right, plain in zip(shared.rights, alone.rights, strict=True):
+        assert right.paid + sum(right.remainder.values()) == right.total == PARTS
+        assert right.remainder[base_model] == PARTS - round(part * PARTS)
+        assert base_model not in plain.remainder
+    by = {(line.right, line.recording, line.party): line for line in alone.lines}
+    for line in shared.lines:
+        whole = by[line.right, line.recording, line.party]
+        assert abs(line.parts - part * whole.parts) <= 2
+        assert line.low <= line.share <= line.high <= whole.high + 2 / PARTS
 
 
 def test_a_share_is_the_effect_over_that_of_all_training_tracks() -> None:

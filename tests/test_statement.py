@@ -21,6 +21,7 @@ from linernotes.attribution.result import Attribution
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.credits.checks import Check
+from linernotes.credits.record import KINDS
 from linernotes.credits.seal import sealed
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement import period_days
@@ -255,6 +256,25 @@ def test_a_statement_sums_up_its_clips_and_every_line_leads_back_to_them(
     assert records[-1] == ["FOOT", str(len(records)), str(len(ids)), "6.000000000"]
     with (path.parent / "statement.csv").open(newline="") as file:
         assert sum(int(row["parts"]) for row in csv.DictReader(file)) == 6 * PARTS
+
+
+def test_a_base_model_s_part_has_a_line_of_its_own_and_is_audited(tmp_path: Path, own: Catalogue) -> None:
+    clips = [credited(tmp_path, own, "adapted", adapter=0.25), credited(tmp_path, own, "other", adapter=1.0)]
+    assert run("statement", *clips, *PERIOD, "-o", tmp_path / "november").exit_code == 0
+    read = json.loads((tmp_path / "november" / "statement.json").read_text())
+    of_base = [line for line in read["lines"] if line["kind"] == "base model"]
+    assert [(line["right"], line["parts"]) for line in of_base] == [
+        ("recording", 3 * PARTS // 4),
+        ("composition", 3 * PARTS // 4),
+    ]
+    assert [total["total"] for total in read["totals"]] == [2 * PARTS, 2 * PARTS]
+    for record in (*clips, tmp_path / "november" / "statement.json"):
+        assert "fails" not in outcomes(linernotes.audit(record)).values()
+    with (tmp_path / "adapted" / "credits.csv").open(newline="") as file:
+        assert sum(int(row["parts"]) for row in csv.DictReader(file)) == 2 * PARTS
+    change(clips[0], lambda c: c["rights"][0]["remainder"].update({KINDS["base model"]: 0}), seal=True)
+    found = outcomes(linernotes.audit(clips[0]))
+    assert found["sums"] == "fails" and "fails" in found["lines follow from attribution and rights"]
 
 
 def test_the_same_credits_give_the_same_lines_in_any_order_and_another_period_others(

@@ -102,7 +102,7 @@ class Catalogue:
 
     @cached_property
     def _whole_t(self) -> np.ndarray:
-        """How long the recording of each track is, of which latents that were made elsewhere may be a part."""
+        """How long the recording of each track is, of which latents made elsewhere may be a part."""
         return np.maximum(self.seconds_t, [track.recording_s for track in self.tracks])
 
     def sample(self, count: int) -> np.ndarray:

@@ -35,9 +35,10 @@ class Track:
     def recording_s(self) -> float:
         """How long the recording is that it is part of, as whoever cut it says; 0 if nobody does."""
         try:
-            return max(float(self.extra.get(RECORDING_SECONDS, 0)), 0.0)
+            said = float(self.extra.get(RECORDING_SECONDS, 0))
         except ValueError:
             return 0.0
+        return said if said > 0 else 0.0
 
     @property
     def details(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ from linernotes.credits.checks import (
     identified,
 )
 from linernotes.credits.crediting import calibrated, party_totals, share_out
-from linernotes.credits.record import KINDS, SCHEMA_VERSION, Credits, Frozen, require_kind
+from linernotes.credits.record import KINDS, SCHEMA_VERSION, Credits, Frozen, left_over, require_kind
 from linernotes.credits.rights import FROM_CATALOGUE, Rights, read_rights, rights_of_catalogue
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
@@ -52,11 +52,11 @@ def credit_sums(read: Credits) -> Iterator[str]:
     for i, total in enumerate(read.rights):
         of_right = [line for line in read.lines if line.right == total.right]
         sums = {kind: sum(line.parts for line in of_right if line.kind == kind) for kind in KINDS}
-        rest = total.remainder.get(KINDS["not told apart"], 0)
+        rest = {KINDS[kind]: parts for kind, parts in left_over(total)}
         told = {KINDS[kind]: parts for kind, parts in sums.items() if kind in ("unknown", "withheld")}
-        if (total.paid, total.remainder) != (sums["paid"], {KINDS["not told apart"]: rest, **told}):
+        if (total.paid, total.remainder) != (sums["paid"], {**rest, **told}):
             yield f"rights[{i}]: the {total.right} lines come to {sums['paid']} paid, not {total.paid}"
-        found = sum(line.parts for line in of_right) + rest
+        found = sum(line.parts for line in of_right) + sum(rest.values())
         if not found == total.total == PARTS:
             yield f"rights[{i}]: {total.right} sums to {found}, not {PARTS}"
     if list(party_totals(read.lines)) != read.parties:

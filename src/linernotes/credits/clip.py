@@ -15,7 +15,7 @@ from linernotes.attribution.result import Attribution, TrackScore, Verdict
 from linernotes.attribution.tables import SCORES
 from linernotes.catalog.reservations import ASSERTION, COLUMN, RESERVED
 from linernotes.catalog.store import Catalogue
-from linernotes.credits.crediting import NOT_TOLD_APART, Shared, calibrated, share_out
+from linernotes.credits.crediting import Shared, calibrated, share_out
 from linernotes.credits.entries import Right
 from linernotes.credits.record import (
     Contribution,
@@ -25,6 +25,7 @@ from linernotes.credits.record import (
     Normalisation,
     Places,
     Validation,
+    left_over,
 )
 from linernotes.credits.rights import FROM_CATALOGUE, Rights
 from linernotes.credits.seal import sha256_of
@@ -116,7 +117,7 @@ def _normalisation(verdict: Verdict, shared: Shared) -> Normalisation:
     return Normalisation(
         total_effect=verdict.total,
         weights=weights,
-        residual={right.right: right.remainder[NOT_TOLD_APART] for right in shared.rights},
+        residual={right.right: sum(parts for _, parts in left_over(right)) for right in shared.rights},
         sum={right.right: right.total for right in shared.rights},
     )
 

@@ -26,6 +26,7 @@ from linernotes.errors import LinernotesError
 
 NOBODY = (Holding(UNKNOWN, "", Fraction(1)),)
 NOT_TOLD_APART, UNKNOWN_PARTIES, BELOW = KINDS["not told apart"], KINDS["unknown"], KINDS["withheld"]
+BASE_MODEL = KINDS["base model"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ def share_out(
     """
     lines: list[Line] = []
     totals, notes = [], []
+    base = base_parts(attribution)
+    if attribution.adapter and base is None:
+        notes.append(
+            f"How much of the clip is owed to the base model {attribution.adapter.base} could not be "
+            "measured: shares are of the adapter's part alone."
+        )
     if len(named) < verdict.named:
         notes.append(
             f"The verdict names {verdict.named} tracks and the record lists {len(named)} of them, the first "
@@ -117,13 +124,21 @@ def share_out(
                 f"In the {right} right the named tracks' effects come to more than all training tracks' "
                 f"together ({whole:.3g} and {verdict.total:.3g}); shares are of the former."
             )
-        of_right, rest = _lines(right, owned, whole, rights, rule)
+        of_right, rest = _lines(right, owned, whole, rights, rule, PARTS - (base or 0))
         of_right = _withhold(of_right, smallest)
-        totals.append(_total(right, whole, of_right, rest))
+        totals.append(_total(right, whole, of_right, rest, base))
         lines += of_right
     order = {right: place for place, right in enumerate(RIGHTS)}
     lines.sort(key=lambda x: (order[x.right], -x.parts, x.recording, x.party, x.role))
     return Shared(lines, totals, party_totals(lines), notes)
+
+
+def base_parts(attribution: Attribution) -> int | None:
+    """The parts that are the base model's, of a clip of an adapter; None where there is none, or its part is
+    not known.
+    """
+    share = attribution.adapter.share if attribution.adapter else None
+    return None if share is None else PARTS - round(share * PARTS)
 
 
 def _owned(named: Sequence[TrackScore], owner_of: Any) -> list[_Owned]:
@@ -151,20 +166,23 @@ def _whole(attribution: Attribution, verdict: Verdict, owned: Sequence[_Owned], 
 
 
 def _lines(
-    right: Right, owned: Sequence[_Owned], whole: float, rights: Rights, rule: Rule
+    right: Right, owned: Sequence[_Owned], whole: float, rights: Rights, rule: Rule, parts_of_all: int
 ) -> tuple[list[Line], int]:
-    """The lines of one right, and the parts that no named track accounts for."""
+    """The lines of one right, and the parts that no named track accounts for, of those that training tracks
+    share.
+    """
     if not owned:
-        return [], PARTS
+        return [], parts_of_all
+    own = Fraction(parts_of_all, PARTS)
     effects = [each.effect for each in owned]
     weights = weigh([effect.expected for effect in effects], whole, rule)
     limits = bounds([e.low for e in effects], [e.high for e in effects], whole, rule)
-    *parts, rest = apportion([*weights, 1 - sum(weights, Fraction(0))], PARTS)
+    *parts, rest = apportion([*weights, 1 - sum(weights, Fraction(0))], parts_of_all)
     lines = []
     for each, of_each, (low, high) in zip(owned, parts, limits, strict=True):
         held = rights.holdings[right].get(each.owner, NOBODY)
         for holding, count in zip(held, apportion([h.split for h in held], of_each), strict=True):
-            share = portion(count, low * holding.split, high * holding.split)
+            share = portion(count, low * own * holding.split, high * own * holding.split)
             lines.append(_line(right, each, holding, share, rights))
     return lines, rest
 
@@ -206,9 +224,10 @@ def _withhold(lines: Sequence[Line], smallest: Fraction) -> list[Line]:
     ]
 
 
-def _total(right: Right, whole: float, lines: Sequence[Line], rest: int) -> RightTotal:
+def _total(right: Right, whole: float, lines: Sequence[Line], rest: int, base: int | None) -> RightTotal:
     sums = {kind: sum(line.parts for line in lines if line.kind == kind) for kind in KINDS}
     remainder = {NOT_TOLD_APART: rest, UNKNOWN_PARTIES: sums["unknown"], BELOW: sums["withheld"]}
+    remainder |= {} if base is None else {BASE_MODEL: base}
     unpaid = sum(remainder.values())
     return RightTotal(
         right=right,

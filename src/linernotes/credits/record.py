@@ -30,7 +30,9 @@ KINDS: dict[str, str] = {
     "unknown": "unknown parties",
     "withheld": "below the smallest share paid",
     "not told apart": "tracks that cannot be told apart",
+    "base model": "the base model of an adapter, whose own tracks are not asked",
 }
+LEFT_OVER = ("not told apart", "base model")  # what no line of a track is about
 
 
 class Frozen(BaseModel):
@@ -135,7 +137,7 @@ class Normalisation(Frozen):
     unit: int = PARTS
     total_effect: float
     weights: dict[Right, int]  # of named tracks, their parties known or not
-    residual: dict[Right, int]  # of what cannot be told apart
+    residual: dict[Right, int]  # of what cannot be told apart, and of the base model of an adapter
     sum: dict[Right, int]
 
 
@@ -252,17 +254,22 @@ def rows(credits: Credits) -> list[dict[str, Any]]:
         row |= {"party": line.party or "unknown", "tracks": " ".join(line.tracks)}
         found.append(row | {f"group_{group}": line.groups.get(group, "") for group in GROUPS})
     for right in credits.rights:
-        parts = right.remainder[KINDS["not told apart"]]
-        found.append(
-            {
-                "kind": "not told apart",
-                "right": right.right,
-                "party": KINDS["not told apart"],
-                "parts": parts,
-                "share": parts / PARTS,
-            }
-        )
+        for kind, parts in left_over(right):
+            found.append(
+                {
+                    "kind": kind,
+                    "right": right.right,
+                    "party": KINDS[kind],
+                    "parts": parts,
+                    "share": parts / PARTS,
+                }
+            )
     return found
+
+
+def left_over(right: RightTotal) -> list[tuple[str, int]]:
+    """The parts that no line of a track is about, by kind; of the base model only where there is one."""
+    return [(kind, right.remainder[KINDS[kind]]) for kind in LEFT_OVER if KINDS[kind] in right.remainder]
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], separator: str = ",") -> None:

@@ -19,7 +19,7 @@ from datetime import date
 from typing import Any
 
 from linernotes.credits.entries import RIGHTS, Right
-from linernotes.credits.record import KINDS, Credits, Line
+from linernotes.credits.record import KINDS, Credits, Line, left_over
 from linernotes.credits.seal import canonical
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement_record import (
@@ -175,16 +175,16 @@ def _clip(source: Source) -> ClipEntry:
 
 def _lines(sources: Sequence[Source], period: str, reporter: str | None) -> list[StatementLine]:
     gathered: dict[tuple[str, ...], list[tuple[Source, Line]]] = defaultdict(list)
-    rest: dict[tuple[str, str, Right], list[tuple[Source, int]]] = defaultdict(list)
+    rest: dict[tuple[str, str, Right, Any], list[tuple[Source, int]]] = defaultdict(list)
     for source in sources:
         hashes = source.credits.hashes
         for line in source.credits.lines:
             gathered[hashes.model, hashes.catalogue, *_about(line)].append((source, line))
         for right in source.credits.rights:
-            parts = right.remainder[KINDS["not told apart"]]
-            rest[hashes.model, hashes.catalogue, right.right].append((source, parts))
+            for kind, parts in left_over(right):
+                rest[hashes.model, hashes.catalogue, right.right, kind].append((source, parts))
     lines = [_gathered(members) for members in gathered.values()]
-    lines += [_not_told_apart(right, members) for (_, _, right), members in rest.items()]
+    lines += [_left_over(right, kind, members) for (_, _, right, kind), members in rest.items()]
     lines = [line.model_copy(update={"line_id": line_id(line, period, reporter)}) for line in lines]
     order = [*KINDS]
     return sorted(
@@ -230,11 +230,11 @@ def _gathered(members: Sequence[tuple[Source, Line]]) -> StatementLine:
     )
 
 
-def _not_told_apart(right: Right, members: Sequence[tuple[Source, int]]) -> StatementLine:
+def _left_over(right: Right, kind: Any, members: Sequence[tuple[Source, int]]) -> StatementLine:
     names = ("recording", "title", "artist", "isrc", "work", "iswc", "party", "role", "ipi", "isni")
     amount = _amount(right, members)
     empty: dict[str, Any] = dict.fromkeys(names, "")
-    return StatementLine(kind="not told apart", low=amount["clips"], high=amount["clips"], **empty, **amount)
+    return StatementLine(kind=kind, low=amount["clips"], high=amount["clips"], **empty, **amount)
 
 
 def _amount(right: Right, members: Sequence[tuple[Source, int]]) -> dict[str, Any]:
@@ -264,7 +264,9 @@ def statement_totals(lines: Sequence[StatementLine], models: Sequence[str]) -> l
                 kind: sum(x.parts for x in lines if (x.right, x.model_hash, x.kind) == (right, model, kind))
                 for kind in KINDS
             }
-            remainder = {KINDS[kind]: parts for kind, parts in sums.items() if kind != "paid"}
+            of_bases = any((x.model_hash, x.kind) == (model, "base model") for x in lines)
+            left = [kind for kind in KINDS if kind != "paid" and (kind != "base model" or of_bases)]
+            remainder = {KINDS[kind]: sums[kind] for kind in left}
             totals.append(
                 StatementTotal(
                     right=right,

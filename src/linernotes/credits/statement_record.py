@@ -25,7 +25,7 @@ from linernotes.version import __version__
 RECORD, TABLE, EXPORT = "statement.json", "statement.csv", "statement.tsv"
 SCHEMA_VERSION = 1
 REMEDY = "draw the statement up anew with 'linernotes statement'"
-LineKind = Literal["paid", "unknown", "withheld", "not told apart"]
+LineKind = Literal["paid", "unknown", "withheld", "not told apart", "base model"]
 
 
 class ClipEntry(Frozen):

@@ -87,7 +87,7 @@ def training_record(folder: Path | None) -> dict[str, Any]:
 
 def drawn_in_training(folder: Path | None) -> Drawn:
     """What the training of the model in ``folder`` drew evenly. Those of others (stable-audio-tools,
-    audiocraft, ACE-Step) draw files, and a random place in each.
+    audiocraft) draw files, and a random place in each.
     """
     record = training_record(folder)
     if not record:
