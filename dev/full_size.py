@@ -1,7 +1,7 @@
 """Stable Audio Open at its real size (1.06 billion parameters, 24 layers, 1,024 frames), with random weights:
 how long opening, encoding and one attribution take, and how much memory.
 
-    python dev/full_size.py PLACE [--depth 24] [--segments 3] [--draws 2]
+    python dev/full_size.py PLACE [--depth 24] [--segments 3] [--draws 2] [--only plan attribute]
 
 Needs 8 GB of disk at PLACE, which is not removed. Prints JSON, one line a step. Memory is what the process
 itself allocates (RssAnon); weights are mapped from the file and counted apart (RssFile).
@@ -14,9 +14,11 @@ import contextlib
 import json
 import multiprocessing
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,27 +172,41 @@ def forward(place: Path, _depth: int, _segments: int, _draws: int) -> dict[str, 
     return {"seconds": round(time.perf_counter() - began, 1), "loss": round(float(loss.mean()), 3)}
 
 
-def attribute(place: Path, _depth: int, segments: int, draws: int) -> dict[str, Any]:
-    """The default method; the clip's own encoding included."""
+def plan(place: Path, _depth: int, _segments: int, draws: int) -> dict[str, Any]:
+    """What ``linernotes plan`` says of the next step."""
     import linernotes
 
-    out = place.with_name(place.name + "-attribution")
-    began = time.perf_counter()
-    (found,) = linernotes.attribute(
-        place.with_name(place.name + "-clip.wav"),
-        out,
-        place,
-        place.with_name(place.name + "-catalogue"),
-        prompt="a slow piece",
-        draws=draws,
-        noise_bands=1,
-        gradient_draws=draws,
-    )
-    taken = round(time.perf_counter() - began, 1)
-    return {"seconds": taken, "forwards": (segments + 1) * draws, "tracks": len(found.tracks)}
+    catalogue = place.with_name(place.name + "-catalogue")
+    asked = {"draws": draws, "noise_bands": 1, "gradient_draws": draws, "batch_size": 1}
+    (cost,) = linernotes.plan(["readout"], place, catalogue, **asked)
+    return {
+        "forecast_s": round(cost.once_s + cost.queries_s, 1),
+        "forecast_gib": round(cost.memory_mib / 1024, 2),
+    }
 
 
-STEPS = (write_model, write_latents, open_model, build_catalogue, encode, forward, attribute)
+def attribute(place: Path, _depth: int, segments: int, draws: int) -> dict[str, Any]:
+    """The default method, stage by stage: scores are what the plan is of; encoding the clip and the evidence
+    come on top.
+    """
+    import linernotes
+    from linernotes.methods.all import score
+    from linernotes.settings.methods import METHOD_SETTINGS
+
+    with linernotes.open(place, place.with_name(place.name + "-catalogue")) as work:
+        at = [("encoding the clip", time.perf_counter())]
+        clips = work.load_clips(place.with_name(place.name + "-clip.wav"), "a slow piece")
+        at.append(("scores", time.perf_counter()))
+        settings = METHOD_SETTINGS["readout"](draws=draws, noise_bands=1, gradient_draws=draws, batch_size=1)
+        with tempfile.TemporaryDirectory() as folder:
+            windows = [window for clip in clips for window in clip.windows]
+            found = score("readout", work.prepared, windows, settings, Path(folder))
+        at.append(("", time.perf_counter()))
+    seconds = {name: round(end - began, 1) for (name, began), (_, end) in pairwise(at)}
+    return {**seconds, "forwards": (segments + 1) * draws, "windows": len(found.scores_qn)}
+
+
+STEPS = (write_model, write_latents, open_model, build_catalogue, encode, forward, plan, attribute)
 
 
 @contextlib.contextmanager
@@ -231,10 +247,13 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=24)
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=[step.__name__ for step in STEPS])
     given = parser.parse_args()
     print(json.dumps({"threads": os.environ.get("OMP_NUM_THREADS"), "load": os.getloadavg()}), flush=True)
     spawn = multiprocessing.get_context("spawn")
     for number in range(len(STEPS)):
+        if given.only and STEPS[number].__name__ not in given.only:
+            continue
         process = spawn.Process(
             target=measured, args=(number, given.place, given.depth, given.segments, given.draws)
         )

@@ -59,13 +59,18 @@ class _Twins(Generic[Model, Job, Result]):
         return self.work(worker, job)
 
 
+def at_once(model: GenerativeModel) -> int:
+    """How many passes run at once: one a core, one on a GPU."""
+    return 1 if device_of(model).type == "cuda" else cores()
+
+
 def in_order(model: Model, jobs: Iterable[Job], work: Callable[[Model, Job], Result]) -> Iterator[Result]:
     """``work(model, job)`` of every job, in the jobs' order, however many cores there are.
 
     ``jobs`` is taken from as workers come free, in the calling thread: it may draw random numbers.
     """
-    count = cores()
-    if count == 1 or device_of(model).type == "cuda":
+    count = at_once(model)
+    if count == 1:
         yield from (work(model, job) for job in jobs)
         return
     torch.set_num_threads(1)

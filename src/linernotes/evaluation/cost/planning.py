@@ -19,10 +19,9 @@ from pathlib import Path
 from linernotes.attribution.query import segment_query
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
-from linernotes.jobs.engines import cores
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Progress, Query
-from linernotes.models.contract import device_of
+from linernotes.models.workers import at_once
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import MethodSettings
 
@@ -73,6 +72,9 @@ def plan(
     """
     workers, here = workers_of(prepared, engine or EngineSettings())
     forget_peak()
+    if not prepared.model.random:
+        counts_of_draws = {"draws", "gradient_draws"} & type(settings).model_fields.keys()
+        settings = settings.model_copy(update=dict.fromkeys(counts_of_draws, 1))
     work = METHODS[method].work(prepared, settings, query)
     counts = (work.once, work.per_run, work.per_query)
     seconds = seconds_of_units(prepared, settings, query, {"forward"}.union(*counts))
@@ -119,7 +121,7 @@ def plan_methods(
 
 def workers_of(prepared: Prepared, engine: EngineSettings) -> tuple[int, int]:
     """The workers of an engine, and how many of them this process, which measures, is worth."""
-    here = 1 if device_of(prepared.model).type == "cuda" else cores()
+    here = at_once(prepared.model)
     if engine.engine == "ray" and not engine.workers:
         raise UsageError("--engine ray has as many workers as the cluster: say how many with --workers")
     return engine.workers or here, here

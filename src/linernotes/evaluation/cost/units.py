@@ -28,7 +28,7 @@ from linernotes.methods.items import Pairs, gradient_products, whole_items
 from linernotes.methods.query_gradient import query_gradient
 from linernotes.methods.similarity import block_outputs, describe_both, describe_sound, load_clap
 from linernotes.models.contract import GenerativeModel, device_of
-from linernotes.models.workers import in_order
+from linernotes.models.workers import at_once, in_order
 from linernotes.settings.methods import (
     AbuEkfacSettings,
     ClapSettings,
@@ -37,22 +37,28 @@ from linernotes.settings.methods import (
     ProjectedSettings,
 )
 
-SEGMENTS, DRAWS = 32, 8
+SEGMENTS, DRAWS = 32, 8  # at most
+ENOUGH_S = 1.5  # how long a unit is measured, where so many take longer
 MATRIX = 1024
 
 
 def seconds_of_units(
     prepared: Prepared, settings: MethodSettings, query: Query, names: set[str]
 ) -> dict[str, float]:
-    """Seconds of one of each named unit. Each is run once to warm up and once to be timed."""
-    units = Units(prepared, settings, query)
+    """Seconds of one of each named unit: of one batch a worker first, which warms up, and of more and more
+    until that takes long enough. Of a large model one batch is all.
+    """
+    workers, most = at_once(prepared.model), DRAWS if prepared.model.random else 1
     seconds = {}
     for name in sorted(names):
-        run = UNITS[name]
-        run(units)
-        start = time.perf_counter()
-        count = run(units)
-        seconds[name] = (time.perf_counter() - start) / count
+        for segments, draws in ((workers, 1), (workers, most), (4 * workers, most), (SEGMENTS, most)):
+            units = Units(prepared, settings, query, segments, draws, workers)
+            start = time.perf_counter()
+            count = UNITS[name](units)
+            taken = time.perf_counter() - start
+            seconds[name] = taken / count
+            if taken > ENOUGH_S:
+                break
     return seconds
 
 
@@ -65,10 +71,22 @@ class Units:
     prepared: Prepared
     settings: MethodSettings
     query: Query
+    segments: int
+    draws: int
+    workers: int
+
+    @property
+    def pairs(self) -> int:
+        return self.segments * self.draws
+
+    @property
+    def batch_size(self) -> int:
+        """As large as it is asked for and leaves no worker idle."""
+        return min(self.settings.batch_size, max(1, self.pairs // self.workers))
 
     @property
     def rows(self) -> np.ndarray:
-        return np.resize(self.prepared.catalogue.training_rows, SEGMENTS)
+        return np.resize(self.prepared.catalogue.training_rows, self.segments)
 
     @property
     def names(self) -> list[str]:
@@ -77,19 +95,17 @@ class Units:
         return [f"{name}.weight" for name in matrix_layers(module, own.keys())]
 
     def forward(self) -> int:
-        draws = self.prepared.draws(DRAWS, 0)
+        draws = self.prepared.draws(self.draws, 0)
         with TemporaryDirectory() as folder:
             model, catalogue = self.prepared.model, self.prepared.catalogue
-            item_losses(
-                model, catalogue, draws, {"base": {}}, Path(folder), self.rows, self.settings.batch_size
-            )
-        return SEGMENTS * DRAWS
+            item_losses(model, catalogue, draws, {"base": {}}, Path(folder), self.rows, self.batch_size)
+        return self.pairs
 
     def gradient(self) -> int:
         weights = dict(self.prepared.model.layers(self.settings.layer_kind))
-        draws = self.prepared.model.draw(SEGMENTS * DRAWS, random_for("units", 0))
-        query_gradient(self.prepared.model, self.query, weights, draws, False, self.settings.batch_size)
-        return SEGMENTS * DRAWS
+        draws = self.prepared.model.draw(self.pairs, random_for("units", 0))
+        query_gradient(self.prepared.model, self.query, weights, draws, False, self.batch_size)
+        return self.pairs
 
     def square(self) -> int:
         return self._pass(lambda worker, pairs: squared_gradients(worker, *pairs))
@@ -111,13 +127,13 @@ class Units:
         return self._product("output")
 
     def projection(self) -> int:
-        return self._projection(item_loss_b, DRAWS)
+        return self._projection(item_loss_b, self.draws)
 
     def single_projection(self) -> int:
         return self._projection(item_loss_b, 1)
 
     def output_projection(self) -> int:
-        return self._projection(squared_output_b, DRAWS)
+        return self._projection(squared_output_b, self.draws)
 
     def activation(self) -> int:
         return self._pass(lambda worker, pairs: block_outputs(worker, pairs).sum(dim=1))
@@ -135,13 +151,13 @@ class Units:
             square @ square
         return 4 * 2e-9 * MATRIX**3
 
-    def _pass(self, look: Callable[[GenerativeModel, Pairs], object], draws: int = DRAWS) -> int:
-        model = self.prepared.model
-        items = items_of(model, self.prepared.catalogue, np.resize(self.rows, SEGMENTS * DRAWS // draws))
-        pairs = whole_items(model, items, self.prepared.draws(draws, 0), self.settings.batch_size)
+    def _pass(self, look: Callable[[GenerativeModel, Pairs], object], draws: int | None = None) -> int:
+        model, draws = self.prepared.model, draws or self.draws
+        items = items_of(model, self.prepared.catalogue, np.resize(self.rows, self.pairs // draws))
+        pairs = whole_items(model, items, self.prepared.draws(draws, 0), self.batch_size)
         for _ in in_order(model, pairs, look):
             pass
-        return SEGMENTS * DRAWS
+        return self.pairs
 
     def _curvature(self, adding: Callable[[dict[str, Tensor]], SeeLayer]) -> int:
         assert isinstance(self.settings, AbuEkfacSettings | EkfacSettings)
@@ -160,10 +176,9 @@ class Units:
         )
         nothing = {name: torch.zeros_like(p) for name, p in model.layers(kind).items()}
         with TemporaryDirectory() as folder:
-            gradient_products(
-                some, some.draws(DRAWS, 0), self.settings.batch_size, [nothing], {}, Path(folder)
-            )
-        return SEGMENTS * DRAWS
+            draws = some.draws(self.draws, 0)
+            gradient_products(some, draws, self.batch_size, [nothing], {}, Path(folder))
+        return self.pairs
 
     def _projection(self, measured: Any, draws: int) -> int:
         assert isinstance(self.settings, ProjectedSettings)
@@ -179,7 +194,7 @@ class Units:
             self.prepared.model, jobs, lambda worker, job: describe_sound(worker, *job, describe)
         ):
             pass
-        return SEGMENTS
+        return self.segments
 
 
 UNITS: dict[str, Callable[[Units], float]] = {
