@@ -36,6 +36,7 @@ from linernotes.api.evaluating import evaluate_planted as evaluate_planted
 from linernotes.api.evaluating import evaluate_repeatability as evaluate_repeatability
 from linernotes.api.evaluating import write_benchmarks as write_benchmarks
 from linernotes.api.evaluating import write_leaderboard as write_leaderboard
+from linernotes.api.evaluating import write_thinning as write_thinning
 from linernotes.api.indexing import build_index as build_index
 from linernotes.api.indexing import open_index as open_index
 from linernotes.api.indexing import plan_index as plan_index

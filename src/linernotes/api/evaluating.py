@@ -12,6 +12,7 @@ from linernotes.demo.places import (
     BENCHMARK,
     BENCHMARKS,
     OTHER_KINDS,
+    SIZED_BENCHMARKS,
     benchmark_parts,
     require_bank,
     require_benchmark,
@@ -41,9 +42,11 @@ from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups
 from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, measure_repeatability
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
 from linernotes.evaluation.planted import MeasuredPlanted, planted_of
+from linernotes.evaluation.thinning import Thinning, measure_thinning
 from linernotes.methods.contract import Progress
 from linernotes.report.benchmarks import write_across
 from linernotes.report.leaderboard import write_leaderboard as write
+from linernotes.report.thinning import write_thinning as write_thinning_page
 from linernotes.settings.methods import ACROSS, DEFAULT_METHOD, MethodSettings
 from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import as_flags, chosen_methods, parted
@@ -215,9 +218,8 @@ def write_benchmarks(
         UsageError: no such benchmark or method.
         LinernotesError: the package holds no bank of one of them.
     """
-    of_this_kind = [name for name in BENCHMARKS if name not in OTHER_KINDS]
-    held = [name for name in of_this_kind if (benchmark_parts(name) / BANK_FILE).exists()]
-    names = list(benchmarks) if benchmarks is not None else held
+    of_this_kind = _held([name for name in BENCHMARKS if name not in OTHER_KINDS])
+    names = list(benchmarks) if benchmarks is not None else of_this_kind
     chosen = chosen_methods(methods if methods is not None else ACROSS, {})
     for name in names:
         require_benchmark(name)
@@ -232,6 +234,45 @@ def write_benchmarks(
     words += ["--methods", ",".join(methods)] if methods is not None else []
     write_across(Path(path), across, shlex.join(words))
     return across
+
+
+def write_thinning(
+    path: str | Path,
+    benchmarks: Sequence[str] | None = None,
+    method: str = DEFAULT_METHOD,
+    on_progress: Progress | None = None,
+) -> Thinning:
+    """Writes how influence thins out with the size of a catalogue: what one more track of each rank, by a
+    method's scores, is worth to a clip, on benchmarks of several sizes, and the law of it; with a picture
+    beside it. Made from banks and scores that are kept; scores that are missing are computed first.
+
+    Args:
+        benchmarks: by name; the first one and those of other sizes whose banks the package holds if None.
+
+    Raises:
+        UsageError: no such benchmark or method.
+        LinernotesError: the package holds no bank of one of them.
+    """
+    names = list(benchmarks) if benchmarks is not None else _held([BENCHMARK, *SIZED_BENCHMARKS])
+    chosen = chosen_methods([method], {})
+    cases = []
+    for name in names:
+        require_benchmark(name)
+        require_bank(name)
+        bank = read_bank(benchmark_parts(name))
+        scored = _scored(name, bank, chosen, on_progress)[method]
+        cases.append((name, bank, of_columns(scored.scores_qt, bank)))
+    found = measure_thinning(method, cases)
+    words = ["linernotes", "evaluate", "thinning", "-o", str(path)]
+    words += ["--benchmarks", ",".join(benchmarks)] if benchmarks is not None else []
+    words += ["--method", method] if method != DEFAULT_METHOD else []
+    write_thinning_page(Path(path), found, shlex.join(words))
+    return found
+
+
+def _held(names: Sequence[str]) -> list[str]:
+    """Those whose banks the package holds."""
+    return [name for name in names if (benchmark_parts(name) / BANK_FILE).exists()]
 
 
 def _scored(

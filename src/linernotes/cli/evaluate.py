@@ -31,7 +31,7 @@ from linernotes.demo.places import (
     require_benchmark,
     require_places,
 )
-from linernotes.settings.methods import ACROSS
+from linernotes.settings.methods import ACROSS, DEFAULT_METHOD
 from linernotes.settings.paths import require_folder
 from linernotes.settings.reading import checked, chosen_methods, parted, read_settings
 from linernotes.settings.verbs import FidelitySettings, SelfInfluenceSettings
@@ -101,6 +101,39 @@ def evaluate_benchmarks(
         across = linernotes.write_benchmarks(out, listed(benchmarks), listed(methods), on_progress=bars)
     if as_json:
         print_json(across_table(across).json())
+        return
+    stdout.print(escape(str(out)))
+
+
+@app.command("thinning")
+@plainly
+def evaluate_thinning(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write (Markdown).")],
+    benchmarks: Annotated[
+        str | None,
+        typer.Option(
+            help="Benchmarks of several sizes, with commas between; benchmark and those tracks-N that the "
+            "package holds if left out."
+        ),
+    ] = None,
+    method: MethodOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write how influence thins out with the size of a catalogue: the effect of a track by its rank, and its
+    law.
+    """
+    for benchmark in listed(benchmarks) or ():
+        require_benchmark(benchmark)
+        require_bank(benchmark)
+    chosen = method or DEFAULT_METHOD
+    chosen_methods([chosen], {})
+    require_folder(out.parent)
+    from linernotes.report.thinning import thinning_records
+
+    with Bars() as bars:
+        found = linernotes.write_thinning(out, listed(benchmarks), chosen, on_progress=bars)
+    if as_json:
+        print_json(thinning_records(found))
         return
     stdout.print(escape(str(out)))
 

@@ -22,7 +22,8 @@ SHIPPED_INDEX = READY / "index"
 BENCHMARK, DEEP, LONG, SIZED = "benchmark", "deep", "long", "tracks-"
 FLOW, ADAPTER, CODEC_LM = OTHER_KINDS = ("flow", "adapter", "codec-lm")
 SIZES = (128, 256, 1024, 2000)  # the built-in catalogue has 2,043 training tracks
-BENCHMARKS = (BENCHMARK, DEEP, LONG, *OTHER_KINDS, *(f"{SIZED}{count}" for count in SIZES))
+SIZED_BENCHMARKS = tuple(f"{SIZED}{count}" for count in SIZES)
+BENCHMARKS = (BENCHMARK, DEEP, LONG, *OTHER_KINDS, *SIZED_BENCHMARKS)
 SHIPPED = (BUILTIN, *BENCHMARKS)
 # what scores are worth: METHOD.json under its defaults, METHOD-WHAT.json under other settings
 CALIBRATIONS = BUNDLE / BENCHMARK / "calibrations"
