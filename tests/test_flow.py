@@ -20,8 +20,8 @@ from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared
 from linernotes.models.objectives import Objective
 from linernotes.models.opening import open_model
+from linernotes.models.parts import OBJECTIVE
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.stable_audio_folder import OBJECTIVE
 from linernotes.models.training import write_untrained_copy
 from linernotes.settings.methods import AbuEkfacSettings, ReadoutSettings
 

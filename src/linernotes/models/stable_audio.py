@@ -25,8 +25,9 @@ from linernotes.models.contract import OnStep, Readout, exact_device
 from linernotes.models.folder import training_record
 from linernotes.models.hidden import outputs_of
 from linernotes.models.objectives import PathKind
+from linernotes.models.parts import quiet_libraries
 from linernotes.models.sampling import descend
-from linernotes.models.stable_audio_folder import TRAINED, DiffusersFolder, quiet_libraries
+from linernotes.models.stable_audio_folder import TRAINED, DiffusersFolder
 from linernotes.models.stable_audio_tools import ToolsFolder
 
 LAYOUTS = (DiffusersFolder, ToolsFolder)

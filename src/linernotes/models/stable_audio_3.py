@@ -29,8 +29,7 @@ from linernotes.models.encoding import Encoding
 from linernotes.models.folder import STABLE_AUDIO_3, check_folder, kind_of
 from linernotes.models.hidden import outputs_of
 from linernotes.models.objectives import Objective
-from linernotes.models.squared_error import draw_times, sampled_error_b, squared_loss_bt, white_noise
-from linernotes.models.stable_audio_folder import (
+from linernotes.models.parts import (
     FAILURES,
     hash_parts,
     not_loaded,
@@ -40,6 +39,7 @@ from linernotes.models.stable_audio_folder import (
     read_sampling,
     read_tokenizer,
 )
+from linernotes.models.squared_error import draw_times, sampled_error_b, squared_loss_bt, white_noise
 
 TRAINED = ("transformer", "duration_embedder")
 TEXT_TOKENS = 256  # the pipeline gives no more, whatever the tokenizer could

@@ -25,15 +25,15 @@ from linernotes.models.encoding import Encoding
 from linernotes.models.folder import is_pointer
 from linernotes.models.hashing import kept_hashes
 from linernotes.models.objectives import Objective, shift_of_length
-from linernotes.models.stable_audio_folder import (
+from linernotes.models.parts import (
     FAILURES,
-    Parts,
     hash_parts,
     not_loaded,
     read_sampling,
     read_text_encoder,
     read_tokenizer,
 )
+from linernotes.models.stable_audio_folder import Parts
 from linernotes.models.stable_audio_tools_config import (
     WEIGHTS,
     check_tools_folder,
