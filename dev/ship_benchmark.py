@@ -10,30 +10,49 @@ tracks.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import linernotes
+from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.demo.places import OTHER_KINDS, benchmark_parts, require_benchmark
 from linernotes.evaluation.bank.folder import BANK_FILE
+from linernotes.evaluation.bank.store import BANK
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE
 from linernotes.settings.methods import ACROSS, METHOD_SETTINGS
 
-name, bank, *where = sys.argv[1:]
-require_benchmark(name)
-parts = benchmark_parts(name)
-opened = linernotes.open_bank(bank, *(where or (name, name)))  # refuses a bank that cannot be trusted
-opened = replace(opened, kept=(parts / "scores",))
-methods = [m for m in ACROSS if m not in ("abu", "d-trak")] if name in OTHER_KINDS else ACROSS
-for method in methods:
-    start = time.perf_counter()
-    opened.clip_scores(method, METHOD_SETTINGS[method]())
-    print(f"{method:12} {time.perf_counter() - start:7.0f} s", flush=True)
-for file in (BANK_FILE, COUNTERFACTUAL_FILE):
-    if (Path(bank) / file).exists():
-        shutil.copyfile(Path(bank) / file, parts / file)
-sizes = [path.stat().st_size for path in parts.rglob("*") if path.is_file()]
-print(f"{parts}: {sum(sizes) / 1e6:.1f} MB in {len(sizes)} files")
+
+def ship(source: Path, target: Path) -> None:
+    """A bank, without what the package has no use for: every draw's loss (their mean is kept), and clips that
+    stand in the benchmark's bank.
+    """
+    tensors, header = load_tensors(source, BANK)
+    for what in ("loss_mqk", "change_mqk"):
+        tensors[what] = tensors[what].double().mean(dim=2, keepdim=True).float()
+    if target.name != BANK_FILE:
+        tensors.pop("latents_qct", None)
+    save_tensors(target, tensors, BANK, header)
+
+
+def main() -> None:
+    name, bank, *where = sys.argv[1:]
+    require_benchmark(name)
+    parts = benchmark_parts(name)
+    opened = linernotes.open_bank(bank, *(where or (name, name)))  # refuses a bank that cannot be trusted
+    opened = replace(opened, kept=(parts / "scores",))
+    methods = [m for m in ACROSS if m not in ("abu", "d-trak")] if name in OTHER_KINDS else ACROSS
+    for method in methods:
+        start = time.perf_counter()
+        opened.clip_scores(method, METHOD_SETTINGS[method]())
+        print(f"{method:12} {time.perf_counter() - start:7.0f} s", flush=True)
+    for file in (BANK_FILE, COUNTERFACTUAL_FILE):
+        if (Path(bank) / file).exists():
+            ship(Path(bank) / file, parts / file)
+    sizes = [path.stat().st_size for path in parts.rglob("*") if path.is_file()]
+    print(f"{parts}: {sum(sizes) / 1e6:.1f} MB in {len(sizes)} files")
+
+
+if __name__ == "__main__":
+    main()

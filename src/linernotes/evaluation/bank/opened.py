@@ -5,7 +5,7 @@ whether it can be trusted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -111,7 +111,10 @@ class OpenedBank:
         catalogue = self.prepared.catalogue
         trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
         lines = check_bank(self.bank, catalogue.track_n, trained)
-        return check_bank(further, catalogue.track_n, trained, usual_loss(lines)) if further else lines
+        if further is None:
+            return lines
+        further = replace(further, latents_qct=self.bank.latents_qct)  # of the same clips
+        return check_bank(further, catalogue.track_n, trained, usual_loss(lines))
 
     def require_sane(self, further: Bank | None = None) -> None:
         """Refuses a bank, or a ``further`` one beside it, with a model that went wrong.

@@ -61,8 +61,9 @@ class Bank:
     seeds: list[int]
     tracks: list[str]  # the training tracks' ids
     present_mn: np.ndarray  # bool
-    loss_mqk: np.ndarray  # item loss of each query on each draw
-    # mean squared change of the prediction against the model the clips are from; a file has the mean over k
+    # item loss of each query on each draw, and mean squared change of its prediction against the model the
+    # clips are from; a file may have the means over k alone
+    loss_mqk: np.ndarray
     change_mqk: np.ndarray
     item_loss_ms: np.ndarray  # loss of every segment of the catalogue, mean over a few draws
     # standard deviation of the latents of the heard queries, made again; nan if there are none
@@ -305,7 +306,9 @@ def read_bank(path: Path) -> Bank:
     """
     file = bank_file(path)
     tensors, header = load_tensors(file, BANK)
-    tensors["change_mqk"] = tensors["change_mqk"].expand_as(tensors["loss_mqk"])
+    for name in ("loss_mqk", "change_mqk"):
+        tensors[name] = tensors[name].expand(-1, -1, header["draws"])
+    tensors.setdefault("latents_qct", torch.empty(0))  # another file holds the same clips
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     retrains = header["retrains"]
     return Bank(
