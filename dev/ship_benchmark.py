@@ -33,7 +33,7 @@ def ship(source: Path, target: Path) -> None:
         tensors[what] = tensors[what].double().mean(dim=2, keepdim=True).float()
     if target.name != BANK_FILE:
         tensors.pop("latents_qct", None)
-    save_tensors(target, tensors, BANK, header)
+    save_tensors(target, tensors, BANK, {**header, "means": True})
 
 
 def main() -> None:

@@ -32,6 +32,8 @@ from linernotes.evaluation.bank.clips import read_prompts
 from linernotes.evaluation.bank.scores import GATHERS, Scored, of_columns, scores_of, stored_scores
 from linernotes.evaluation.benchmarks import Case, measure_across
 from linernotes.evaluation.lds import measure_lds
+from linernotes.models.opening import open_model
+from linernotes.models.parts import OBJECTIVE
 from linernotes.models.stable_audio import StableAudio
 from linernotes.report.benchmarks import across_page, across_table
 from linernotes.settings.methods import METHOD_SETTINGS
@@ -109,6 +111,34 @@ def test_sized_benchmarks_hold_each_other_and_ask_the_same(builtin: Catalogue) -
     captions = [{track.caption for track in tracks} for tracks in trained.values()]
     for query in queries:
         assert query.prompt in captions[0] if query.kind == "caption" else query.prompt not in captions[-1]
+
+
+def test_benchmarks_of_other_kinds_ask_what_nothing_was_developed_on(builtin: Catalogue) -> None:
+    """Clips, half by new captions; an adapter's tracks are of works that its base model never heard."""
+    developed_on = {query.prompt for query in first.plan_queries(first.plan_tracks(builtin))}
+    counts = {"flow": (256, 48), "adapter": (128, 48), "codec-lm": (512, 144)}
+    for name, (trained, decoys) in counts.items():
+        plan = benchmark_of(name).tracks(builtin)
+        splits = [p.track.split for p in plan]
+        assert splits == ["train"] * trained + ["decoy"] * decoys
+        queries = benchmark_of(name).queries(plan)
+        captions = {p.track.caption for p in plan if p.track.split == "train"}
+        assert Counter(query.kind for query in queries) == {"caption": 12, "recombined": 12}
+        assert all((query.prompt in captions) == (query.kind == "caption") for query in queries)
+        if name == "codec-lm":
+            assert not developed_on & {query.prompt for query in queries}
+    known = {p.track.work_id for p in first.plan_tracks(builtin)}
+    assert not known & {p.track.work_id for p in benchmark_of("adapter").tracks(builtin)}
+
+
+def test_an_adapter_and_a_flow_start_as_what_they_are(tmp_path: Path) -> None:
+    for name in ("adapter", "flow"):
+        benchmark_of(name).untrained(tmp_path / name / "untrained", 0)
+        model = open_model(tmp_path / name / "untrained")
+        assert ("adapter" in model.layer_kinds) == (name == "adapter")
+        assert (tmp_path / name / "untrained" / OBJECTIVE).exists() == (name == "flow")
+    base = StableAudio(tmp_path / "adapter" / "base")
+    assert base.weights_hash == linernotes.load_model("benchmark").weights_hash
 
 
 def test_a_plan_is_the_same_every_time(builtin: Catalogue, planned: dict[str, list[Planned]]) -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import linernotes
+from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import segment_query
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
@@ -21,6 +22,7 @@ from linernotes.evaluation.agreement import (
     overlap,
     rank_biased_overlap,
 )
+from linernotes.evaluation.cost.units import UNITS, Units, seconds_of_units
 from linernotes.evaluation.search import Metric, read_grid, search
 from linernotes.evaluation.self_influence import rank_of
 from linernotes.methods.all import METHODS
@@ -164,6 +166,29 @@ def test_every_method_can_be_planned(model_path: Path, catalogue: Catalogue) -> 
     assert plans.keys() == METHOD_SETTINGS.keys() - {"clap"}
     assert plans["abu"].queries_s > 0 and plans["random"].queries_s == 0
     assert plans["trak"].disk_mib > 0 and plans["mucs"].queries_s > 0
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_unit_is_measured_once_where_it_is_slow_and_often_where_it_is_not(
+    model_path: Path, catalogue: Catalogue, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds of one pass, whatever the number of passes that were timed."""
+    prepared = prepare(linernotes.load_model(model_path), catalogue)
+    seen: list[int] = []
+    at = [0.0]
+
+    def forward(units: Units) -> int:
+        seen.append(units.pairs)
+        at[0] += (20.0 if slow else 0.001) * units.pairs
+        assert units.batch_size * units.workers <= max(units.pairs, units.workers)
+        return units.pairs
+
+    monkeypatch.setattr("linernotes.evaluation.cost.units.time.perf_counter", lambda: at[0])
+    monkeypatch.setitem(UNITS, "forward", forward)
+    query = segment_query(catalogue, 0)
+    seconds = seconds_of_units(prepared, AbuSettings(), query, {"forward"})
+    assert seconds["forward"] == pytest.approx(20.0 if slow else 0.001)
+    assert len(seen) == (1 if slow else 5) and seen == sorted(seen) and seen[-1] <= 256
 
 
 @pytest.mark.skipif(

@@ -36,6 +36,7 @@ from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.bank.sanity import check_bank
 from linernotes.evaluation.bank.store import build_bank, plan_retrains, prepare_setting
+from linernotes.evaluation.cost import planning
 from linernotes.evaluation.lds import outputs_mq
 from linernotes.evaluation.self_influence import segment_query, self_influence
 from linernotes.jobs.inline import Inline
@@ -52,7 +53,7 @@ from linernotes.models.small_musicgen import SmallMusicGen, write_small_musicgen
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import train
 from linernotes.models.weights import with_gradients
-from linernotes.settings.methods import METHOD_SETTINGS
+from linernotes.settings.methods import METHOD_SETTINGS, ActivationsSettings
 from linernotes.settings.training import TrainingSettings
 
 ROUNDING = {"rtol": 1e-3, "atol": 1e-6}  # sums of float32 gradients in another order
@@ -474,6 +475,17 @@ def test_a_bank_of_a_codec_model_knows_losses_and_no_predictions(world: Prepared
         LinernotesError, match=r"predict no target, so only their losses .* leave out --output"
     ):
         outputs_mq(bank, "prediction")
+
+
+def test_a_model_without_noise_is_planned_with_one_draw(
+    world: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are asked for: it is scored on one. A pass is said to take a second."""
+    monkeypatch.setattr(planning, "seconds_of_units", lambda *asked: dict.fromkeys(asked[-1], 1.0))
+    query = segment_query(world.catalogue, 0)
+    for draws in (1, 8):
+        planned = planning.plan("activations", world, ActivationsSettings(draws=draws), 1, query)
+        assert planned.queries_s == len(world.catalogue)
 
 
 @pytest.mark.examples

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import linernotes
 from conftest import SEGMENT_SAMPLES, write_recordings
-from linernotes.attribution.result import RECORD, Attribution, Effect, Span, TrackScore
+from linernotes.attribution.result import RECORD, AdapterPart, Attribution, Effect, Span, TrackScore
 from linernotes.attribution.spans import CHANCE
 from linernotes.audio import Sound
 from linernotes.audio.loudness import integrated_lufs
@@ -118,6 +118,19 @@ def test_the_shares_that_are_shown_sum_to_one(drawn: Drawn, record: Path, named:
     titles = [t.title for t in Attribution.load(record / RECORD).first_trained(6)]
     rows = [text for attributes, text in page.all("th") if attributes.get("scope") == "row"]
     assert rows == [*(titles[i] for i in named), "cannot be told apart"]
+
+
+@pytest.mark.parametrize("part", [0.25, 1.0])
+def test_tracks_are_shown_to_share_in_an_adapter_s_part_alone(drawn: Drawn, part: float) -> None:
+    of_adapter = AdapterPart(base="big", base_hash="b", loss=0.5, base_loss=0.6, nothing=1.0, share=part)
+    page = drawn(lambda read: naming(read, [0, 2]).model_copy(update={"adapter": of_adapter}))
+    shown = [float(text.removesuffix(" %")) for _, text in page.all("td", "n", "share")]
+    whole = np.array([1 / (i + 1) for i in range(6)])
+    assert round(sum(shown), 6) == 100
+    assert shown[:2] == pytest.approx(100 * part * whole[[0, 2]] / whole.sum(), abs=0.1)
+    rows = [text for attributes, text in page.all("th") if attributes.get("scope") == "row"]
+    assert rows[2:] == ["cannot be told apart", *(["the base model big"] if part < 1 else [])]
+    assert part == 1 or shown[3] == 75.0
 
 
 def test_a_named_tracks_effect_is_also_told_by_the_minute(drawn: Drawn, record: Path) -> None:

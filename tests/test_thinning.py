@@ -83,7 +83,7 @@ def test_sizes_are_told_in_order_and_one_alone_has_no_law() -> None:
     assert [size.name for size in found.sizes] == ["small", "large"] and isinstance(found.law, Law)
     assert measure_thinning("readout", [large]).law is None
     page = thinning_page(found, "picture.svg", "command")
-    assert "| ranks | 128 tracks | 256 tracks |" in page and "## A law" in page
+    assert "| ranks | 128 tracks (`small`) | 256 tracks (`large`) |" in page and "## A law" in page
 
 
 def test_too_few_halves_are_refused() -> None:

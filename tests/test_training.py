@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+import linernotes
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.places import MODEL
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.folder import drawn_in_training
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import Segments, train
+from linernotes.models.training import Segments, train, write_untrained_copy
 from linernotes.settings.training import TrainingSettings
 
 SETTINGS = TrainingSettings(steps=12, batch_size=8, learning_rate=1e-3)
@@ -92,6 +93,25 @@ def test_tracks_are_drawn_evenly_whatever_their_length() -> None:
         of_track = often_n[track_n == track]
         assert of_track.sum() == pytest.approx(1 / 3, abs=0.01)
         np.testing.assert_allclose(of_track, of_track.sum() / len(of_track), atol=0.005)
+
+
+def test_tracks_are_not_drawn_where_nobody_says_which_they_are(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    with pytest.raises(UsageError, match="draw segments evenly, or give track_n"):
+        train(model_path, tmp_path / "m", *data(catalogue), SETTINGS.model_copy(update={"drawn": "tracks"}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_verb_draws_tracks_too(tmp_path: Path, model_path: Path, catalogue: Catalogue) -> None:
+    """What ``linernotes train --drawn tracks`` trains is what training on these tracks gives."""
+    few = {"steps": 2, "batch_size": 8, "drawn": "tracks"}
+    made = linernotes.train_model(catalogue, tmp_path / "made", model_path, **few)
+    track_n = catalogue.track_n[catalogue.training_rows]
+    write_untrained_copy(model_path, tmp_path / "untrained", 0)
+    settings = TrainingSettings(**few)
+    train(tmp_path / "untrained", tmp_path / "by-hand", *data(catalogue), settings, track_n=track_n)
+    assert made.weights_hash == StableAudio(tmp_path / "by-hand").weights_hash
 
 
 def test_what_training_drew_is_said_by_the_model_and_changes_it(

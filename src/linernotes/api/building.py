@@ -130,7 +130,8 @@ def rebuild(
     if benchmark:
         recipe = benchmark_of(benchmark).training
     chosen = checked(TrainingSettings, {**recipe.model_dump(), **settings})
-    asked = {"benchmark": benchmark, "large": large, **chosen.model_dump()}
+    asked = {"benchmark": benchmark, "large": large, **chosen.recipe()}
+    asked |= chosen.model_dump(include={"seed", "checkpoints"})
     begun = Path(out) / "rebuild.json"
     if begun.exists() and read_json(begun, "a rebuild") != asked:
         raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")

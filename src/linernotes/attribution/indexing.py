@@ -90,6 +90,7 @@ def _begin(work: Path, prepared: Prepared, settings: IndexSettings, old: Index |
     """Clears away what another build has left."""
     plan = {
         "model": prepared.model.weights_hash,
+        "placed": prepared.placed,
         "catalogue": prepared.catalogue.hash,
         "settings": settings.model_dump(),
         "old": old.hash if old else "",
@@ -135,15 +136,16 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
     for q, track in enumerate(clips.tracks):  # a segment does not find its own track
         exact_qn[q, catalogue.track_n == track] = -np.inf
     rows = catalogue.training_rows
+    items_n = items_of(catalogue, prepared.placed)
     recall = measure_recall(said_qn[:, rows], exact_qn[:, rows], clips.what, method)
-    _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, items_of(catalogue))
+    _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, items_n)
 
 
 def _update(prepared: Prepared, work: Path, old: Index) -> None:
     """The same space over another state of the catalogue."""
     catalogue, space = prepared.catalogue, old.space
     settings = IndexSettings(**old.record["settings"])
-    table, items_n = _Table(work, catalogue, len(space.basis_rd), 0), items_of(catalogue)
+    table, items_n = _Table(work, catalogue, len(space.basis_rd), 0), items_of(catalogue, prepared.placed)
     place = {int(item): n for n, item in enumerate(old.items_n)}
     known = np.array([place.get(int(item), -1) for item in items_n])
     stay = np.flatnonzero(known >= 0)

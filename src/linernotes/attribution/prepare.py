@@ -5,6 +5,7 @@ depends on.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 from linernotes.artefacts import hash_files, hash_json
@@ -41,7 +42,11 @@ def prepare(
     device = device_of(model).type  # losses of a CPU and of a GPU differ in the last digits
     made_by = hash_json([__version__, code_hash(), device])[:8]
     folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}"
-    return Prepared(model, catalogue, folder, on_progress, model_folder, vouched, drawn=drawn)
+    prepared = Prepared(model, catalogue, folder, on_progress, model_folder, vouched, drawn=drawn)
+    # the same weights make other losses
+    return (
+        replace(prepared, folder=folder.with_name(f"{folder.name}-placed")) if prepared.placed else prepared
+    )
 
 
 @functools.cache

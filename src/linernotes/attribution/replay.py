@@ -86,7 +86,9 @@ def replay(
     rows = np.sort(np.random.default_rng(seed).permutation(exact)[:count])
     some = prepared if count == total else replace(prepared, only=tuple(int(row) for row in rows))
     if read.drawn != prepared.drawn:
-        raise LinernotesError(f"{folder} is of training that drew {read.drawn} evenly: say so with --drawn")
+        raise LinernotesError(
+            f"{folder} is of training that drew {read.drawn} evenly: open the workspace with that"
+        )
     work = Path(tempfile.mkdtemp(prefix="linernotes-replay-"))
     try:
         windows = [window for clip in clips for window in clip.windows]

@@ -117,13 +117,21 @@ class Catalogue:
     def batch(self, rows: Sequence[int] | np.ndarray) -> SegmentBatch:
         """The segments of these rows, in this order."""
         rows = np.asarray(rows)
+        start_s_n, whole_s_n = self.places(rows)
         return SegmentBatch(
             latents_nct=self.latents(rows),
             text_nld=self._text(self._caption_n[rows]),
             seconds_n=_tensor(self.seconds_n[rows].astype(np.float32)),
-            start_s_n=_tensor(self.start_s_n[rows].astype(np.float32)),
-            whole_s_n=_tensor(self._whole_t[self.track_n[rows]].astype(np.float32)),
+            start_s_n=_tensor(start_s_n),
+            whole_s_n=_tensor(whole_s_n),
         )
+
+    def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the segments of these rows begin in their recordings, and how long these are, in seconds,
+        float32.
+        """
+        whole_n = self._whole_t[self.track_n[rows]]
+        return self.start_s_n[rows].astype(np.float32), whole_n.astype(np.float32)
 
     def latents(self, rows: Sequence[int] | np.ndarray) -> Tensor:
         """The latents alone of these rows: ``[n, C, T]``, float32."""

@@ -4,6 +4,7 @@ is not.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 Flaw = tuple[str, str]  # why something is not taken: in a word or two, and in a sentence with the remedy
@@ -38,7 +39,7 @@ class Track:
             said = float(self.extra.get(RECORDING_SECONDS, 0))
         except ValueError:
             return 0.0
-        return said if said > 0 else 0.0
+        return said if 0 < said < math.inf else 0.0
 
     @property
     def details(self) -> dict[str, str]:
@@ -52,7 +53,11 @@ class Track:
             "ISRC": self.isrc,
             "ISWC": self.iswc,
         }
-        further = {name: value for name, value in self.extra.items() if value not in self.caption}
+        further = {
+            name: value
+            for name, value in self.extra.items()
+            if value not in self.caption and name != RECORDING_SECONDS
+        }
         return {label: text for label, text in (known | further).items() if text}
 
 

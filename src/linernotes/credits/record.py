@@ -22,7 +22,7 @@ from linernotes.errors import LinernotesError
 from linernotes.version import __version__
 
 RECORD, TABLE = "credits.json", "credits.csv"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REMEDY = "credit the clip anew with 'linernotes credits'"
 Kind = Literal["paid", "unknown", "withheld"]
 KINDS: dict[str, str] = {
@@ -32,7 +32,8 @@ KINDS: dict[str, str] = {
     "not told apart": "tracks that cannot be told apart",
     "base model": "the base model of an adapter, whose own tracks are not asked",
 }
-LEFT_OVER = ("not told apart", "base model")  # what no line of a track is about
+LineKind = Literal["paid", "unknown", "withheld", "not told apart", "base model"]
+LEFT_OVER: tuple[LineKind, ...] = ("not told apart", "base model")  # what no line of a track is about
 
 
 class Frozen(BaseModel):
@@ -267,7 +268,7 @@ def rows(credits: Credits) -> list[dict[str, Any]]:
     return found
 
 
-def left_over(right: RightTotal) -> list[tuple[str, int]]:
+def left_over(right: RightTotal) -> list[tuple[LineKind, int]]:
     """The parts that no line of a track is about, by kind; of the base model only where there is one."""
     return [(kind, right.remainder[KINDS[kind]]) for kind in LEFT_OVER if KINDS[kind] in right.remainder]
 

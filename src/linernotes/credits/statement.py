@@ -19,7 +19,7 @@ from datetime import date
 from typing import Any
 
 from linernotes.credits.entries import RIGHTS, Right
-from linernotes.credits.record import KINDS, Credits, Line, left_over
+from linernotes.credits.record import KINDS, Credits, Line, LineKind, left_over
 from linernotes.credits.seal import canonical
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement_record import (
@@ -175,7 +175,7 @@ def _clip(source: Source) -> ClipEntry:
 
 def _lines(sources: Sequence[Source], period: str, reporter: str | None) -> list[StatementLine]:
     gathered: dict[tuple[str, ...], list[tuple[Source, Line]]] = defaultdict(list)
-    rest: dict[tuple[str, str, Right, Any], list[tuple[Source, int]]] = defaultdict(list)
+    rest: dict[tuple[str, str, Right, LineKind], list[tuple[Source, int]]] = defaultdict(list)
     for source in sources:
         hashes = source.credits.hashes
         for line in source.credits.lines:
@@ -230,7 +230,7 @@ def _gathered(members: Sequence[tuple[Source, Line]]) -> StatementLine:
     )
 
 
-def _left_over(right: Right, kind: Any, members: Sequence[tuple[Source, int]]) -> StatementLine:
+def _left_over(right: Right, kind: LineKind, members: Sequence[tuple[Source, int]]) -> StatementLine:
     names = ("recording", "title", "artist", "isrc", "work", "iswc", "party", "role", "ipi", "isni")
     amount = _amount(right, members)
     empty: dict[str, Any] = dict.fromkeys(names, "")

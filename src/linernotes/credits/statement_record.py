@@ -16,16 +16,15 @@ from pydantic import ValidationError
 
 from linernotes.artefacts import read_json
 from linernotes.credits.entries import Right
-from linernotes.credits.record import Frozen, first_mistake, require_kind
+from linernotes.credits.record import Frozen, LineKind, first_mistake, require_kind
 from linernotes.credits.seal import SEAL
 from linernotes.credits.shares import PARTS, Rule
 from linernotes.errors import LinernotesError
 from linernotes.version import __version__
 
 RECORD, TABLE, EXPORT = "statement.json", "statement.csv", "statement.tsv"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REMEDY = "draw the statement up anew with 'linernotes statement'"
-LineKind = Literal["paid", "unknown", "withheld", "not told apart", "base model"]
 
 
 class ClipEntry(Frozen):

@@ -96,7 +96,7 @@ def measure_thinning(method: str, cases: Sequence[tuple[str, Bank, np.ndarray]],
             training tracks.
 
     Raises:
-        LinernotesError: a bank has too few halves, or no models of all tracks.
+        LinernotesError: a bank has too few halves.
     """
     spread = [_spread(bank, scores_qn, seed) for _, bank, scores_qn in cases]
     sizes = [_of_size(name, bank, found) for (name, bank, _), found in zip(cases, spread, strict=True)]
@@ -194,7 +194,6 @@ def _law(spread: Sequence[_Spread]) -> Law:
     """Fitted to the effects of all bins of all sizes, each weighted by how surely it is known; the intervals
     are of fits to resamples.
     """
-    spread = [each for each in spread if each.tracks]
     sure = [1 / np.maximum(each.effect_rb[1:].std(axis=0), 1e-12) for each in spread]
     start = np.log([max(spread[0].effect_rb[0, 0], 1e-6), 1.0, 1.0])
     fits = np.array([_fit(spread, sure, r, start) for r in range(LAW_RESAMPLES + 1)])

@@ -233,12 +233,18 @@ def write_codes(path: Path) -> None:
     Codes.of(index.take(sample), index.blocks()).save(path / CODES, {"index": index.hash})
 
 
-def items_of(catalogue: Catalogue) -> np.ndarray:
-    """The content of each segment, hashed: latents, caption and length."""
+def items_of(catalogue: Catalogue, placed: bool = False) -> np.ndarray:
+    """The content of each segment, hashed: latents, caption and length; and where it lies in its recording,
+    if its model is told (``placed``).
+    """
+    said = [str(catalogue.seconds_n[n]) for n in range(len(catalogue))]
+    if placed:
+        where = catalogue.places(np.arange(len(catalogue)))
+        said = [f"{seconds} {start} {whole}" for seconds, start, whole in zip(said, *where, strict=True)]
     captions = [catalogue.tracks[track].caption for track in catalogue.track_n]
     items = []
     for rows in np.array_split(np.arange(len(catalogue)), max(1, len(catalogue) // HASHED_AT_ONCE)):
         for n, latents in zip(rows, catalogue.latents(rows).numpy(), strict=True):
-            content = [latents.tobytes(), captions[n].encode(), str(catalogue.seconds_n[n]).encode()]
+            content = [latents.tobytes(), captions[n].encode(), said[n].encode()]
             items.append(int(hash_bytes(content), 16) - (1 << 63))
     return np.array(items, dtype=np.int64)

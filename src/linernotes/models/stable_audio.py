@@ -17,7 +17,6 @@ from diffusers import AutoencoderOobleck, StableAudioPipeline
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
-from linernotes.artefacts import hash_json
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
 from linernotes.errors import UsageError
 from linernotes.models import oobleck
@@ -65,8 +64,6 @@ class StableAudio:
         self.encoding, self.weights_hash = parts.encoding, parts.weights_hash
         self.name = self.encoding.model
         self.placed = not training_record(folder)  # linernotes trains each segment as a clip of its own
-        if self.placed:  # item losses depend on it
-            self.weights_hash = hash_json([self.weights_hash, "placed"])
         self.tokenizer = parts.tokenizer
         self.codec = self._ready(parts.codec)
         self.text_encoder = self._ready(parts.text_encoder)

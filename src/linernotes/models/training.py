@@ -63,16 +63,19 @@ def train(
         track_n: which track each segment is of, where tracks are drawn; each segment is one if None.
 
     Raises:
+        UsageError: tracks are drawn evenly, and ``track_n`` is not given.
         LinernotesError: nothing to train on, another run's partial state is there, or the loss is no longer
             finite.
     """
     if not len(latents_nct):
         raise LinernotesError("the catalogue holds no training segments: add tracks whose split is 'train'")
+    if settings.drawn == "tracks" and track_n is None:
+        raise UsageError("whose segments they are is not known: draw segments evenly, or give track_n")
     work = folder.with_name(folder.name + ".partial")
     data = {"latents": latents_nct.numpy(), "text": text_nld.numpy(), "seconds": seconds_n.numpy()}
     model = open_trainable(template)
     run = {
-        "settings": hash_json(settings.model_dump()),
+        "settings": hash_json({**settings.model_dump(include={"seed", "checkpoints"}), **settings.recipe()}),
         "data": hash_arrays(data),
         "start": model.weights_hash,
     }
@@ -255,7 +258,7 @@ class Segments:
         track_n: which track each of the ``count`` segments is of; each is one if None.
         """
         self.count = count
-        self.by_track = track_n is not None and settings.drawn == "tracks"
+        self.by_track = settings.drawn == "tracks"
         if track_n is not None:
             order_n = np.argsort(track_n, kind="stable")
             _, first_t, count_t = np.unique(track_n[order_n], return_index=True, return_counts=True)

@@ -14,7 +14,9 @@ from linernotes.attribution.result import Attribution, TrackScore
 
 @dataclass(frozen=True)
 class Share:
-    """One named track's share of what all training tracks are expected to have done."""
+    """One named track's share of what all training tracks are expected to have done; of a clip of an adapter,
+    of the adapter's part.
+    """
 
     number: int  # the track's place among training tracks, as on its card; 1 is first
     track: TrackScore
@@ -29,6 +31,8 @@ class Shares:
     named: list[Share]
     remainder: float
     remainder_percent: str
+    base: float  # the part of the base model of an adapter
+    base_percent: str
     unlisted: int  # named tracks beyond those that the record keeps: they are in the remainder
 
 
@@ -46,9 +50,11 @@ def shares_of(attribution: Attribution) -> Shares | None:
         if t.effect and t.effect.named
     ]
     named.sort(key=lambda one: (-one[0], one[1]))
-    shares = [expected / verdict.total for expected, _, _ in named]
-    remainder = 1 - sum(shares)
-    *percents, left = rounded_percents([*shares, max(0.0, remainder)])
+    own = attribution.adapter.share if attribution.adapter else None
+    part = 1.0 if own is None else own
+    shares = [part * expected / verdict.total for expected, _, _ in named]
+    remainder = part - sum(shares)
+    *percents, left, base = rounded_percents([*shares, max(0.0, remainder), 1 - part])
     return Shares(
         [
             Share(number, track, share, percent)
@@ -56,6 +62,8 @@ def shares_of(attribution: Attribution) -> Shares | None:
         ],
         remainder,
         left,
+        1 - part,
+        base,
         verdict.named - len(named),
     )
 

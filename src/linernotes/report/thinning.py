@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def effects_table(found: Thinning) -> Table:
     """One row a bin of ranks, one column a size: what one more track is worth, over the last ranks'."""
     columns = [
         name("ranks", "ranks"),
-        *(interval(size.name, f"{size.tracks} tracks", ".1f") for size in found.sizes),
+        *(interval(size.name, f"{size.tracks} tracks (`{size.name}`)", ".1f") for size in found.sizes),
     ]
     bins = max((size.ranks for size in found.sizes), key=len)
     rows = []
@@ -120,7 +121,7 @@ def _picture(found: Thinning) -> str:
     shades = np.linspace(0.35, 1.0, len(found.sizes))
 
     def draw(axes: Axes) -> None:
-        for size, shade, marker in zip(found.sizes, shades, MARKERS, strict=False):
+        for size, shade, marker in zip(found.sizes, shades, cycle(MARKERS), strict=False):
             every = size.ranks
             middle = [np.sqrt(each.first * each.last) for each in every]
             values = [1000 * each.effect.value for each in every]

@@ -60,7 +60,10 @@ def write_untrained(folder: Path, seed: int) -> None:
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(open_benchmark(BENCHMARK)[0], work)
         replace_folder(work, base)
-    write_start(base, folder, NewModelSettings(adapter="lora"), seed, BENCHMARK)
+    work = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(work, ignore_errors=True)
+    write_start(base, work, NewModelSettings(adapter="lora"), seed, BENCHMARK)
+    replace_folder(work, folder)
 
 
 ADAPTER_BENCHMARK = Benchmark(

@@ -111,6 +111,8 @@ def scores_of(
     """
     header = _header(bank, method, settings, names)
     header |= {"model": prepared.model.weights_hash, "catalogue": prepared.catalogue.hash}
+    if prepared.drawn == "tracks":
+        header["drawn"] = prepared.drawn
     if read_too := METHODS[method].reads(prepared, settings):
         header["reads"] = read_too
     name = f"{method}-{hash_json(header)[:8]}.safetensors"

@@ -306,8 +306,9 @@ def read_bank(path: Path) -> Bank:
     """
     file = bank_file(path)
     tensors, header = load_tensors(file, BANK)
-    for name in ("loss_mqk", "change_mqk"):
-        tensors[name] = tensors[name].expand(-1, -1, header["draws"])
+    if header.get("means"):  # a file of the package
+        tensors["loss_mqk"] = tensors["loss_mqk"].expand(-1, -1, header["draws"])
+    tensors["change_mqk"] = tensors["change_mqk"].expand_as(tensors["loss_mqk"])
     tensors.setdefault("latents_qct", torch.empty(0))  # another file holds the same clips
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     retrains = header["retrains"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,25 +40,28 @@ from linernotes.settings.methods import (
 
 SEGMENTS, DRAWS = 32, 8  # at most
 ENOUGH_S = 1.5  # how long a unit is measured, where so many take longer
+LONG_S = 10.0  # a first measurement that is not repeated
 MATRIX = 1024
 
 
 def seconds_of_units(
     prepared: Prepared, settings: MethodSettings, query: Query, names: set[str]
 ) -> dict[str, float]:
-    """Seconds of one of each named unit: of one batch a worker first, which warms up, and of more and more
-    until that takes long enough. Of a large model one batch is all.
+    """Seconds of one of each named unit: of one batch a worker, after one to warm up, and of more and more
+    until that takes long enough. Of a large model the first is all.
     """
     workers, most = at_once(prepared.model), DRAWS if prepared.model.random else 1
     seconds = {}
     for name in sorted(names):
-        for segments, draws in ((workers, 1), (workers, most), (4 * workers, most), (SEGMENTS, most)):
+        few = min(workers, SEGMENTS)
+        sizes = [(few, 1), (few, 1), (few, most), (min(4 * few, SEGMENTS), most), (SEGMENTS, most)]
+        for i, (segments, draws) in enumerate(sizes):
             units = Units(prepared, settings, query, segments, draws, workers)
             start = time.perf_counter()
             count = UNITS[name](units)
             taken = time.perf_counter() - start
             seconds[name] = taken / count
-            if taken > ENOUGH_S:
+            if taken > (ENOUGH_S if i else LONG_S):  # the first one loads what it needs, too
                 break
     return seconds
 
@@ -143,7 +147,7 @@ class Units:
 
     def clap(self) -> int:
         assert isinstance(self.settings, ClapSettings)
-        return self._describe(load_clap(self.settings.clap)[0])
+        return self._describe(_clap(self.settings.clap)[0])
 
     def gigaflop(self) -> float:
         square = torch.ones(MATRIX, MATRIX, dtype=torch.float64)
@@ -195,6 +199,9 @@ class Units:
         ):
             pass
         return self.segments
+
+
+_clap = cache(load_clap)  # a method loads it once, too
 
 
 UNITS: dict[str, Callable[[Units], float]] = {
