@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from linernotes.artefacts import load_tensors, save_tensors
+from linernotes.artefacts import load_tensors, read_json, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.folder import BANK_FILE, bank_file
@@ -30,7 +30,7 @@ from linernotes.evaluation.bank.retraining import (
 )
 from linernotes.jobs.executor import Executor
 from linernotes.methods.contract import Progress
-from linernotes.models.folder import TRAINING, training_record
+from linernotes.models.folder import TRAINING
 from linernotes.settings.training import TrainingSettings
 
 BANK = "retrain bank"
@@ -169,7 +169,7 @@ def recipe_of(model: Path) -> TrainingSettings:
     Raises:
         LinernotesError: it does not say.
     """
-    recipe = training_record(model).get("settings")
+    recipe = read_json(model / TRAINING, "a model that linernotes trained").get("settings")
     if not isinstance(recipe, dict):
         raise LinernotesError(f"{model / TRAINING} does not say how the model was trained: train it anew")
     return TrainingSettings(**recipe)
