@@ -57,6 +57,7 @@ def test_every_setting_of_a_verb_is_a_flag_without_a_default_of_its_own(
         ("train", set(TrainingSettings.model_fields)),
         ("rebuild", set(TrainingSettings.model_fields)),
         *((verb, OF_ENGINES) for verb in ("attribute", "bank build", "catalog build", "index build", "plan")),
+        *((verb, OF_ENGINES) for verb in ("evaluate counterfactual", "evaluate groups", "verify", "audit")),
     ],
 )
 def test_a_verb_takes_all_settings_of_what_it_runs(verb: str, names: set[str]) -> None:

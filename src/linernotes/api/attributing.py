@@ -17,12 +17,13 @@ from linernotes.demo.places import BENCHMARK, BUILTIN, SHIPPED
 from linernotes.demo.provider import load_model, model_folder
 from linernotes.demo.sounds import track_sound
 from linernotes.errors import UsageError
+from linernotes.evaluation.bank.retraining import at_once
 from linernotes.evaluation.verification import Verification, first_tracks, generated_query, verify_clip
 from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.report.verification import write_verification
-from linernotes.settings.engine import EngineSettings
+from linernotes.settings.engine import EngineSettings, RetrainEngineSettings
 from linernotes.settings.methods import DEFAULT_METHOD
 from linernotes.settings.reading import as_flags, checked, settings_of
 from linernotes.settings.training import Drawn
@@ -127,6 +128,7 @@ def verify(
     model: str | Path = BENCHMARK,
     catalogue: str | Path = BENCHMARK,
     on_progress: Progress | None = None,
+    engine: RetrainEngineSettings | None = None,
     **settings: Any,
 ) -> Verification:
     """Puts an attribution to the test: trains the model again without the first ``k`` tracks and without
@@ -136,6 +138,7 @@ def verify(
     Args:
         attribution: an ``attribution.json`` of a clip that the model generated.
         model: small enough to be trained again, by the recipe in its ``training.json``.
+        engine: what trains: processes of this machine if None.
         settings: fields of ``VerifySettings``: ``k``, ``repeats``.
 
     Raises:
@@ -146,15 +149,17 @@ def verify(
     read, opened = Attribution.load(path), open_catalogue(catalogue)
     query = generated_query(path, read, load_model(model), opened)
     first = first_tracks(path, read, asked.k)
-    found = verify_clip(
-        model_folder=model_folder(model),
-        catalogue=catalogue_folder(catalogue),
-        query=query,
-        first=[track.track_id for track in first],
-        repeats=asked.repeats,
-        folder=folder / "retrains",
-        on_progress=on_progress,
-    )
+    with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+        found = verify_clip(
+            model_folder=model_folder(model),
+            catalogue=catalogue_folder(catalogue),
+            query=query,
+            first=[track.track_id for track in first],
+            repeats=asked.repeats,
+            folder=folder / "retrains",
+            on_progress=on_progress,
+            executor=executor,
+        )
     tracks = {track.track_id: track for track in opened.tracks}
     words = ["linernotes", "verify", str(attribution), *as_flags(asked.model_dump())]
     words += ["--model", str(model), "--catalog", str(catalogue), "-o", str(out)]

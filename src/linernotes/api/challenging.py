@@ -14,8 +14,11 @@ from linernotes.demo.opening import catalogue_folder
 from linernotes.demo.places import SHIPPED
 from linernotes.demo.provider import model_folder
 from linernotes.errors import LinernotesError
+from linernotes.evaluation.bank.retraining import at_once
 from linernotes.evaluation.challenge import Challenge, Claim, Forecast, challenge_claims, forecast
+from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
+from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import checked, settings_of
 
@@ -34,7 +37,12 @@ def forecast_challenge(record: str | Path, halves: int) -> Forecast:
     return found
 
 
-def challenge(record: str | Path, halves: int, on_progress: Progress | None = None) -> Challenge:
+def challenge(
+    record: str | Path,
+    halves: int,
+    on_progress: Progress | None = None,
+    engine: RetrainEngineSettings | None = None,
+) -> Challenge:
     """Trains the model of a record again on random halves of its catalogue, and says whether the named tracks
     predict what becomes of the clips.
 
@@ -46,9 +54,16 @@ def challenge(record: str | Path, halves: int, on_progress: Progress | None = No
     model, catalogue = _places(behind)
     with Workspace(model, catalogue, on_progress=on_progress) as work:
         claims = [_claim(work, path, read) for path, read in behind]
-    return challenge_claims(
-        claims, model_folder(model), catalogue_folder(catalogue), halves, cache_folder(), on_progress
-    )
+    with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+        return challenge_claims(
+            claims=claims,
+            model=model_folder(model),
+            catalogue=catalogue_folder(catalogue),
+            halves=halves,
+            folder=cache_folder(),
+            on_progress=on_progress,
+            executor=executor,
+        )
 
 
 def _behind(record: Path) -> list[tuple[Path, Attribution]]:

@@ -35,6 +35,7 @@ from linernotes.credits.versions import newest_rights, record_rights, require_ve
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import SHIPPED
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.settings.engine import RetrainEngineSettings
 
 if TYPE_CHECKING:
     from linernotes.methods.contract import Progress
@@ -175,6 +176,7 @@ def audit(
     recompute: float = 0.0,
     on_progress: Progress | None = None,
     challenge: int = 0,
+    engine: RetrainEngineSettings | None = None,
 ) -> list[Check]:
     """Checks an ``attribution.json``, ``credits.json`` or ``statement.json``: schema, seal, sums,
     identifiers, signature, and whether what it names is at hand and gives the same figures again.
@@ -200,11 +202,17 @@ def audit(
             )
         )
     if challenge:
-        checks.append(_challenged(record, challenge, checks, on_progress))
+        checks.append(_challenged(record, challenge, checks, on_progress, engine))
     return checks
 
 
-def _challenged(record: Path, halves: int, checks: Sequence[Check], on_progress: Progress | None) -> Check:
+def _challenged(
+    record: Path,
+    halves: int,
+    checks: Sequence[Check],
+    on_progress: Progress | None,
+    engine: RetrainEngineSettings | None,
+) -> Check:
     """Whether retraining bears a record out; a record that fails already is not worth the trouble."""
     from linernotes.api.challenging import challenge
 
@@ -212,7 +220,7 @@ def _challenged(record: Path, halves: int, checks: Sequence[Check], on_progress:
     if any(check.outcome == "fails" for check in checks):
         return Check(what, "not checked", "another check fails")
     try:
-        found = challenge(record, halves, on_progress)
+        found = challenge(record, halves, on_progress, engine)
     except LinernotesError as error:
         return Check(what, "not checked", str(error))
     outcome: Outcome = "not checked" if found.borne_out is None else "holds" if found.borne_out else "fails"

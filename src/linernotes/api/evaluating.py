@@ -20,6 +20,7 @@ from linernotes.demo.places import (
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.opened import OpenedBank
+from linernotes.evaluation.bank.retraining import at_once
 from linernotes.evaluation.bank.scores import Scored, of_columns, stored_scores
 from linernotes.evaluation.bank.store import Bank, read_bank
 from linernotes.evaluation.benchmarks import Across, Case, measure_across
@@ -43,10 +44,12 @@ from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, me
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
 from linernotes.evaluation.planted import MeasuredPlanted, planted_of
 from linernotes.evaluation.thinning import Thinning, measure_thinning
+from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.report.benchmarks import write_across
 from linernotes.report.leaderboard import write_leaderboard as write
 from linernotes.report.thinning import write_thinning as write_thinning_page
+from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.methods import ACROSS, DEFAULT_METHOD, MethodSettings
 from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import as_flags, chosen_methods, parted
@@ -90,6 +93,7 @@ def evaluate_counterfactual(
     opened: OpenedBank,
     methods: Sequence[str] = (),
     out: str | Path | None = None,
+    engine: RetrainEngineSettings | None = None,
     **settings: Any,
 ) -> list[Outcome]:
     """Leave-k-out: what becomes of clips when the tracks that methods put
@@ -100,6 +104,7 @@ def evaluate_counterfactual(
 
     Args:
         methods: names of methods, or of scores that the bank was opened with.
+        engine: what trains: processes of this machine if None.
         settings: fields of ``CounterfactualSettings``, and methods' settings: ``percent``, the share of the
             catalogue that is left out, and ``pooled``, one set of tracks for all reporting clips in place of
             each heard clip's own.
@@ -117,13 +122,16 @@ def evaluate_counterfactual(
     named = [name for name in methods if name not in opened.files]
     scores = opened.training_scores(chosen_methods(named, of_methods) if named else {})
     wanted = {name: scores[name] for name in methods}
-    return measure_outcomes(*train_left_out(opened, wanted, asked, Path(out)), LIKENESSES)
+    with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+        trained = train_left_out(opened, wanted, asked, Path(out), executor)
+    return measure_outcomes(*trained, LIKENESSES)
 
 
 def evaluate_groups(
     opened: OpenedBank,
     methods: Sequence[str] | None = None,
     out: str | Path | None = None,
+    engine: RetrainEngineSettings | None = None,
     **settings: Any,
 ) -> tuple[list[GroupScore], dict[str, float]]:
     """Leave one group out, train again, and compare with each method's sums over groups. Trains into ``out``
@@ -131,6 +139,7 @@ def evaluate_groups(
     losses without each group.
 
     Args:
+        engine: what trains: processes of this machine if None.
         settings: the field of ``GroupsSettings``, ``by``, a metadata column, and methods' settings.
     """
     asked, of_methods = parted(GroupsSettings, settings)
@@ -143,7 +152,8 @@ def evaluate_groups(
             f"the bank has no retrains without each {asked.by}: give a folder with --out, and they are made"
         )
     else:
-        trained = train_without_groups(opened, asked.by, groups, Path(out))
+        with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+            trained = train_without_groups(opened, asked.by, groups, Path(out), executor)
     measured, rise_qg = measure_groups(trained, bank, groups, scores)
     rows = bank.rows("reporting")
     return measured, {group: float(rise_qg[rows, g].mean()) for g, group in enumerate(groups)}

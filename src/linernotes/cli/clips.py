@@ -34,7 +34,7 @@ from linernotes.demo.places import (
     require_places,
 )
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.settings.engine import EngineSettings
+from linernotes.settings.engine import EngineSettings, RetrainEngineSettings
 from linernotes.settings.paths import require_file, require_folder, require_sound_name
 from linernotes.settings.reading import checked, parted, read_settings
 from linernotes.settings.verbs import DemoSettings, GenerateSettings, VerifySettings
@@ -228,6 +228,7 @@ def replay(
 
 @app.command()
 @plainly
+@settings_flags(RetrainEngineSettings, "Where it trains")
 @settings_flags(VerifySettings)
 @adaptable
 def verify(
@@ -247,14 +248,15 @@ def verify(
 
     Three to five minutes on two cores for a clip of the benchmark's model. A stopped run goes on.
     """
-    asked = checked(VerifySettings, given(flags))
+    engine, values = parted(RetrainEngineSettings, given(flags))
+    asked = checked(VerifySettings, values)
     check_attribution(attribution)
     require_folder(out)
     require_places(model, catalog)
     from linernotes.report.verification import verification_table
 
     with Bars() as bars:
-        found = linernotes.verify(attribution, out, model, catalog, on_progress=bars, **given(flags))
+        found = linernotes.verify(attribution, out, model, catalog, bars, engine, **values)
     if as_json:
         remade = [{n: v for n, v in r.__dict__.items() if n != "sound"} for r in found.remade]
         print_json({"loss": found.loss, "left_out": found.left_out, "remade": remade})

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
 import linernotes
 from linernotes.cli.checks import check_attribution
-from linernotes.cli.options import JsonOption
+from linernotes.cli.options import JsonOption, given, settings_flags
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
 from linernotes.demo.places import require_catalogue
 from linernotes.errors import LinernotesError
+from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.paths import require_file, require_folder
+from linernotes.settings.reading import checked
 
 FIRST = 20  # parties a terminal shows
 
@@ -109,6 +111,7 @@ def statement(
 
 @app.command()
 @plainly
+@settings_flags(RetrainEngineSettings, "Where a challenge trains")
 def audit(
     record: Annotated[
         Path, typer.Argument(help="An attribution.json, credits.json or statement.json, or its folder.")
@@ -129,17 +132,19 @@ def audit(
         ),
     ] = 0,
     as_json: JsonOption = False,
+    **flags: Any,
 ) -> None:
     """Check a record: unchanged, adding up, its identifiers right, its sources those at hand, its signature.
 
     What fails is named with its place, and the exit code is 1.
     """
+    engine = checked(RetrainEngineSettings, given(flags))
     from linernotes.report.credits import audit_table
 
     if challenge:
         stderr.print(escape(linernotes.forecast_challenge(record, challenge).sentence))
     with Bars() as bars:
-        checks = linernotes.audit(record, key, recompute, bars, challenge)
+        checks = linernotes.audit(record, key, recompute, bars, challenge, engine)
     if as_json:
         print_json([vars(check) for check in checks])
     else:

@@ -31,6 +31,7 @@ from linernotes.cli.output import Bars, plainly, print_json, publish, stdout
 from linernotes.demo.places import BENCHMARK, require_bank, require_places
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.folder import require_scores
+from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.reading import chosen_methods, parted
 from linernotes.settings.verbs import (
     CounterfactualSettings,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from linernotes.report.table import Table
 
 app = typer.Typer()
+WHERE = "Where it trains"
 
 ScoresOption = Annotated[
     list[str] | None,
@@ -66,13 +68,15 @@ class Asked:
     methods: list[str] | None
     out: Path | None
     settings: dict[str, Any]
+    engine: RetrainEngineSettings
 
 
 def of_a_bank(
-    kind: type[VerbSettings] = VerbSettings, with_scores: bool = False
+    kind: type[VerbSettings] = VerbSettings, with_scores: bool = False, trains: bool = False
 ) -> Callable[[Callable[[Asked], Table]], Command]:
     """Makes a command of what evaluates methods against an opened bank and returns a table: with the options
-    that all of these have, flags for the settings of ``kind`` and of methods, and, if wanted, ``--scores``.
+    that all of these have, flags for the settings of ``kind`` and of methods, and, if wanted, ``--scores``,
+    and of where it trains.
     """
     further = [SCORES] if with_scores else []
 
@@ -88,14 +92,16 @@ def of_a_bank(
             **flags: Any,
         ) -> None:
             files = _files(flags.pop("scores", None))
-            _check(bank=bank, model=model, catalog=catalog, methods=listed(methods), kind=kind, flags=flags)
+            engine, asked = parted(RetrainEngineSettings, given(flags))
+            _check(bank=bank, model=model, catalog=catalog, methods=listed(methods), kind=kind, flags=asked)
             with Bars() as bars:
                 opened = linernotes.open_bank(bank, model, catalog, files, on_progress=bars)
-                table = evaluate(Asked(opened, listed(methods), out, given(flags)))
+                table = evaluate(Asked(opened, listed(methods), out, asked, engine))
             publish(table, out, as_json)
 
         command.__doc__ = evaluate.__doc__
-        return method_flags(settings_flags(kind)(adding(further)(command)))
+        made = method_flags(settings_flags(kind)(adding(further)(command)))
+        return settings_flags(RetrainEngineSettings, WHERE)(made) if trains else made
 
     return command_of
 
@@ -112,6 +118,7 @@ def evaluate_lds(asked: Asked) -> Table:
 
 @app.command("counterfactual")
 @plainly
+@settings_flags(RetrainEngineSettings, WHERE)
 @method_flags
 @settings_flags(CounterfactualSettings)
 @adaptable
@@ -142,20 +149,21 @@ def evaluate_counterfactual(
             "--methods trains models, which need a folder: give one with --out, or leave out --methods"
         )
     files = _files(scores)
+    engine, asked = parted(RetrainEngineSettings, given(flags))
     _check(
         bank=bank,
         model=model,
         catalog=catalog,
         methods=listed(methods),
         kind=CounterfactualSettings,
-        flags=flags,
+        flags=asked,
     )
     from linernotes.report.truth import counterfactual_table
 
     with Bars() as bars:
         opened = linernotes.open_bank(bank, model, catalog, files, on_progress=bars)
         names = [*(listed(methods) or ()), *(opened.files if methods else ())]
-        outcomes = linernotes.evaluate_counterfactual(opened, names, out, **given(flags))
+        outcomes = linernotes.evaluate_counterfactual(opened, names, out, engine, **asked)
     publish(counterfactual_table(outcomes), out, as_json)
 
 
@@ -173,7 +181,7 @@ def evaluate_planted(asked: Asked) -> Table:
 
 @app.command("groups")
 @plainly
-@of_a_bank(GroupsSettings)
+@of_a_bank(GroupsSettings, trains=True)
 def evaluate_groups(asked: Asked) -> Table:
     """Leave one group out, train again, and compare with each method's sums over groups.
 
@@ -183,9 +191,8 @@ def evaluate_groups(asked: Asked) -> Table:
     from linernotes.report.truth import groups_table
 
     by = parted(GroupsSettings, asked.settings)[0].by
-    return groups_table(
-        by, *linernotes.evaluate_groups(asked.opened, asked.methods, asked.out, **asked.settings)
-    )
+    found = linernotes.evaluate_groups(asked.opened, asked.methods, asked.out, asked.engine, **asked.settings)
+    return groups_table(by, *found)
 
 
 @app.command("hubs")

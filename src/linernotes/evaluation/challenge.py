@@ -31,6 +31,7 @@ from linernotes.evaluation.bank.retraining import (
 )
 from linernotes.evaluation.bank.store import LEAST_MODELS, plan_retrains, recipe_of
 from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_correlations, interval
+from linernotes.jobs.executor import Executor
 from linernotes.methods.contract import Progress, Query
 from linernotes.models.training import train, write_untrained_copy
 
@@ -164,6 +165,7 @@ def challenge_claims(
     halves: int,
     folder: Path,
     on_progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Challenge:
     """Trains ``halves`` models again and judges claims by them. What is trained is kept below ``folder``, so
     that a stopped run goes on, and further halves can be asked for.
@@ -207,7 +209,7 @@ def challenge_claims(
     retrains = plan_retrains(len(trained), halves, again=0, full=0, seed=SEED)
     header = setting.header()
     kept = folder / f"challenge-{hash_json(header)}"
-    run_retrains(setting, retrains, kept, on_progress)
+    run_retrains(setting, retrains, kept, on_progress, executor)
     loss_hw = np.stack([read_retrain(kept, r, header)["loss_qk"].mean(dim=1).numpy() for r in retrains])
     seconds_w = np.array([window.seconds for _, window in windows])
     of_claim = [np.array([own is claim for own, _ in windows]) for claim in claims]

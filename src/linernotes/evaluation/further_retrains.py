@@ -15,6 +15,7 @@ from linernotes.evaluation.bank.retraining import Retrain, run_retrains
 from linernotes.evaluation.bank.store import Bank, pack_bank, read_bank
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE, Arm, plan_arms, plan_pooled, read_arms
 from linernotes.evaluation.groups import plan_groups
+from linernotes.jobs.executor import Executor
 from linernotes.settings.verbs import CounterfactualSettings
 
 
@@ -23,6 +24,7 @@ def train_left_out(
     scores: Mapping[str, np.ndarray],
     settings: CounterfactualSettings,
     folder: Path,
+    executor: Executor | None = None,
 ) -> tuple[Bank, list[Arm]]:
     """Trains without what each of ``scores`` (``scores_qn`` by method) puts first, and adds it to the
     leave-k-out in ``folder``; arms of the same method, share and form replace those that stood there, which
@@ -48,7 +50,7 @@ def train_left_out(
         for name, present_n, seed in zip(before.names, before.present_mn, before.seeds, strict=True):
             planned.setdefault(name, Retrain(name, "without", present_n, seed))
     reasons = {"arms": [arm.__dict__ for arm in arms]}
-    return _train(opened, list(planned.values()), path, reasons), arms
+    return _train(opened, list(planned.values()), path, reasons, executor), arms
 
 
 def read_left_out(opened: OpenedBank, folders: Sequence[Path]) -> tuple[Bank, list[Arm]]:
@@ -68,10 +70,11 @@ def train_without_groups(
     column: str,
     groups: Mapping[str, np.ndarray],
     folder: Path,
+    executor: Executor | None = None,
 ) -> Bank:
     """Trains without each group of tracks, one model a group, into ``folder``."""
     planned, path = list(plan_groups(groups).values()), folder / f"groups-{column}.safetensors"
-    return _train(opened, planned, path, {"column": column})
+    return _train(opened, planned, path, {"column": column}, executor)
 
 
 def read_groups(opened: OpenedBank, column: str) -> Bank:
@@ -93,9 +96,10 @@ def _train(
     planned: list[Retrain],
     path: Path,
     more: Mapping[str, object],
+    executor: Executor | None,
 ) -> Bank:
     setting, folder = opened.setting(), path.parent / "retrains"
-    run_retrains(setting, planned, folder, opened.prepared.on_progress)
+    run_retrains(setting, planned, folder, opened.prepared.on_progress, executor)
     trained = pack_bank(setting, planned, path, folder, more)
     opened.require_sane(trained)
     return trained

@@ -27,6 +27,7 @@ from linernotes.evaluation.bank.retraining import (
     run_retrains,
 )
 from linernotes.evaluation.bank.store import recipe_of
+from linernotes.jobs.executor import Executor
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
 
@@ -114,6 +115,7 @@ def verify_clip(
     repeats: int,
     folder: Path,
     on_progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Verification:
     """Trains 2 x ``repeats`` models and makes the clip again under each; a killed run goes on.
 
@@ -158,7 +160,7 @@ def verify_clip(
             present[left_out] = False
             code = hash_arrays({"present": present})[:8]
             arms.append(Retrain(f"{arm}-{i}-{code}", arm, present, VERIFY_SEED + 2 * i + (arm == RANDOM)))
-    run_retrains(setting, arms, folder, on_progress)
+    run_retrains(setting, arms, folder, on_progress, executor)
 
     def cut(sound: Sound) -> Sound:
         return Sound(sound.samples[:, : round(query.seconds * sound.rate_hz)], sound.rate_hz)
