@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from conftest import draws_of, query_of, write_model
 from linernotes.artefacts import hash_files
 from linernotes.attribution.base_part import adapter_part, share_of
 from linernotes.attribution.fitness import clip_loss, loss_draws
+from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import Attribution
 from linernotes.catalog.store import Catalogue
@@ -35,7 +37,13 @@ from linernotes.methods.unlearning import take_steps
 from linernotes.models.adapted import carried, without_adapter, write_new_adapter
 from linernotes.models.adapter import detached
 from linernotes.models.adapter_folder import paired
-from linernotes.models.contract import GenerativeModel, PredictingModel, ReadoutModel, TrainableModel
+from linernotes.models.contract import (
+    GenerativeModel,
+    PlacedModel,
+    PredictingModel,
+    ReadoutModel,
+    TrainableModel,
+)
 from linernotes.models.opening import open_model
 from linernotes.models.stable_audio import StableAudio
 from linernotes.models.training import read_checkpoints, write_untrained_copy
@@ -255,6 +263,23 @@ def test_an_untrained_copy_has_other_random_weights_and_changes_nothing(
     assert one.keys() == load_file(trained / WEIGHTS).keys()
     assert all(torch.equal(one[n], two[n]) == n.endswith("lora_B.weight") for n in one)
     assert torch.equal(predicted(open_model(tmp_path / "one"), catalogue), predicted(model, catalogue))
+
+
+def test_an_adapter_that_was_trained_here_takes_segments_for_clips(
+    tmp_path: Path, trained: Path, catalogue: Catalogue
+) -> None:
+    """Its training told it no place in a recording; one from elsewhere is told as its base is. What is computed
+    for one of them is not taken for the other.
+    """
+    elsewhere = Path(shutil.copytree(trained, tmp_path / "elsewhere"))
+    (elsewhere / "training.json").unlink()
+    here, there = open_model(trained), open_model(elsewhere)
+    assert isinstance(here, PlacedModel) and isinstance(there, PlacedModel)
+    assert (here.placed, there.placed) == (False, True) and here.weights_hash == there.weights_hash
+    (row,) = np.flatnonzero(catalogue.start_s_n > 0)[:1]
+    one, other = (items_of(model, catalogue, [row]).tensors["summary"] for model in (here, there))
+    assert not torch.equal(one, other)
+    assert prepare(here, catalogue).folder != prepare(there, catalogue).folder
 
 
 def test_a_bank_retrains_the_adapter_and_leaves_the_base_alone(

@@ -48,7 +48,7 @@ def file_attribution(session: Session, name: str, clip_id: str, read: Attributio
             catalogue_hash=read.catalogue_hash,
             sentence=verdict.sentence if verdict else UNCALIBRATED,
             named=verdict.named if verdict else 0,
-            remainder=shares.remainder if shares and may_share else None,
+            remainder=shares.remainder + shares.base if shares and may_share else None,
             lent=bool(verdict and verdict.lent),
             tracks=read.training_tracks,
         )
