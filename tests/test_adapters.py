@@ -268,8 +268,8 @@ def test_an_untrained_copy_has_other_random_weights_and_changes_nothing(
 def test_an_adapter_that_was_trained_here_takes_segments_for_clips(
     tmp_path: Path, trained: Path, catalogue: Catalogue
 ) -> None:
-    """Its training told it no place in a recording; one from elsewhere is told as its base is. What is computed
-    for one of them is not taken for the other.
+    """Its training told it no place in a recording; one from elsewhere is told as its base is. What is
+    computed for one of them is not taken for the other.
     """
     elsewhere = Path(shutil.copytree(trained, tmp_path / "elsewhere"))
     (elsewhere / "training.json").unlink()
