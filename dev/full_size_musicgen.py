@@ -34,6 +34,7 @@ from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.places import MODEL
+from linernotes.evaluation.cost.planning import plan
 from linernotes.evaluation.self_influence import segment_query
 from linernotes.methods.all import score
 from linernotes.models.opening import open_model
@@ -105,10 +106,12 @@ def main(folder: Path) -> None:
     catalogue = Catalogue(folder / "catalogue")
     settings = EkfacSettings(layers="last-mlp", fisher_draws=1, batch_size=1)
     prepared = prepare(model, catalogue, folder / "cache", model_folder=folder / "model")
+    query = segment_query(catalogue, 0)
+    with timed("its plan"):
+        planned = plan("ekfac", prepared, settings, 1, query)
+    print(f"forecast {planned.once_s + planned.queries_s:.0f} s, {planned.memory_mib / 1024:.1f} GiB")
     with timed("ekfac on the last MLP, fitted and scored"):
-        scores_n = score(
-            "ekfac", prepared, [segment_query(catalogue, 0)], settings, folder / "work"
-        ).scores_qn[0]
+        scores_n = score("ekfac", prepared, [query], settings, folder / "work").scores_qn[0]
     print(f"scores {scores_n}, the clip's own segment first: {scores_n.argmax() == 0}")
 
 
