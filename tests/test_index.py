@@ -29,7 +29,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.curvature.packed import load_packed, save_packed
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.index.recall import FIRST, audit, measure_recall
+from linernotes.index.recall import FIRST, Audited, audit, measure_recall
 from linernotes.index.space import principal_directions
 from linernotes.index.store import Index
 from linernotes.index.vectors import Vectors, in_bytes, resemblance
@@ -146,6 +146,8 @@ def test_an_audit_bounds_what_is_outside() -> None:
     whole = audit(exact, said, said, bar=float(np.sort(exact)[-3]))
     assert whole.above == whole.above_at_most == 3
     assert whole.total == pytest.approx(exact.sum()) and whole.error == pytest.approx(0.0, abs=1e-12)
+    (one,) = exact[:1]  # the only one outside
+    assert audit(exact[:1], said[:1], said[:1], bar=one) == Audited(1, 1, pytest.approx(one), 0.0)
 
 
 def test_an_audits_total_is_right_on_average() -> None:

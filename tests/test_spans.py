@@ -64,7 +64,7 @@ def test_alignments_of_tracks_add_up_to_their_scores(
     settings = METHOD_SETTINGS["readout"](**FEW, step_size=1e-5)
     (found,) = linernotes.attribute(clip, tmp_path / "out", model_path, catalogue.path, **FEW, step_size=1e-5)
     scores = read_track_scores(tmp_path / "out", "readout")[0]
-    prepared = Prepared(model, catalogue, tmp_path / "cache")
+    prepared = Prepared(model, catalogue, tmp_path / "cache", drawn="tracks")
     alignments = align(load_clip(clip, model, None), prepared, settings, range(len(catalogue.tracks)))
     whole_s = catalogue.encoding.segment_s
     full = [t for t in alignments if (catalogue.seconds_n[catalogue.track_n == t] >= whole_s - 1e-6).all()]

@@ -69,11 +69,11 @@ def align(
     }
     found = frame_pairs(prepared, clip.windows, rows, settings, cells)
     pairs_nwqk, rise_nwt = found.pairs_nwqk.double().cpu().numpy(), found.rise_nwt.double().cpu().numpy()
-    share_w = seconds / seconds.sum()
+    share_w, seen_n = seconds / seconds.sum(), prepared.weights_n
     for row, first, count, pairs_wqk in zip(rows, first_n, cells_n, pairs_nwqk, strict=True):
         into = whole[int(catalogue.track_n[row])]
         for w, pairs_qk in enumerate(pairs_wqk):
-            part = pairs_qk[: at_q[w + 1] - at_q[w], :count] * share_w[w]
+            part = pairs_qk[: at_q[w + 1] - at_q[w], :count] * share_w[w] * seen_n[row]
             into[at_q[w] : at_q[w] + part.shape[0], first : first + part.shape[1]] += part
     rise_t = {int(row): share_w @ rise_wt for row, rise_wt in zip(rows, rise_nwt, strict=True)}
     return {

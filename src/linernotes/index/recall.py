@@ -146,7 +146,10 @@ def audit(exact_a: np.ndarray, said_a: np.ndarray, said_outside: np.ndarray, bar
     most = float(beta.ppf(LEVEL, above + 1, count - above)) if above < count else 1.0
     apart = exact_a - said_a
     total = float(said_outside.sum() + outside * apart.mean())
-    left = 1 - count / outside  # nothing is unknown once all are audited
-    error = outside * math.sqrt(left) * float(apart.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
-    error *= float(student.ppf((1 + LEVEL) / 2, count - 1)) if count > 1 else 1.0
-    return Audited(above, above if count == outside else math.floor(most * outside), total, error)
+    if count == outside:  # nothing is unknown
+        return Audited(above, above, total, 0.0)
+    if count == 1:
+        return Audited(above, math.floor(most * outside), total, math.inf)
+    error = outside * math.sqrt(1 - count / outside) * float(apart.std(ddof=1)) / math.sqrt(count)
+    error *= float(student.ppf((1 + LEVEL) / 2, count - 1))
+    return Audited(above, math.floor(most * outside), total, error)
