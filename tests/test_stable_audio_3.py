@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,15 @@ def drawn(model: StableAudio3, seed: int = 0) -> tuple[Batch, Draws]:
     generator = torch.Generator().manual_seed(seed)
     latents = torch.randn(3, 6, FRAMES, generator=generator)
     return model.items(latents, model.embed_text(PROMPTS), torch.tensor([0.1, 0.2, 0.25])), draws_of(model, 3)
+
+
+def test_norms_of_the_blocks_are_those_of_training(three: StableAudio3) -> None:
+    """With x constant over features, RMS norm gives x / sqrt(x^2 + 1e-5)."""
+    blocks: Any = three.network.transformer_blocks
+    x = 1e-3 * torch.ones(1, 1, blocks[0].pre_norm.gamma.numel())
+    for norm in (blocks[0].pre_norm, blocks[-1].cross_attend_norm, blocks[-1].ff_norm):
+        expected = norm.gamma * x / (x.square() + 1e-5).sqrt()
+        torch.testing.assert_close(norm(x), expected.detach(), rtol=1e-5, atol=1e-7)
 
 
 def test_the_adapter_has_every_power(three: StableAudio3) -> None:

@@ -42,6 +42,7 @@ from linernotes.models.parts import (
 from linernotes.models.squared_error import draw_times, sampled_error_b, squared_loss_bt, white_noise
 
 TRAINED = ("transformer", "duration_embedder")
+EPS_IN_TRAINING = 1e-5  # of the blocks' norms, in the code that trains these models; diffusers has 1e-6
 TEXT_TOKENS = 256  # the pipeline gives no more, whatever the tokenizer could
 # the pipeline's own steps where "steps" is None: 8 of a distilled model, 100 of another
 DEFAULT_SAMPLING = {"steps": None, "guidance": 1.0, "frames": 512}
@@ -86,6 +87,10 @@ class StableAudio3:
             self.text_encoder = self._ready(read_part(T5GemmaEncoderModel, folder / "text_encoder"))
             self.duration = self._ready(read_part(StableAudio3DurationEmbedder, folder / "duration_embedder"))
             self.network: nn.Module = self._ready(read_part(StableAudio3DiTModel, folder / "transformer"))
+            blocks: Any = self.network.transformer_blocks
+            for block in blocks:
+                for norm in (block.pre_norm, block.cross_attend_norm, block.ff_norm):
+                    norm.eps = EPS_IN_TRAINING
             self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
                 folder / "scheduler", local_files_only=True
             )
