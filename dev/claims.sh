@@ -36,6 +36,9 @@ claim python dev/step_size_trial.py --quick "$out/clip.flac"
 for part in sweep ingest queries scale; do claim linernotes bench --only "$part" --quick --json; done
 claim linernotes bench --only methods --methods latent --quick --json
 claim linernotes evaluate lds --json
+claim linernotes evaluate benchmarks -o "$out/benchmarks.md"
+claim linernotes evaluate benchmarks --benchmarks flow,adapter,codec-lm --methods readout,random -o "$out/families.md"
+claim linernotes evaluate thinning -o "$out/thinning.md"
 claim linernotes calibrate --json
 claim linernotes evaluate counterfactual --json
 claim python dev/peers --quick
