@@ -15,7 +15,7 @@ from linernotes.demo.places import MODEL
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.folder import drawn_in_training
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import Segments, train, write_untrained_copy
+from linernotes.models.training import evenly_by_track, rows_drawn, train, write_untrained_copy
 from linernotes.settings.training import TrainingSettings
 
 SETTINGS = TrainingSettings(steps=12, batch_size=8, learning_rate=1e-3)
@@ -85,9 +85,8 @@ def test_a_checkpoint_of_another_run_is_refused(
 def test_tracks_are_drawn_evenly_whatever_their_length() -> None:
     """Of tracks of 1, 9 and 2 segments that lie mixed up, each as often, and any of its segments as often."""
     track_n = np.array([7, *[3] * 5, 9, *[3] * 4, 9])
-    settings = TrainingSettings(steps=1, drawn="tracks")
     generator = torch.Generator().manual_seed(0)
-    drawn = Segments(len(track_n), track_n, settings).draw(60_000, generator).numpy()
+    drawn = rows_drawn(60_000, len(track_n), evenly_by_track(track_n), generator).numpy()
     often_n = np.bincount(drawn, minlength=12) / 60_000
     for track in (3, 7, 9):
         of_track = often_n[track_n == track]

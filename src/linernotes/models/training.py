@@ -82,7 +82,7 @@ def train(
     checkpoint = work / "checkpoint.safetensors"
     parts = model.trained_parts()
     parameters = _moved(model, parts)
-    segments = Segments(len(latents_nct), track_n, settings)
+    weight_n = evenly_by_track(track_n) if settings.drawn == "tracks" and track_n is not None else None
     own = next(name for name, part in parts.items() if part is model.network) + "."
     device = device_of(model)
     latents_nct, text_nld, seconds_n = (x.to(device) for x in (latents_nct, text_nld, seconds_n))
@@ -103,7 +103,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _rate(step, settings.steps)
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        loss = _loss(model, latents_nct, text_nld, seconds_n, segments, settings, generator)
+        loss = _loss(model, latents_nct, text_nld, seconds_n, weight_n, settings, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters.values(), LONGEST_GRADIENT)
@@ -237,40 +237,30 @@ def _loss(
     latents_nct: Tensor,
     text_nld: Tensor,
     seconds_n: Tensor,
-    segments: Segments,
+    weight_n: Tensor | None,
     settings: TrainingSettings,
     generator: torch.Generator,
 ) -> Tensor:
     """The mean loss of one random batch. Noise levels are stratified: still uniform, with less variance."""
     size, device = settings.batch_size, latents_nct.device
-    rows = segments.draw(size, generator).to(device)
+    rows = rows_drawn(size, len(latents_nct), weight_n, generator).to(device)
     draws = model.draw(size, generator).to(device)
     unconditional_b = torch.rand(size, generator=generator) < settings.drop_condition
     items = model.training_items(latents_nct[rows], text_nld[rows], seconds_n[rows], unconditional_b)
     return model.loss_bt(items, draws).mean()
 
 
-class Segments:
-    """What batches are drawn from."""
+def rows_drawn(size: int, count: int, weight_n: Tensor | None, generator: torch.Generator) -> Tensor:
+    """Which of ``count`` segments a batch has: any, each as often, or as often as ``weight_n`` says."""
+    if weight_n is None:
+        return torch.randint(count, (size,), generator=generator)
+    return torch.multinomial(weight_n, size, replacement=True, generator=generator)
 
-    def __init__(self, count: int, track_n: np.ndarray | None, settings: TrainingSettings) -> None:
-        """Args:
-        track_n: which track each of the ``count`` segments is of; each is one if None.
-        """
-        self.count = count
-        self.by_track = settings.drawn == "tracks"
-        if track_n is not None:
-            order_n = np.argsort(track_n, kind="stable")
-            _, first_t, count_t = np.unique(track_n[order_n], return_index=True, return_counts=True)
-            self.order_n, self.first_t, self.count_t = map(torch.from_numpy, (order_n, first_t, count_t))
 
-    def draw(self, size: int, generator: torch.Generator) -> Tensor:
-        """So many: any, each as often; or of any track, each as often, any of its own."""
-        if not self.by_track:
-            return torch.randint(self.count, (size,), generator=generator)
-        track_b = torch.randint(len(self.first_t), (size,), generator=generator)
-        share_b = torch.rand(size, generator=generator, dtype=torch.float64)
-        return self.order_n[self.first_t[track_b] + (share_b * self.count_t[track_b]).long()]
+def evenly_by_track(track_n: np.ndarray) -> Tensor:
+    """Weights of segments with which tracks, whatever their length, are drawn evenly."""
+    _, place_n, count_t = np.unique(track_n, return_inverse=True, return_counts=True)
+    return torch.from_numpy(1.0 / count_t[place_n])
 
 
 def _rate(step: int, steps: int) -> float:
