@@ -190,7 +190,9 @@ def test_a_second_desk_on_the_folder_is_refused_and_the_first_goes_on(tmp_path: 
         second = Served(str(desk.folder.path), "--read-only")
         _, said = second.process.communicate(timeout=PATIENCE_S)
         assert second.process.returncode == 1
-        assert "is being served by" in said.replace("\n", " ")
+        flat = " ".join(said.split())
+        assert f"{desk.folder.path} is being served by" in flat
+        assert flat.endswith("close that desk, or give another folder")
         assert "Traceback" not in said
         assert browser(desk).get("/clips").status_code == 200
 

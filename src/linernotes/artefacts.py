@@ -116,7 +116,12 @@ def _beside(path: Path, end: str) -> Path:
 
 @contextmanager
 def held(
-    path: Path, what: str = "written", wait_s: float = 0.0, on_wait: Callable[[str], None] | None = None
+    path: Path,
+    what: str = "written",
+    wait_s: float = 0.0,
+    on_wait: Callable[[str], None] | None = None,
+    remedy: str = "wait until it ends, or give another --out",
+    named: Path | None = None,
 ) -> Iterator[None]:
     """Keeps other processes from writing ``path``, a file or folder (which need not exist), until the block
     ends.
@@ -128,6 +133,8 @@ def held(
         what: what is done to ``path``, for the sentence: "written", "computed".
         wait_s: how long to wait for another process (``math.inf``: for ever); 0 refuses at once.
         on_wait: called once with a sentence that says who is waited for; a line of the log if None.
+        remedy: what to do, for the sentence that refuses.
+        named: what that sentence names; ``path`` if None.
 
     Raises:
         LinernotesError: another process holds it, still after ``wait_s``.
@@ -137,7 +144,7 @@ def held(
     lock_path, holder_path = _beside(real, ".lock"), _beside(real, ".holder")
     lock = filelock.FileLock(lock_path, is_singleton=True)
     if lock.is_locked or not _acquire(
-        lock, lambda: f"{path} is being {what} by {_holder(holder_path)}", wait_s, on_wait
+        lock, lambda: f"{named or path} is being {what} by {_holder(holder_path)}", wait_s, on_wait, remedy
     ):
         yield
         return
@@ -157,6 +164,7 @@ def _acquire(
     holder: Callable[[], str],
     wait_s: float,
     on_wait: Callable[[str], None] | None,
+    remedy: str,
 ) -> bool:
     """Whether ``lock`` is ours now; no where files cannot be locked."""
     with warnings.catch_warnings():
@@ -170,7 +178,7 @@ def _acquire(
                 (on_wait or logging.getLogger("linernotes").warning)(f"{holder()}: waiting for it")
                 lock.acquire(timeout=-1 if math.isinf(wait_s) else wait_s, poll_interval=0.2)
         except filelock.Timeout:
-            raise LinernotesError(f"{holder()}: wait until it ends, or give another --out") from None
+            raise LinernotesError(f"{holder()}: {remedy}") from None
         except OSError:
             return False
     return True

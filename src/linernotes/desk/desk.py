@@ -88,11 +88,14 @@ def open_desk(opened: Opened, working: bool = True) -> Iterator[Desk]:
         raise LinernotesError(f"{folder.path} is no desk and not empty: give a new or an empty folder")
     folder.make()
     with ExitStack() as stack:
-        try:
-            stack.enter_context(held(folder.path / "desk", "served"))
-        except LinernotesError as error:
-            who = str(error).removeprefix(str(folder.path / "desk")).split(": ")[0]
-            raise LinernotesError(f"{folder.path}{who}: close that desk, or give another folder") from None
+        stack.enter_context(
+            held(
+                folder.path / "desk",
+                "served",
+                remedy="close that desk, or give another folder",
+                named=folder.path,
+            )
+        )
         emptied(folder.incoming)
         database = open_database(folder)
         stack.callback(database.close)
