@@ -12,9 +12,9 @@ from linernotes.demo.benchmarks.long import LONG_BENCHMARK
 from linernotes.demo.benchmarks.sized import SIZED_BENCHMARKS
 from linernotes.demo.places import require_benchmark
 
-_DEVELOPED_ON_V = (FIRST_BENCHMARK, DEEP_BENCHMARK, LONG_BENCHMARK, *SIZED_BENCHMARKS)
+_OF_ITS_KIND = (FIRST_BENCHMARK, DEEP_BENCHMARK, LONG_BENCHMARK, *SIZED_BENCHMARKS)
 _OF_OTHER_KINDS = (FLOW_BENCHMARK, ADAPTER_BENCHMARK, CODEC_LM_BENCHMARK)
-_ALL = {each.name: each for each in (*_DEVELOPED_ON_V, *_OF_OTHER_KINDS)}
+_ALL = {each.name: each for each in (*_OF_ITS_KIND, *_OF_OTHER_KINDS)}
 
 
 def benchmark_of(name: str) -> Benchmark:

@@ -174,9 +174,11 @@ def _identifier(planned: Planned) -> str:
     return planned.track.track_id
 
 
+SIZE = SmallModel(layers=2, heads=4)
+
 FIRST_BENCHMARK = Benchmark(
     name=BENCHMARK,
-    untrained=partial(write_template, SmallModel(layers=2, heads=4)),
+    untrained=partial(write_template, SIZE),
     training=TrainingSettings(steps=1000, batch_size=16, learning_rate=6e-3, ema=0.99),
     bank=BankSettings(),
     tracks=plan_tracks,

@@ -7,15 +7,15 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from linernotes.demo.benchmarks.first import SIZE
 from linernotes.demo.benchmarks.sized import sized_benchmark
 from linernotes.demo.bundle import write_template
 from linernotes.demo.places import FLOW
-from linernotes.models.small import SmallModel
 
 TRACKS = 256
 
 FLOW_BENCHMARK = replace(
     sized_benchmark(TRACKS),
     name=FLOW,
-    untrained=partial(write_template, SmallModel(layers=2, heads=4), objective="flow"),
+    untrained=partial(write_template, SIZE, objective="flow"),
 )

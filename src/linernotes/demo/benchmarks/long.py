@@ -14,12 +14,12 @@ from functools import partial
 from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmarks.description import Benchmark, Planned, PlannedQuery
+from linernotes.demo.benchmarks.first import SIZE
 from linernotes.demo.benchmarks.prompts import half_by_new_captions
 from linernotes.demo.bundle import write_template
 from linernotes.demo.places import LONG
 from linernotes.demo.render import whole_seconds
 from linernotes.models.encoding import Encoding
-from linernotes.models.small import SmallModel
 from linernotes.settings.training import TrainingSettings
 from linernotes.settings.verbs import BankSettings
 
@@ -72,7 +72,7 @@ def segments_in(seconds: float, encoding: Encoding) -> int:
 
 LONG_BENCHMARK = Benchmark(
     name=LONG,
-    untrained=partial(write_template, SmallModel(layers=2, heads=4)),
+    untrained=partial(write_template, SIZE),
     training=TrainingSettings(steps=2000, batch_size=16, learning_rate=6e-3, ema=0.99),
     bank=BankSettings(halves=24, again=12, full=2),
     tracks=plan_tracks,

@@ -62,7 +62,7 @@ def open_benchmark(name: str) -> tuple[Path, Path]:
             )
             planted = work / PLANTED
             _render_planted(benchmark, work / "sounds", planted)
-        catalogue = _assemble(benchmark, planted, work / name)
+        catalogue = _assemble(benchmark, planted, work / name, parts / "model")
         _require_known(parts / "model", catalogue, name)
         shutil.copytree(MODEL, work / "model", ignore=shutil.ignore_patterns(*TRAINED_PARTS, "training*"))
         shutil.copytree(parts / "model", work / "model", dirs_exist_ok=True)
@@ -147,9 +147,9 @@ def _render_planted(
     )
 
 
-def _assemble(benchmark: Benchmark, planted: Path, path: Path, untrained: Path | None = None) -> Catalogue:
+def _assemble(benchmark: Benchmark, planted: Path, path: Path, model: Path) -> Catalogue:
     """A benchmark's catalogue, from the built-in one and the catalogue of its rendered tracks; encoded anew
-    by what its training starts from, where it is not of the built-in codec's latents.
+    by its ``model``, trained or not, where it is not of the built-in codec's latents.
     """
     origins = {True: Catalogue(CATALOGUE), False: Catalogue(planted)}
     place = {kind: {track.track_id: i for i, track in enumerate(c.tracks)} for kind, c in origins.items()}
@@ -158,7 +158,7 @@ def _assemble(benchmark: Benchmark, planted: Path, path: Path, untrained: Path |
         builtin = each.origin is not None
         origin = each.origin or each.track.track_id
         chosen.append((origins[builtin], place[builtin][origin], each.track))
-    recode = benchmark.recode(untrained) if benchmark.recode and untrained else None
+    recode = benchmark.recode(model) if benchmark.recode else None
     return copy_tracks(path, chosen, {"source": BUILTIN}, recode)
 
 
