@@ -75,8 +75,7 @@ class Law:
 
     def effects(self, rank: np.ndarray, tracks: int) -> np.ndarray:
         """The effects of tracks of these ranks in a catalogue of so many."""
-        fit = np.log([self.strength.value, self.by_rank.value, self.by_size.value])
-        return _effects(fit, rank, tracks)
+        return _effects((self.strength.value, self.by_rank.value, self.by_size.value), rank, tracks)
 
 
 @dataclass(frozen=True)
@@ -212,26 +211,26 @@ def _law(spread: Sequence[_Spread]) -> Law:
                 noticed=said(np.array([(effect >= NOTICED).sum() for effect in effects], dtype=float)),
             )
         )
-    strength, by_rank, by_size = np.exp(fits).T
+    strength, by_rank, by_size = fits.T
     return Law(said(strength), said(by_rank), said(by_size), forecasts)
 
 
-def _effects(fit: np.ndarray, rank: np.ndarray, tracks: int) -> np.ndarray:
-    strength, by_rank, by_size = np.exp(fit)
+def _effects(law: Sequence[float], rank: np.ndarray, tracks: int) -> np.ndarray:
+    strength, by_rank, by_size = law
     found: np.ndarray = strength * rank**-by_rank * (tracks / USUAL) ** -by_size
     return found
 
 
 def _fit(spread: Sequence[_Spread], sure: Sequence[np.ndarray], r: int, start: np.ndarray) -> np.ndarray:
-    """Logarithms of strength and exponents, by least squares; all are above 0."""
+    """Strength and exponents by least squares, of their logarithms: all are above 0."""
 
-    def missed(fit: np.ndarray) -> np.ndarray:
+    def missed(logarithms: np.ndarray) -> np.ndarray:
         parts = []
         for each, weight_b in zip(spread, sure, strict=True):
-            by_rank = _effects(fit, np.arange(1, each.tracks + 1), each.tracks)
+            by_rank = _effects(np.exp(logarithms), np.arange(1, each.tracks + 1), each.tracks)
             *expected_b, last = (by_rank[low - 1 : high].mean() for low, high in each.bins)
             parts.append((np.array(expected_b) - last - each.effect_rb[r]) * weight_b)
         return np.concatenate(parts)
 
-    found: np.ndarray = least_squares(missed, start, bounds=(-25, 5)).x
+    found: np.ndarray = np.exp(least_squares(missed, start, bounds=(-25, 5)).x)
     return found
