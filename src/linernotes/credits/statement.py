@@ -264,9 +264,8 @@ def statement_totals(lines: Sequence[StatementLine], models: Sequence[str]) -> l
                 kind: sum(x.parts for x in lines if (x.right, x.model_hash, x.kind) == (right, model, kind))
                 for kind in KINDS
             }
-            of_bases = any((x.model_hash, x.kind) == (model, "base model") for x in lines)
-            left = [kind for kind in KINDS if kind != "paid" and (kind != "base model" or of_bases)]
-            remainder = {KINDS[kind]: sums[kind] for kind in left}
+            shown = [kind for kind in KINDS if kind != "paid" and (kind != "base model" or sums[kind])]
+            remainder = {KINDS[kind]: sums[kind] for kind in shown}
             totals.append(
                 StatementTotal(
                     right=right,

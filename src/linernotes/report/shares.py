@@ -35,6 +35,11 @@ class Shares:
     base_percent: str
     unlisted: int  # named tracks beyond those that the record keeps: they are in the remainder
 
+    @property
+    def remainder_of_tracks(self) -> float:
+        """The remainder, of what the tracks share."""
+        return self.remainder / (1 - self.base) if self.base < 1 else 0.0
+
 
 def shares_of(attribution: Attribution) -> Shares | None:
     """Shares of a verdict's total; None where scores have no calibration, or nothing is expected of any
