@@ -17,7 +17,7 @@ from linernotes.demo.places import BENCHMARK, BUILTIN, SHIPPED
 from linernotes.demo.provider import load_model, model_folder
 from linernotes.demo.sounds import track_sound
 from linernotes.errors import UsageError
-from linernotes.evaluation.bank.retraining import at_once
+from linernotes.evaluation.bank.retraining import retrainers
 from linernotes.evaluation.verification import Verification, first_tracks, generated_query, verify_clip
 from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
@@ -149,7 +149,7 @@ def verify(
     read, opened = Attribution.load(path), open_catalogue(catalogue)
     query = generated_query(path, read, load_model(model), opened)
     first = first_tracks(path, read, asked.k)
-    with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+    with retrainers(engine) as executor:
         found = verify_clip(
             model_folder=model_folder(model),
             catalogue=catalogue_folder(catalogue),

@@ -14,7 +14,7 @@ from linernotes.demo.places import BENCHMARK, BENCHMARKS, CATALOGUE
 from linernotes.demo.provider import model_folder
 from linernotes.evaluation.bank.clips import captions_as_queries, read_prompts
 from linernotes.evaluation.bank.opened import OpenedBank
-from linernotes.evaluation.bank.retraining import BankQuery, at_once
+from linernotes.evaluation.bank.retraining import BankQuery, retrainers
 from linernotes.evaluation.bank.store import (
     Bank,
     plan_retrains,
@@ -22,7 +22,6 @@ from linernotes.evaluation.bank.store import (
     require_enough,
 )
 from linernotes.evaluation.bank.store import build_bank as build
-from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.opening import open_model
 from linernotes.settings.engine import RetrainEngineSettings
@@ -92,7 +91,7 @@ def build_bank(
         seed=asked.seed,
         seeds=asked.seeds,
     )
-    with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+    with retrainers(engine) as executor:
         return build(setting, retrains, folder, on_progress, executor)
 
 

@@ -14,9 +14,8 @@ from linernotes.demo.opening import catalogue_folder
 from linernotes.demo.places import SHIPPED
 from linernotes.demo.provider import model_folder
 from linernotes.errors import LinernotesError
-from linernotes.evaluation.bank.retraining import at_once
+from linernotes.evaluation.bank.retraining import retrainers
 from linernotes.evaluation.challenge import Challenge, Claim, Forecast, challenge_claims, forecast
-from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.places import cache_folder
@@ -54,7 +53,7 @@ def challenge(
     model, catalogue = _places(behind)
     with Workspace(model, catalogue, on_progress=on_progress) as work:
         claims = [_claim(work, path, read) for path, read in behind]
-    with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+    with retrainers(engine) as executor:
         return challenge_claims(
             claims=claims,
             model=model_folder(model),

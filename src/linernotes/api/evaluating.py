@@ -20,7 +20,7 @@ from linernotes.demo.places import (
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.opened import OpenedBank
-from linernotes.evaluation.bank.retraining import at_once
+from linernotes.evaluation.bank.retraining import retrainers
 from linernotes.evaluation.bank.scores import Scored, of_columns, stored_scores
 from linernotes.evaluation.bank.store import Bank, read_bank
 from linernotes.evaluation.benchmarks import Across, Case, measure_across
@@ -44,7 +44,6 @@ from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, me
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
 from linernotes.evaluation.planted import MeasuredPlanted, planted_of
 from linernotes.evaluation.thinning import Thinning, measure_thinning
-from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.report.benchmarks import write_across
 from linernotes.report.leaderboard import write_leaderboard as write
@@ -122,7 +121,7 @@ def evaluate_counterfactual(
     named = [name for name in methods if name not in opened.files]
     scores = opened.training_scores(chosen_methods(named, of_methods) if named else {})
     wanted = {name: scores[name] for name in methods}
-    with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+    with retrainers(engine) as executor:
         trained = train_left_out(opened, wanted, asked, Path(out), executor)
     return measure_outcomes(*trained, LIKENESSES)
 
@@ -152,7 +151,7 @@ def evaluate_groups(
             f"the bank has no retrains without each {asked.by}: give a folder with --out, and they are made"
         )
     else:
-        with executor_of(engine or RetrainEngineSettings(), at_once()) as executor:
+        with retrainers(engine) as executor:
             trained = train_without_groups(opened, asked.by, groups, Path(out), executor)
     measured, rise_qg = measure_groups(trained, bank, groups, scores)
     rows = bank.rows("reporting")

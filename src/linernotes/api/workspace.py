@@ -107,6 +107,7 @@ class Workspace:
         self.names = (str(model), str(catalogue))
         loaded, opened = load_model(model), open_catalogue(catalogue)
         folder = model_folder(model)
+        self._said = drawn_in_training(folder)
         vouched = require_trained_on(folder, loaded, opened)
         prepared = prepare(
             model=loaded,
@@ -115,9 +116,8 @@ class Workspace:
             on_progress=on_progress,
             model_folder=folder,
             vouched=vouched,
-            drawn=drawn or drawn_in_training(folder),
+            drawn=drawn or self._said,
         )
-        self._said = drawn_in_training(folder)
         own = self.names == (BUILTIN, BUILTIN)
         self._prepared: Prepared | None = replace(prepared, executor=executor, shipped=READY if own else None)
         self._index = self._opened(SHIPPED_INDEX) if own and SHIPPED_INDEX.exists() else None

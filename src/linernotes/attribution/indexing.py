@@ -35,7 +35,7 @@ from linernotes.methods.readout_moments import (
     sweep_moments,
     whitener,
 )
-from linernotes.models.contract import GeneratingModel, ReadoutModel
+from linernotes.models.contract import GeneratingModel, ReadoutModel, is_placed
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
 
@@ -90,7 +90,7 @@ def _begin(work: Path, prepared: Prepared, settings: IndexSettings, old: Index |
     """Clears away what another build has left."""
     plan = {
         "model": prepared.model.weights_hash,
-        "placed": prepared.placed,
+        "placed": is_placed(prepared.model),
         "catalogue": prepared.catalogue.hash,
         "settings": settings.model_dump(),
         "old": old.hash if old else "",
@@ -136,7 +136,7 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
     for q, track in enumerate(clips.tracks):  # a segment does not find its own track
         exact_qn[q, catalogue.track_n == track] = -np.inf
     rows = catalogue.training_rows
-    items_n = items_of(catalogue, prepared.placed)
+    items_n = items_of(catalogue, is_placed(prepared.model))
     recall = measure_recall(said_qn[:, rows], exact_qn[:, rows], clips.what, method)
     _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, items_n)
 
@@ -145,7 +145,8 @@ def _update(prepared: Prepared, work: Path, old: Index) -> None:
     """The same space over another state of the catalogue."""
     catalogue, space = prepared.catalogue, old.space
     settings = IndexSettings(**old.record["settings"])
-    table, items_n = _Table(work, catalogue, len(space.basis_rd), 0), items_of(catalogue, prepared.placed)
+    table = _Table(work, catalogue, len(space.basis_rd), 0)
+    items_n = items_of(catalogue, is_placed(prepared.model))
     place = {int(item): n for n, item in enumerate(old.items_n)}
     known = np.array([place.get(int(item), -1) for item in items_n])
     stay = np.flatnonzero(known >= 0)

@@ -5,14 +5,13 @@ depends on.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from pathlib import Path
 
 from linernotes.artefacts import hash_files, hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.contract import Prepared, Progress
-from linernotes.models.contract import GenerativeModel, device_of
+from linernotes.models.contract import GenerativeModel, device_of, is_placed
 from linernotes.settings.places import cache_folder
 from linernotes.settings.training import Drawn
 from linernotes.version import __version__
@@ -41,12 +40,9 @@ def prepare(
         )
     device = device_of(model).type  # losses of a CPU and of a GPU differ in the last digits
     made_by = hash_json([__version__, code_hash(), device])[:8]
-    folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}"
-    prepared = Prepared(model, catalogue, folder, on_progress, model_folder, vouched, drawn=drawn)
-    # the same weights make other losses
-    return (
-        replace(prepared, folder=folder.with_name(f"{folder.name}-placed")) if prepared.placed else prepared
-    )
+    told = "-placed" if is_placed(model) else ""  # the same weights make other losses
+    folder = (cache or cache_folder()) / f"{model.weights_hash}-{catalogue.hash}-{made_by}{told}"
+    return Prepared(model, catalogue, folder, on_progress, model_folder, vouched, drawn=drawn)
 
 
 @functools.cache

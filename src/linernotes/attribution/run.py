@@ -104,7 +104,7 @@ def attribute_clips(
         clips, contents, weights_cq, said, scored.weight_cn, scored.shortlists, strict=True
     ):
         folder = out if len(clips) == 1 else out / clip.query.name
-        seen_n = prepared.weights_n[prepared.rows] if settings.gather == "sum" else 1.0
+        seen_n = prepared.as_seen(np.ones(len(prepared.rows)), settings.gather)
         scores_n = weights_q @ scores.scores_qn * seen_n
         n_tracks = len(catalogue.tracks)
         errors = score_errors(scores.deviations, weights_q, seen_n, catalogue.track_n, n_tracks)

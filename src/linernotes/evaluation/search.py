@@ -96,6 +96,8 @@ def self_influence_metric(prepared: Prepared, segments: int, candidates: int, se
         }
 
     made_from = {"model": prepared.model.weights_hash, "catalogue": catalogue.hash, "segments": segments}
+    if prepared.drawn == "tracks":
+        made_from["drawn"] = prepared.drawn
     return Metric("minimize", f"mean rank among {len(some.rows)} segments", measure, made_from)
 
 

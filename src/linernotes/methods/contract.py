@@ -16,7 +16,7 @@ from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, random_for
 from linernotes.errors import UsageError
 from linernotes.index.store import Index
 from linernotes.jobs.executor import Executor
-from linernotes.models.contract import GenerativeModel, PlacedModel, placed_items
+from linernotes.models.contract import GenerativeModel, placed_items
 from linernotes.settings.training import Drawn
 
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
@@ -65,11 +65,6 @@ class Prepared:
     def rows(self) -> np.ndarray:
         """The segments that are scored, in the order of the scores."""
         return np.arange(len(self.catalogue)) if self.only is None else np.array(self.only)
-
-    @property
-    def placed(self) -> bool:
-        """Whether segments are told where in their recording they lie, as training told them."""
-        return isinstance(self.model, PlacedModel) and self.model.placed
 
     @property
     def weights_n(self) -> np.ndarray:

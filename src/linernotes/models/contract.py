@@ -197,6 +197,11 @@ class PlacedModel(GenerativeModel, Protocol):
         """``items`` of segments that begin at ``start_b`` of recordings of ``whole_b``, in seconds."""
 
 
+def is_placed(model: GenerativeModel) -> bool:
+    """Whether training told the model where in its recording a segment lies."""
+    return isinstance(model, PlacedModel) and model.placed
+
+
 def placed_items(
     model: GenerativeModel,
     latents_bct: Tensor,

@@ -27,7 +27,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.descriptors import chroma_correlation, level_distance_db
 from linernotes.draws import Draws, random_for
 from linernotes.errors import LinernotesError
-from linernotes.jobs.engines import cores, local
+from linernotes.jobs.engines import cores, executor_of, local
 from linernotes.jobs.executor import Executor
 from linernotes.jobs.shards import reachable, wait_to_see
 from linernotes.losses import items_of
@@ -45,6 +45,7 @@ from linernotes.models.contract import (
 )
 from linernotes.models.opening import open_model
 from linernotes.models.training import train, write_untrained_copy
+from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.training import TrainingSettings
 
 RETRAIN = "retrained model, measured"
@@ -158,6 +159,11 @@ def run_retrains(
                 _exhaust(processes.run(task, todo, count))
     for retrain in todo:
         wait_to_see(folder / f"{retrain.name}.safetensors")
+
+
+def retrainers(engine: RetrainEngineSettings | None) -> Executor:
+    """What trains models again, not yet entered: processes of this machine if None."""
+    return executor_of(engine or RetrainEngineSettings(), at_once())
 
 
 def at_once() -> int:
