@@ -194,6 +194,11 @@ def test_what_the_package_does_not_hold_is_said_with_the_command_that_makes_it(
         open_benchmark("long")
     with pytest.raises(LinernotesError, match=r"no retrain bank of the benchmark deep.*bank build"):
         require_bank("deep")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adapter").mkdir()  # as people call theirs
+    for asked in (open_benchmark, require_bank):
+        with pytest.raises(LinernotesError, match=f"the folder adapter here .* {tmp_path / 'adapter'}"):
+            asked("adapter")
 
 
 # --- one table over benchmarks

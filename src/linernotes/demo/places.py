@@ -47,6 +47,12 @@ def require_benchmark(name: str) -> None:
         raise UsageError(f"there is no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
 
 
+def folder_of_that_name(name: str) -> str:
+    """What is said more where a benchmark of which something is missing has the name of a folder here."""
+    there = Path(name)
+    return f"; the folder {name} here is meant by its whole path, {there.resolve()}" if there.exists() else ""
+
+
 def require_model(model: str) -> None:
     """Refuses what is neither a name nor the folder of a model."""
     if model not in SHIPPED:
@@ -66,6 +72,7 @@ def require_bank(bank: str) -> None:
             f"this package holds no retrain bank of the benchmark {bank}: make it with 'linernotes rebuild "
             f"--benchmark {bank} -o OUT', build one with 'linernotes bank build --model OUT/trained "
             "--catalog OUT/catalogue --prompts OUT/prompts.csv -o BANK', and give --bank BANK"
+            f"{folder_of_that_name(bank)}"
         )
     bank_file(bank_place(bank))
 

@@ -21,7 +21,7 @@ from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.description import Benchmark, PlannedQuery
 from linernotes.demo.bundle import TRAINED_PARTS, Progress, builtin_model
-from linernotes.demo.places import BENCHMARK, BUILTIN, CATALOGUE, MODEL, benchmark_parts
+from linernotes.demo.places import BENCHMARK, BUILTIN, CATALOGUE, MODEL, benchmark_parts, folder_of_that_name
 from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import LinernotesError
 from linernotes.models.folder import training_record
@@ -44,6 +44,7 @@ def open_benchmark(name: str) -> tuple[Path, Path]:
         raise LinernotesError(
             f"this package holds no model of the benchmark {name}: make it with 'linernotes rebuild "
             f"--benchmark {name} -o OUT', and give --model OUT/trained --catalog OUT/catalogue"
+            f"{folder_of_that_name(name)}"
         )
     planted = benchmark_parts(benchmark.rendered_with) / PLANTED
     files = [p for part in (parts / "model", planted) for p in part.rglob("*") if p.is_file()]
