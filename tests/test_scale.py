@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -178,11 +179,9 @@ def test_what_disk_or_memory_do_not_hold_is_not_begun(
     require_room(prepared, IndexSettings(), out)
     with pytest.raises(LinernotesError, match=r"GB of disk .* GB are free: free some, or give another --out"):
         require_room(prepared, IndexSettings(), out, there=need.disk - free - 2**30)
-    said = tmp_path / "meminfo"
-    said.write_text(f"MemTotal: 9 kB\nMemAvailable:    {need.memory // 1024 - 1} kB\n")
-    monkeypatch.setattr("linernotes.attribution.index_room.MEMORY", said)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=need.memory - 1))
     with pytest.raises(LinernotesError, match=r"GB of memory, and .* GB are free: end other programs, or"):
         build_index(prepared, IndexSettings(), out)
     assert not out.exists() and not out.with_name("index.partial").exists()
-    said.write_text(f"MemTotal: 9 kB\nMemAvailable:    {need.memory // 1024 + 1} kB\n")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=need.memory))
     require_room(prepared, IndexSettings(), out)

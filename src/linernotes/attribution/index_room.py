@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from linernotes.errors import LinernotesError
 from linernotes.index.codes import NUMBERS_A_CODE
 from linernotes.index.store import EXACT_UP_TO
@@ -22,7 +24,6 @@ SAMPLE_BYTES = 2 << 30  # that their moments may take
 LEAST_SAMPLE = 32
 HALF, FLOAT = 2, 4  # bytes of a number
 BESIDE = 12  # bytes a segment: its length, and which it is
-MEMORY = Path("/proc/meminfo")
 GB = 1e9
 
 
@@ -92,17 +93,9 @@ def require_room(prepared: Prepared, settings: IndexSettings, path: Path, there:
             f"building {path} takes {need.disk / GB:.1f} GB of disk ({need.index / GB:.1f} GB are kept), and "
             f"{free / GB:.1f} GB are free: free some, or give another --out or fewer --moments"
         )
-    memory = free_memory()
-    if memory is not None and need.memory > memory:
+    memory = psutil.virtual_memory().available
+    if need.memory > memory:
         raise LinernotesError(
             f"building {path} takes {need.memory / GB:.1f} GB of memory, and {memory / GB:.1f} GB are free: "
             "end other programs, or give fewer --moments"
         )
-
-
-def free_memory() -> int | None:
-    """Bytes that programs can have without others being moved out; None where the system does not say."""
-    if not MEMORY.exists():
-        return None
-    said = dict(line.split(":") for line in MEMORY.read_text().splitlines())
-    return int(said["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in said else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from linernotes.artefacts import replace_folder
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmarks import first
-from linernotes.demo.benchmarks.description import Benchmark, Planned, PlannedQuery
+from linernotes.demo.benchmarks.description import BASE, Benchmark, Planned, PlannedQuery
 from linernotes.demo.benchmarks.prompts import half_by_new_captions
 from linernotes.demo.places import ADAPTER, BENCHMARK
 from linernotes.models.training import write_start
@@ -47,28 +47,19 @@ def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
 
 
 def write_untrained(folder: Path, seed: int) -> None:
-    """Writes an adapter to the first benchmark's model that changes nothing yet, and that model beside it, if
-    they are not there.
-    """
-    from linernotes.demo.benchmarks.making import open_benchmark  # which knows all benchmarks
-
+    """Writes an adapter that changes nothing yet to the model that lies beside it, if it is not there."""
     if folder.exists():
         return
-    base = folder.with_name("base")
-    if not base.exists():
-        work = base.with_name("base.partial")
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(open_benchmark(BENCHMARK)[0], work)
-        replace_folder(work, base)
     work = folder.with_name(folder.name + ".partial")
     shutil.rmtree(work, ignore_errors=True)
-    write_start(base, work, NewModelSettings(adapter="lora"), seed, BENCHMARK)
+    write_start(folder.with_name(BASE), work, NewModelSettings(adapter="lora"), seed, BENCHMARK)
     replace_folder(work, folder)
 
 
 ADAPTER_BENCHMARK = Benchmark(
     name=ADAPTER,
     untrained=write_untrained,
+    base=BENCHMARK,
     training=TrainingSettings(steps=800, batch_size=16, learning_rate=6e-3, ema=0.99),
     bank=BankSettings(halves=24, again=12, full=2),
     tracks=plan_tracks,

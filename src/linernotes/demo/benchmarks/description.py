@@ -16,6 +16,8 @@ from linernotes.models.encoding import Encoding
 from linernotes.settings.training import TrainingSettings
 from linernotes.settings.verbs import BankSettings
 
+BASE = "base"  # the model that a benchmark's own is an adapter to: a folder beside it
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -55,5 +57,6 @@ class Benchmark:
     # its tracks -> its clips
     queries: Callable[[Sequence[Planned]], list[PlannedQuery]]
     rendered_with: str  # the benchmark whose rendered tracks it has too; its own name where it has its own
+    base: str | None = None  # the benchmark whose model its own is an adapter to
     # what training starts from -> what latents become, and their encoding then; None: they stay as they are
     recode: Callable[[Path], tuple[Encoding, Callable[[Tensor], Tensor]]] | None = None

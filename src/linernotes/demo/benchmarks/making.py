@@ -19,7 +19,7 @@ from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import Source
 from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.demo.benchmarks.all import benchmark_of
-from linernotes.demo.benchmarks.description import Benchmark, PlannedQuery
+from linernotes.demo.benchmarks.description import BASE, Benchmark, PlannedQuery
 from linernotes.demo.bundle import TRAINED_PARTS, Progress, builtin_model
 from linernotes.demo.places import BENCHMARK, BUILTIN, CATALOGUE, MODEL, benchmark_parts, folder_of_that_name
 from linernotes.demo.sounds import builtin_sound
@@ -98,6 +98,12 @@ def rebuild_benchmark(
         planted = benchmark_parts(benchmark.rendered_with) / PLANTED
     elif not planted.exists():
         _render_planted(benchmark, out / "sounds", planted, on_progress)
+    base = out / BASE
+    if benchmark.base and not base.exists():
+        half = out / "base.partial"
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(open_benchmark(benchmark.base)[0], half)
+        replace_folder(half, base)
     benchmark.untrained(template, settings.seed)
     if not catalogue.exists():
         half = catalogue.with_name("catalogue.partial")
