@@ -40,6 +40,14 @@ def test_no_page_has_commands_that_are_not_run() -> None:
     assert pages <= set(PAGES)
 
 
+def test_the_reference_has_every_function_and_class() -> None:
+    offered = re.findall(
+        r"^from (\S+) import (\w+) as", (ROOT / "src/linernotes/__init__.pyi").read_text(), re.M
+    )
+    listed = re.findall(r"^::: (\S+)\.(\w+)$", (ROOT / "docs/reference/python.md").read_text(), re.M)
+    assert set(offered) - set(listed) == {("linernotes.version", "__version__")}
+
+
 @pytest.mark.examples
 def test_the_examples_run(tmp_path: Path, recordings: Path) -> None:
     (tmp_path / "recordings").symlink_to(recordings)

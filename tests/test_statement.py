@@ -130,6 +130,23 @@ def test_credits_of_a_clip_carry_all_that_they_rest_on(tmp_path: Path, own: Cata
     assert set(outcomes(linernotes.audit(place / "credits.json")).values()) == {"holds"}
 
 
+def test_several_clips_are_credited_at_once_and_one_that_cannot_be_stops_no_other(
+    tmp_path: Path, own: Catalogue
+) -> None:
+    first, bad, last = (saved(tmp_path, own, name) for name in ("first", "bad", "last"))
+    change(bad / "attribution.json", lambda a: a.update(verdict=None))
+    refused(
+        run("credits", first, last, "-o", tmp_path / "x"), "--out is of one clip, and 2 are given", code=2
+    )
+    assert not (first / "credits.json").exists()
+    done = run("credits", first, bad, last, "--json")
+    refused(done, "1 of 3 clips are not credited", f"{bad / 'attribution.json'} is not calibrated")
+    assert [credits["query"]["name"] for credits in json.loads(done.stdout)] == ["first", "last"]
+    assert (first / "credits.json").exists() and (last / "credits.json").exists()
+    assert sorted(path.name for path in bad.iterdir()) == ["attribution.json"]
+    assert run("statement", first, last, *PERIOD, "-o", tmp_path / "s").exit_code == 0
+
+
 def test_a_clip_in_which_nothing_can_be_named_is_all_remainder(tmp_path: Path, own: Catalogue) -> None:
     read = attribution(
         {own.tracks[0].track_id: effect(0.01, named=False)}, 0.1, own.tracks, own.hash, "c", str(own.path)

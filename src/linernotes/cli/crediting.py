@@ -13,7 +13,7 @@ from linernotes.cli.checks import check_attribution
 from linernotes.cli.options import JsonOption, given, settings_flags
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
 from linernotes.demo.places import require_catalogue
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, UsageError
 from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.paths import require_file, require_folder
 from linernotes.settings.reading import checked
@@ -26,10 +26,14 @@ app = typer.Typer()
 @app.command("credits")
 @plainly
 def credit(
-    attribution: Annotated[Path, typer.Argument(help="A calibrated attribution.json, or its folder.")],
+    attributions: Annotated[
+        list[Path], typer.Argument(help="The calibrated attribution.json of each clip, or their folders.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for credits.json and .csv; the attribution's if left out."),
+        typer.Option(
+            "--out", "-o", help="Folder for credits.json and .csv of one clip; the attribution's if left out."
+        ),
     ] = None,
     rights: Annotated[
         Path | None,
@@ -61,24 +65,41 @@ def credit(
 
     Shares and remainder of each right sum to exactly 1.
     """
-    check_attribution(attribution)
+    if len(attributions) > 1:
+        for option, value in (("--out", out), ("--supersedes", supersedes), ("--c2pa", c2pa)):
+            if value is not None:
+                raise UsageError(f"{option} is of one clip, and {len(attributions)} are given: give one")
+    for attribution in attributions:
+        check_attribution(attribution)
+        require_folder(out or attribution.parent)
     if rights is not None:
         require_file(rights, "a table of rights")
     if catalog is not None:
         require_catalogue(catalog)
     if c2pa is not None:
         require_file(c2pa, "the clip that was attributed")
-    require_folder(out or attribution.parent)
     from linernotes.report.credits import credits_table
 
-    found = linernotes.credit(
-        attribution, out, rights, rule, smallest_share, catalog, reporter, supersedes, c2pa, key
-    )
+    found, refused = [], []
+    for attribution in attributions:
+        try:
+            credits = linernotes.credit(
+                attribution, out, rights, rule, smallest_share, catalog, reporter, supersedes, c2pa, key
+            )
+        except LinernotesError as error:  # the other clips are credited nevertheless
+            refused.append(error)
+            continue
+        found.append(credits.model_dump(mode="json"))
+        if not as_json:
+            stdout.print(f"[bold]{escape(str(credits.query['name']))}[/]  {escape(credits.verdict)}")
+            print_table(credits_table(credits))
+    if len(attributions) == 1 and refused:
+        raise refused[0]
     if as_json:
-        print_json(found.model_dump(mode="json"))
-        return
-    stdout.print(f"[bold]{escape(str(found.query['name']))}[/]  {escape(found.verdict)}")
-    print_table(credits_table(found))
+        print_json(found if len(attributions) > 1 else found[0])
+    if refused:
+        sentences = "\n".join(str(error) for error in refused)
+        raise LinernotesError(f"{len(refused)} of {len(attributions)} clips are not credited:\n{sentences}")
 
 
 @app.command()

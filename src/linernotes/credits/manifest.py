@@ -44,7 +44,7 @@ def require_clip(clip: Path, attribution: Attribution, key_path: Path) -> None:
     """
     if find_spec("c2pa") is None:
         raise LinernotesError(
-            "C2PA manifests need c2pa-python, which is not installed: pip install 'linernotes[c2pa]'"
+            "C2PA manifests need c2pa-python, which is not installed: pip install c2pa-python"
         )
     certificates(key_path, load_private_key(key_path))
     if clip.suffix.lower() not in FORMATS:

@@ -93,7 +93,7 @@ def require_faiss() -> Any:
     except ImportError:
         raise LinernotesError(
             "an index of so many segments is looked through by FAISS, which is not installed: pip install "
-            "'linernotes[faiss]'"
+            "faiss-cpu"
         ) from None
     return faiss
 

@@ -30,9 +30,7 @@ def executor_of(settings: EngineSettings, at_once: int | None = None) -> Executo
     try:
         from linernotes.jobs.cluster import Ray
     except ImportError:
-        raise LinernotesError(
-            "--engine ray needs Ray, which is not installed: pip install 'linernotes[ray]'"
-        ) from None
+        raise LinernotesError("--engine ray needs Ray, which is not installed: pip install ray") from None
     return Ray(settings.address, settings.workers, settings.gpus_per_worker, at_once)
 
 
