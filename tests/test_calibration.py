@@ -22,7 +22,8 @@ from linernotes.attribution.verdict import why_none
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.store import Bank
-from linernotes.evaluation.calibration import fit_calibration, measure_calibration, outcomes_of
+from linernotes.evaluation.calibration import LEAST_HALVES, fit_calibration, outcomes_of
+from linernotes.evaluation.unseen import measure_calibration
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import METHOD_SETTINGS
 from test_truth import bank_of
@@ -107,6 +108,21 @@ def test_intervals_hold_what_they_say_and_named_tracks_did_something(calibration
     assert 0.87 < inside < 0.94
     assert named.any() and (true_t[named] <= 0).mean() < 0.05
     assert (true_t[named] <= 0).mean() == pytest.approx(found.doubt_t[named].mean(), abs=0.02)
+
+
+def test_the_smallest_bank_is_measured_without_tracks_that_its_models_do_not_tell() -> None:
+    """Of 400 tracks some are in all of eight unseen halves, or in none."""
+    bank, scores_qn, loss_q = world(0, tracks=400, halves=LEAST_HALVES)
+    found = outcomes_of(bank, loss_q, np.ones(400))
+    told = [np.ptp(found.x_hn[part], axis=0) > 0 for part in found.parts()]
+    assert not all(each.all() for each in told)
+    measured = measure_calibration(
+        bank, scores_qn, loss_q, np.ones(400), calibrated((bank, scores_qn, loss_q))
+    )
+    assert sum(each.pairs for each in measured.bins) == len(loss_q) * sum(int(each.sum()) for each in told)
+    figures = [measured.coverage.value, measured.named_above_expected]
+    figures += [n for each in measured.bins for n in (each.expected, each.measured.value, each.coverage)]
+    assert np.isfinite(figures).all()
 
 
 def test_what_is_looked_at_says_nothing_of_its_own_chance(calibration: Calibration) -> None:

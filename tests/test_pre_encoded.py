@@ -119,6 +119,7 @@ def test_long_latents_are_cut_and_their_padding_left(tmp_path: Path, scaled: Sta
 def test_every_file_that_cannot_be_used_is_named(tmp_path: Path, scaled: StableAudio) -> None:
     folder = tmp_path / "latents"
     names = ("good", "words", "latents", "wide", "short", "holes", "rate", "mask", "quiet", "same", "split")
+    names += ("start", "end", "packed")
     for i, name in enumerate(names):
         write_latents(folder, name, scaled, i, FRAMES)
     own = folder / "0"
@@ -137,6 +138,10 @@ def test_every_file_that_cannot_be_used_is_named(tmp_path: Path, scaled: StableA
     change("mask", padding_mask=[1])
     change("quiet", padding_mask=[0] * FRAMES)
     change("split", split="perhaps")
+    change("start", seconds_start="n/a")
+    change("end", seconds_total=float("nan"))
+    with (own / "packed.npy").open("wb") as file:
+        np.savez(file, latents=np.zeros((CHANNELS, FRAMES), dtype=np.float32))
     catalogue = built(folder, scaled)
     assert [t.track_id for t in catalogue.tracks] == ["good"]
     reasons = {Path(r.file_name).name: r.reason for r in catalogue.rejects()}
@@ -151,7 +156,16 @@ def test_every_file_that_cannot_be_used_is_named(tmp_path: Path, scaled: StableA
         "quiet.npy": "silent",
         "same.npy": "duplicate",
         "split.npy": "unknown split",
+        "start.npy": "no words",
+        "end.npy": "no words",
+        "packed.npy": "unreadable",
     }
+
+
+def test_a_suffix_in_capitals_is_a_suffix(tmp_path: Path, scaled: StableAudio) -> None:
+    write_latents(tmp_path / "latents", "good", scaled, 0, FRAMES)
+    (tmp_path / "latents/0/good.npy").rename(tmp_path / "latents/0/good.NPY")
+    assert [track.track_id for track in built(tmp_path / "latents", scaled).tracks] == ["good"]
 
 
 def test_pickled_arrays_are_not_read(tmp_path: Path, scaled: StableAudio) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from linernotes.catalog.rights_table import find_rights, read_rights_table
 from linernotes.catalog.track import Track
 from linernotes.credits.entries import Holding
+from linernotes.credits.matching import Matching
 from linernotes.credits.parties import spellings
 from linernotes.credits.rights import Rights, read_rights, rights_of_catalogue
 from linernotes.credits.splits import read_share, read_shares, whole_splits
@@ -265,6 +266,13 @@ def test_a_smallest_share_is_of_one_or_in_percent(text: str, share: str) -> None
 def test_a_smallest_share_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(LinernotesError, match="share"):
         read_share(text)
+
+
+def test_files_that_differ_in_case_alone_are_two_tracks() -> None:
+    matching = Matching([Track("one", "Song.wav", "One"), Track("two", "song.wav", "Two")])
+    assert [matching.find("", name, "") for name in ("Song.wav", "song.wav")] == ["one", "two"]
+    with pytest.raises(LinernotesError, match=r"'SONG.wav' could be 'one' or 'two': write the track_id"):
+        matching.find("", "SONG.wav", "")
 
 
 def test_the_table_of_a_folder_is_found_at_its_top_and_nowhere_else(

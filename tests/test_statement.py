@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import uuid
 from collections.abc import Callable
@@ -448,6 +449,11 @@ def test_an_attribution_is_audited_too(tmp_path: Path, own: Catalogue) -> None:
     refused(run("audit", place), "ranks follow the scores", "tracks[1]")
     refused(run("audit", own.path / "catalogue.json"), "is none of attribution.json, credits.json")
     refused(run("audit", tmp_path), "holds no record")
+    for content in ("[1]", "{}", '{"kind": ["statement"]}'):
+        (tmp_path / "x.json").write_text(content)
+        refused(
+            run("audit", tmp_path / "x.json", "--challenge", 8), "is none of attribution.json, credits.json"
+        )
 
 
 @pytest.mark.parametrize("name", ["credits", "statement"])
@@ -467,6 +473,28 @@ def test_a_record_that_lacks_anything_is_refused_and_never_a_crash(
             nullable = key in ("supersedes", "reporter", "linernotes", "unit")
             assert result.exit_code == 1 or nullable, (key, result.output)
             assert "unexpected" not in result.output, (key, result.output)
+    for edit in (
+        lambda c: c["lines"][0].update(low=math.nan),
+        lambda c: c.update(period="2026-13", smallest_share="lots"),
+        lambda c: c["lines"][0].update(parts=10**400),
+    ):
+        path.write_text(json.dumps(good))
+        change(path, edit, seal=True)
+        result = run("audit", path)
+        assert result.exit_code == 1 and "unexpected" not in result.output, result.output
+
+
+def test_a_statement_whose_signing_fails_does_not_stand_and_can_be_drawn_up_again(
+    tmp_path: Path, own: Catalogue
+) -> None:
+    path, out, key = credited(tmp_path, own, "clip"), tmp_path / "s", tmp_path / "ledger"
+    public = linernotes.new_key(key)
+    (out / "statement.sig.json" / "in the way").mkdir(parents=True)
+    assert run("statement", path, *PERIOD, "-o", out, "--key", key).exit_code == 1
+    assert not (out / "statement.json").exists()
+    shutil.rmtree(out / "statement.sig.json")
+    assert run("statement", path, *PERIOD, "-o", out, "--key", key).exit_code == 0
+    assert set(outcomes(linernotes.audit(out, key=public)).values()) == {"holds"}
 
 
 @pytest.mark.parametrize(

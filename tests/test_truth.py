@@ -551,10 +551,17 @@ def test_prompts_are_read_and_mistakes_named(tmp_path: Path) -> None:
     first, second = read_prompts(path, 2.0, 50)
     assert (first.split, first.seed, first.heard) == ("tuning", 9, True)
     assert (second.split, second.seed, second.heard) == ("reporting", 51, False)
+    path.write_bytes(b"\xef\xbb\xbfprompt;split\r\na tone;tuning\r\n")  # as Excel saves it
+    (only,) = read_prompts(path, 2.0, 50)
+    assert (only.prompt, only.split) == ("a tone", "tuning")
     for text, sentence in (
-        ("prompt\n", "holds no prompts"),
-        ("prompt,split\nx,both\n", r"row 1 .* has split 'both'"),
+        ("prompt\n", r"has no rows: give a row for every clip"),
+        ("what\nx\n", r"has no column that holds prompts \(its columns: what\): add a column prompt"),
+        ("prompt,split\nx,both\n", r"line 2 of prompts.csv has split 'both'"),
         ("prompt,seed\nx,-1\n", "has seed '-1'"),
+        ("prompt,seed\nx,²\n", "has seed '²'"),
+        ('prompt,kind\n"a,one\nb,two\nc,three\n', "line 2 .* quote"),
+        ("prompt,kind\na reel, in D,x\n", "has 3 fields, its header 2"),
         ("prompt,name\nx,a\ny,a\n", "the same name"),
     ):
         path.write_text(text)

@@ -224,11 +224,18 @@ def without_nan(content: Any) -> Any:
 def read_json(path: Path, what: str) -> Any:
     """The JSON at ``path``; ``what`` names it in the sentence a user reads when it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
     except FileNotFoundError:
         raise LinernotesError(f"{path} is missing, so {path.parent} is not {what}: check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no JSON, no UTF-8
         raise LinernotesError(f"{path} is damaged ({error}): make {what} anew") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
 
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> None:

@@ -37,13 +37,15 @@ def generate(
     on_progress: Progress | None = None,
     **settings: Any,
 ) -> Path:
-    """Generates a clip, and beside it the sidecar ``attribute`` reads.
+    """Generates a clip, and beside it the sidecar ``attribute`` reads; that very clip, if it is there
+    already, is kept.
 
     Args:
         settings: fields of ``GenerateSettings``: ``seed``, ``seconds``.
 
     Raises:
         UsageError: the model cannot generate here, or not so long.
+        LinernotesError: something else stands at ``out``.
     """
     asked = checked(GenerateSettings, settings)
     loaded = load_model(model) if isinstance(model, str | Path) else model

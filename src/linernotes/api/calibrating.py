@@ -10,7 +10,8 @@ import numpy as np
 from linernotes.artefacts import held
 from linernotes.attribution.fitness import clip_loss, fitness_of, loss_draws
 from linernotes.evaluation.bank.opened import OpenedBank
-from linernotes.evaluation.calibration import MeasuredCalibration, fit_calibration, measure_calibration
+from linernotes.evaluation.calibration import fit_calibration
+from linernotes.evaluation.unseen import MeasuredCalibration, measure_calibration
 from linernotes.settings.methods import DEFAULT_METHOD
 from linernotes.settings.paths import require_new
 from linernotes.settings.reading import chosen_method

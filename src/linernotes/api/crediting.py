@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linernotes.artefacts import held, read_json
+from linernotes.artefacts import held
 from linernotes.attribution.result import Attribution, record_at
 from linernotes.catalog.rights_table import read_rights_table
 from linernotes.catalog.store import Catalogue
@@ -157,9 +157,7 @@ def write_statement(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     statement = build_statement(sources, period, reporter, now)
     with held(folder / "statement.json"):
-        path = save_statement(statement, folder)
-        if private is not None:
-            signing.sign(path, read_json(path, "a statement"), private)
+        save_statement(statement, folder, private)
     return statement
 
 

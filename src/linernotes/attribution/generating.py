@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linernotes.attribution.query import save_generated
+from linernotes.attribution.query import save_generated, stands_generated
 from linernotes.errors import UsageError
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import POWERS, GeneratingModel, GenerativeModel
@@ -19,10 +19,12 @@ def generate_clip(
     settings: GenerateSettings,
     on_progress: Progress | None = None,
 ) -> None:
-    """Generates a clip into ``out``, and beside it the sidecar that ``attribute`` reads.
+    """Generates a clip into ``out``, and beside it the sidecar that ``attribute`` reads; that very clip, if
+    it is there already, is kept.
 
     Raises:
         UsageError: the model cannot generate here, or not so long.
+        LinernotesError: something else stands at ``out``.
     """
     if not isinstance(model, GeneratingModel):
         raise UsageError(
@@ -36,6 +38,8 @@ def generate_clip(
         raise UsageError(
             f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s"
         )
+    if stands_generated(out, model, prompt, seconds, seed):
+        return
     on_step = (lambda done, total: on_progress("generating", done, total)) if on_progress else None
     latents = model.sample(prompt, seconds, seed, on_step)
     save_generated(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
+from linernotes.artefacts import hash_arrays, load_tensors, replacing, save_tensors
 from linernotes.attribution.result import ClipFile
 from linernotes.audio import SILENCE_PEAK, Sound, loudness_db, read_sound, write_sound
 from linernotes.catalog.store import Catalogue
@@ -38,18 +38,53 @@ class Clip:
     generated: dict[str, Any] | None  # seed, model, ... of the sidecar; None for other sound
     prompt_known: bool = True
     files: list[ClipFile] = field(default_factory=list)
+    members: list[Clip] = field(default_factory=list)  # of a set of clips that is unlearned as one
 
     @property
     def query(self) -> Query:
         """The clip as a whole: its name, prompt and duration, with the latents of its first window."""
         if len(self.windows) == 1:
             return self.windows[0]
-        return replace(self.windows[0], name=self.path.stem, seconds=sum(w.seconds for w in self.windows))
+        own = [member.query for member in self.members]
+        return replace(
+            self.windows[0],
+            name="+".join(query.name for query in own) or self.path.stem,
+            prompt=" | ".join(dict.fromkeys(query.prompt for query in own)) or self.windows[0].prompt,
+            seconds=sum(window.seconds for window in self.windows),
+        )
+
+    @property
+    def made_here(self) -> bool:
+        """Whether the model is known to have made it."""
+        return all(member.generated for member in self.members or [self])
 
 
 def sidecar_path(path: Path) -> Path:
     """Where the sidecar of a clip is."""
     return path.with_name(path.name + ".safetensors")
+
+
+def stands_generated(path: Path, model: GenerativeModel, prompt: str, seconds: float, seed: int) -> bool:
+    """Whether this very clip stands at ``path`` already.
+
+    Raises:
+        LinernotesError: something else does.
+    """
+    sidecar = sidecar_path(path)
+    if not (path.exists() or sidecar.exists()):
+        return False
+    if sidecar.exists():
+        header = load_tensors(sidecar, SIDECAR)[1]
+        made_from = _made_from(model, prompt, seconds, seed)
+        if {name: header.get(name) for name in made_from} == made_from:
+            if not path.exists():  # a run that was stopped leaves the sidecar
+                return False
+            if header["sound"] == _sound_hash(read_sound(path)):
+                return True
+    raise LinernotesError(
+        f"{path if path.exists() else sidecar} exists already and is not this clip: choose another name or "
+        "remove it"
+    )
 
 
 def save_generated(
@@ -68,23 +103,26 @@ def save_generated(
             f"{model.name} generated {what} for {path} (seed {seed}): try another seed, or another model"
         )
     sound = Sound(samples, model.encoding.rate_hz)
-    written = path.with_name(f".{path.stem}.unfinished{path.suffix}")
-    write_sound(written, sound)
-    try:
+    with replacing(path) as written:
+        write_sound(written, sound)
         header = {
-            "prompt": prompt,
-            "seconds": seconds,
-            "seed": seed,
+            **_made_from(model, prompt, seconds, seed),
             "model": model.name,
-            "model_hash": model.weights_hash,
-            "codec_hash": model.encoding.codec_hash,
             "sound": _sound_hash(read_sound(written)),
             "axes": "channels, frames",
         }
         save_tensors(sidecar_path(path), {"latents_ct": latents_1ct[0]}, SIDECAR, header)
-        written.replace(path)
-    finally:
-        written.unlink(missing_ok=True)
+
+
+def _made_from(model: GenerativeModel, prompt: str, seconds: float, seed: int) -> dict[str, Any]:
+    """All that a generated clip depends on."""
+    return {
+        "prompt": prompt,
+        "seconds": seconds,
+        "seed": seed,
+        "model_hash": model.weights_hash,
+        "codec_hash": model.encoding.codec_hash,
+    }
 
 
 def load_clip(path: Path, model: GenerativeModel, prompt: str | None) -> Clip:

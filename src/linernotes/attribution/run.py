@@ -23,7 +23,6 @@ from linernotes.attribution.result import (
     FIRST_TRACKS,
     RECORD,
     Attribution,
-    Effect,
     QueryRecord,
     ScoreError,
     Sources,
@@ -35,7 +34,7 @@ from linernotes.attribution.score_errors import score_errors
 from linernotes.attribution.shortlisting import score_clips
 from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
 from linernotes.attribution.tables import (
-    read_track_scores,
+    read_segment_scores,
     read_weights,
     save_evidence,
     save_scores,
@@ -47,7 +46,7 @@ from linernotes.index.recall import Shortlist
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Query, Scores
 from linernotes.models.contract import device_of
-from linernotes.settings.methods import MethodSettings
+from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
 from linernotes.version import __version__
 
 ORIENTATION = "higher = removing it would hurt the query more"
@@ -194,19 +193,33 @@ def finished(
 
 
 def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge | None) -> Attributed:
-    """The same scores, judged by another calibration, or by none."""
-    read, tracks = item.attribution, prepared.catalogue.tracks
-    effects: Mapping[int, Effect] = {}
-    verdict = None
+    """The same scores, judged by another calibration, or by none: the same tracks are listed as if the clip
+    were attributed now. Standard errors and passages are those of the record.
+    """
+    read, catalogue = item.attribution, prepared.catalogue
+    gather = METHOD_SETTINGS[read.method].gather
+    scores_n, weight_n = read_segment_scores(item.folder), read_weights(item.folder)
+    effects, verdict = None, None
     if judge:
-        scores = read_track_scores(item.folder, read.method)[0]
-        scores_t = np.array([scores[track.track_id] for track in tracks])
-        weight_n = read_weights(item.folder)
-        weight_t = weigh_tracks(weight_n, prepared.catalogue.track_n, len(tracks))
+        scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), gather)
+        weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
         effects, verdict = judge.judge(clip, prepared, scores_t, weight_t)
-    place = {track.track_id: i for i, track in enumerate(tracks)}
-    first = [t.model_copy(update={"effect": effects.get(place[t.track_id])}) for t in read.tracks]
-    judged = read.model_copy(update={"verdict": verdict, "tracks": first})
+    before = {track.track_id: track for track in read.tracks}
+    tracks = rank_tracks(
+        scores_n=scores_n,
+        track_n=catalogue.track_n,
+        start_s_n=catalogue.start_s_n,
+        tracks=catalogue.tracks,
+        gather=gather,
+        effects=effects,
+        weight_n=weight_n,
+        seconds_t=catalogue.seconds_t,
+    )
+    kept = [
+        track.model_copy(update={"error": old.error, "spans": old.spans}) if old else track
+        for track, old in ((track, before.get(track.track_id)) for track in tracks)
+    ]
+    judged = read.model_copy(update={"verdict": verdict, "tracks": kept})
     judged.save(item.folder / RECORD)
     return replace(item, attribution=judged)
 
@@ -250,16 +263,16 @@ def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[
 
 
 def _as_set(clips: list[Clip]) -> Clip:
-    """Several clips as one: their names and prompts side by side, their sound one after the other."""
-    first = clips[0]
-    prompts = " | ".join(dict.fromkeys(clip.query.prompt for clip in clips))
-    seconds = sum(clip.query.seconds for clip in clips)
-    query = replace(
-        first.query, name="+".join(clip.query.name for clip in clips), prompt=prompts, seconds=seconds
+    """Several clips as one, with all their windows, their sound one after the other."""
+    return Clip(
+        windows=[window for clip in clips for window in clip.windows],
+        sound=joined([clip.sound for clip in clips]),
+        path=clips[0].path,
+        generated=None,
+        prompt_known=all(clip.prompt_known for clip in clips),
+        files=[file for clip in clips for file in clip.files],
+        members=clips,
     )
-    known = all(clip.prompt_known for clip in clips)
-    files = [file for clip in clips for file in clip.files]
-    return Clip([query], joined([clip.sound for clip in clips]), first.path, None, known, files)
 
 
 def shares_of(clips: list[Clip]) -> np.ndarray:

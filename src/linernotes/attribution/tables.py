@@ -56,8 +56,8 @@ def save_evidence(
     frame_s: float,
     header: Mapping[str, str],
 ) -> None:
-    """The change of loss in each frame of the first tracks' best segments, one row a frame; the mean is the
-    segment's score.
+    """The change of loss in each frame of the first tracks' best segments, one row a frame. Of a whole
+    segment that counts once, the mean is its score.
     """
     columns = {
         "track_id": [name for name, values in change_t.items() for _ in values],
@@ -86,6 +86,11 @@ def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict
     track_n = np.array([place[name] for name in names])
     scores = gather_tracks(table["score"].to_numpy(), track_n, len(place), METHOD_SETTINGS[method].gather)
     return dict(zip(place, scores.tolist(), strict=True)), splits
+
+
+def read_segment_scores(folder: Path) -> np.ndarray:
+    """The scores of all segments, in the catalogue's order."""
+    return np.asarray(read_table(folder / SCORES)["score"].to_numpy())
 
 
 def read_weights(folder: Path) -> np.ndarray:

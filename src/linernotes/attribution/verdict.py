@@ -55,7 +55,7 @@ class Judge:
         squares_t = np.bincount(catalogue.track_n, prepared.weights_n**2, len(catalogue.tracks))[trained]
         found = effects_of(self.calibration, scores_t[trained], squares_t, loss, prepared.n_training)
         fitness = fitness_of(prepared)
-        own = None if clip.generated else likely_own(model, clip.windows[0], loss, draws)
+        own = None if clip.made_here else likely_own(model, clip.windows[0], loss, draws)
         why = why_none(self.calibration, fitness, prepared.vouched, own)
         weight_t = np.ones(len(trained)) if weight_t is None else weight_t[trained]
         named = (found.low_t > 0) & (not why) & (weight_t > 0)

@@ -8,6 +8,7 @@ to a track, or to a reject that says why not.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
 
 LATENTS, WORDS = ".npy", ".json"
+SECONDS = ("seconds_start", "seconds_total")
 DETAILS = "details.json"  # how the folder was made
 SAID_OF_TRACKS = ("title", "artist", "album", "isrc", "iswc", "licence", "source", "work_id")
 
@@ -54,15 +56,16 @@ class LatentsFolder:
 
 def read_latents_folder(listing: Listing) -> LatentsFolder:
     """Lists a folder of latents."""
-    names = set(listing.names)
+    paths = [PurePosixPath(name) for name in listing.names]
+    encoded = {str(path.with_suffix("")) for path in paths if path.suffix.lower() == LATENTS}
     rejects: list[Reject] = []
     said: dict[str, dict[str, Any]] = {}
     for name in listing.names:
         path = PurePosixPath(name)
-        if path.suffix == WORDS and path.name != DETAILS and str(path.with_suffix(LATENTS)) not in names:
+        if path.suffix.lower() == WORDS and path.name != DETAILS and str(path.with_suffix("")) not in encoded:
             detail = f"its latents, {path.with_suffix(LATENTS).name}, are missing; copy them too"
             rejects.append(Reject(printable(name), "no latents", detail))
-        if path.suffix != LATENTS:
+        if path.suffix.lower() != LATENTS:
             continue
         words = _words(listing.folder / path.with_suffix(WORDS))
         if isinstance(words, str):
@@ -106,7 +109,12 @@ def _words(path: Path) -> dict[str, Any] | str:
         return f"{path.name} does not describe latents; copy it anew"
     # loaders wrap single values in lists
     lists = {key for key, value in words.items() if isinstance(value, list) and len(value) == 1}
-    return {k: v[0] if k in lists and k != "padding_mask" else v for k, v in words.items()}
+    words = {k: v[0] if k in lists and k != "padding_mask" else v for k, v in words.items()}
+    for key in SECONDS:
+        value = words.get(key)
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            return f"{path.name} has {key} {value!r}, which is no number of seconds; encode it again"
+    return words
 
 
 def _recording(name: str, words: Mapping[str, Any]) -> str:
@@ -123,7 +131,7 @@ def _track(recording: str, name: str, words: Mapping[str, Any], split: str, used
     known = {field: str(words[field]) for field in SAID_OF_TRACKS if words.get(field)}
     known.setdefault("title", short.stem)
     extra = {} if recording == name else {"recording": recording}
-    if isinstance(total_s := words.get("seconds_total"), int | float):
+    if (total_s := words.get("seconds_total")) is not None:
         extra[RECORDING_SECONDS] = str(total_s)
     known["caption"] = str(words.get("prompt") or "")
     return Track(track_id=track_id, file_name=name, split=split, extra=extra, **known)
@@ -153,6 +161,8 @@ def _windows_of(folder: Path, name: str, encoding: Encoding) -> list[Window] | R
         latents_ct = np.load(folder / name, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         return reject("unreadable", f"it is no array of numbers ({error}); encode it again")
+    if not isinstance(latents_ct, np.ndarray):
+        return reject("unreadable", "it is an archive and no array of numbers; encode it again")
     if latents_ct.ndim == 3 and latents_ct.shape[0] == 1:
         latents_ct = latents_ct[0]
     shape, kind = latents_ct.shape, latents_ct.dtype.kind
@@ -175,11 +185,12 @@ def _windows_of(folder: Path, name: str, encoding: Encoding) -> list[Window] | R
     if not isinstance(mask, list) or len(mask) != frames:
         return reject("other length", f"its padding_mask does not have {frames} values; encode it again")
     content = max((i + 1 for i, heard in enumerate(mask) if heard), default=0)
-    start_s, total_s = float(words.get("seconds_start") or 0), words.get("seconds_total")
+    start_s, total_s = (words.get(key) for key in SECONDS)
+    start_s = float(start_s or 0)
     if not content:
         return reject("silent", "its padding_mask says that it is all padding; remove it")
     frame_s = encoding.frame_samples / encoding.rate_hz
-    if isinstance(total_s, int | float) and _contradicts(content, frames, frame_s, start_s, float(total_s)):
+    if total_s is not None and _contradicts(content, frames, frame_s, start_s, float(total_s)):
         return reject(
             "other autoencoder",
             f"its {content} frames are {content * frame_s:.1f} s for {encoding.model}, and {total_s} s are "

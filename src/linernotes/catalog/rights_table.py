@@ -7,12 +7,12 @@ A table of rights that is not understood stops what it was wanted for: read as n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from linernotes.catalog.columns import MEANINGS, Vocabulary, meanings, plain, present
-from linernotes.catalog.tables import READ_SUFFIXES, RESERVED, SHEETS, Row, read_raw
-from linernotes.catalog.track import printable, sayable
+from linernotes.catalog.columns import MEANINGS, Vocabulary
+from linernotes.catalog.tables import READ_SUFFIXES, RESERVED, SHEETS
+from linernotes.catalog.track import printable
+from linernotes.catalog.whole_table import WholeTable, read_whole_table
 from linernotes.errors import LinernotesError
 
 EXAMPLE = "rights.csv"
@@ -45,17 +45,6 @@ NEEDED = {
 }
 
 
-@dataclass(frozen=True)
-class RightsTable:
-    """A table of rights as it was read: rows by our words, and its columns that linernotes has no word
-    for.
-    """
-
-    path: Path
-    rows: list[Row]
-    unknown: list[str]
-
-
 def find_rights(folder: Path, names: Sequence[str] | None = None) -> Path | None:
     """The table of rights at the top of a folder of recordings, None if there is none.
 
@@ -82,35 +71,15 @@ def find_rights(folder: Path, names: Sequence[str] | None = None) -> Path | None
     return folder / found[0]
 
 
-def read_rights_table(path: Path) -> RightsTable:
+def read_rights_table(path: Path) -> WholeTable:
     """The rows of a table of rights.
 
     Raises:
         LinernotesError: it cannot be read, a needed column is missing or stands twice, a row has too many or
             too few fields, or there is no row.
     """
-    where = printable(str(path))
-    columns, raw = read_raw(path, where, RIGHTS, EXAMPLE)
-    meaning = meanings(columns, where, RIGHTS)
-    shown = ", ".join(columns) or "none"
-    if not RIGHTS.about & set(meaning.values()):
-        raise LinernotesError(
-            f"{where} has no column that names tracks or works (its columns: {shown}): {RIGHTS.remedy}"
-        )
-    for needed, remedy in NEEDED.items():
-        if needed not in meaning.values():
-            raise LinernotesError(f"{where} has no column {needed} (its columns: {shown}): {remedy}")
-    if not raw:
-        raise LinernotesError(f"{where} has no rows: name the parties in it, or remove it")
-    rows = []
-    for place, values, flaw in raw:
-        if flaw:
-            raise LinernotesError(f"{where}: {flaw[1] if place in flaw[1] else f'{place}: {flaw[1]}'}")
-        if not all(map(sayable, values.values())):
-            raise LinernotesError(f"{where}: {place} holds characters that are no text; write it anew")
-        rows.append(Row(place, {meaning[c]: present(v) for c, v in values.items() if c in meaning}))
-    unknown = [c.strip() for c in columns if meaning[c] not in RIGHTS.meanings and plain(c)]
-    return RightsTable(path, rows, unknown)
+    remedy = "name the parties in it, or remove it"
+    return read_whole_table(path, RIGHTS, "names tracks or works", NEEDED, remedy, EXAMPLE)
 
 
 def _is_rights(name: str) -> bool:

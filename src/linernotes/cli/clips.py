@@ -35,7 +35,7 @@ from linernotes.demo.places import (
 )
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.settings.engine import EngineSettings, RetrainEngineSettings
-from linernotes.settings.paths import require_file, require_folder, require_sound_name
+from linernotes.settings.paths import require_file, require_folder, require_new, require_sound_name
 from linernotes.settings.reading import checked, parted, read_settings
 from linernotes.settings.verbs import DemoSettings, GenerateSettings, VerifySettings
 
@@ -84,6 +84,8 @@ def generate(
     asked = checked(GenerateSettings, given(flags))
     require_sound_name(out)
     require_folder(out.parent)
+    if not Path(f"{out}.safetensors").exists():  # with a sidecar it may be this very clip
+        require_new(out)
     require_model(model)
     with Bars() as bars:
         path = linernotes.generate(prompt, out, model, on_progress=bars, **given(flags))

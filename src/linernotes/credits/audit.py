@@ -49,11 +49,14 @@ def audited_file(path: Path) -> Path:
 def attributions_behind(path: Path) -> list[Path]:
     """The attributions that a record rests on, as far as they are at hand: itself, or those that its credits
     were shared out from.
+
+    Raises:
+        LinernotesError: the file cannot be read, or is no such record.
     """
-    content = read_json(path, "a record")
-    if content["kind"] == "attribution":
+    kind, content = _record(path)
+    if kind == "attribution":
         return [path]
-    if content["kind"] == "credits":
+    if kind == "credits":
         read = Credits.parse(path, content)
         found = at_hand(read.sources.attribution, path, read.hashes.attribution_sha256)
         return [found] if found else []
@@ -72,11 +75,17 @@ def audit_record(path: Path, key: Path | None = None) -> list[Check]:
     Raises:
         LinernotesError: the file cannot be read, or is no such record.
     """
+    kind, content = _record(path)
+    return [*AUDITS[kind](path, content), *_signature(path, content, key)]
+
+
+def _record(path: Path) -> tuple[str, dict[str, Any]]:
+    """The kind of a record, and what it holds."""
     content = read_json(path, "a record")
     kind = content.get("kind") if isinstance(content, dict) else None
-    if kind not in AUDITS:
+    if not isinstance(kind, str) or kind not in AUDITS:
         raise LinernotesError(f"{path} is none of {', '.join(RECORDS.values())}: check the path")
-    return [*AUDITS[kind](path, content), *_signature(path, content, key)]
+    return kind, content
 
 
 def _signature(path: Path, content: Mapping[str, Any], key: Path | None) -> Iterator[Check]:

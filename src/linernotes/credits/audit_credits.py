@@ -84,14 +84,14 @@ def _from_sources(path: Path, read: Credits) -> Iterator[Check]:
         yield Check("the rights at hand", "fails", f"{read.sources.rights} is not what was credited")
         return
     yield Check("the rights at hand", "holds", read.sources.rights)
-    attribution = Attribution.load(source)
     try:
+        attribution = Attribution.load(source)
         verdict, named = calibrated(source, attribution)
+        smallest = read_share(read.smallest_share)
+        again = share_out(attribution, verdict, named, rights, read.rule, smallest)
     except LinernotesError as error:
         yield Check(what, "fails", str(error))
         return
-    smallest = read_share(read.smallest_share)
-    again = share_out(attribution, verdict, named, rights, read.rule, smallest)
     yield checked(
         what,
         [

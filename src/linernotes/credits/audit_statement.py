@@ -24,6 +24,7 @@ from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement import Source, build_statement, line_id, party_amounts, statement_totals
 from linernotes.credits.statement_record import Statement, read_statement
+from linernotes.errors import LinernotesError
 
 FOLLOWING = ("clips", "totals", "parties", "rule", "smallest_share", "estimator", "named", "expected_false")
 
@@ -78,6 +79,7 @@ def _statement_sums(read: Statement) -> Iterator[str]:
 def _from_credits(path: Path, read: Statement) -> Iterator[Check]:
     """Whether the credits at hand are those that were summed up, and give the same statement."""
     sources, missing, changed = [], [], []
+    what, follows = "the credits at hand", "lines follow from the credits"
     for entry in read.clips:
         place = at_hand(entry.credits_file, path, entry.credits_sha256)
         if place is None:
@@ -85,18 +87,24 @@ def _from_credits(path: Path, read: Statement) -> Iterator[Check]:
         elif sha256_of(place) != entry.credits_sha256:
             changed.append(str(place))
         else:
-            sources.append(Source(entry.credits_file, entry.credits_sha256, Credits.load(place)))
-    what = "the credits at hand"
+            try:
+                sources.append(Source(entry.credits_file, entry.credits_sha256, Credits.load(place)))
+            except LinernotesError as error:
+                changed.append(f"{place} ({error})")
     if changed:
         yield checked(what, [f"{place} is not what was summed up" for place in changed])
     elif missing:
         yield Check(what, "not checked", f"{len(missing)} are not there, the first is {missing[0]}")
     else:
         yield Check(what, "holds", f"{len(sources)} files")
-        again = build_statement(sources, read.period, read.reporter, read.computed_at)
+        try:
+            again = build_statement(sources, read.period, read.reporter, read.computed_at)
+        except LinernotesError as error:
+            yield Check(follows, "fails", str(error))
+            return
         same = {line.line_id: line for line in again.lines}
         yield checked(
-            "lines follow from the credits",
+            follows,
             [f"lines[{i}]" for i, line in enumerate(read.lines) if same.get(line.line_id) != line]
             + ([] if len(same) == len(read.lines) else [f"lines: {len(same)} follow"])
             + [name for name in FOLLOWING if getattr(again, name) != getattr(read, name)],

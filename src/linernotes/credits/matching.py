@@ -17,7 +17,11 @@ class Matching:
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._ids = {track.track_id for track in tracks}
-        self._by_file = {_path(track.file_name): track.track_id for track in tracks}
+        self._exactly = {track.file_name: track.track_id for track in tracks}
+        self._files = {track.track_id: _path(track.file_name) for track in tracks}
+        self._by_file: dict[str, list[str]] = defaultdict(list)
+        for track_id, file in self._files.items():
+            self._by_file[file].append(track_id)
         self._isrc = {track.track_id: _bare("isrc", track.isrc) for track in tracks}
         self._by_isrc = {
             isrc: track_id for track_id, isrc in sorted(self._isrc.items(), reverse=True) if isrc
@@ -25,8 +29,8 @@ class Matching:
         self._works = {("work", track.work_id) for track in tracks if track.work_id}
         self._works |= {("iswc", _bare("iswc", track.iswc)) for track in tracks if track.iswc}
         self._by_name: dict[str, list[str]] = defaultdict(list)
-        for track in tracks:
-            self._by_name[PurePosixPath(_path(track.file_name)).name].append(track.track_id)
+        for track_id, file in self._files.items():
+            self._by_name[PurePosixPath(file).name].append(track_id)
 
     def find(self, track: str, file_name: str, isrc: str) -> str | None:
         """The identifier of the track that is meant; None where it is not in the catalogue or none is named.
@@ -55,14 +59,13 @@ class Matching:
     def _one(self, name: str) -> str | None:
         if name in self._ids:
             return name
+        if name in self._exactly:
+            return self._exactly[name]
         path = _path(name)
-        if path in self._by_file:
-            return self._by_file[path]
-        files = {track_id: file for file, track_id in self._by_file.items()}
-        alike = [
+        alike = self._by_file.get(path) or [
             track_id
             for track_id in self._by_name.get(PurePosixPath(path).name, [])
-            if path.endswith("/" + files[track_id]) or files[track_id].endswith("/" + path)
+            if path.endswith("/" + self._files[track_id]) or self._files[track_id].endswith("/" + path)
         ]
         if len(alike) > 1:
             raise LinernotesError(

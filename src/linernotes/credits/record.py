@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from linernotes.artefacts import read_json, replacing, write_json
 from linernotes.credits.entries import GROUPS, Right
@@ -33,6 +33,7 @@ KINDS: dict[str, str] = {
     "base model": "the base model of an adapter, whose own tracks are not asked",
 }
 LineKind = Literal["paid", "unknown", "withheld", "not told apart", "base model"]
+Parts = Annotated[int, Field(ge=0, le=PARTS * 10**9)]  # of a thousand million clips at most
 LEFT_OVER: tuple[LineKind, ...] = ("not told apart", "base model")  # what no line of a track is about
 
 
@@ -64,7 +65,7 @@ class Line(Frozen):
     isni: str
     groups: dict[str, str]  # artist, label, collection
     split: str  # the party's part of the recording or work, an exact fraction
-    parts: int
+    parts: Parts
     share: float
     low: float  # 90 % interval
     high: float
@@ -75,9 +76,9 @@ class RightTotal(Frozen):
 
     right: Right
     whole: float  # expected effect of all training tracks together, copies counted once
-    paid: int
-    remainder: dict[str, int]  # in parts, by why nobody is paid
-    total: int
+    paid: Parts
+    remainder: dict[str, Parts]  # in parts, by why nobody is paid
+    total: Parts
     remainder_share: float
 
 
@@ -87,7 +88,7 @@ class PartyTotal(Frozen):
     right: Right
     of: str  # party, artist, label or collection
     name: str
-    parts: int
+    parts: Parts
     share: float
     low: float
     high: float
@@ -137,9 +138,9 @@ class Normalisation(Frozen):
 
     unit: int = PARTS
     total_effect: float
-    weights: dict[Right, int]  # of named tracks, their parties known or not
-    residual: dict[Right, int]  # of what cannot be told apart, and of the base model of an adapter
-    sum: dict[Right, int]
+    weights: dict[Right, Parts]  # of named tracks, their parties known or not
+    residual: dict[Right, Parts]  # of what cannot be told apart, and of the base model of an adapter
+    sum: dict[Right, Parts]
 
 
 class Hashes(Frozen):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from linernotes.artefacts import hash_json
-from linernotes.catalog.rights_table import RightsTable
 from linernotes.catalog.track import Track
+from linernotes.catalog.whole_table import WholeTable
 from linernotes.credits.entries import LABEL, RIGHTS, Entry, Holding, Right, read_entries
 from linernotes.credits.matching import Matching
 from linernotes.credits.parties import party_name, spellings
@@ -45,7 +45,7 @@ class Examined:
     flaws: list[str]
 
 
-def read_rights(table: RightsTable, tracks: Sequence[Track]) -> Rights:
+def read_rights(table: WholeTable, tracks: Sequence[Track]) -> Rights:
     """A table of rights, held against the tracks of a catalogue.
 
     Raises:
@@ -58,7 +58,7 @@ def read_rights(table: RightsTable, tracks: Sequence[Track]) -> Rights:
     return examined.rights
 
 
-def examine_rights(table: RightsTable, tracks: Sequence[Track]) -> Examined:
+def examine_rights(table: WholeTable, tracks: Sequence[Track]) -> Examined:
     """The same, with all flaws rather than the first."""
     entries, flaws = read_entries(table.rows, Matching(tracks))
     if flaws:  # sums without the flawed rows would only be called wrong too

@@ -112,7 +112,7 @@ def signature_path(record: Path) -> Path:
 
 
 def sign(path: Path, record: Mapping[str, Any], key: Ed25519PrivateKey) -> Path:
-    """Signs the record that lies at ``path``, and writes its signature beside it."""
+    """Signs the record that lies at ``path``, or is about to, and writes its signature beside it."""
     content, public = canonical(record), key.public_key()
     signature = Signature(
         of=path.name,

@@ -92,7 +92,7 @@ def period_days(period: str) -> tuple[date, date]:
     """
     found = PERIOD.fullmatch(period)
     if not found or int(found[1]) == 0:
-        raise UsageError(f"--period {period} is no period: write 2026-11, 2026-Q4 or 2026")
+        raise UsageError(f"{period!r} is no period: write 2026-11, 2026-Q4 or 2026")
     year = int(found[1])
     if found[2]:
         first = last = int(found[2])

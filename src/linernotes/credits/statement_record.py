@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from linernotes.artefacts import read_json
 from linernotes.credits.entries import Right
-from linernotes.credits.record import Frozen, LineKind, first_mistake, require_kind
+from linernotes.credits.record import Frozen, LineKind, Parts, first_mistake, require_kind
 from linernotes.credits.seal import SEAL
 from linernotes.credits.shares import PARTS, Rule
 from linernotes.errors import LinernotesError
@@ -49,7 +49,7 @@ class FromClip(Frozen):
 
     clip: str
     credits_sha256: str
-    parts: int
+    parts: Parts
 
 
 class StatementLine(Frozen):
@@ -70,7 +70,7 @@ class StatementLine(Frozen):
     role: str
     ipi: str
     isni: str
-    parts: int  # of 1e9 a clip
+    parts: Parts  # of 1e9 a clip
     clips: float  # the same in clips
     low: float
     high: float
@@ -84,9 +84,9 @@ class StatementTotal(Frozen):
     right: Right
     model_hash: str
     clips: int
-    paid: int
-    remainder: dict[str, int]
-    total: int
+    paid: Parts
+    remainder: dict[str, Parts]
+    total: Parts
 
 
 class PartyAmount(Frozen):
@@ -96,7 +96,7 @@ class PartyAmount(Frozen):
     party: str
     ipi: str
     isni: str
-    parts: int
+    parts: Parts
     clips: float
 
 

@@ -20,6 +20,7 @@ from linernotes.audio import read_sound
 from linernotes.credits.record import RECORD as CREDITS
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.statement import period_days
+from linernotes.credits.statement_record import RECORD as STATEMENT
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BENCHMARK, benchmark_parts
 from linernotes.demo.provider import judge_for
@@ -264,8 +265,7 @@ class Tasks:
         folder = self.folder.statement(name)
         if not self.folder.key.exists():
             linernotes.new_key(self.folder.key)
-        if not (folder / "statement.sig.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        if not (folder / STATEMENT).exists():
             linernotes.write_statement(sources, ask.period, folder, key=self.folder.key)
         with self.database.writing() as session:
             if session.get(StatementRow, name) is None:

@@ -1,5 +1,4 @@
-"""Fits what a score is worth from a retrain bank, and measures whether the intervals hold on clips and models
-that the fit has not seen.
+"""Fits what a score is worth from a retrain bank.
 
 A clip's loss under the models of random halves is linear in which tracks each saw, x: y = mu - X e + noise.
 Effects of tracks lie about a monotone map of their scores (``attribution.effects``), so y, a sum over many of
@@ -9,69 +8,35 @@ likelihood (empirical Bayes); what training's chance does is known from halves t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from linernotes.attribution.effects import (
-    LEVEL,
     TINY,
     Calibration,
     Curve,
     Shape,
     argument,
     asked,
-    below,
-    mapped,
     shape_of,
-    track_variance,
 )
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.store import Bank
-from linernotes.evaluation.intervals import Interval, bootstrap_mean
 from linernotes.settings.methods import MethodSettings
 
 LEAST_HALVES = 16
 LEAST_AGAIN = 4  # halves trained on twice
 PRIOR = 4  # pairs of seeds that the mean of all clips counts for in the noise of one
 RESAMPLES = 50
-FOLDS = 4  # of clips; of models there are two
 STEPS = 60  # of L-BFGS, at most
 # standard deviations of a prior: keep a number where it began if nothing is known of it
 STRAY = (2.0, 0.5, 2.0, 2.0)
 FAR = 1e9
-EDGE = float(ndtri(0.5 + LEVEL / 2))  # standard deviations from the middle of an interval to its end
 START = {"power": (0.7, 0.9, -0.7, -1.2), "exponential": (-2.5, 1.0, -0.7, -1.2)}
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Tracks whose expected effect lies between two bounds: what was expected, and what retraining shows."""
-
-    low: float
-    high: float
-    pairs: int  # of a clip and a track
-    expected: float
-    measured: Interval  # 90 %, from the spread of single contrasts
-    coverage: float  # of the 90 % intervals
-
-
-@dataclass(frozen=True)
-class MeasuredCalibration:
-    """How a method's calibration does on clips and models that it was not fitted on."""
-
-    method: str
-    calibration: Calibration  # fitted on everything
-    coverage: Interval
-    bins: list[Bin]
-    named: float  # tracks a clip, mean
-    named_above: Interval  # share of the named whose contrast is positive
-    named_above_expected: float  # what that share would be if every named effect were as expected
 
 
 @dataclass(frozen=True)
@@ -142,10 +107,10 @@ def fit_calibration(
     """
     found = outcomes_of(bank, loss_q, segments_n)
     shape, n = shape_of(method), int(segments_n.sum())
-    u_qn = _arguments(shape, scores_qn, loss_q, n)
+    u_qn = arguments(shape, scores_qn, loss_q, n)
     clips, halves = np.arange(len(loss_q)), np.arange(len(found.y_hq))
     noise_q = found.noise_q(halves)
-    curve, start = _fit(found, shape, u_qn, clips, halves, noise_q, START[shape])
+    curve, start = fit_curve(found, shape, u_qn, clips, halves, noise_q, START[shape])
     random = np.random.default_rng(seed)
     resamples = []
     for i in range(RESAMPLES):
@@ -153,7 +118,7 @@ def fit_calibration(
         # vary as much as all of them drawn anew
         some_q = random.choice(clips, len(clips))
         some_h = np.sort(random.permutation(halves)[: len(halves) // 2])
-        resamples.append(_fit(found, shape, u_qn, some_q, some_h, noise_q, start)[0])
+        resamples.append(fit_curve(found, shape, u_qn, some_q, some_h, noise_q, start)[0])
         if on_progress:
             on_progress(i + 1, RESAMPLES)
     full_q = bank.loss_mqk[bank.which("full")].mean(axis=(0, 2), dtype=np.float64) / loss_q
@@ -177,104 +142,14 @@ def fit_calibration(
     )
 
 
-def measure_calibration(
-    bank: Bank,
-    scores_qn: np.ndarray,
-    loss_q: np.ndarray,
-    segments_n: np.ndarray,
-    calibration: Calibration,
-    edges: Sequence[float] = (-np.inf, -5e-4, 0.0, 5e-4, 1e-3, 2e-3, 4e-3, 1e-2, np.inf),
-    seed: int = 0,
-) -> MeasuredCalibration:
-    """Fits again without each quarter of the clips and each half of the models, and holds the expected
-    effects of these against the contrasts of these: what the models with a track know of the clip over what
-    those without know, the other tracks' expected effects taken out. How much chance there is from seed to
-    seed is read off the models that were fitted on, too.
-    """
-    found, n = outcomes_of(bank, loss_q, segments_n), int(segments_n.sum())
-    u_qn = _arguments(calibration.shape, scores_qn, loss_q, n)
-    order = np.random.default_rng(seed).permutation(len(loss_q))
-    expected, contrast, error, named, clip = [], [], [], [], []
-    parts = found.parts()
-    for fold in range(FOLDS):
-        unseen_q = order[fold::FOLDS]
-        seen_q = np.setdiff1d(order, unseen_q)
-        for unseen_h, seen_h in (parts, parts[::-1]):
-            noise_q, start = found.noise_q(seen_h), START[calibration.shape]
-            curve, _ = _fit(found, calibration.shape, u_qn, seen_q, seen_h, noise_q, start)
-            for q in unseen_q:
-                f_n = mapped(calibration.shape, u_qn[q], curve)
-                variance_n = track_variance(f_n, segments_n, curve)
-                noise_h = noise_q[q] * found.share_h[unseen_h]
-                made = _contrasts(
-                    found.x_hn[unseen_h], found.y_hq[unseen_h, q], f_n / n, variance_n / n**2, noise_h
-                )
-                expected.append(f_n / n)
-                contrast.append(made[0])
-                error.append(made[1])
-                own_n = curve.own * np.sqrt(segments_n)
-                doubt_n = below(np.zeros_like(f_n), f_n, own_n, curve.share)
-                named.append(doubt_n < (1 - LEVEL) / 2)
-                clip.append(np.full(len(f_n), q))
-    e, c, s, is_named = (np.concatenate(v) for v in (expected, contrast, error, named))
-    q_of = np.concatenate(clip)
-    held = np.abs(c - e) < EDGE * s
-    each = [held[q_of == q].mean() for q in range(len(loss_q))]
-    bins = []
-    for low, high in itertools.pairwise(edges):
-        inside = (e >= low) & (e < high)
-        if not inside.any():
-            continue
-        weight = 1 / s[inside] ** 2
-        mean = float(np.average(c[inside], weights=weight))
-        by_clip = [
-            float(np.average(c[inside & (q_of == q)], weights=1 / s[inside & (q_of == q)] ** 2))
-            for q in np.unique(q_of[inside])
-        ]
-        spread = EDGE * float(np.std(by_clip) / np.sqrt(max(len(by_clip) - 1, 1)))
-        bins.append(
-            Bin(
-                float(low),
-                float(high),
-                int(inside.sum()),
-                float(np.average(e[inside], weights=weight)),
-                Interval(mean, mean - spread, mean + spread),
-                float(held[inside].mean()),
-            )
-        )
-    above = [float((c[is_named & (q_of == q)] > 0).mean()) for q in np.unique(q_of[is_named])]
-    return MeasuredCalibration(
-        calibration.method,
-        calibration,
-        bootstrap_mean(np.array(each)),
-        bins,
-        float(is_named.sum() / 2 / len(loss_q)),
-        bootstrap_mean(np.array(above)),
-        float(ndtr(e[is_named] / s[is_named]).mean()) if is_named.any() else float("nan"),
-    )
-
-
-def _contrasts(
-    x_hn: np.ndarray, y_h: np.ndarray, e_n: np.ndarray, variance_n: np.ndarray, noise_h: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each track's effect by its own contrast, the others' expected effects taken out, and the standard
-    deviation that it has about the expected one under the model.
-    """
-    x_hn = x_hn - x_hn.mean(axis=0)
-    left_h = y_h - y_h.mean() + x_hn @ e_n
-    squared_n = (x_hn**2).sum(axis=0)
-    covariance_hh = (x_hn * variance_n) @ x_hn.T + np.diag(noise_h)
-    spread_n = np.einsum("hn,hk,kn->n", x_hn, covariance_hh, x_hn, optimize=True)
-    return e_n - (x_hn.T @ left_h) / squared_n, np.sqrt(spread_n) / squared_n
-
-
-def _arguments(shape: Shape, scores_qn: np.ndarray, loss_q: np.ndarray, n: int) -> np.ndarray:
+def arguments(shape: Shape, scores_qn: np.ndarray, loss_q: np.ndarray, n: int) -> np.ndarray:
+    """What a map of this shape is a function of, for scores of clips ``[clips, tracks]``."""
     return np.stack(
         [argument(shape, s.astype(np.float64), loss, n) for s, loss in zip(scores_qn, loss_q, strict=True)]
     )
 
 
-def _fit(
+def fit_curve(
     found: Outcomes,
     shape: Shape,
     u_qn: np.ndarray,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from linernotes.evaluation.calibration import MeasuredCalibration
+from linernotes.evaluation.unseen import MeasuredCalibration
 from linernotes.report.pictures import ACCENT, FAINT, INK, drawn
 from linernotes.report.table import Table, interval, number, text
 

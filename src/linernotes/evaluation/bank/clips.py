@@ -2,64 +2,61 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from linernotes.catalog.columns import Vocabulary
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.whole_table import read_whole_table
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.folder import require_prompts
 from linernotes.evaluation.bank.retraining import BankQuery
 
 HEARD_QUERIES = 8  # how many of the first prompts are made again by every model, if none is marked as heard
 FIRST_QUERIES = 24  # clips of a bank for which no prompts were given
+PROMPTS = Vocabulary(
+    meanings={word: word for word in ("prompt", "name", "kind", "split", "seed", "heard")},
+    weak={"prompt": "caption text"},
+    about=frozenset({"prompt"}),
+    example='{"prompt": ...}',
+    remedy="add a column prompt",
+    many_lines=False,
+)
 
 
 def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
-    """The clips of a bank from a CSV file with a column ``prompt`` and, if wanted, ``name``, ``kind``,
-    ``split`` (tuning or reporting), ``seed``, ``heard``.
+    """The clips of a bank from a table with a column ``prompt`` and, if wanted, ``name``, ``kind``, ``split``
+    (tuning or reporting), ``seed``, ``heard``.
 
     Raises:
-        LinernotesError: the file cannot be read, or a row has no prompt or an impossible value.
+        LinernotesError: the table cannot be read, or a row has no prompt or an impossible value.
     """
     require_prompts(path)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LinernotesError(
-            f"{path} cannot be read ({error}): give a CSV file with a column 'prompt'"
-        ) from None
+    table = read_whole_table(path, PROMPTS, "holds prompts", {}, "give a row for every clip", "prompts.csv")
     queries = []
-    for i, row in enumerate(rows):
-        prompt, split = (row.get("prompt") or "").strip(), (row.get("split") or "reporting").strip()
+    for i, row in enumerate(table.rows):
+        given = row.values
+        prompt, split = given["prompt"], given.get("split") or "reporting"
         if not prompt or split not in ("tuning", "reporting"):
             what = "has no prompt" if not prompt else f"has split {split!r}"
             raise LinernotesError(
-                f"row {i + 1} of {path} {what}: give a prompt, and 'tuning' or 'reporting' as its split"
+                f"{row.where} {what}: give a prompt, and 'tuning' or 'reporting' as its split"
             )
-        own = (row.get("seed") or "").strip()
-        if own and not own.isdigit():
-            raise LinernotesError(f"row {i + 1} of {path} has seed {own!r}: give a whole number")
-        heard = (row.get("heard") or "").strip().lower() in ("1", "true", "yes")
-        name = (row.get("name") or "").strip() or f"clip-{i:02d}"
-        kind = (row.get("kind") or "").strip() or "prompt"
+        own = given.get("seed", "")
+        if own and not own.isdecimal():
+            raise LinernotesError(f"{row.where} has seed {own!r}: give a whole number")
         queries.append(
             BankQuery(
-                name=name,
+                name=given.get("name") or f"clip-{i:02d}",
                 prompt=prompt,
                 seconds=seconds,
                 seed=int(own) if own else seed + i,
-                kind=kind,
+                kind=given.get("kind") or "prompt",
                 split=split,
-                heard=heard,
+                heard=given.get("heard", "").lower() in ("1", "true", "yes"),
             )
-        )
-    if not queries:
-        raise LinernotesError(
-            f"{path} holds no prompts: give a CSV file with a column 'prompt' and a row for every clip"
         )
     if not any(query.heard for query in queries):
         first = [query.name for query in queries if query.split == "reporting"][:HEARD_QUERIES]

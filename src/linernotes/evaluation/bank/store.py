@@ -135,8 +135,8 @@ def plan_retrains(
     """Full-data seeds first, then random halves of the training tracks, and some of
     the halves again with further seeds.
 
-    A plan with more of the last two is the same plan with more at its end, so a bank can grow. With the seed
-    0 no seed of the bank is that of a model trained with the seed 0.
+    Each is known by its name: a plan for more of any has all of a smaller one's, so a bank can grow. With the
+    seed 0 no seed of the bank is that of a model trained with the seed 0.
     """
     everything = np.ones(n_training, dtype=bool)
     retrains = [Retrain(f"full-{i}", "full", everything, seed + 1 + i) for i in range(full)]
@@ -231,10 +231,10 @@ def build_bank(
 ) -> Bank:
     """Runs all retrains and writes ``folder/bank.safetensors``. A killed build goes on and ends in the same
     bytes, whatever ``executor`` runs the retrains; a finished bank there is grown: what it holds is not
-    trained again.
+    trained again, and stays also where fewer are asked for.
     """
     if (folder / BANK_FILE).exists():
-        _unpack(read_bank(folder), setting.header(), retrains, folder / "retrains")
+        retrains = _unpack(read_bank(folder), setting.header(), retrains, folder / "retrains")
     run_retrains(setting, retrains, folder / "retrains", on_progress, executor)
     return pack_bank(setting, retrains, folder / BANK_FILE, folder / "retrains")
 
@@ -268,8 +268,11 @@ def pack_bank(
     return read_bank(path)
 
 
-def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], folder: Path) -> None:
-    """Puts what a finished bank holds of ``retrains`` where a build looks for it.
+def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], folder: Path) -> list[Retrain]:
+    """Puts what a finished bank holds where a build looks for it.
+
+    Returns:
+        ``retrains``, and those of the bank that are not among them.
 
     Raises:
         LinernotesError: the bank is of another setting, or its models were trained on other tracks.
@@ -279,15 +282,22 @@ def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], fol
             f"{bank.path} was built with other {' and '.join(differing)}: give the same, or another folder "
             "for a new bank"
         )
-    kept = {name: m for m, name in enumerate(bank.names)}
-    for retrain in retrains:
-        m, path = kept.get(retrain.name), folder / f"{retrain.name}.safetensors"
-        if m is None or path.exists():
-            continue
-        if bank.seeds[m] != retrain.seed or not np.array_equal(bank.present_mn[m], retrain.present_n):
+    asked = {retrain.name: retrain for retrain in retrains}
+    held = [
+        Retrain(name, str(kind), np.asarray(present_n), seed)
+        for name, kind, present_n, seed in zip(
+            bank.names, bank.kinds, bank.present_mn, bank.seeds, strict=True
+        )
+    ]
+    for m, retrain in enumerate(held):
+        same = asked.get(retrain.name, retrain)
+        if same.seed != retrain.seed or not np.array_equal(same.present_n, retrain.present_n):
             raise LinernotesError(
                 f"{retrain.name} in {bank.path} is of other tracks or another seed: give another folder"
             )
+        path = folder / f"{retrain.name}.safetensors"
+        if path.exists():
+            continue
         arrays = {name: np.asarray(getattr(bank, many)[m]) for name, many in PACKED.items()}
         measured = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         save_tensors(
@@ -296,6 +306,7 @@ def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], fol
             RETRAIN,
             {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed},
         )
+    return [*retrains, *(retrain for retrain in held if retrain.name not in asked)]
 
 
 def read_bank(path: Path) -> Bank:
