@@ -6,12 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from safetensors import SafetensorError
 from typer.testing import CliRunner, Result
 
 from conftest import RATE_HZ, SEGMENT_SAMPLES, tone, write_model
+from linernotes.audio import Sound, write_sound
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 
@@ -191,6 +193,29 @@ def test_nothing_is_overwritten_unasked(
         run("catalog", "build", recordings, "-o", catalogue.path, "--model", model_path), "exists already"
     )
     refused(run("train", catalogue.path, "-o", model_path, "--init", model_path), "exists already")
+    clip, where = tmp_path / "clip.flac", ["--seconds", "0.3", "--model", model_path]
+    clip.write_bytes(b"a master")
+    refused(run("generate", "--prompt", "tone 1", "-o", clip, *where), "exists already")
+    assert clip.read_bytes() == b"a master" and [path.name for path in tmp_path.iterdir()] == ["clip.flac"]
+
+
+def test_a_generated_clip_is_kept_if_it_is_the_same_and_else_refused(
+    tmp_path: Path, model_path: Path
+) -> None:
+    clip = tmp_path / "clip.flac"
+    words = ["generate", "--prompt", "tone 1", "-o", clip, "--seconds", "0.3", "--model", model_path]
+    assert run(*words).exit_code == 0
+    sidecar = clip.with_name("clip.flac.safetensors")
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in (clip, sidecar)]
+    assert run(*words).exit_code == 0
+    refused(
+        run(*words, "--seed", "1"), "exists already and is not this clip: choose another name or remove it"
+    )
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in (clip, sidecar)] == before
+    clip.unlink()  # as a run leaves it that is stopped between the two
+    assert run(*words).exit_code == 0 and clip.read_bytes() == before[0][0]
+    write_sound(clip, Sound(np.full((1, 800), 0.5, dtype=np.float32), 8000))
+    refused(run(*words), "exists already and is not this clip")
 
 
 def test_ctrl_c_is_a_sentence(

@@ -84,6 +84,27 @@ def test_what_another_process_holds_is_refused_with_its_name_and_free_when_that_
     assert tree(tmp_path) == ["deep"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "CATALOGUE", "--init", "MODEL", "--steps", 1],
+        ["generate", "--model", "MODEL", "--prompt", "x"],
+        ["bank", "build", "--model", "TRAINED", "--catalog", "CATALOGUE", "--halves", 8, "--again", 2],
+        ["search", "--grid", "draws=2,4", "--model", "MODEL", "--catalog", "CATALOGUE", "--segments", 1],
+        ["rebuild", "--benchmark", "flow"],
+    ],
+)
+def test_two_runs_do_not_write_one_result(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, words: list[str | int]
+) -> None:
+    places = {"MODEL": model_path, "TRAINED": model_path, "CATALOGUE": catalogue.path}
+    out = tmp_path / ("out.flac" if words[0] == "generate" else "out")
+    with another_process_holds(out) as process:
+        result = CliRunner().invoke(app, [*(str(places.get(str(w), w)) for w in words), "-o", str(out)])
+        assert result.exit_code == 1 and f"by process {process.pid} on" in result.stderr, result.output
+    assert [path for path in tree(tmp_path) if not path.startswith(f".{out.name}.")] == []  # but the lock
+
+
 def test_who_waits_gets_what_is_held_once_it_is_free(tmp_path: Path) -> None:
     with another_process_holds(tmp_path / "out") as process:
         assert process.stdin

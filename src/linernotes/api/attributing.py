@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.api.workspace import Workspace
+from linernotes.artefacts import held
 from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.replay import Replay
 from linernotes.attribution.result import PAGE, Attribution, record_at
@@ -151,7 +152,7 @@ def verify(
     read, opened = Attribution.load(path), open_catalogue(catalogue)
     query = generated_query(path, read, load_model(model), opened)
     first = first_tracks(path, read, asked.k)
-    with retrainers(engine) as executor:
+    with held(folder), retrainers(engine) as executor:
         found = verify_clip(
             model_folder=model_folder(model),
             catalogue=catalogue_folder(catalogue),

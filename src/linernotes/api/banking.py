@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.api.workspace import Workspace
+from linernotes.artefacts import held
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.opening import catalogue_folder
@@ -74,15 +75,6 @@ def build_bank(
     else:
         queries = captions_as_queries(opened, seconds, asked.seed)
     require_enough(asked.halves, asked.again, asked.seeds, queries)
-    setting = prepare_setting(
-        model=model_path,
-        catalogue=catalogue_path,
-        queries=queries,
-        draws=asked.draws,
-        seed=asked.seed,
-        folder=folder,
-        on_progress=on_progress,
-    )
     retrains = plan_retrains(
         n_training=sum(track.split == "train" for track in opened.tracks),
         halves=asked.halves,
@@ -91,7 +83,16 @@ def build_bank(
         seed=asked.seed,
         seeds=asked.seeds,
     )
-    with retrainers(engine) as executor:
+    with held(folder, "built"), retrainers(engine) as executor:
+        setting = prepare_setting(
+            model=model_path,
+            catalogue=catalogue_path,
+            queries=queries,
+            draws=asked.draws,
+            seed=asked.seed,
+            folder=folder,
+            on_progress=on_progress,
+        )
         return build(setting, retrains, folder, on_progress, executor)
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from linernotes.artefacts import read_json, write_json
+from linernotes.artefacts import held, read_json, write_json
 from linernotes.catalog.ingest import build_catalogue as build
 from linernotes.catalog.listing import list_folder
 from linernotes.catalog.rights_table import find_rights, read_rights_table
@@ -95,13 +95,14 @@ def train_model(
     out = Path(out)
     require_new(out)
     template = out.with_name(out.name + ".untrained")
-    shutil.rmtree(template, ignore_errors=True)
-    try:
-        name = str(init) if str(init) in SHIPPED else ""
-        write_start(model_folder(init), template, what, chosen.seed, name)
-        train_on(opened, template, out, chosen, on_progress)
-    finally:
+    with held(out, "trained"):
         shutil.rmtree(template, ignore_errors=True)
+        try:
+            name = str(init) if str(init) in SHIPPED else ""
+            write_start(model_folder(init), template, what, chosen.seed, name)
+            train_on(opened, template, out, chosen, on_progress)
+        finally:
+            shutil.rmtree(template, ignore_errors=True)
     return load_model(out)
 
 
@@ -133,17 +134,19 @@ def rebuild(
     asked = {"benchmark": benchmark, "large": large, **chosen.recipe()}
     asked |= chosen.model_dump(include={"seed", "checkpoints"})
     begun = Path(out) / "rebuild.json"
-    if begun.exists() and read_json(begun, "a rebuild") != asked:
-        raise LinernotesError(f"{out} was begun with other settings ({begun}): give these, or another folder")
-    Path(out).mkdir(parents=True, exist_ok=True)
-    write_json(begun, asked)
-    if benchmark:
-        rebuild_benchmark(Path(out), benchmark, chosen, train, on_progress)
-    elif large:
-        with executor_of(EngineSettings(engine="processes")) as executor:
-            rebuild_large(Path(out), chosen, train, on_progress, executor)
-    else:
-        rebuild_bundle(Path(out), chosen, train, on_progress)
+    with held(Path(out), "made"):
+        if begun.exists() and read_json(begun, "a rebuild") != asked:
+            raise LinernotesError(
+                f"{out} was begun with other settings ({begun}): give these, or another folder"
+            )
+        write_json(begun, asked)
+        if benchmark:
+            rebuild_benchmark(Path(out), benchmark, chosen, train, on_progress)
+        elif large:
+            with executor_of(EngineSettings(engine="processes")) as executor:
+                rebuild_large(Path(out), chosen, train, on_progress, executor)
+        else:
+            rebuild_bundle(Path(out), chosen, train, on_progress)
 
 
 def render_builtin(out: str | Path, on_progress: Progress | None = None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linernotes.api.workspace import Workspace
+from linernotes.artefacts import held
 from linernotes.demo.places import (
     BENCHMARK,
     BENCHMARKS,
@@ -121,7 +122,7 @@ def evaluate_counterfactual(
     named = [name for name in methods if name not in opened.files]
     scores = opened.training_scores(chosen_methods(named, of_methods) if named else {})
     wanted = {name: scores[name] for name in methods}
-    with retrainers(engine) as executor:
+    with held(Path(out)), retrainers(engine) as executor:
         trained = train_left_out(opened, wanted, asked, Path(out), executor)
     return measure_outcomes(*trained, LIKENESSES)
 
@@ -151,7 +152,7 @@ def evaluate_groups(
             f"the bank has no retrains without each {asked.by}: give a folder with --out, and they are made"
         )
     else:
-        with retrainers(engine) as executor:
+        with held(Path(out)), retrainers(engine) as executor:
             trained = train_without_groups(opened, asked.by, groups, Path(out), executor)
     measured, rise_qg = measure_groups(trained, bank, groups, scores)
     rows = bank.rows("reporting")

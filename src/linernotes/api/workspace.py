@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from linernotes.api.reporting import draw_comparison, draw_page
+from linernotes.artefacts import held
 from linernotes.attribution.filing import attributions_in
 from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.indexing import build_index
@@ -312,18 +313,19 @@ class Workspace:
             metric = lds_metric(self._quiet, opened.bank, opened.clips)
         else:
             metric = self_influence_metric(self._quiet, asked.segments, asked.candidates, seed)
-        found = search_settings(
-            method=method,
-            grid=values,
-            fixed=fixed,
-            metric_name=asked.metric,
-            metric=metric,
-            sampler=asked.sampler,
-            trials=asked.trials,
-            folder=Path(out),
-            on_progress=self.prepared.on_progress,
-        )
-        write_search(Path(out) / "search.svg", found)
+        with held(Path(out)):
+            found = search_settings(
+                method=method,
+                grid=values,
+                fixed=fixed,
+                metric_name=asked.metric,
+                metric=metric,
+                sampler=asked.sampler,
+                trials=asked.trials,
+                folder=Path(out),
+                on_progress=self.prepared.on_progress,
+            )
+            write_search(Path(out) / "search.svg", found)
         return found
 
     def open_bank(

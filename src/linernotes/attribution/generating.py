@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from linernotes.artefacts import held
 from linernotes.attribution.query import save_generated, stands_generated
 from linernotes.errors import UsageError
 from linernotes.methods.contract import Progress
@@ -38,10 +39,11 @@ def generate_clip(
         raise UsageError(
             f"--seconds {seconds:g} is out of range: this model generates {least:.2f} to {longest:.2f} s"
         )
-    if stands_generated(out, model, prompt, seconds, seed):
-        return
-    on_step = (lambda done, total: on_progress("generating", done, total)) if on_progress else None
-    latents = model.sample(prompt, seconds, seed, on_step)
-    save_generated(
-        path=out, model=model, latents_1ct=latents.cpu(), prompt=prompt, seconds=seconds, seed=seed
-    )
+    with held(out):
+        if stands_generated(out, model, prompt, seconds, seed):
+            return
+        on_step = (lambda done, total: on_progress("generating", done, total)) if on_progress else None
+        latents = model.sample(prompt, seconds, seed, on_step)
+        save_generated(
+            path=out, model=model, latents_1ct=latents.cpu(), prompt=prompt, seconds=seconds, seed=seed
+        )

@@ -73,6 +73,8 @@ def train(
         raise UsageError("whose segments they are is not known: draw segments evenly, or give track_n")
     work = folder.with_name(folder.name + ".partial")
     data = {"latents": latents_nct.numpy(), "text": text_nld.numpy(), "seconds": seconds_n.numpy()}
+    if settings.drawn == "tracks" and track_n is not None:
+        data["tracks"] = track_n
     model = open_trainable(template)
     run = {
         "settings": hash_json({**settings.model_dump(include={"seed", "checkpoints"}), **settings.recipe()}),
