@@ -191,7 +191,9 @@ def test_the_readout_of_an_adapted_model_is_exact(
     torch.testing.assert_close(after - before, expected, **SAME)
 
 
-def test_dora_on_the_readouts_layer_has_no_readout(tmp_path: Path, model_path: Path) -> None:
+def test_dora_on_the_readouts_layer_has_no_readout(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
     folder = new(tmp_path / "adapter", model_path, True)
     layer = StableAudio(model_path).readout().layer
     assert not any(layer in name for name in load_file(folder / WEIGHTS))
@@ -201,9 +203,11 @@ def test_dora_on_the_readouts_layer_has_no_readout(tmp_path: Path, model_path: P
     own[f"base_model.model.{layer}.lora_magnitude_vector"] = weight.norm(dim=1)
     save_file(load_file(folder / WEIGHTS) | own, folder / WEIGHTS)
     adapted = open_model(folder)
-    assert isinstance(adapted, ReadoutModel)
-    with pytest.raises(UsageError, match="choose another method"):
-        adapted.readout()
+    assert isinstance(open_model(tmp_path / "lora"), ReadoutModel) and not isinstance(adapted, ReadoutModel)
+    with pytest.raises(
+        UsageError, match="lacks a layer that its prediction is linear in, and the method readout"
+    ):
+        score("readout", prepare(adapted, catalogue, tmp_path), [], ReadoutSettings(), tmp_path)
 
 
 def test_unlearning_moves_the_adapter_and_nothing_else(

@@ -86,7 +86,7 @@ def with_adapter(
         outer[name].weight.data = low.merged(outer[name].weight.data)
     attach(model.network, adapter)
     family: Any = type(model)
-    model.__class__ = _adapted_class(family)
+    model.__class__ = _adapted_class(family, readout is not None)
     model.carried = Carried(list(adapter), trained_names(adapter), kinds, base, readout)
     model.layer_kinds = tuple(dict.fromkeys([*reached, ADAPTER]))
     model.weights_hash = hash_json([base.weights_hash, hash_adapter(adapter | (of_conditioner or {}))])
@@ -102,7 +102,7 @@ class Carried:
     trained: list[str]  # the adapter's parameters, by their names in the network
     kinds: dict[str, list[str]]  # of the base model's parameters
     base: Base
-    readout: Readout | None  # None: the adapter changes the layer in a way that is not linear
+    readout: Readout | None  # None: there is none, or DoRA changes its layer, in which nothing is linear then
 
 
 def carried(model: GenerativeModel) -> Carried | None:
@@ -176,13 +176,13 @@ def write_untrained_adapter(model: GenerativeModel, adapter: Path, folder: Path,
 
 
 @functools.cache
-def _adapted_class(base: type) -> type:
-    """The class of models of a family with adapters."""
+def _adapted_class(base: type, reads_out: bool) -> type:
+    """The class of models of a family with adapters, with the power of a read-out or without."""
     methods = {
         "layers": _layers,
         "trained_parts": _trained_parts,
         "save_parts": _save_parts,
-        **({"readout": _readout} if hasattr(base, "readout") else {}),
+        "readout": _readout if reads_out else None,  # a method that is None is no power (typing.Protocol)
     }
     return type(f"Adapted{base.__name__}", (base,), methods)
 
@@ -208,13 +208,8 @@ def _save_parts(self: Any, folder: Path) -> None:
 
 
 def _readout(self: Any) -> Readout:
-    found: Carried = self.carried
-    if found.readout is None:
-        raise UsageError(
-            f"the adapter {self.name} changes the layer of the read-out by DoRA, so that the prediction is "
-            "not linear in it: choose another method, such as --method abu-ekfac"
-        )
-    return found.readout
+    found: Readout = self.carried.readout
+    return found
 
 
 def _readout_of(model: ReadoutModel, adapter: Adapter) -> Readout | None:
