@@ -4,6 +4,7 @@ they say, and nothing is named where nothing can be.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -188,9 +189,16 @@ def test_a_calibration_is_read_as_it_was_written_or_not_at_all(
     path.write_text(path.read_text().replace('"scale"', '"sc"'))
     with pytest.raises(LinernotesError, match="is damaged"):
         Calibration.load(path)
-    path.write_text("[]")
-    with pytest.raises(LinernotesError, match="is no calibration"):
-        Calibration.load(path)
+    calibration.save(path)
+    content = json.loads(path.read_text())
+    for wrong, sentence in (
+        ([], "holds no calibration: make one with 'linernotes calibrate'"),
+        ({**content, "schema_version": content["schema_version"] + 1}, "was written by a newer linernotes"),
+        ({**content, "schema_version": "1"}, "does not say its schema version: make one with"),
+    ):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(LinernotesError, match=sentence):
+            Calibration.load(path)
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from scipy.special import ndtr
 from scipy.stats import gamma
 
-from linernotes.artefacts import hash_json, read_json, write_json
-from linernotes.errors import LinernotesError
+from linernotes.artefacts import hash_json, write_json
+from linernotes.records import parsed, read_content
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
-from linernotes.settings.reading import refuse_newer
 from linernotes.version import SCHEMA_VERSION, __version__
 
 LEVEL = 0.90  # of the intervals of effects
@@ -89,17 +88,9 @@ class Calibration(BaseModel, frozen=True):
             LinernotesError: missing, damaged, or of a newer linernotes.
         """
         file = path / "calibration.json" if path.is_dir() else path
-        content = read_json(file, "a calibration")
-        if not isinstance(content, dict) or content.get("kind") != "calibration":
-            raise LinernotesError(f"{file} is no calibration: make one with 'linernotes calibrate'")
-        refuse_newer(file, content)
-        try:
-            return cls(**content)
-        except ValidationError as error:
-            raise LinernotesError(
-                f"{file} is damaged ({error.errors()[0]['msg'].lower()}): make it anew with "
-                "'linernotes calibrate'"
-            ) from None
+        remedy = "make one with 'linernotes calibrate'"
+        content = read_content(file, "calibration", SCHEMA_VERSION, remedy)
+        return parsed(cls, file, content, remedy)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from linernotes.artefacts import read_json, write_json
+from linernotes.artefacts import write_json
 from linernotes.catalog.source import Track
-from linernotes.errors import LinernotesError
 from linernotes.index.recall import Shortlist
+from linernotes.records import parsed, read_content
 from linernotes.settings.methods import Gather
-from linernotes.settings.reading import refuse_newer
 from linernotes.version import RECORD_VERSION, __version__
 
 RECORD = "attribution.json"
@@ -208,21 +207,8 @@ class Attribution(BaseModel):
         Raises:
             LinernotesError: missing, damaged, or of another schema version.
         """
-        content = read_json(path, "an attribution")
-        if not isinstance(content, dict):
-            raise LinernotesError(f"{path} is no attribution: attribute the clip anew")
-        refuse_newer(path, content)
-        if content["schema_version"] < RECORD_VERSION:
-            raise LinernotesError(
-                f"{path} was written by an older linernotes ({content.get('linernotes')}; this is "
-                f"{__version__}): attribute the clip anew, into another folder"
-            )
-        try:
-            return cls(**content)
-        except ValidationError as error:
-            raise LinernotesError(
-                f"{path} is damaged ({error.errors()[0]['msg'].lower()}): attribute the clip anew"
-            ) from None
+        remedy = "attribute the clip anew, into another folder"
+        return parsed(cls, path, read_content(path, "attribution", RECORD_VERSION, remedy), remedy)
 
 
 def gather_tracks(

@@ -22,18 +22,19 @@ from linernotes.credits.checks import (
     identified,
 )
 from linernotes.credits.crediting import calibrated, party_totals, share_out
-from linernotes.credits.record import KINDS, SCHEMA_VERSION, Credits, Frozen, left_over, require_kind
+from linernotes.credits.record import KINDS, REMEDY, SCHEMA_VERSION, Credits, Frozen, left_over
 from linernotes.credits.rights import FROM_CATALOGUE, Rights, read_rights, rights_of_catalogue
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
 from linernotes.credits.splits import read_share
 from linernotes.credits.versions import find_version
 from linernotes.errors import LinernotesError
+from linernotes.records import require_record
 
 
 def audit_credits(path: Path, content: Mapping[str, Any]) -> Iterator[Check]:
     """All checks of a ``credits.json``."""
-    require_kind(path, content, "credits", SCHEMA_VERSION)
+    require_record(path, content, "credits", SCHEMA_VERSION, REMEDY)
     read = Credits.parse(path, content)
     yield Check("schema", "holds", f"credits, version {read.schema_version}")
     yield check_seal(content)

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from linernotes.artefacts import read_json, replacing, write_json
+from linernotes.artefacts import replacing, write_json
 from linernotes.credits.entries import GROUPS, Right
-from linernotes.credits.seal import SEAL, require_whole, sealed, sha256_of
+from linernotes.credits.seal import require_whole, sealed, sha256_of, unsealed
 from linernotes.credits.shares import PARTS, Rule
 from linernotes.errors import LinernotesError
+from linernotes.records import parsed, read_content
 from linernotes.version import __version__
 
 RECORD, TABLE = "credits.json", "credits.csv"
@@ -212,40 +213,19 @@ class Credits(Frozen):
         Raises:
             LinernotesError: missing, damaged, changed, or of another schema version.
         """
-        content = read_json(path, "credits")
-        require_kind(path, content, "credits", SCHEMA_VERSION)
+        content = read_content(path, "credits", SCHEMA_VERSION, REMEDY)
         require_whole(path, content, REMEDY)
         return cls.parse(path, content)
 
     @classmethod
     def parse(cls, path: Path, content: Mapping[str, Any]) -> Credits:
         """The record in what a ``credits.json`` holds."""
-        try:
-            return cls(**{name: value for name, value in content.items() if name not in (SEAL, "files")})
-        except ValidationError as error:
-            raise LinernotesError(f"{path} is damaged ({first_mistake(error)}): {REMEDY}") from None
+        return parsed(cls, path, unsealed(content), REMEDY)
 
 
 def credits_at(path: str | Path) -> Path:
     """A ``credits.json``, given by its path or its folder."""
     return Path(path) / RECORD if Path(path).is_dir() else Path(path)
-
-
-def require_kind(path: Path, content: Any, kind: str, schema: int) -> None:
-    """Refuses JSON that is not a record of this kind, or is of another schema version."""
-    if not isinstance(content, dict) or content.get("kind") != kind:
-        raise LinernotesError(f"{path} holds no {kind}: give a file that 'linernotes {kind}' wrote")
-    if content.get("schema_version") != schema:
-        raise LinernotesError(
-            f"{path} has schema version {content.get('schema_version')}, this linernotes ({__version__}) "
-            f"reads {schema}: make it anew with this version"
-        )
-
-
-def first_mistake(error: ValidationError) -> str:
-    """Where a record is no record, and why."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
 
 
 def rows(credits: Credits) -> list[dict[str, Any]]:

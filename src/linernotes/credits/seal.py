@@ -16,13 +16,18 @@ from typing import Any
 from linernotes.artefacts import hash_json
 from linernotes.errors import LinernotesError
 
-SEAL = "seal"
+SEAL, FILES = "seal", "files"
 BLOCK_BYTES = 1 << 22
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record with its seal: by name of a part its hash, for lists one an entry."""
     return {**record, SEAL: _hashes(record)}
+
+
+def unsealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says: without its seal, and without the hashes of the tables beside it."""
+    return {name: value for name, value in record.items() if name not in (SEAL, FILES)}
 
 
 def changes(record: Mapping[str, Any]) -> list[str]:

@@ -12,14 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from linernotes.artefacts import read_json
 from linernotes.credits.entries import Right
-from linernotes.credits.record import Frozen, LineKind, Parts, first_mistake, require_kind
-from linernotes.credits.seal import SEAL
+from linernotes.credits.record import Frozen, LineKind, Parts
+from linernotes.credits.seal import unsealed
 from linernotes.credits.shares import PARTS, Rule
-from linernotes.errors import LinernotesError
+from linernotes.records import parsed, read_content
 from linernotes.version import __version__
 
 RECORD, TABLE, EXPORT = "statement.json", "statement.csv", "statement.tsv"
@@ -131,10 +128,7 @@ class Statement(Frozen):
         Raises:
             LinernotesError: it is none.
         """
-        try:
-            return cls(**{name: value for name, value in content.items() if name not in (SEAL, "files")})
-        except ValidationError as error:
-            raise LinernotesError(f"{path} is damaged ({first_mistake(error)}): {REMEDY}") from None
+        return parsed(cls, path, unsealed(content), REMEDY)
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines of ``statement.csv``; ``sources`` are the clips with their parts."""
@@ -153,6 +147,5 @@ def read_statement(path: Path) -> tuple[Statement, dict[str, Any]]:
     Raises:
         LinernotesError: missing, damaged, or of another schema version.
     """
-    content = read_json(path, "a statement")
-    require_kind(path, content, "statement", SCHEMA_VERSION)
+    content = read_content(path, "statement", SCHEMA_VERSION, REMEDY)
     return Statement.parse(path, content), content

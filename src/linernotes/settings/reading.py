@@ -43,16 +43,19 @@ def read_settings(method: str | None, path: Path | None, flags: dict[str, Any]) 
     return chosen, checked(settings, values | given, f" for {chosen}")
 
 
-def refuse_newer(path: Path, record: Mapping[str, Any]) -> None:
-    """Refuses an ``attribution.json`` that a newer linernotes wrote.
+def refuse_newer(path: Path, record: Mapping[str, Any], newest: int, remedy: str) -> None:
+    """Refuses a record of a later version than the ``newest`` that is known here.
+
+    Args:
+        remedy: what to do about one that does not say its version.
 
     Raises:
         LinernotesError: it is newer, or does not say what it is.
     """
     version = record.get("schema_version")
     if not isinstance(version, int):
-        raise LinernotesError(f"{path} does not say its schema version: attribute the clip anew")
-    if version > RECORD_VERSION:
+        raise LinernotesError(f"{path} does not say its schema version: {remedy}")
+    if version > newest:
         raise LinernotesError(
             f"{path} was written by a newer linernotes ({record.get('linernotes')}; this is {__version__}): "
             "update linernotes"
@@ -178,7 +181,7 @@ def _from_file(path: Path) -> dict[str, Any]:
                 raise LinernotesError(
                     f"{path} is no attribution.json: give one, or a TOML file with settings"
                 )
-            refuse_newer(path, record)
+            refuse_newer(path, record, RECORD_VERSION, "attribute the clip anew")
             return {"method": record["method"], **record["settings"]}
         return tomllib.loads(text)
     except OSError as error:
