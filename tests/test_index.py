@@ -39,7 +39,7 @@ from linernotes.methods.readout import curvature_header, curvature_name, fit_cur
 from linernotes.methods.readout_moments import query_moments, sweep_moments, whitener
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.engine import EngineSettings
-from linernotes.settings.methods import ReadoutSettings
+from linernotes.settings.methods import AbuSettings, ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
 
 TRACKS, EACH = 60, 4
@@ -390,6 +390,17 @@ def test_only_methods_that_save_by_it_take_shortlists(
     for method in METHODS:
         if method != "clap":
             assert METHODS[method].shortlists == (passes(few, method) < passes(whole, method)), method
+
+
+def test_what_one_shortlist_needs_is_not_kept_for_the_next(
+    tmp_path: Path, model: StableAudio, many: Catalogue
+) -> None:
+    whole, settings = prepare(model, many, tmp_path / "cache"), AbuSettings(draws=2, gradient_draws=2)
+    kept = []
+    for i, only in enumerate([(0, 1, 2), (3, 4)]):
+        score("abu", replace(whole, only=only), [segment_query(many, 0)], settings, tmp_path / f"run-{i}")
+        kept.append(sorted(path for path in whole.folder.rglob("*") if path.is_file()))
+    assert kept[0] == kept[1]
 
 
 def test_a_packed_curvature_is_the_curvature(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def rescore(
             total += share * dots_qn
             continue
         own = slice(first, first + len(part))
-        base_nk = base_losses(prepared, draws, settings.batch_size)[:, own]
+        base_nk = base_losses(prepared, draws, settings.batch_size, folder)[:, own]
         first += len(part)
         what = "scoring the catalogue" if bands == 1 else f"scoring the catalogue (band {band + 1})"
         losses = item_losses(
@@ -114,18 +114,24 @@ def skew(after_nk: Tensor, before_nk: Tensor, kind: Skew) -> Tensor:
     return after - before if kind == "difference" else (after - before) / (after + before + SKEW_FLOOR)
 
 
-def base_losses(prepared: Prepared, draws: Draws, batch_size: int) -> Tensor:
-    """Item losses of all segments under the base weights, from the prepared folder or computed now."""
-    folder = prepared.folder / f"base-{hash_json([draws.hash, prepared.only])}"
+def base_losses(prepared: Prepared, draws: Draws, batch_size: int, folder: Path) -> Tensor:
+    """Item losses of the segments under the base weights: those of the whole catalogue from the prepared
+    folder, where they are kept for later runs; those of a shortlist, which is one clip's, from the run's own
+    ``folder``.
+    """
+    if prepared.only is None:
+        kept, what = prepared.folder / f"base-{hash_json([draws.hash, None])}", "base losses (once per model)"
+    else:
+        kept, what = folder / "base", "base losses of the shortlist"
     return item_losses(
         prepared.model,
         prepared.catalogue,
         draws,
         {"base": {}},
-        folder,
+        kept,
         prepared.rows,
         batch_size=batch_size,
-        on_progress=prepared.progress("base losses (once per model)"),
+        on_progress=prepared.progress(what),
         executor=prepared.executor,
         model_folder=prepared.model_folder,
     )["base"]
