@@ -120,6 +120,17 @@ def test_the_shares_that_are_shown_sum_to_one(drawn: Drawn, record: Path, named:
     assert rows == [*(titles[i] for i in named), "cannot be told apart"]
 
 
+def test_named_effects_above_the_whole_are_shown_as_shares_of_themselves(drawn: Drawn) -> None:
+    def small(read: Attribution) -> Attribution:
+        whole = naming(read, [0, 1])
+        assert whole.verdict
+        return whole.model_copy(update={"verdict": whole.verdict.model_copy(update={"total": 1e-3})})
+
+    page = drawn(small)
+    shown = [float(text.removesuffix(" %")) for _, text in page.all("td", "n", "share")]
+    assert shown == pytest.approx([100 * 2 / 3, 100 / 3, 0.0], abs=0.1) and round(sum(shown), 6) == 100
+
+
 @pytest.mark.parametrize("part", [0.25, 1.0])
 def test_tracks_are_shown_to_share_in_an_adapter_s_part_alone(drawn: Drawn, part: float) -> None:
     of_adapter = AdapterPart(base="big", base_hash="b", loss=0.5, base_loss=0.6, nothing=1.0, share=part)

@@ -4,6 +4,7 @@ to 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,8 +43,8 @@ class Shares:
 
 
 def shares_of(attribution: Attribution) -> Shares | None:
-    """Shares of a verdict's total; None where scores have no calibration, or nothing is expected of any
-    track.
+    """Shares of a verdict's total, or of what the named tracks come to where that is more, as in credits;
+    None where scores have no calibration, or nothing is expected of any track.
     """
     verdict = attribution.verdict
     if verdict is None or verdict.total <= 0:
@@ -57,9 +58,10 @@ def shares_of(attribution: Attribution) -> Shares | None:
     named.sort(key=lambda one: (-one[0], one[1]))
     own = attribution.adapter.share if attribution.adapter else None
     part = 1.0 if own is None else own
-    shares = [part * expected / verdict.total for expected, _, _ in named]
-    remainder = part - sum(shares)
-    *percents, left, base = rounded_percents([*shares, max(0.0, remainder), 1 - part])
+    whole = max(verdict.total, math.fsum(expected for expected, _, _ in named))
+    shares = [part * expected / whole for expected, _, _ in named]
+    remainder = max(0.0, part - math.fsum(shares))
+    *percents, left, base = rounded_percents([*shares, remainder, 1 - part])
     return Shares(
         [
             Share(number, track, share, percent)
