@@ -189,7 +189,8 @@ def replay(
 
     Args:
         attribution: an ``attribution.json``, or its folder.
-        model, catalogue: where they lie now; where the record says if None.
+        model: where it lies now; where the record says if None.
+        catalogue: the same.
         share: of the catalogue's segments that are scored again, drawn at random.
 
     Raises:

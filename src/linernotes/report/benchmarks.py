@@ -40,7 +40,7 @@ def write_across(path: Path, across: Across, command: str) -> None:
 def across_page(across: Across, command: str) -> str:
     """The page, in Markdown."""
     parts = [
-        "# The same methods on several benchmarks",
+        f"# The same methods on {', '.join(each.name for each in across.benchmarks)}",
         f"Written by `{command}`, from retrain banks and the scores kept with them.",
         ABOUT,
         _benchmarks(across).markdown(),
