@@ -24,7 +24,7 @@ from linernotes.demo.benchmarks import first
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.description import Planned
 from linernotes.demo.benchmarks.long import FEWEST, MOST, OF_A_SPLIT, segments_in
-from linernotes.demo.benchmarks.making import open_benchmark, write_prompts
+from linernotes.demo.benchmarks.making import open_benchmark, write_prompts, write_untrained
 from linernotes.demo.places import CATALOGUE, SIZES, require_bank
 from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import LinernotesError
@@ -133,7 +133,7 @@ def test_benchmarks_of_other_kinds_ask_what_nothing_was_developed_on(builtin: Ca
 
 def test_an_adapter_and_a_flow_start_as_what_they_are(tmp_path: Path) -> None:
     for name in ("adapter", "flow"):
-        benchmark_of(name).untrained(tmp_path / name / "untrained", 0)
+        write_untrained(benchmark_of(name), tmp_path / name / "untrained", 0)
         model = open_model(tmp_path / name / "untrained")
         assert ("adapter" in model.layer_kinds) == (name == "adapter")
         assert (tmp_path / name / "untrained" / OBJECTIVE).exists() == (name == "flow")

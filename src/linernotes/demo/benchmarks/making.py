@@ -98,13 +98,7 @@ def rebuild_benchmark(
         planted = benchmark_parts(benchmark.rendered_with) / PLANTED
     elif not planted.exists():
         _render_planted(benchmark, out / "sounds", planted, on_progress)
-    base = out / BASE
-    if benchmark.base and not base.exists():
-        half = out / "base.partial"
-        shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(open_benchmark(benchmark.base)[0], half)
-        replace_folder(half, base)
-    benchmark.untrained(template, settings.seed)
+    write_untrained(benchmark, template, settings.seed)
     if not catalogue.exists():
         half = catalogue.with_name("catalogue.partial")
         shutil.rmtree(half, ignore_errors=True)
@@ -120,6 +114,19 @@ def rebuild_benchmark(
         )
         replace_folder(half, out / "model")
     write_prompts(out / "prompts.csv", benchmark.queries(benchmark.tracks(Catalogue(CATALOGUE))))
+
+
+def write_untrained(benchmark: Benchmark, template: Path, seed: int) -> None:
+    """Writes what a benchmark's training starts from to ``template``, and the model that it is an adapter to
+    beside it, as far as they are not there.
+    """
+    base = template.with_name(BASE)
+    if benchmark.base and not base.exists():
+        half = template.with_name("base.partial")
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(open_benchmark(benchmark.base)[0], half)
+        replace_folder(half, base)
+    benchmark.untrained(template, seed)
 
 
 def write_prompts(path: Path, queries: Sequence[PlannedQuery]) -> None:
