@@ -19,8 +19,8 @@ from linernotes.attribution.result import KEPT_TRACKS, Attribution, Effect, gath
 from linernotes.attribution.run import attribute_clips
 from linernotes.attribution.tables import read_evidence
 from linernotes.audio import AudioError
-from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.track import Track
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.search import write_settings
 from linernotes.models.stable_audio import StableAudio

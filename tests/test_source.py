@@ -23,7 +23,8 @@ from mutagen.wave import WAVE
 
 from linernotes.audio import NAMED_SUFFIXES, SUFFIXES
 from linernotes.catalog.delimited import read_delimited
-from linernotes.catalog.source import Source, Track, read_source
+from linernotes.catalog.source import Source, read_source
+from linernotes.catalog.track import Track
 from linernotes.errors import LinernotesError
 
 RATE_HZ = 8000

@@ -19,8 +19,8 @@ import torch
 import linernotes
 from conftest import query_of
 from linernotes.attribution.prepare import prepare
-from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.track import Track
 from linernotes.demo.benchmarks.first import RELATIONS, TRAINING_TRACKS, plan_queries, plan_tracks
 from linernotes.demo.benchmarks.making import open_benchmark
 from linernotes.demo.places import BENCHMARK, CATALOGUE, benchmark_parts

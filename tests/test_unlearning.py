@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from conftest import draws_of, query_of
-from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
+from linernotes.catalog.track import Track
 from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition, squared_gradients
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.errors import LinernotesError

@@ -70,7 +70,7 @@ def bench(
         UsageError: an unknown part or method, or what is said of a part that is not measured.
         LinernotesError: no room on the disk for vectors that are made up.
     """
-    if "scale" not in only and not model is catalogue is index is None:
+    if "scale" not in only and any(given is not None for given in (model, catalogue, index)):
         raise UsageError("--model, --catalog and --index are for the part scale: add --only scale")
     if methods is not None and "methods" not in only:
         raise UsageError(

@@ -54,6 +54,7 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
     """
     if len(prepared.catalogue) > EXACT_UP_TO:
         require_faiss()  # now, not after hours
+    work = path.with_name(path.name + ".partial")
     with held(path, "built"):
         old = Index(path) if (path / RECORD).is_file() else None
         if old is None and path.exists() and any(path.iterdir()):
@@ -64,8 +65,8 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
             old.require_model(prepared.model.weights_hash)
             _require_same(old, settings)
             if old.record["catalogue"] == prepared.catalogue.hash:
+                shutil.rmtree(work, ignore_errors=True)  # of a run that was stopped when all was done
                 return old
-        work = path.with_name(path.name + ".partial")
         if old is None:
             require_room(prepared, settings, path, sum(f.stat().st_size for f in work.rglob("*")))
         _begin(work, prepared, settings, old)

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from linernotes.artefacts import write_json
-from linernotes.catalog.source import Track
+from linernotes.catalog.track import Track
 from linernotes.index.recall import Shortlist
 from linernotes.records import parsed, read_content
 from linernotes.settings.methods import Gather

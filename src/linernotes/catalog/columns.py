@@ -30,8 +30,6 @@ MEANINGS = {
     "year": "year release_year",
 }
 WEAK = {"title": "name song track", "artist": "band album_artist", "source": "url", "split": "set subset"}
-MEANING_OF = {name: meaning for meaning, names in MEANINGS.items() for name in names.split()}
-WEAK_MEANING_OF = {name: meaning for meaning, names in WEAK.items() for name in names.split()}
 
 
 @dataclass(frozen=True)

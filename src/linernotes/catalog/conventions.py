@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from linernotes.catalog.columns import MEANING_OF, WEAK_MEANING_OF, plain, present, split_of
+from linernotes.catalog.columns import TRACKS, plain, present, split_of
 from linernotes.catalog.delimited import decode_text
 from linernotes.catalog.tables import flat
 from linernotes.catalog.track import Flaw
@@ -84,11 +84,11 @@ def _in_our_words(record: dict[str, str]) -> dict[str, str]:
     """A sidecar's fields by our names. Of two that mean the same the first in our order is taken, others keep
     their name.
     """
-    order = list(MEANING_OF)
+    order = {name: i for i, name in enumerate(TRACKS.meaning_of)}
     values: dict[str, str] = {}
     rest: dict[str, str] = {}
-    for key in sorted(record, key=lambda k: order.index(plain(k)) if plain(k) in MEANING_OF else len(order)):
-        meaning = MEANING_OF.get(plain(key)) or WEAK_MEANING_OF.get(plain(key))
+    for key in sorted(record, key=lambda k: order.get(plain(k), len(order))):
+        meaning = TRACKS.meaning_of.get(plain(key)) or TRACKS.weak_meaning_of.get(plain(key))
         value = present(record[key])
         if meaning == "file_name" or not value:
             continue

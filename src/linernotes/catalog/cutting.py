@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, stream_sound
-from linernotes.catalog.source import Reject, Track
+from linernotes.catalog.track import Reject, Track
 from linernotes.models.encoding import Encoding
 
 SAMPLES_AT_ONCE = 1 << 19  # handed on, and encoded, together

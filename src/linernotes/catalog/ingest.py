@@ -32,8 +32,9 @@ from linernotes.catalog.pieces import (
     whole,
 )
 from linernotes.catalog.pre_encoded import check_details
-from linernotes.catalog.source import Reject, Source, Track
+from linernotes.catalog.source import Source
 from linernotes.catalog.store import Catalogue, write_catalogue
+from linernotes.catalog.track import Reject, Track
 from linernotes.errors import LinernotesError
 from linernotes.jobs.executor import Executor, Here
 from linernotes.jobs.inline import Inline

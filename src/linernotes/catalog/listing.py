@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from linernotes.audio import SUFFIXES
 from linernotes.catalog.track import Flaw, Reject, printable
 from linernotes.errors import LinernotesError
 
@@ -30,6 +31,11 @@ SYSTEM_NAMES = {
 }
 HEAD_BYTES = 64
 IN_ICLOUD = "in iCloud only"
+
+
+def is_sound(name: str) -> bool:
+    """Whether a file is a recording, by its suffix."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from torch import Tensor
 from linernotes.artefacts import hash_bytes, hash_json, read_json, replacing, write_json
 from linernotes.catalog.cutting import CutSound, Decoding, Recordings
 from linernotes.catalog.pre_encoded import Window, content_s, read_windows
-from linernotes.catalog.source import Reject, Track
 from linernotes.catalog.store import segment_schema
+from linernotes.catalog.track import Reject, Track
 from linernotes.errors import LinernotesError
 from linernotes.jobs.executor import Here
 from linernotes.models.contract import PreEncodedModel

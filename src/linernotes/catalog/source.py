@@ -12,7 +12,7 @@ from linernotes.artefacts import hash_json
 from linernotes.audio import NAMED_SUFFIXES, SUFFIXES
 from linernotes.catalog.columns import DECOY_WORDS, TRAIN_WORDS, split_of
 from linernotes.catalog.conventions import Sidecars, held_out_folders, lies_in
-from linernotes.catalog.listing import head_flaw, list_folder
+from linernotes.catalog.listing import head_flaw, is_sound, list_folder
 from linernotes.catalog.paths import Places
 from linernotes.catalog.pre_encoded import WORDS, holds_latents, read_latents_folder
 from linernotes.catalog.reservations import COLUMN, RESERVED, reserved, said_of
@@ -186,14 +186,16 @@ class _Reading:
     def tracks(self) -> list[Track]:
         """The tracks of all rows, completed from sidecars and tags, each with an identifier of its own."""
         sidecars = Sidecars(self.folder, self.places.names)
-        stems = {str(PurePosixPath(n).with_suffix("")) for n in self.places.names if _is_sound(n)}
+        stems = {str(PurePosixPath(n).with_suffix("")) for n in self.places.names if is_sound(n)}
         complete: list[tuple[str, dict[str, str]]] = []
         for name, row, near in self.rows:
             values = {key: value for key, value in row.items() if value and key != "file_name"}
             beside = sidecars.of(name, set(values), stems)
-            flaw = beside if isinstance(beside, tuple) else _split_flaw(beside.get("split", ""))
-            if flaw or isinstance(beside, tuple):
-                self.rejects.append(Reject(name, *(flaw or ("", ""))))
+            if isinstance(beside, tuple):
+                self.rejects.append(Reject(name, *beside))
+                continue
+            if flaw := _split_flaw(beside.get("split", "")):
+                self.rejects.append(Reject(name, *flaw))
                 continue
             values = (
                 beside | values | {"split": self._split(name, row.get("split", beside.get("split")), near)}
@@ -240,10 +242,6 @@ class _Reading:
 def _split_flaw(word: str) -> Flaw | None:
     known = not word or split_of(word)
     return None if known else ("unknown split", f"split is {word!r}; use train or decoy")
-
-
-def _is_sound(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def _own_id(name: str, used: set[str]) -> str:

@@ -316,7 +316,7 @@ def write_catalogue(
         "rejects": len(rejects),
         **made_from,
     }
-    write_json(path / "catalogue.json", record)
+    write_json(path / RECORD, record)
 
 
 def _write(path: Path, table: pa.Table | pa.RecordBatchReader) -> None:

@@ -18,10 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linernotes.audio import SUFFIXES
-from linernotes.catalog.columns import MEANING_OF, TRACKS, Vocabulary, meanings, plain, present
+from linernotes.catalog.columns import TRACKS, Vocabulary, meanings, plain, present
 from linernotes.catalog.delimited import decode_text, read_delimited
-from linernotes.catalog.listing import IN_ICLOUD, Listing
+from linernotes.catalog.listing import IN_ICLOUD, Listing, is_sound
 from linernotes.catalog.track import Flaw, printable
 from linernotes.errors import LinernotesError
 
@@ -68,7 +67,7 @@ def read_tables(listing: Listing) -> tuple[list[Table], list[str]]:
     for name in [*listing.names, *sorted(listing.broken)]:
         if _is_table(listing.folder, name):
             by_folder[_parent(name)].append(name)
-    recordings = {str(PurePosixPath(n).with_suffix("")) for n in listing.names if _is_sound(n)}
+    recordings = {str(PurePosixPath(n).with_suffix("")) for n in listing.names if is_sound(n)}
     chosen: list[str] = []
     notes: list[str] = []
     for place in sorted(by_folder, key=lambda p: (p.count("/") + bool(p), p)):
@@ -223,7 +222,7 @@ def _records(path: Path, where: str, suffix: str, vocabulary: Vocabulary) -> tup
         for _, record in records
         for column, value in record.items()
         # sound itself, not its name
-        if not (isinstance(value, dict) and MEANING_OF.get(plain(str(column))) == "file_name")
+        if not (isinstance(value, dict) and TRACKS.meaning_of.get(plain(str(column))) == "file_name")
     )
     rows: Raw = [(place, flat(record), None) for place, record in records]
     return list(columns), rows
@@ -261,7 +260,7 @@ def _listed(value: Any) -> list[Any]:
         ]
         if len(lists) == 1:
             return lists[0]
-        if value and all(isinstance(inner, dict) and _is_sound(name) for name, inner in value.items()):
+        if value and all(isinstance(inner, dict) and is_sound(name) for name, inner in value.items()):
             return [{"file_name": name, **inner} for name, inner in value.items()]
     return value if isinstance(value, list) else [value]
 
@@ -280,7 +279,7 @@ def _agreed(columns: Sequence[str], raw: Raw) -> list[str]:
     """The columns without those that name the same files more briefly than another does (a name beside its
     path).
     """
-    naming = [c for c in columns if MEANING_OF.get(plain(c)) == "file_name"]
+    naming = [c for c in columns if TRACKS.meaning_of.get(plain(c)) == "file_name"]
     ends = [
         {PurePosixPath(values.get(c, "").replace("\\", "/")).name for c in naming} for _, values, _ in raw
     ]
@@ -311,11 +310,7 @@ def _is_list_of_files(path: Path) -> bool:
         return False
     rows = _listed(value)
     is_row = bool(rows) and rows != [value] and isinstance(rows[0], dict)
-    return is_row and any(MEANING_OF.get(plain(str(column))) == "file_name" for column in rows[0])
-
-
-def _is_sound(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return is_row and any(TRACKS.meaning_of.get(plain(str(column))) == "file_name" for column in rows[0])
 
 
 def _has_files(listing: Listing, name: str) -> bool:

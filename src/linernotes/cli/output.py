@@ -204,7 +204,7 @@ def _json(content: Any, unicode: bool) -> str:
     try:
         return json.dumps(content, indent=2, ensure_ascii=not unicode, allow_nan=False)
     except ValueError:
-        from linernotes.artefacts import without_nan  # brings torch, which takes seconds
+        from linernotes.artefacts import without_nan  # brings pyarrow, which takes a moment
 
         return _json(without_nan(content), unicode)
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from linernotes.artefacts import hash_json
 from linernotes.catalog.ingest import build_catalogue
-from linernotes.catalog.source import Source, Track
+from linernotes.catalog.source import Source
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.track import Track
 from linernotes.demo.bundle import builtin_model, write_template
 from linernotes.demo.places import BUILTIN, MODEL
 from linernotes.demo.recipe import INSTRUMENTS, TEMPOS, caption_of, group_works, identifier_of, melody_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -152,8 +151,3 @@ def _say_what_is_wrong(app: FastAPI) -> None:
 def _capital(sentence: str) -> str:
     """With a capital letter, unless it begins with a file's name."""
     return sentence[:1].upper() + sentence[1:] if sentence.partition(" ")[0].isalpha() else sentence
-
-
-def openapi_text(app: FastAPI) -> str:
-    """The description of what programs can ask, as JSON."""
-    return json.dumps(app.openapi(), indent=2)

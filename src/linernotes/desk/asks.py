@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from linernotes.errors import UsageError
 from linernotes.settings.methods import DEFAULT_METHOD
+from linernotes.settings.reading import settings_of
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
@@ -14,6 +16,7 @@ Period = Annotated[
     str, Field(pattern=r"^[0-9]{4}(-([0-9]{2}|Q[1-4]))?$", description="2026-11, 2026-Q4 or 2026.")
 ]
 Method = Annotated[str, Field(max_length=40)]
+MOST_METHODS = 8  # of a comparison
 
 
 class Ask(BaseModel):
@@ -41,7 +44,7 @@ class Compare(Ask):
     """Attribute a clip by several methods, and say how far they agree."""
 
     clip_id: Id
-    methods: Annotated[list[Method], Field(min_length=2, max_length=8)]
+    methods: Annotated[list[Method], Field(min_length=2, max_length=MOST_METHODS)]
 
 
 class Verify(Ask):
@@ -115,3 +118,23 @@ def read_ask(kind: str, asked: dict[str, Any]) -> Ask:
     if kind not in KINDS:
         raise UnknownKindError(kind)
     return KINDS[kind].model_validate(asked)
+
+
+def known_method(name: str) -> str:
+    """A method's name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    settings_of(name)
+    return name
+
+
+def require_comparable(methods: list[str]) -> None:
+    """Refuses too few or too many methods for a comparison.
+
+    Raises:
+        UsageError: says how many there may be.
+    """
+    if not 2 <= len(methods) <= MOST_METHODS:
+        raise UsageError(f"a comparison takes 2 to {MOST_METHODS} methods: choose as many")

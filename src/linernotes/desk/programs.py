@@ -35,7 +35,19 @@ from linernotes.desk.answers import (
     TrackAnswer,
     Tracks,
 )
-from linernotes.desk.asks import Ask, Attribute, Audit, Compare, Credit, Generate, State, Verify, kind_of
+from linernotes.desk.asks import (
+    Ask,
+    Attribute,
+    Audit,
+    Compare,
+    Credit,
+    Generate,
+    State,
+    Verify,
+    kind_of,
+    known_method,
+    require_comparable,
+)
 from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import desk_of, draw, send
 from linernotes.desk.limits import MOST_ROWS, PAGE_ROWS, Number, Offset
@@ -44,8 +56,6 @@ from linernotes.desk.pages.clips import attribution_row, clip_row
 from linernotes.desk.schema import JobRow, StatementRow, TrackRow
 from linernotes.desk.slow import slowly
 from linernotes.desk.uploads import hash_of, looked_at
-from linernotes.errors import UsageError
-from linernotes.settings.methods import METHOD_SETTINGS
 
 router = APIRouter()
 
@@ -76,17 +86,6 @@ def queued(request: Request, key: str | None, ask: Ask, clip_id: str | None = No
         return JobAnswer.model_validate(queue.ask(session, ask, clip_id))
 
     return once(desk_of(request).database, key, [kind_of(ask), ask.model_dump()], 202, do)
-
-
-def known_method(name: str) -> str:
-    """A method's name.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    if name not in METHOD_SETTINGS:
-        raise UsageError(f"there is no method {name!r}: choose one of {', '.join(METHOD_SETTINGS)}")
-    return name
 
 
 @api.get("/clips", tags=["clips"])
@@ -170,8 +169,7 @@ def post_comparison(request: Request, clip_id: Name, asked: AskedMethods, key: K
     with desk_of(request).database.reading() as session:
         clip_row(session, clip_id)
     methods = list(dict.fromkeys(known_method(name) for name in asked.methods))
-    if not 2 <= len(methods) <= 8:
-        raise UsageError("a comparison takes 2 to 8 methods: name as many")
+    require_comparable(methods)
     return queued(request, key, Compare(clip_id=clip_id, methods=methods), clip_id)
 
 

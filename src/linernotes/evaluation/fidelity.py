@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from linernotes.audio import Sound
-from linernotes.catalog.source import Track
+from linernotes.catalog.track import Track
 from linernotes.descriptors import chroma_correlation, timbre
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GeneratingModel

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from linernotes.artefacts import hash_json
-from linernotes.catalog.source import Track
+from linernotes.catalog.track import Track
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.retraining import Retrain
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank

@@ -12,7 +12,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with a 95 % interval."""
+    """A figure with its interval: one of 95 % unless whoever makes it says otherwise."""
 
     value: float
     low: float

@@ -79,12 +79,17 @@ class Space:
         return Vectors(moments_nr, self.latents(latents_nct, codes), length_n)
 
 
+def code_shares(codes_nkt: Tensor, codes: int) -> Tensor:
+    """How often each of a codebook's ``codes`` stands in the frames of a segment, ``[N, K x codes]``."""
+    return torch.nn.functional.one_hot(codes_nkt.long(), codes).float().mean(dim=2).flatten(1)
+
+
 def second_moments(latents_nct: Tensor, mean_c: Tensor, spread_c: Tensor, codes: int = 0) -> Tensor:
     """E[z z'] of standardised latents over frames, ``[N, C (C + 1) / 2]``; of codes how often each one
     stands, ``[N, C x codes]``.
     """
     if codes:
-        return torch.nn.functional.one_hot(latents_nct.long(), codes).float().mean(dim=2).flatten(1)
+        return code_shares(latents_nct, codes)
     z_nct = (latents_nct - mean_c[:, None]) / spread_c[:, None]
     above = torch.triu_indices(z_nct.shape[1], z_nct.shape[1])
     return (z_nct @ z_nct.mT / z_nct.shape[2])[:, above[0], above[1]]

@@ -94,8 +94,8 @@ def require_layers(model: GenerativeModel, settings: MethodSettings) -> None:
     Raises:
         UsageError: names the kinds it has.
     """
-    kind = settings.model_dump().get("layers")
-    if kind is not None and kind not in model.layer_kinds:
+    kind = settings.layer_kind
+    if kind not in model.layer_kinds:
         raise UsageError(
             f"{model.name} has no layers {kind!r}: choose --layers from {', '.join(model.layer_kinds)}"
         )

@@ -64,9 +64,10 @@ def score_tracin(prepared: Prepared, queries: list[Query], settings: TracinSetti
     for nothing. Prompt and duration are embedded by the final model throughout: checkpoints hold the
     denoiser.
     """
-    kept = read_checkpoints(prepared.model_folder) if prepared.model_folder else []
+    where = prepared.model_folder
+    kept = read_checkpoints(where) if where and checkpoint_files(where) else [({}, 1.0)]
     total: np.ndarray | float = 0.0
-    for i, (weights, rate) in enumerate(kept or [({}, 1.0)]):
+    for i, (weights, rate) in enumerate(kept):
         device = device_of(prepared.model)
         at = {name: tensor.to(device) for name, tensor in weights.items()}
         scores_qn, draws = _products(prepared, queries, settings, folder / f"checkpoint-{i}", at=at)

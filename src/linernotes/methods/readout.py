@@ -285,9 +285,14 @@ def solve_steps(
 
 def solve_damped(curvature_ff: Tensor, gradient_cf: Tensor, damping: float) -> Tensor:
     """gradient (curvature + lambda)^-1, lambda = ``damping`` x the curvature's mean diagonal."""
+    return torch.linalg.solve(damped(curvature_ff, damping), gradient_cf.double(), left=False).float()
+
+
+def damped(curvature_ff: Tensor, damping: float) -> Tensor:
+    """Curvature + lambda, in float64."""
     damped_ff = curvature_ff.double()
     damped_ff.diagonal().add_(damping * damped_ff.diagonal().mean())
-    return torch.linalg.solve(damped_ff, gradient_cf.double(), left=False).float()
+    return damped_ff
 
 
 def query_moment(prepared: Prepared, query: Query, settings: ReadoutSettings, band: Band) -> Tensor:

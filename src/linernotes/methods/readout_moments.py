@@ -23,7 +23,7 @@ from linernotes.errors import LinernotesError
 from linernotes.index.space import Space
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.items import Pairs, sweep_items
-from linernotes.methods.readout import query_moment, read_bands, readout_of, rises_of
+from linernotes.methods.readout import damped, query_moment, read_bands, readout_of, rises_of
 from linernotes.models.contract import GenerativeModel, Readout
 from linernotes.settings.methods import ReadoutSettings
 
@@ -32,9 +32,7 @@ def whitener(curvature_bff: Tensor, damping: float) -> Tensor:
     """(A + lambda)^-1/2 of each band, ``[bands, F, F]``, lambda as in ``readout.solve_damped``."""
     found = []
     for curvature_ff in curvature_bff:
-        damped_ff = curvature_ff.double()
-        damped_ff.diagonal().add_(damping * damped_ff.diagonal().mean())
-        values_f, vectors_ff = torch.linalg.eigh(damped_ff)
+        values_f, vectors_ff = torch.linalg.eigh(damped(curvature_ff, damping))
         found.append((vectors_ff * values_f.rsqrt()) @ vectors_ff.T)
     return torch.stack(found).float()
 

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_files, hash_json
+from linernotes.artefacts import hash_arrays, hash_files, hash_json
 from linernotes.audio import Sound
 from linernotes.catalog.workplace import Opened, Workplace
 from linernotes.descriptors import BANDS, timbre, tonal
 from linernotes.draws import random_for
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.index.space import code_shares
 from linernotes.jobs.shards import in_shards
 from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
@@ -64,7 +65,7 @@ def latent_statistics(latents_nct: Tensor, codes: int = 0) -> Tensor:
     codes]``.
     """
     if codes:
-        return torch.nn.functional.one_hot(latents_nct.long(), codes).float().mean(dim=2).flatten(1)
+        return code_shares(latents_nct, codes)
     return torch.cat([latents_nct.mean(dim=2), latents_nct.std(dim=2)], dim=1)
 
 
@@ -160,7 +161,10 @@ def score_activations(
         "model": model.weights_hash,
         "catalogue": prepared.catalogue.hash,
         "noise": draws.hash,
-        "queries": [hash_json([q.name, q.prompt, q.seconds, q.latents_ct.tolist()]) for q in queries],
+        "queries": [
+            hash_json([q.name, q.prompt, q.seconds, hash_arrays({"latents": q.latents_ct.numpy()})])
+            for q in queries
+        ],
     }
     cosine_nq = sweep_items(
         prepared, draws, settings.batch_size, look, folder, "activations", header, prepared.rows

@@ -19,7 +19,6 @@ DENOISER, CODEC, CONDITIONERS = "model.model.", "pretransform.model.", "conditio
 TIMES = DENOISER + "timestep_features.weight"  # [n, 1] there, [n] here
 FREQUENCIES = DENOISER + "transformer.rotary_pos_emb.inv_freq"
 WRAPPED, AVERAGED = "diffusion.", "diffusion_ema.ema_model."
-SAVED_BY_TRAINING = ("losses.", "diffusion_ema.")
 SECONDS = {"seconds_start": "start_number_conditioner", "seconds_total": "end_number_conditioner"}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,12 +208,13 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted((folder / KEPT).glob("step-*.safetensors"))
 
 
-def read_checkpoints(folder: Path) -> list[tuple[dict[str, Tensor], float]]:
+def read_checkpoints(folder: Path) -> Iterator[tuple[dict[str, Tensor], float]]:
     """The denoiser's averaged weights at the checkpoints a training kept, by parameter name, with the
-    learning rates there.
+    learning rates there; one after the other.
     """
-    loaded = (load_tensors(path, CHECKPOINT) for path in checkpoint_files(folder))
-    return [(tensors, float(header["learning_rate"])) for tensors, header in loaded]
+    for path in checkpoint_files(folder):
+        tensors, header = load_tensors(path, CHECKPOINT)
+        yield tensors, float(header["learning_rate"])
 
 
 def _write_trained(

@@ -74,7 +74,7 @@ def number(field: str, heading: str | None = None, form: str = "", unit: str = "
 def interval(
     field: str, heading: str | None = None, form: str = ".2f", unit: str = "", prefix: str | None = None
 ) -> Column:
-    """A column of means with their 95 % intervals; ``prefix`` of the bounds' fields is ``FIELD_`` if left
+    """A column of figures with their intervals; ``prefix`` of the bounds' fields is ``FIELD_`` if left
     out.
     """
     return Column(field, heading, "interval", form, unit, f"{field}_" if prefix is None else prefix)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.track import Track
 from linernotes.models.encoding import Encoding
 from linernotes.settings.training import TrainingSettings
 from linernotes.settings.verbs import BankSettings

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.track import Track
 from linernotes.demo.benchmarks.description import Benchmark, Planned, PlannedQuery
 from linernotes.demo.bundle import write_template
 from linernotes.demo.places import BENCHMARK
@@ -41,7 +41,6 @@ RELATIONS = {
     "performance": 8,
     "version": 16,
 }
-RENDERED = ("instrument", "transposed", "stretched", "performance")
 
 SHORT_PROMPTS = (
     "flute",

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from linernotes.catalog.source import Track
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.track import Track
 from linernotes.demo.benchmarks.description import Benchmark, Planned, PlannedQuery
 from linernotes.demo.benchmarks.first import SIZE
 from linernotes.demo.benchmarks.prompts import half_by_new_captions

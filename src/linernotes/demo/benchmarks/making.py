@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from linernotes.artefacts import hash_files, hash_json, replace_folder, replacing
-from linernotes.attribution.prepare import cache_folder
 from linernotes.audio import write_sound
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import Source
@@ -25,6 +24,7 @@ from linernotes.demo.places import BENCHMARK, BUILTIN, CATALOGUE, MODEL, benchma
 from linernotes.demo.sounds import builtin_sound
 from linernotes.errors import LinernotesError
 from linernotes.models.folder import training_record
+from linernotes.settings.places import cache_folder
 from linernotes.settings.training import TrainingSettings
 from linernotes.version import __version__
 

@@ -17,7 +17,7 @@ from linernotes.credits.record import RECORD as CREDITS
 from linernotes.credits.record import TABLE as CREDITS_TABLE
 from linernotes.credits.record import Credits
 from linernotes.desk import queue, reading
-from linernotes.desk.asks import Attribute, Credit, Generate, Verify
+from linernotes.desk.asks import Attribute, Credit, Generate, Verify, known_method
 from linernotes.desk.desk import Desk
 from linernotes.desk.drawing import desk_of, draw, draw_part, see, send, wants_part
 from linernotes.desk.folder import CONTENT, PARTS, VERIFIED
@@ -207,9 +207,7 @@ def attribute(
     desk = desk_of(request)
     with desk.database.reading() as session:
         clip_row(session, clip_id)
-    if method not in METHOD_SETTINGS:
-        raise UsageError(f"there is no method {method!r}: choose one of the list")
-    job = desk.ask(Attribute(clip_id=clip_id, method=method), clip_id)
+    job = desk.ask(Attribute(clip_id=clip_id, method=known_method(method)), clip_id)
     return see(f"/clips/{clip_id}?asked={job.id}")
 
 

@@ -11,16 +11,15 @@ from sqlalchemy.orm import Session
 
 from linernotes.artefacts import read_json
 from linernotes.desk import reading
-from linernotes.desk.asks import Compare
+from linernotes.desk.asks import Compare, require_comparable
 from linernotes.desk.drawing import desk_of, draw, see
 from linernotes.desk.pages.clips import clip_row
 from linernotes.desk.schema import AttributionRow, ClipRow, ComparisonRow, ShareRow, TrackRow
-from linernotes.errors import UsageError
 from linernotes.settings.methods import METHOD_SETTINGS
 
 router = APIRouter()
 SIDE_BY_SIDE = 10  # first tracks of a column
-MOST_METHODS, MOST_CLIPS = 8, 8
+MOST_CLIPS = 8
 QUICK = ("readout", "latent", "activations")  # what is ticked: the default and the best likenesses
 
 
@@ -63,8 +62,7 @@ def ask(
 ) -> RedirectResponse:
     """Compares methods on a clip."""
     chosen = [name for name in METHOD_SETTINGS if name in (methods or [])]
-    if not 2 <= len(chosen) <= MOST_METHODS:
-        raise UsageError(f"a comparison takes 2 to {MOST_METHODS} methods: choose as many")
+    require_comparable(chosen)
     desk = desk_of(request)
     with desk.database.reading() as session:
         clip_row(session, clip_id)
