@@ -17,8 +17,8 @@ from linernotes.artefacts import save_tensors
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.curvature.ekfac import Ekfac, add_covariances, add_values, fit_ekfac, precondition_ekfac
-from linernotes.curvature.per_item import item_loss_b, observed, squared_output_b
-from linernotes.curvature.projection import draw_projection, project_gradient, projected_gradients
+from linernotes.curvature.per_item import as_matrix, item_loss_b, matrix_layers, observed, squared_output_b
+from linernotes.curvature.projection import Projection, draw_projection, projected_gradients
 from linernotes.descriptors import timbre, tonal
 from linernotes.draws import random_for
 from linernotes.errors import LinernotesError, UsageError
@@ -196,6 +196,16 @@ def test_tracin_adds_up_its_checkpoints(prepared: Prepared, tmp_path: Path) -> N
     dots = score("grad-dot", prepared, [query], quick("grad-dot"), tmp_path / "dot").scores_qn
     total = score("tracin", with_folder, [query], quick("tracin"), tmp_path / "tracin").scores_qn
     np.testing.assert_allclose(total, (0.5 + 0.25) * dots, rtol=1e-4, atol=1e-6 * np.abs(dots).max())
+
+
+def project_gradient(module: nn.Module, projection: Projection, gradient: dict[str, Tensor]) -> Tensor:
+    """The projection of one gradient that is there in full, by parameter names: ``[P]``."""
+    layers = matrix_layers(module, gradient.keys())
+    parts = [
+        projection.out_or[n].T @ as_matrix(layers[n], n, gradient) @ projection.in_ir[n]
+        for n in projection.in_ir
+    ]
+    return torch.cat([part.flatten() for part in parts])
 
 
 def test_projected_gradients_are_projections_of_the_gradients(prepared: Prepared) -> None:

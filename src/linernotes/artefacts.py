@@ -242,13 +242,13 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[
     """A table, whole or not at all, one row a mapping; ``about`` goes into its metadata."""
     columns = dict.fromkeys(name for row in rows for name in row)
     table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows])
+    write_table(path, table, {"linernotes": __version__, **about})
+
+
+def write_table(path: Path, table: pa.Table, about: Mapping[str, str]) -> None:
+    """The same of a table that is there."""
     with replacing(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata(
-                {"schema": str(SCHEMA_VERSION), "linernotes": __version__, **about}
-            ),
-            temporary,
-        )
+        pq.write_table(table.replace_schema_metadata({"schema": str(SCHEMA_VERSION), **about}), temporary)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, header: Mapping[str, Any]) -> None:

@@ -14,8 +14,8 @@ from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.replay import Replay
 from linernotes.attribution.result import PAGE, Attribution, record_at
 from linernotes.demo.opening import catalogue_folder, open_catalogue
-from linernotes.demo.places import BENCHMARK, BUILTIN, SHIPPED
-from linernotes.demo.provider import load_model, model_folder
+from linernotes.demo.places import BENCHMARK, BUILTIN
+from linernotes.demo.provider import load_model, model_folder, model_place
 from linernotes.demo.sounds import track_sound
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.retraining import retrainers
@@ -200,7 +200,6 @@ def replay(
         raise UsageError(f"a share of {share:g} of the segments cannot be scored: give one above 0, up to 1")
     path = record_at(attribution)
     read = Attribution.load(path)
-    there = read.model if read.model in SHIPPED else read.sources.model
     place = catalogue or read.sources.catalogue
-    with Workspace(model or there, place, on_progress=on_progress, drawn=read.drawn) as work:
+    with Workspace(model or model_place(read), place, on_progress=on_progress, drawn=read.drawn) as work:
         return work.replay(path, share)

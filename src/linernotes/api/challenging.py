@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from linernotes.api.workspace import Workspace
-from linernotes.attribution.query import Clip
+from linernotes.attribution.replay import prompt_of, require_same
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import filed
 from linernotes.credits.audit import attributions_behind, audited_file
 from linernotes.demo.opening import catalogue_folder
-from linernotes.demo.places import SHIPPED
-from linernotes.demo.provider import model_folder
+from linernotes.demo.provider import model_folder, model_place
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.retraining import retrainers
 from linernotes.evaluation.challenge import Challenge, Claim, Forecast, challenge_claims, forecast
 from linernotes.methods.contract import Progress
 from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.settings.places import cache_folder
-from linernotes.settings.reading import checked, settings_of
 
 
 def forecast_challenge(record: str | Path, halves: int) -> Forecast:
@@ -84,7 +81,7 @@ def _places(behind: Sequence[tuple[Path, Attribution]]) -> tuple[str, str]:
             "the clips are of several models or catalogues: put each one's credits to the test by themselves"
         )
     read = behind[0][1]
-    return (read.model if read.model in SHIPPED else read.sources.model), read.sources.catalogue
+    return model_place(read), read.sources.catalogue
 
 
 def _claim(work: Workspace, path: Path, read: Attribution) -> Claim:
@@ -93,16 +90,8 @@ def _claim(work: Workspace, path: Path, read: Attribution) -> Claim:
     Raises:
         LinernotesError: the clip has gone, or anything is another one than was attributed.
     """
-    prompt = None if read.query.generated or not read.query.prompt_known else read.query.prompt
-    clips: list[Clip] = work.load_clips([file.path for file in read.sources.clips], prompt)
-    settings = checked(settings_of(read.method), read.settings, f" for {read.method}")
-    for what, before, now in (
-        ("clip", read.query.content_hash, filed(clips, settings, path.parent)[0][1]),
-        ("model", read.model_hash, work.model.weights_hash),
-        ("catalogue", read.catalogue_hash, work.catalogue.hash),
-    ):
-        if before != now:
-            raise LinernotesError(f"{path} was made from another {what} ({before}, not {now}): give that one")
+    clips = work.load_clips([file.path for file in read.sources.clips], prompt_of(read))
+    require_same(path, read, clips, work.prepared)
     named = {t.track_id: t.effect.expected for t in read.tracks if t.effect and t.effect.named}
     windows = [window for clip in clips for window in clip.windows]
     loss = read.verdict.loss if read.verdict else 1.0  # without a verdict none is named

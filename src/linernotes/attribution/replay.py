@@ -20,6 +20,7 @@ from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared
 from linernotes.models.contract import device_of
+from linernotes.settings.methods import MethodSettings
 from linernotes.settings.reading import checked, settings_of
 from linernotes.version import __version__
 
@@ -48,6 +49,40 @@ class Replay:
         return "; ".join([found, *self.differing])
 
 
+def prompt_of(read: Attribution) -> str | None:
+    """The prompt with which a record's clips are loaded again; None for those whose sidecars say it, and
+    where nobody knows.
+    """
+    return None if read.query.generated or not read.query.prompt_known else read.query.prompt
+
+
+def require_same(place: Path, read: Attribution, clips: Sequence[Clip], prepared: Prepared) -> MethodSettings:
+    """Refuses other things than a record was made from.
+
+    Args:
+        place: the record's, for the sentence.
+        clips: as they are now.
+
+    Returns:
+        The record's settings.
+
+    Raises:
+        LinernotesError: the clip, the model or the catalogue is another one.
+    """
+    settings = checked(settings_of(read.method), read.settings, f" for {read.method}")
+    for what, before, now in (
+        ("clip", read.query.content_hash, filed(list(clips), settings, place)[0][1]),
+        ("model", read.model_hash, prepared.model.weights_hash),
+        ("catalogue", read.catalogue_hash, prepared.catalogue.hash),
+    ):
+        if before != now:
+            raise LinernotesError(
+                f"{place} was made from another {what} ({before}, not {now}): give that one, or attribute "
+                "anew"
+            )
+    return settings
+
+
 def replay(
     folder: Path, read: Attribution, clips: Sequence[Clip], prepared: Prepared, share: float, seed: int = 0
 ) -> Replay:
@@ -62,18 +97,7 @@ def replay(
         LinernotesError: the clip, the model or the catalogue is another one, so that nothing can be
             compared.
     """
-    settings = checked(settings_of(read.method), read.settings, f" for {read.method}")
-    here = {
-        "clip": (read.query.content_hash, filed(list(clips), settings, folder)[0][1]),
-        "model": (read.model_hash, prepared.model.weights_hash),
-        "catalogue": (read.catalogue_hash, prepared.catalogue.hash),
-    }
-    for what, (before, now) in here.items():
-        if before != now:
-            raise LinernotesError(
-                f"{folder} was made from another {what} ({before}, not {now}): give that one, or attribute "
-                "anew"
-            )
+    settings = require_same(folder, read, clips, prepared)
     if METHODS[read.method].reads(prepared, settings):
         raise LinernotesError(f"{read.method} reads files besides model and catalogue, and is not replayed")
     table = read_table(folder / SCORES)

@@ -11,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linernotes.artefacts import replacing
+from linernotes.artefacts import write_table
 from linernotes.attribution.result import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.settings.methods import METHOD_SETTINGS
-from linernotes.version import SCHEMA_VERSION
 
 SCORES, EVIDENCE = "scores.parquet", "evidence.parquet"
 
@@ -112,10 +111,7 @@ def save_table(
     path: Path, columns: Mapping[str, object], header: Mapping[str, str], schema: pa.Schema | None = None
 ) -> None:
     """Writes a table beside a record, with what it belongs to."""
-    table = pa.table(dict(columns), schema=schema)
-    table = table.replace_schema_metadata({"schema": str(SCHEMA_VERSION), **header})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+    write_table(path, pa.table(dict(columns), schema=schema), header)
 
 
 def read_table(path: Path) -> pa.Table:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from linernotes.curvature.per_item import (
     Measured,
-    as_matrix,
     matrix_layers,
     observe_items,
     per_item,
@@ -80,13 +79,3 @@ def projected_gradients(
     names = [f"{name}.weight" for name in projection.in_ir]
     measured_b = observe_items(model, names, see, measured, items, draws)
     return torch.cat([blocks[name] for name in projection.in_ir], dim=1), measured_b
-
-
-def project_gradient(module: nn.Module, projection: Projection, gradient: dict[str, Tensor]) -> Tensor:
-    """The same projection of one gradient that is there in full, by parameter names: ``[P]``."""
-    layers = matrix_layers(module, gradient.keys())
-    parts = [
-        projection.out_or[n].T @ as_matrix(layers[n], n, gradient) @ projection.in_ir[n]
-        for n in projection.in_ir
-    ]
-    return torch.cat([part.flatten() for part in parts])

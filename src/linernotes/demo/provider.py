@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from linernotes.attribution.effects import Calibration
+from linernotes.attribution.result import Attribution
 from linernotes.attribution.verdict import Judge
 from linernotes.demo.benchmarks.making import open_benchmark
 from linernotes.demo.places import BENCHMARKS, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
@@ -49,6 +50,11 @@ def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
         loaded.name = str(model)
         loaded.encoding = replace(loaded.encoding, model=str(model))
     return loaded
+
+
+def model_place(read: Attribution) -> str:
+    """Where the model of a record lies: its folder, or the name of one that came with the package."""
+    return read.model if read.model in SHIPPED else read.sources.model
 
 
 def judge_for(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels
 from linernotes.models.encoding import Encoding
+from linernotes.models.objectives import PathKind
 
 OnStep = Callable[[int, int], None]  # done, to do
 
@@ -185,6 +186,15 @@ class TrainableModel(GenerativeModel, Protocol):
     @staticmethod
     def write_untrained(model: Path, folder: Path, seed: int) -> None:
         """Writes the model in ``model`` with new random weights in its trained parts."""
+
+
+@runtime_checkable
+class ObjectiveModel(Protocol):
+    """A trainable model that can be trained with one of several objectives."""
+
+    @staticmethod
+    def write_objective(folder: Path, path: PathKind) -> None:
+        """Says of the untrained model in ``folder`` which one."""
 
 
 @runtime_checkable

@@ -29,7 +29,7 @@ from linernotes.artefacts import (
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.adapted import ADAPTER, write_new_adapter, write_untrained_adapter
 from linernotes.models.adapter_folder import is_adapter, read_base
-from linernotes.models.contract import POWERS, TrainableModel, device_of
+from linernotes.models.contract import POWERS, ObjectiveModel, TrainableModel, device_of
 from linernotes.models.folder import TRAINING
 from linernotes.models.opening import family_of, open_model
 from linernotes.settings.training import NewModelSettings, TrainingSettings
@@ -186,12 +186,12 @@ def write_start(model: Path, folder: Path, chosen: NewModelSettings, seed: int, 
         return
     write_untrained_copy(model, folder, seed)
     if chosen.objective:
-        write_objective = getattr(family_of(model), "write_objective", None)
-        if is_adapter(model) or write_objective is None:
+        family = family_of(model)
+        if is_adapter(model) or not issubclass(family, ObjectiveModel):
             raise UsageError(
                 f"{model.name} has no objective to choose from: leave out --objective, or give another --init"
             )
-        write_objective(folder, chosen.objective)
+        family.write_objective(folder, chosen.objective)
 
 
 def _moved(model: TrainableModel, parts: nn.ModuleDict) -> dict[str, nn.Parameter]:
