@@ -17,11 +17,11 @@ from pathlib import Path
 
 import linernotes
 from linernotes.artefacts import load_tensors, save_tensors
-from linernotes.demo.places import OTHER_KINDS, benchmark_parts, require_benchmark
+from linernotes.demo.places import OTHER_KINDS, SIZED, benchmark_parts, require_benchmark
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.store import BANK
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE
-from linernotes.settings.methods import ACROSS, METHOD_SETTINGS
+from linernotes.settings.methods import ACROSS, DEFAULT_METHOD, METHOD_SETTINGS
 
 
 def ship(source: Path, target: Path) -> None:
@@ -42,7 +42,11 @@ def main() -> None:
     parts = benchmark_parts(name)
     opened = linernotes.open_bank(bank, *(where or (name, name)))  # refuses a bank that cannot be trusted
     opened = replace(opened, kept=(parts / "scores",))
-    methods = [m for m in ACROSS if m not in ("abu", "d-trak")] if name in OTHER_KINDS else ACROSS
+    methods = ACROSS
+    if name in OTHER_KINDS:
+        methods = tuple(m for m in ACROSS if m not in ("abu", "d-trak"))
+    elif name.startswith(SIZED):  # they say how influence thins out, by the default method
+        methods = (DEFAULT_METHOD,)
     for method in methods:
         start = time.perf_counter()
         opened.clip_scores(method, METHOD_SETTINGS[method]())

@@ -5,22 +5,28 @@ of something else is written over.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from linernotes.artefacts import held
+from linernotes.artefacts import hash_json, held
 from linernotes.attribution.query import Clip
-from linernotes.attribution.result import PAGE
-from linernotes.attribution.run import (
-    Attributed,
-    attribute_clips,
-    filed,
-    finished,
-    judged_anew,
-    refuse_others,
+from linernotes.attribution.result import (
+    PAGE,
+    RECORD,
+    Attribution,
+    gather_tracks,
+    rank_tracks,
+    weigh_tracks,
 )
+from linernotes.attribution.run import Attributed, attribute_clips, content_hash
+from linernotes.attribution.tables import read_segment_scores, read_weights
 from linernotes.attribution.verdict import Judge
+from linernotes.errors import LinernotesError
+from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared
-from linernotes.settings.methods import MethodSettings
+from linernotes.models.contract import device_of
+from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
+from linernotes.version import __version__
 
 
 def attributions_in(
@@ -66,3 +72,94 @@ def _judged(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge | Non
         return item
     (item.folder / PAGE).unlink(missing_ok=True)
     return judged_anew(item, clip, prepared, judge)
+
+
+def finished(
+    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
+) -> list[Attributed] | None:
+    """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from
+    the very same.
+
+    A method that reads files besides model and catalogue has none: these may have changed.
+    """
+    if METHODS[method].reads(prepared, settings):
+        return None
+    found = []
+    for folder, content in filed(clips, settings, out):
+        if not (folder / RECORD).exists():
+            return None
+        read = Attribution.load(folder / RECORD)
+        if not _same(read, content, prepared, method, settings):
+            return None
+        found.append(Attributed(read, folder))
+    return found
+
+
+def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge | None) -> Attributed:
+    """The same scores, judged by another calibration, or by none: the same tracks are listed as if the clip
+    were attributed now. Standard errors and passages are those of the record.
+    """
+    read, catalogue = item.attribution, prepared.catalogue
+    gather = METHOD_SETTINGS[read.method].gather
+    scores_n, weight_n = read_segment_scores(item.folder), read_weights(item.folder)
+    effects, verdict = None, None
+    if judge:
+        scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), gather)
+        weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
+        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t)
+    before = {track.track_id: track for track in read.tracks}
+    tracks = rank_tracks(
+        scores_n=scores_n,
+        track_n=catalogue.track_n,
+        start_s_n=catalogue.start_s_n,
+        tracks=catalogue.tracks,
+        gather=gather,
+        effects=effects,
+        weight_n=weight_n,
+        seconds_t=catalogue.seconds_t,
+    )
+    kept = [
+        track.model_copy(update={"error": old.error, "spans": old.spans}) if old else track
+        for track, old in ((track, before.get(track.track_id)) for track in tracks)
+    ]
+    judged = read.model_copy(update={"verdict": verdict, "tracks": kept})
+    judged.save(item.folder / RECORD)
+    return replace(item, attribution=judged)
+
+
+def refuse_others(
+    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
+) -> None:
+    """Refuses to write over an attribution of another clip, method, model or catalogue.
+
+    Raises:
+        LinernotesError: there is one.
+    """
+    for folder, content in filed(clips, settings, out):
+        path = folder / RECORD
+        if path.exists() and not _same(Attribution.load(path), content, prepared, method, settings):
+            raise LinernotesError(
+                f"{folder} holds another attribution already (of another clip, or made otherwise), and it is "
+                "kept: give another folder with --out, or remove it"
+            )
+
+
+def _same(read: Attribution, content: str, prepared: Prepared, method: str, settings: MethodSettings) -> bool:
+    """Whether an attribution was made from the very same."""
+    model, catalogue = prepared.model, prepared.catalogue
+    asked = (read.method, read.settings, read.query.content_hash) == (method, settings.model_dump(), content)
+    given = (read.model_hash, read.catalogue_hash) == (model.weights_hash, catalogue.hash)
+    by = (read.linernotes, read.device) == (__version__, device_of(model).type)
+    index = read.shortlist.index_hash if read.shortlist else None
+    same_index = index == (prepared.index.hash if prepared.index else None)
+    return asked and given and by and same_index and read.drawn == prepared.drawn
+
+
+def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
+    """Where each attribution goes, and the hash of what it is made from."""
+    contents = [content_hash(clip) for clip in clips]
+    if len(clips) == 1:
+        return [(out, contents[0])]
+    if settings.one_set:
+        return [(out, hash_json(contents))]
+    return [(out / clip.query.name, content) for clip, content in zip(clips, contents, strict=True)]

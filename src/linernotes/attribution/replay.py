@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from linernotes.attribution.filing import filed
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import filed, shares_of
+from linernotes.attribution.run import shares_of
 from linernotes.attribution.tables import SCORES, read_table, read_weights
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS, score

@@ -9,7 +9,7 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,19 +34,17 @@ from linernotes.attribution.score_errors import score_errors
 from linernotes.attribution.shortlisting import score_clips
 from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
 from linernotes.attribution.tables import (
-    read_segment_scores,
-    read_weights,
     save_evidence,
     save_scores,
 )
 from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import cautions
-from linernotes.errors import LinernotesError, UsageError
+from linernotes.errors import UsageError
 from linernotes.index.recall import Shortlist
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Query, Scores
 from linernotes.models.contract import device_of
-from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
+from linernotes.settings.methods import MethodSettings
 from linernotes.version import __version__
 
 ORIENTATION = "higher = removing it would hurt the query more"
@@ -140,24 +138,43 @@ def attribute_clips(
             header,
             weight_n if shortlist else None,
         )
-        place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
-        named = [place[track.track_id] for track in attribution.first_trained(FIRST_TRACKS)]
-        cells = [scores.cells[q] for q in np.flatnonzero(weights_q)] if scores.cells else []
-        alignments = align(clip, prepared, settings, named, cells)
-        change_t = evidence_of(attribution, prepared, scores, scores_n, weights_q, alignments)
-        start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
-        encoding = catalogue.encoding
-        save_evidence(folder, change_t, start_s, encoding.frame_samples / encoding.rate_hz, header)
-        if alignments:
-            by_name = {catalogue.tracks[t].track_id: alignment for t, alignment in alignments.items()}
-            save_alignments(folder, by_name, header)
-            attribution = with_spans(attribution, by_name)
+        attribution = _with_evidence(
+            attribution, clip, prepared, settings, scores, scores_n, weights_q, folder, header
+        )
         attribution.save(folder / RECORD)  # last: where it is, all is
         done.append(Attributed(attribution, folder))
     shutil.rmtree(work, ignore_errors=True)
     with suppress(OSError):  # another interrupted run may wait in there
         work.parent.rmdir()
     return done
+
+
+def _with_evidence(
+    attribution: Attribution,
+    clip: Clip,
+    prepared: Prepared,
+    settings: MethodSettings,
+    scores: Scores,
+    scores_n: np.ndarray,
+    weights_q: np.ndarray,
+    folder: Path,
+    header: Mapping[str, str],
+) -> Attribution:
+    """Writes where in the first tracks their scores come from, and adds the strongest passages."""
+    catalogue = prepared.catalogue
+    place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
+    first = [place[track.track_id] for track in attribution.first_trained(FIRST_TRACKS)]
+    cells = [scores.cells[q] for q in np.flatnonzero(weights_q)] if scores.cells else []
+    alignments = align(clip, prepared, settings, first, cells)
+    change_t = evidence_of(attribution, prepared, scores, scores_n, weights_q, alignments)
+    start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
+    frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
+    save_evidence(folder, change_t, start_s, frame_s, header)
+    if not alignments:
+        return attribution
+    by_name = {catalogue.tracks[t].track_id: alignment for t, alignment in alignments.items()}
+    save_alignments(folder, by_name, header)
+    return with_spans(attribution, by_name)
 
 
 def with_spans(attribution: Attribution, alignments: Mapping[str, Alignment]) -> Attribution:
@@ -169,97 +186,6 @@ def with_spans(attribution: Attribution, alignments: Mapping[str, Alignment]) ->
         for track in attribution.tracks
     ]
     return attribution.model_copy(update={"tracks": tracks})
-
-
-def finished(
-    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
-) -> list[Attributed] | None:
-    """The attributions that ``attribute_clips`` would write, if they are all in ``out`` already, made from
-    the very same.
-
-    A method that reads files besides model and catalogue has none: these may have changed.
-    """
-    if METHODS[method].reads(prepared, settings):
-        return None
-    found = []
-    for folder, content in filed(clips, settings, out):
-        if not (folder / RECORD).exists():
-            return None
-        read = Attribution.load(folder / RECORD)
-        if not _same(read, content, prepared, method, settings):
-            return None
-        found.append(Attributed(read, folder))
-    return found
-
-
-def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge | None) -> Attributed:
-    """The same scores, judged by another calibration, or by none: the same tracks are listed as if the clip
-    were attributed now. Standard errors and passages are those of the record.
-    """
-    read, catalogue = item.attribution, prepared.catalogue
-    gather = METHOD_SETTINGS[read.method].gather
-    scores_n, weight_n = read_segment_scores(item.folder), read_weights(item.folder)
-    effects, verdict = None, None
-    if judge:
-        scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), gather)
-        weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
-        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t)
-    before = {track.track_id: track for track in read.tracks}
-    tracks = rank_tracks(
-        scores_n=scores_n,
-        track_n=catalogue.track_n,
-        start_s_n=catalogue.start_s_n,
-        tracks=catalogue.tracks,
-        gather=gather,
-        effects=effects,
-        weight_n=weight_n,
-        seconds_t=catalogue.seconds_t,
-    )
-    kept = [
-        track.model_copy(update={"error": old.error, "spans": old.spans}) if old else track
-        for track, old in ((track, before.get(track.track_id)) for track in tracks)
-    ]
-    judged = read.model_copy(update={"verdict": verdict, "tracks": kept})
-    judged.save(item.folder / RECORD)
-    return replace(item, attribution=judged)
-
-
-def refuse_others(
-    clips: list[Clip], prepared: Prepared, method: str, settings: MethodSettings, out: Path
-) -> None:
-    """Refuses to write over an attribution of another clip, method, model or catalogue.
-
-    Raises:
-        LinernotesError: there is one.
-    """
-    for folder, content in filed(clips, settings, out):
-        path = folder / RECORD
-        if path.exists() and not _same(Attribution.load(path), content, prepared, method, settings):
-            raise LinernotesError(
-                f"{folder} holds another attribution already (of another clip, or made otherwise), and it is "
-                "kept: give another folder with --out, or remove it"
-            )
-
-
-def _same(read: Attribution, content: str, prepared: Prepared, method: str, settings: MethodSettings) -> bool:
-    """Whether an attribution was made from the very same."""
-    model, catalogue = prepared.model, prepared.catalogue
-    asked = (read.method, read.settings, read.query.content_hash) == (method, settings.model_dump(), content)
-    given = (read.model_hash, read.catalogue_hash) == (model.weights_hash, catalogue.hash)
-    by = (read.linernotes, read.device) == (__version__, device_of(model).type)
-    index = read.shortlist.index_hash if read.shortlist else None
-    same_index = index == (prepared.index.hash if prepared.index else None)
-    return asked and given and by and same_index and read.drawn == prepared.drawn
-
-
-def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
-    """Where each attribution goes, and the hash of what it is made from."""
-    contents = [content_hash(clip) for clip in clips]
-    if len(clips) == 1:
-        return [(out, contents[0])]
-    if settings.one_set:
-        return [(out, hash_json(contents))]
-    return [(out / clip.query.name, content) for clip, content in zip(clips, contents, strict=True)]
 
 
 def _as_set(clips: list[Clip]) -> Clip:

@@ -101,24 +101,11 @@ def measure_lds(
         UsageError: a column with so many values that their counts would explain anything.
     """
     halves, runs, rows = bank.which("half"), bank.runs(), bank.rows(split)
-    twice = sum(len(run) > 1 for run in runs)
-    if len(halves) < LEAST_MODELS or twice < 2:
-        raise LinernotesError(
-            f"{bank.path} holds {len(halves)} halves and {twice} of them a second time, too few for an "
-            f"interval: build it with at least {LEAST_MODELS} and 2"
-        )
-    if len(rows) < 2:
-        raise LinernotesError(
-            f"{bank.path} holds {len(rows)} queries for {split}, too few for an interval: add prompts"
-        )
+    _require_enough(bank, split)
     out_mq, seen_mn = outputs_mq(bank, output), bank.present_mn.astype(np.float64)
     if within:
         counts_mg = seen_mn @ np.stack(list(within[1].values()), axis=1)
-        if len(within[1]) > len(halves) // 3:
-            raise UsageError(
-                f"{within[0]} has {len(within[1])} values, too many to take out of {len(halves)} models: "
-                f"choose a column with at most {len(halves) // 3}"
-            )
+        _require_few(within, halves)
         out_mq, seen_mn = (without_counts(values, counts_mg, halves) for values in (out_mq, seen_mn))
     resamples = Resamples.draw(len(halves), len(rows), seed)
     value, drawn = _seed_correlation(out_mq[:, rows], runs, resamples)
@@ -182,6 +169,30 @@ def measure_lds(
         within=within[0] if within else "",
         methods=methods,
     )
+
+
+def _require_enough(bank: Bank, split: str) -> None:
+    """Refuses a bank of too few models or queries for an interval."""
+    halves, rows = bank.which("half"), bank.rows(split)
+    twice = sum(len(run) > 1 for run in bank.runs())
+    if len(halves) < LEAST_MODELS or twice < 2:
+        raise LinernotesError(
+            f"{bank.path} holds {len(halves)} halves and {twice} of them a second time, too few for an "
+            f"interval: build it with at least {LEAST_MODELS} and 2"
+        )
+    if len(rows) < 2:
+        raise LinernotesError(
+            f"{bank.path} holds {len(rows)} queries for {split}, too few for an interval: add prompts"
+        )
+
+
+def _require_few(within: tuple[str, Mapping[str, np.ndarray]], halves: np.ndarray) -> None:
+    """Refuses to take out a column with so many values that their counts would explain anything."""
+    if len(within[1]) > len(halves) // 3:
+        raise UsageError(
+            f"{within[0]} has {len(within[1])} values, too many to take out of {len(halves)} models: "
+            f"choose a column with at most {len(halves) // 3}"
+        )
 
 
 def ceiling_of_mean(correlation: np.ndarray, seeds: float) -> np.ndarray:
