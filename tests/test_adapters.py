@@ -26,7 +26,8 @@ from linernotes.cli.app import app
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.draws import Batch, Draws
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import BankQuery, Retrain, Setting, read_retrain, run_retrains
+from linernotes.evaluation.bank.retraining import read_retrain, run_retrains
+from linernotes.evaluation.bank.setting import BankQuery, Retrain, Setting
 from linernotes.evaluation.self_influence import self_influence
 from linernotes.jobs.inline import Inline
 from linernotes.losses import items_of

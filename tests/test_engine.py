@@ -30,7 +30,7 @@ from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import BankQuery
+from linernotes.evaluation.bank.setting import BankQuery
 from linernotes.evaluation.bank.store import build_bank, plan_retrains, prepare_setting
 from linernotes.evaluation.cost.planning import Plan
 from linernotes.index.store import SPACE

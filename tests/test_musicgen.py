@@ -33,8 +33,8 @@ from linernotes.catalog.store import Catalogue, copy_tracks
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.draws import no_draws, random_for
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import BankQuery
 from linernotes.evaluation.bank.sanity import check_bank
+from linernotes.evaluation.bank.setting import BankQuery
 from linernotes.evaluation.bank.store import build_bank, plan_retrains, prepare_setting
 from linernotes.evaluation.cost import planning
 from linernotes.evaluation.lds import outputs_mq

@@ -27,9 +27,11 @@ from linernotes.demo.places import BENCHMARK, CATALOGUE, benchmark_parts
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.clips import read_prompts
 from linernotes.evaluation.bank.folder import BANK_FILE
-from linernotes.evaluation.bank.retraining import BankQuery, Retrain, query_pass, run_retrains
+from linernotes.evaluation.bank.measuring import query_pass
+from linernotes.evaluation.bank.retraining import run_retrains
 from linernotes.evaluation.bank.sanity import check_bank
 from linernotes.evaluation.bank.scores import Source, read_scores, related_sources, scores_of
+from linernotes.evaluation.bank.setting import BankQuery, Retrain
 from linernotes.evaluation.bank.store import (
     Bank,
     build_bank,

@@ -15,7 +15,8 @@ from linernotes.demo.places import BENCHMARK, BENCHMARKS, CATALOGUE
 from linernotes.demo.provider import model_folder
 from linernotes.evaluation.bank.clips import captions_as_queries, read_prompts
 from linernotes.evaluation.bank.opened import OpenedBank
-from linernotes.evaluation.bank.retraining import BankQuery, retrainers
+from linernotes.evaluation.bank.retraining import retrainers
+from linernotes.evaluation.bank.setting import BankQuery
 from linernotes.evaluation.bank.store import (
     Bank,
     plan_retrains,

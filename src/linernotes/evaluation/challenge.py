@@ -21,14 +21,8 @@ from scipy.stats import rankdata
 from linernotes.artefacts import hash_json
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
-from linernotes.evaluation.bank.retraining import (
-    ITEM_DRAWS,
-    BankQuery,
-    Setting,
-    at_once,
-    read_retrain,
-    run_retrains,
-)
+from linernotes.evaluation.bank.retraining import at_once, read_retrain, run_retrains
+from linernotes.evaluation.bank.setting import ITEM_DRAWS, BankQuery, Setting
 from linernotes.evaluation.bank.store import LEAST_MODELS, plan_retrains, recipe_of
 from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_correlations, interval
 from linernotes.jobs.executor import Executor

@@ -18,7 +18,8 @@ import numpy as np
 
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.errors import LinernotesError, MissingError, UsageError
-from linernotes.evaluation.bank.retraining import DISTANCES, Retrain
+from linernotes.evaluation.bank.measuring import DISTANCES
+from linernotes.evaluation.bank.setting import Retrain
 from linernotes.evaluation.bank.store import Bank, read_bank
 from linernotes.evaluation.intervals import RESAMPLES, Interval, interval
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.opened import OpenedBank
-from linernotes.evaluation.bank.retraining import Retrain, run_retrains
+from linernotes.evaluation.bank.retraining import run_retrains
+from linernotes.evaluation.bank.setting import Retrain
 from linernotes.evaluation.bank.store import Bank, pack_bank, read_bank
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE, Arm, plan_arms, plan_pooled, read_arms
 from linernotes.evaluation.groups import plan_groups

@@ -12,7 +12,7 @@ import numpy as np
 from linernotes.artefacts import hash_json
 from linernotes.catalog.track import Track
 from linernotes.errors import UsageError
-from linernotes.evaluation.bank.retraining import Retrain
+from linernotes.evaluation.bank.setting import Retrain
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
 from linernotes.evaluation.intervals import Interval, bootstrap_mean
 from linernotes.evaluation.lds import choose_kept, outputs_mq, truncated

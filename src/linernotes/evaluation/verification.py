@@ -15,17 +15,9 @@ from linernotes.attribution.result import Attribution, TrackScore
 from linernotes.audio import Sound
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.evaluation.bank.retraining import (
-    DISTANCES,
-    BankQuery,
-    Retrain,
-    Setting,
-    decoded,
-    query_pass,
-    read_retrain,
-    remakable,
-    run_retrains,
-)
+from linernotes.evaluation.bank.measuring import DISTANCES, decoded, query_pass
+from linernotes.evaluation.bank.retraining import read_retrain, run_retrains
+from linernotes.evaluation.bank.setting import BankQuery, Retrain, Setting, remakable
 from linernotes.evaluation.bank.store import recipe_of
 from linernotes.jobs.executor import Executor
 from linernotes.methods.contract import Progress

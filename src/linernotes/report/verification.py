@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from linernotes.artefacts import replacing
 from linernotes.attribution.result import Attribution, TrackScore
 from linernotes.audio import Sound
-from linernotes.evaluation.bank.retraining import DISTANCES
+from linernotes.evaluation.bank.measuring import DISTANCES
 from linernotes.evaluation.verification import FIRST, RANDOM, Remade, Verification
 from linernotes.report.pictures import player_mp3, spectrogram_png
 from linernotes.report.table import Table, number, text

@@ -12,7 +12,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.catalog.whole_table import read_whole_table
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.folder import require_prompts
-from linernotes.evaluation.bank.retraining import BankQuery
+from linernotes.evaluation.bank.setting import BankQuery
 
 HEARD_QUERIES = 8  # how many of the first prompts are made again by every model, if none is marked as heard
 FIRST_QUERIES = 24  # clips of a bank for which no prompts were given

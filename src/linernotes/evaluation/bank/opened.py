@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from linernotes.errors import LinernotesError
-from linernotes.evaluation.bank.retraining import Setting
 from linernotes.evaluation.bank.sanity import Sanity, check_bank, usual_loss
 from linernotes.evaluation.bank.scores import (
     SOURCE_DRAWS,
@@ -25,6 +24,7 @@ from linernotes.evaluation.bank.scores import (
     scores_of,
     source_queries,
 )
+from linernotes.evaluation.bank.setting import Setting
 from linernotes.evaluation.bank.store import Bank, recipe_of
 from linernotes.methods.contract import Prepared, Query
 from linernotes.settings.methods import MethodSettings

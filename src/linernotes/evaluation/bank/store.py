@@ -19,15 +19,8 @@ from linernotes.artefacts import load_tensors, read_json, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.folder import BANK_FILE, bank_file
-from linernotes.evaluation.bank.retraining import (
-    RETRAIN,
-    BankQuery,
-    Retrain,
-    Setting,
-    read_retrain,
-    remakable,
-    run_retrains,
-)
+from linernotes.evaluation.bank.retraining import RETRAIN, read_retrain, run_retrains
+from linernotes.evaluation.bank.setting import BankQuery, Retrain, Setting, remakable
 from linernotes.jobs.executor import Executor
 from linernotes.methods.contract import Progress
 from linernotes.models.folder import TRAINING
@@ -68,7 +61,7 @@ class Bank:
     item_loss_ms: np.ndarray  # loss of every segment of the catalogue, mean over a few draws
     # standard deviation of the latents of the heard queries, made again; nan if there are none
     contrast_m: np.ndarray
-    distance_mhd: np.ndarray  # how far they moved (``retraining.DISTANCES``)
+    distance_mhd: np.ndarray  # how far they moved (``measuring.DISTANCES``)
     latents_qct: np.ndarray  # of the queries
 
     def which(self, kind: str) -> np.ndarray:
