@@ -226,7 +226,7 @@ def test_ctrl_c_is_a_sentence(
 
     monkeypatch.setattr("linernotes.catalog.pieces._encode", interrupt)
     result = run("catalog", "build", recordings, "-o", tmp_path / "c", "--model", model_path)
-    refused(result, "stopped; what was finished is kept")
+    refused(result, "stopped: the same command goes on from whatever was finished", code=130)
     assert not (tmp_path / "c").exists()
 
 

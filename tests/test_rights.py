@@ -224,7 +224,7 @@ def test_what_is_read_with_a_doubt_is_said(tmp_path: Path) -> None:
         "recording right of track 'a': the shares sum to 99.99 % and are taken in proportion",
         "'Jo Smith' and 'Smith, Jo' and 'jo smíth' may be one party and are counted apart",
         "'Prince' and 'The Artist' may be one party (IPI 00052210040 stands with each)",
-        "1 tracks or works of the table are not in the catalogue, the first is 'elsewhere'",
+        "not in the catalogue, so that these rows say nothing: 'elsewhere'",
         "1 of 3 training tracks have no row for the recording right, the first is 'b'",
         "3 of 3 training tracks have no row for the composition right",
         "columns that are not used: territory",

@@ -146,6 +146,10 @@ def test_several_clips_are_credited_at_once_and_one_that_cannot_be_stops_no_othe
     assert (first / "credits.json").exists() and (last / "credits.json").exists()
     assert sorted(path.name for path in bad.iterdir()) == ["attribution.json"]
     assert run("statement", first, last, *PERIOD, "-o", tmp_path / "s").exit_code == 0
+    shutil.rmtree(bad)
+    assert run("statement", tmp_path, *PERIOD, "-o", tmp_path / "t").exit_code == 0  # the folder of all clips
+    lines = [json.loads((tmp_path / name / "statement.json").read_text())["lines"] for name in "st"]
+    assert lines[0] == lines[1]
 
 
 def test_a_clip_in_which_nothing_can_be_named_is_all_remainder(tmp_path: Path, own: Catalogue) -> None:
@@ -211,7 +215,10 @@ def test_what_cannot_be_credited_is_one_sentence(tmp_path: Path, own: Catalogue)
     refused(run("credits", place, "--supersedes", place), "credits.json is missing")
     assert [path.name for path in place.iterdir()] == ["attribution.json"]
     assert run("credits", place).exit_code == 0
-    refused(run("credits", place), "exists already")
+    made = (place / "credits.json").read_bytes()
+    assert run("credits", place).exit_code == 0 and (place / "credits.json").read_bytes() == made
+    refused(run("credits", place, "--rule", "equal"), "exists already")
+    refused(run("credits", place / "credits.csv"), "credits.csv is no attribution.json: give the folder")
     moved = own.path.rename(tmp_path / "moved")
     refused(run("credits", place, "-o", tmp_path / "x"), "there is no catalogue at")
     assert run("credits", place, "-o", tmp_path / "x", "--catalog", moved).exit_code == 0

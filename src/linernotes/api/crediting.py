@@ -23,7 +23,7 @@ from linernotes.credits.checks import Check, Outcome, attempted
 from linernotes.credits.clip import credit_clip
 from linernotes.credits.crediting import calibrated
 from linernotes.credits.manifest import require_clip, write_manifest
-from linernotes.credits.record import REMEDY, Credits, credits_at
+from linernotes.credits.record import RECORD, REMEDY, Credits, credits_at
 from linernotes.credits.rights import Rights, examine_rights, read_rights, rights_of_catalogue
 from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import Rule
@@ -84,7 +84,8 @@ def credit(
     c2pa: str | Path | None = None,
     key: str | Path | None = None,
 ) -> Credits:
-    """Says whose a clip is, from its calibrated attribution, and writes ``credits.json`` and ``credits.csv``.
+    """Says whose a clip is, from its calibrated attribution, and writes ``credits.json`` and ``credits.csv``;
+    the very same, if they are there already, are kept.
 
     Args:
         attribution: an ``attribution.json``, or its folder.
@@ -116,18 +117,29 @@ def credit(
         path, read, opened, _rights(rights, opened), rule, smallest, reporter, _superseded(supersedes, read)
     )
     folder = Path(out) if out else path.parent
-    with held(folder / "credits.json"):
-        record = credits.save(folder)
+    with held(folder / RECORD):
+        record, there = folder / RECORD, (folder / RECORD).exists()
+        if there and not _same(Credits.load(record), credits):
+            raise LinernotesError(f"{record} exists already: give another folder with --out, or remove it")
+        if not there:
+            credits.save(folder)
         if c2pa is not None and key is not None:
             clip = Path(c2pa)
             copy = folder / f"{clip.stem}.c2pa{clip.suffix}"
             try:
                 write_manifest(clip, credits, sha256_of(record), Path(key), copy)
             except BaseException:  # nothing half-written stays, so that the same command can be run again
-                record.unlink()
-                record.with_suffix(".csv").unlink()
+                if not there:
+                    record.unlink()
+                    record.with_suffix(".csv").unlink()
                 raise
-    return credits
+    return Credits.load(record)
+
+
+def _same(one: Credits, other: Credits) -> bool:
+    """Whether two credits say the same, whenever they were made."""
+    when = {"computed_at"}
+    return one.model_dump(exclude=when) == other.model_dump(exclude=when)
 
 
 def write_statement(
@@ -263,4 +275,4 @@ def _source(path: Path, folder: Path) -> Source:
         name = Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:  # another drive
         name = str(path.resolve())
-    return Source(name, sha256_of(path), credits)
+    return Source(name, sha256_of(path), credits, str(path))

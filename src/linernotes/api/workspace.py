@@ -26,7 +26,7 @@ from linernotes.attribution.shortlisting import require_shortlists
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
-from linernotes.demo.places import BENCHMARK, BENCHMARKS, BUILTIN, READY, SHIPPED_INDEX, bank_place
+from linernotes.demo.places import BENCHMARK, BENCHMARKS, BUILTIN, READY, SHIPPED_INDEX, bank_place, name_of
 from linernotes.demo.provider import judge_for, load_model, model_folder
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.agreement import Agreement
@@ -105,8 +105,8 @@ class Workspace:
             LinernotesError: one of them is missing or damaged, they do not fit together, or the model says
                 that it was trained on another catalogue.
         """
-        self.names = (str(model), str(catalogue))
-        loaded, opened = load_model(model), open_catalogue(catalogue)
+        self.names = (name_of(model), name_of(catalogue))
+        loaded, opened = load_model(self.names[0]), open_catalogue(self.names[1])
         folder = model_folder(model)
         self._said = drawn_in_training(folder)
         vouched = require_trained_on(folder, loaded, opened)

@@ -28,8 +28,8 @@ def require_trained_on(folder: Path | None, model: GenerativeModel, catalogue: C
     if record.get("catalogue") == catalogue.hash or record["data"] == _data_hash(catalogue):
         return True
     raise LinernotesError(
-        f"the model {model.name} was trained on another catalogue than {catalogue.path.name} (its "
-        "training.json says so): give the catalogue it was trained on with --catalog"
+        f"the model {model.name} was trained on another catalogue than {catalogue.path} (its training.json "
+        "says so): give the catalogue it was trained on with --catalog"
     )
 
 

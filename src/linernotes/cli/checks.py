@@ -22,3 +22,19 @@ def check_clips(clips: Sequence[Path]) -> None:
 def check_attribution(path: Path) -> None:
     """Refuses what is neither an ``attribution.json`` nor a folder that holds one."""
     require_file(path / "attribution.json" if path.is_dir() else path, "the attribution.json of a clip")
+    if not path.is_dir() and path.suffix.lower() != ".json":
+        raise LinernotesError(
+            f"{path} is no attribution.json: give the folder that 'linernotes attribute' wrote, or that file "
+            "in it"
+        )
+
+
+def records_in(places: Sequence[Path], name: str) -> list[Path]:
+    """What people give, with a folder of clips' folders in the place of these: those that hold a record of
+    this name.
+    """
+    found: list[Path] = []
+    for place in places:
+        within = sorted(each.parent for each in place.glob(f"*/{name}")) if place.is_dir() else []
+        found += within if within and not (place / name).exists() else [place]
+    return found

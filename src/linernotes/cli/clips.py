@@ -276,12 +276,11 @@ def _show(attributions: list[Attribution], as_json: bool) -> None:
             ]
         )
         return
-    from linernotes.report.page import ranking_table
+    from linernotes.report.page import ranking_table, uncalibrated
 
     for a in attributions:
         stdout.print(f"\n[bold]{escape(a.query.name)}[/]  [dim]{escape(a.query.prompt)}[/]")
-        if a.verdict:
-            stdout.print(f"[bold]{escape(a.verdict.sentence)}[/]")
+        stdout.print(f"[bold]{escape(a.verdict.sentence if a.verdict else uncalibrated(a.method))}[/]")
         for caution in a.cautions:
             stdout.print(f"[bold red]{escape(caution)}[/]")
         if a.shortlist:

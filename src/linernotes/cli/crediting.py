@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 import linernotes
-from linernotes.cli.checks import check_attribution
+from linernotes.cli.checks import check_attribution, records_in
 from linernotes.cli.options import JsonOption, given, settings_flags
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
 from linernotes.demo.places import require_catalogue
@@ -27,7 +27,10 @@ app = typer.Typer()
 @plainly
 def credit(
     attributions: Annotated[
-        list[Path], typer.Argument(help="The calibrated attribution.json of each clip, or their folders.")
+        list[Path],
+        typer.Argument(
+            help="The calibrated attribution.json of each clip, their folders, or a folder of these."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -65,6 +68,7 @@ def credit(
 
     Shares and remainder of each right sum to exactly 1.
     """
+    attributions = records_in(attributions, "attribution.json")
     if len(attributions) > 1:
         for option, value in (("--out", out), ("--supersedes", supersedes), ("--c2pa", c2pa)):
             if value is not None:
@@ -105,7 +109,10 @@ def credit(
 @app.command()
 @plainly
 def statement(
-    credits: Annotated[list[Path], typer.Argument(help="The credits.json of each clip, or their folders.")],
+    credits: Annotated[
+        list[Path],
+        typer.Argument(help="The credits.json of each clip, their folders, or a folder of these."),
+    ],
     period: Annotated[str, typer.Option(help="2026-11, 2026-Q4 or 2026.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for statement.json, .csv and .tsv.")],
     key: Annotated[
@@ -121,7 +128,7 @@ def statement(
     require_folder(out)
     from linernotes.report.credits import statement_table
 
-    drawn = linernotes.write_statement(credits, period, out, key, reporter)
+    drawn = linernotes.write_statement(records_in(credits, "credits.json"), period, out, key, reporter)
     if as_json:
         print_json(drawn.model_dump(mode="json"))
         return

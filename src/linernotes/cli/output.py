@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from linernotes.report.table import Table
 
 UNCUT = 1 << 16  # columns of what is no terminal
+INTERRUPTED = 130  # the exit code of what ^C has ended, as shells have it
 EVERY_S = 30.0  # between two lines about the same job
 
 
@@ -249,7 +250,7 @@ def _said_of(error: BaseException) -> tuple[str, int]:
     if isinstance(error, LinernotesError):
         return str(error), 2 if isinstance(error, UsageError) else 1
     if isinstance(error, KeyboardInterrupt):
-        return "stopped; what was finished is kept, and the same command goes on from there", 1
+        return "stopped: the same command goes on from whatever was finished and kept", INTERRUPTED
     where = f" at {error.filename}" if isinstance(error, OSError) and error.filename else ""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or "No space left" in str(error):

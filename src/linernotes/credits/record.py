@@ -229,7 +229,9 @@ def credits_at(path: str | Path) -> Path:
 
 
 def rows(credits: Credits) -> list[dict[str, Any]]:
-    """The lines of ``credits.csv``; the parts of each right sum to 1e9."""
+    """The lines of ``credits.csv``, all with the same columns; the parts of each right sum to 1e9."""
+    empty = dict.fromkeys([*Line.model_fields, *(f"group_{group}" for group in GROUPS)], "")
+    del empty["groups"]
     found = []
     for line in credits.lines:
         row = line.model_dump(exclude={"tracks", "groups"})
@@ -239,6 +241,7 @@ def rows(credits: Credits) -> list[dict[str, Any]]:
         for kind, parts in left_over(right):
             found.append(
                 {
+                    **empty,
                     "kind": kind,
                     "right": right.right,
                     "party": KINDS[kind],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fractions import Fraction
 
 from linernotes.artefacts import hash_json
@@ -23,6 +24,7 @@ from linernotes.credits.works import Link, Works, group_works
 from linernotes.errors import LinernotesError
 
 FROM_CATALOGUE = "the catalogue's own artists"
+MOST_STRANGERS = 5  # that a note names
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ def examine_rights(table: WholeTable, tracks: Sequence[Track]) -> Examined:
     strangers = sorted({e.subject[1] for e in entries if _owner(e, works) is None})
     if strangers:
         notes.append(
-            f"{len(strangers)} tracks or works of the table are not in the catalogue, the first is "
-            f"{strangers[0]!r}"
+            "not in the catalogue, so that these rows say nothing: "
+            + ", ".join(_with_nearest(name, tracks) for name in strangers[:MOST_STRANGERS])
+            + (f" and {len(strangers) - MOST_STRANGERS} more" if len(strangers) > MOST_STRANGERS else "")
         )
     notes += _uncovered(tracks, works, holdings)
     notes += spellings((e.holding.party, e.holding.ipi, e.holding.isni) for e in entries)
@@ -182,3 +185,10 @@ def _uncovered(
                 f"first is {missing[0]!r}: their parties are unknown"
             )
     return notes
+
+
+def _with_nearest(name: str, tracks: Sequence[Track]) -> str:
+    """What a table calls a track that the catalogue does not have, with the name that may have been meant."""
+    known = [known for track in tracks for known in (track.track_id, track.file_name) if known]
+    nearest = get_close_matches(name, known, n=1, cutoff=0.8)
+    return f"{name!r} (is {nearest[0]!r} meant?)" if nearest else repr(name)

@@ -53,10 +53,13 @@ def whole_splits(shares: Sequence[Fraction | None], about: str) -> tuple[list[Fr
         )
     total = sum(given, Fraction(0))
     if abs(total - 1) > ROUNDING:
-        missing = "missing" if total < 1 else "too much"
+        if total > 1:
+            raise LinernotesError(
+                f"{about}: the shares sum to {percent(total)}, {percent(total - 1)} too much: correct them"
+            )
         raise LinernotesError(
-            f"{about}: the shares sum to {percent(total)}, {percent(abs(1 - total))} {missing}: correct "
-            "them, or give what is missing to the party 'unknown'"
+            f"{about}: the shares sum to {percent(total)}, {percent(1 - total)} missing: correct them (is a "
+            "row of it under another name?), or give what is missing to the party 'unknown'"
         )
     note = f"{about}: the shares sum to {percent(total)} and are taken in proportion" if total != 1 else ""
     return [share / total for share in given], note

@@ -12,7 +12,7 @@ import math
 import re
 import uuid
 from calendar import monthrange
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -33,6 +33,7 @@ from linernotes.credits.statement_record import (
 from linernotes.errors import LinernotesError, UsageError
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://linernotes.invalid/statement")
+MOST_NOTES = 20  # that a statement repeats from its clips' credits
 PERIOD = re.compile(r"(\d{4})(?:-(?:(0[1-9]|1[0-2])|Q([1-4])))?")
 
 
@@ -43,6 +44,12 @@ class Source:
     file: str
     sha256: str
     credits: Credits
+    place: str = ""  # as whoever asks calls it
+
+    @property
+    def called(self) -> str:
+        """What a sentence names."""
+        return self.place or self.file
 
 
 def build_statement(
@@ -58,8 +65,7 @@ def build_statement(
     counted, notes = _each_clip_once(sources)
     _require_alike(counted)
     first = counted[0].credits
-    if any(source.credits.validation.lent for source in counted):
-        notes.append("Effects of some clips are lent: they were measured on another model than made them.")
+    notes += _noted(counted)
     if reporter is None and len({source.credits.reporter for source in counted}) == 1:
         reporter = first.reporter
     lines = _lines(counted, period, reporter)
@@ -129,8 +135,9 @@ def _each_clip_once(sources: Sequence[Source]) -> tuple[list[Source], list[str]]
         if len(of_clip) > 1:
             one, other, *_ = sorted(of_clip.values(), key=lambda s: s.file)
             raise LinernotesError(
-                f"the clip {one.credits.query.get('name')!r} stands twice, in {one.file} and {other.file}, "
-                "and a clip counts once: leave one out, or credit it with --supersedes and the other"
+                f"the clip {one.credits.query.get('name')!r} stands twice, in {one.called} and "
+                f"{other.called}, and a clip counts once: leave one out, or credit it with --supersedes and "
+                "the other"
             )
         counted += of_clip.values()
     if not counted:
@@ -150,9 +157,25 @@ def _require_alike(sources: Sequence[Source]) -> None:
         ):
             if one != other:
                 raise LinernotesError(
-                    f"{first.file} and {source.file} have another {what} ({one} and {other}), so their "
-                    "shares do not add up: credit all clips alike, or make two statements"
+                    f"{first.called} and {source.called} have another {what} ({_apart(one, other)}), so "
+                    "their shares do not add up: credit all clips alike, or make two statements"
                 )
+
+
+def _apart(one: Any, other: Any) -> str:
+    """What differs."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return f"{one} and {other}"
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return ", ".join(f"{name}: {one.get(name)} and {other.get(name)}" for name in names)
+
+
+def _noted(sources: Sequence[Source]) -> list[str]:
+    """What the credits of clips note, each sentence once with how many clips it is said of."""
+    counts = Counter(note for source in sources for note in dict.fromkeys(source.credits.notes))
+    said = [f"{count} of {len(sources)} clips: {note}" for note, count in sorted(counts.items())]
+    more = [f"{len(said) - MOST_NOTES} further notes stand in the clips' credits."]
+    return said if len(said) <= MOST_NOTES else said[:MOST_NOTES] + more
 
 
 def _clip(source: Source) -> ClipEntry:

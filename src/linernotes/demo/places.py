@@ -53,6 +53,13 @@ def folder_of_that_name(name: str) -> str:
     return f"; the folder {name} here is meant by its whole path, {there.resolve()}" if there.exists() else ""
 
 
+def name_of(place: str | Path) -> str:
+    """What people give, or the name of what it leads to where that came with the package as it is."""
+    if str(place) in SHIPPED:
+        return str(place)
+    return BUILTIN if Path(place).resolve() in (MODEL.resolve(), CATALOGUE.resolve()) else str(place)
+
+
 def require_model(model: str) -> None:
     """Refuses what is neither a name nor the folder of a model."""
     if model not in SHIPPED:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ from linernotes.models.opening import family_of, open_model
 from linernotes.settings.training import NewModelSettings, TrainingSettings
 
 WARM_UP_STEPS = 200
-CHECKPOINT_EVERY = 250
+CHECKPOINT_EVERY = 250  # steps
+CHECKPOINT_EVERY_S = 60.0  # or so many seconds, whichever comes first: what a killed run loses
 LONGEST_GRADIENT = 1.0
 KEPT = "checkpoints"
 CHECKPOINT = "denoiser of a training checkpoint"
@@ -73,14 +75,14 @@ def train(
         raise UsageError("whose segments they are is not known: draw segments evenly, or give track_n")
     work = folder.with_name(folder.name + ".partial")
     data = {"latents": latents_nct.numpy(), "text": text_nld.numpy(), "seconds": seconds_n.numpy()}
-    if settings.drawn == "tracks" and track_n is not None:
-        data["tracks"] = track_n
     model = open_trainable(template)
     run = {
         "settings": hash_json({**settings.model_dump(include={"seed", "checkpoints"}), **settings.recipe()}),
         "data": hash_arrays(data),
         "start": model.weights_hash,
     }
+    if settings.drawn == "tracks" and track_n is not None:
+        run["tracks"] = hash_arrays({"tracks": track_n})
     checkpoint = work / "checkpoint.safetensors"
     parts = model.trained_parts()
     parameters = _moved(model, parts)
@@ -101,6 +103,7 @@ def train(
         round((i + 1) * settings.steps / (settings.checkpoints + 1)) for i in range(settings.checkpoints)
     }
     parts.train()
+    kept_since = time.monotonic()
     for step in range(done, settings.steps):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _rate(step, settings.steps)
@@ -131,8 +134,10 @@ def train(
             )
         if on_step:
             on_step(step + 1, settings.steps, losses[-1])
-        if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < settings.steps:
+        due = (step + 1) % CHECKPOINT_EVERY == 0 or time.monotonic() - kept_since > CHECKPOINT_EVERY_S
+        if due and step + 1 < settings.steps:
             _checkpoint(checkpoint, run, step + 1, losses, parameters, average, optimiser)
+            kept_since = time.monotonic()
 
     with torch.no_grad():
         for name, parameter in parameters.items():

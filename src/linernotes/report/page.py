@@ -41,6 +41,14 @@ def score_in_words(track: TrackScore) -> str:
     return f"{track.score:.3g}" + (f" ± {track.error.total:.1g}" if track.error else "")
 
 
+def uncalibrated(method: str) -> str:
+    """What is said in a verdict's place where scores have no calibration."""
+    return (
+        f"The tracks can be ranked, but none can be named: scores of {method} with these settings were never "
+        "calibrated, so nothing tells what they are worth. 'linernotes calibrate' with them does."
+    )
+
+
 def ranking_table(attribution: Attribution, first: int) -> Table:
     """The ``first`` training tracks: scores with their standard errors, how many decoys stand above each, and
     effects.
@@ -53,17 +61,13 @@ def ranking_table(attribution: Attribution, first: int) -> Table:
         text("scored", "score"),
     ]
     columns += [text("above", "decoys above")] if attribution.decoys else []
-    if attribution.verdict:
-        columns += [
-            text("effect", "expected effect"),
-            number("a_minute", "a minute", ".2f", "%"),
-            text("named", "named"),
-        ]
+    if attribution.verdict and not attribution.verdict.reasons:
+        columns += [text("effect", "expected effect"), text("a_minute", "a minute"), text("named", "named")]
     rows = [
         {
             **t.model_dump(),
             "scored": score_in_words(t),
-            "a_minute": t.effect_a_minute,
+            "a_minute": "" if t.effect_a_minute is None else f"{t.effect_a_minute:.2%}",
             "above": f"{t.decoys_above} of {attribution.decoys}",
             "effect": in_words(t.effect) if t.effect else "",
             "named": bool(t.effect and t.effect.named),
@@ -72,10 +76,15 @@ def ranking_table(attribution: Attribution, first: int) -> Table:
     ]
     skipped = bool(shown) and shown[-1].rank > len(shown)
     notes = (
-        ["Ranks that are missing are decoys: they were never trained on, so they are false alarms."]
+        ["Ranks that are missing are decoys, which were never trained on and are neither shown nor named."]
         if skipped
         else []
     )
+    further = (attribution.verdict.named if attribution.verdict else 0) - sum(
+        bool(t.effect and t.effect.named) for t in shown
+    )
+    if further > 0:
+        notes.append(f"{further} more that can be named are in the record, on its page and in its credits.")
     return Table("ranking", columns, rows, notes=notes)
 
 

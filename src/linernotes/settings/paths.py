@@ -4,6 +4,7 @@ be. Looks at names only, so that a mistyped one costs no wait.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from linernotes.errors import LinernotesError, UsageError
@@ -53,6 +54,10 @@ def require_folder(folder: Path) -> None:
     if there is not None and not there.is_dir():
         raise LinernotesError(
             f"{there} is a file, so nothing can be written into {folder}: give another --out"
+        )
+    if there is not None and not os.access(there, os.W_OK | os.X_OK):
+        raise LinernotesError(
+            f"{there} may not be written to, so nothing can be kept in {folder}: give another --out"
         )
 
 

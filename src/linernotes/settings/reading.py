@@ -162,14 +162,13 @@ def checked(settings: type[SettingsT], values: Mapping[str, Any], where: str = "
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        known = (
-            f"; the settings are {', '.join(settings.model_fields)}"
-            if first["type"] == "extra_forbidden"
-            else ""
-        )
-        raise UsageError(
-            f"setting {name} = {first.get('input')!r}{where} is refused: {first['msg'].lower()}{known}"
-        ) from None
+        if first["type"] == "extra_forbidden":
+            why = f"there is none of that name; the settings are {', '.join(settings.model_fields)}"
+        else:
+            why = first["msg"].removeprefix("Value error, ")
+            why = why[:1].lower() + why[1:]
+        what = f"setting {name} = {first.get('input')!r}" if name else "the settings"
+        raise UsageError(f"{what}{where} {'is' if name else 'are'} refused: {why}") from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:

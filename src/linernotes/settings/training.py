@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 Drawn = Literal["segments", "tracks"]  # what a training draws evenly
 
@@ -51,3 +51,10 @@ class NewModelSettings(BaseModel, frozen=True, extra="forbid"):
         Field(description="Train an adapter to the model of --init, which stays as it is."),
     ] = None
     rank: Annotated[int, Field(gt=0, description="Rank of an adapter's matrices.")] = 16
+
+    @field_validator("rank")
+    @classmethod
+    def _is_of_an_adapter(cls, rank: int, info: ValidationInfo) -> int:
+        if info.data.get("adapter") is None:
+            raise ValueError("it is an adapter's: add --adapter lora or --adapter dora, or leave it out")
+        return rank
