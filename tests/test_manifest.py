@@ -16,8 +16,8 @@ from linernotes.artefacts import hash_arrays
 from linernotes.attribution.result import Attribution, ClipFile
 from linernotes.audio import read_sound
 from linernotes.catalog.store import Catalogue
-from linernotes.credits.seal import sha256_of
 from linernotes.errors import LinernotesError
+from linernotes.records.seal import sha256_of
 from music import attribution, effect
 
 c2pa = pytest.importorskip("c2pa")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 import linernotes
-from conftest import write_model
+from conftest import SEGMENT_SAMPLES, write_model, write_recordings
 from linernotes.attribution.result import RECORD, Attribution
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.records.seal import sealed
 
 FEW = {"draws": 8, "gradient_draws": 8}
 
@@ -53,6 +55,23 @@ def test_one_changed_score_is_found(
     assert said.exit_code == 1 and "is not repeated" in said.output.replace("\n", " ")
     checks = {check.what: check for check in linernotes.audit(tmp_path / RECORD, recompute=1.0)}
     assert checks[f"scores of {tmp_path.name} computed again"].outcome == "fails"
+
+
+@pytest.mark.parametrize("drawn", ["segments", "tracks"])
+def test_an_effect_that_does_not_follow_from_its_score_is_found(
+    tmp_path: Path, clip: Path, model_path: Path, drawn: str
+) -> None:
+    write_recordings(tmp_path / "sounds", [SEGMENT_SAMPLES * k for k in (1, 3, 2, 1)], decoys=1)
+    many = linernotes.build_catalogue(tmp_path / "sounds", tmp_path / "catalogue", model_path)
+    linernotes.attribute(clip, tmp_path / "out", model_path, many.path, drawn=drawn)
+    what, place = "effects follow from scores and calibration", tmp_path / "out/attribution.json"
+    found = {check.what: check for check in linernotes.audit(place)}
+    assert found[what].outcome == "holds" and found["unchanged since it was written"].outcome == "holds"
+    record = json.loads(place.read_text())
+    record["tracks"][1]["effect"]["expected"] *= 1.01
+    del record["seal"]
+    place.write_text(json.dumps(sealed(record)))  # by someone who knows how
+    assert {c.what: c for c in linernotes.audit(place)}[what].detail.startswith("tracks[1].effect")
 
 
 def test_what_has_gone_or_changed_is_said(

@@ -23,10 +23,10 @@ from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.credits.checks import Check
 from linernotes.credits.record import KINDS
-from linernotes.credits.seal import sealed
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement import period_days
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.records.seal import sealed
 from music import attribution, effect, holder, write_rights
 
 PERIOD = ["--period", "2026-11"]
@@ -135,7 +135,7 @@ def test_several_clips_are_credited_at_once_and_one_that_cannot_be_stops_no_othe
     tmp_path: Path, own: Catalogue
 ) -> None:
     first, bad, last = (saved(tmp_path, own, name) for name in ("first", "bad", "last"))
-    change(bad / "attribution.json", lambda a: a.update(verdict=None))
+    change(bad / "attribution.json", lambda a: a.update(verdict=None), seal=True)
     refused(
         run("credits", first, last, "-o", tmp_path / "x"), "--out is of one clip, and 2 are given", code=2
     )
@@ -204,10 +204,10 @@ def test_rights_in_the_folder_are_checked_before_and_kept_beside_what_is_built(
 def test_what_cannot_be_credited_is_one_sentence(tmp_path: Path, own: Catalogue) -> None:
     place = saved(tmp_path, own, "clip")
     good = (place / "attribution.json").read_text()
-    change(place / "attribution.json", lambda a: a.update(verdict=None))
+    change(place / "attribution.json", lambda a: a.update(verdict=None), seal=True)
     refused(run("credits", place), "is not calibrated", "linernotes calibrate")
     (place / "attribution.json").write_text(good)
-    change(place / "attribution.json", lambda a: a.update(catalogue_hash="other"))
+    change(place / "attribution.json", lambda a: a.update(catalogue_hash="other"), seal=True)
     refused(run("credits", place), "was made with another catalogue", "--catalog")
     (place / "attribution.json").write_text(good)
     refused(run("credits", place, "--smallest-share", "lots"), "share 'lots' is no number")
@@ -417,7 +417,7 @@ def test_shares_that_do_not_mean_the_same_are_not_added_up_and_models_are_kept_a
     smallest = credited(tmp_path, own, "three", "--smallest-share", "1 %")
     refused(run("statement", one, smallest, *PERIOD, "-o", tmp_path / "s"), "another smallest share")
     place = saved(tmp_path, own, "four")
-    change(place / "attribution.json", lambda a: a.update(model_hash="another", model="larger"))
+    change(place / "attribution.json", lambda a: a.update(model_hash="another", model="larger"), seal=True)
     assert run("credits", place).exit_code == 0
     both = linernotes.write_statement([one, place], "2026-Q4", tmp_path / "s")
     assert {(t.model_hash, t.clips, t.total) for t in both.totals} == {
@@ -452,7 +452,12 @@ def test_edited_credits_are_refused(tmp_path: Path, own: Catalogue) -> None:
 def test_an_attribution_is_audited_too(tmp_path: Path, own: Catalogue) -> None:
     place = saved(tmp_path, own, "clip")
     assert run("audit", place).exit_code == 0
-    change(place / "attribution.json", lambda a: a["tracks"][1].update(score=0.5))
+    good = (place / "attribution.json").read_text()
+    change(place / "attribution.json", lambda a: a["tracks"][0]["effect"].update(expected=0.5))
+    refused(run("audit", place), "unchanged since it was written", "tracks[0]")
+    refused(run("credits", place), "was changed after it was written, at tracks[0]: attribute the clip anew")
+    (place / "attribution.json").write_text(good)
+    change(place / "attribution.json", lambda a: a["tracks"][1].update(score=0.5), seal=True)
     refused(run("audit", place), "ranks follow the scores", "tracks[1]")
     refused(run("audit", own.path / "catalogue.json"), "is none of attribution.json, credits.json")
     refused(run("audit", tmp_path), "holds no record")
@@ -552,7 +557,7 @@ def test_records_written_before_there_were_effects_still_load(tmp_path: Path, ow
         for track in content["tracks"]:
             del track["effect"]
 
-    change(place, older)
+    change(place, older, seal=True)
     assert Attribution.load(place).verdict is None
     with pytest.raises(LinernotesError, match="is not calibrated"):
         linernotes.credit(place)

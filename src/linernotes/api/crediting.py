@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linernotes.artefacts import held
+from linernotes.artefacts import held, read_json
 from linernotes.attribution.result import Attribution, record_at
 from linernotes.catalog.rights_table import read_rights_table
 from linernotes.catalog.store import Catalogue
 from linernotes.credits import signing
 from linernotes.credits.audit import attributions_behind, audit_record, audited_file
+from linernotes.credits.audit_attribution import check_effects
 from linernotes.credits.audit_credits import credit_sums
 from linernotes.credits.checks import Check, Outcome, attempted
 from linernotes.credits.clip import credit_clip
@@ -25,7 +26,6 @@ from linernotes.credits.crediting import calibrated
 from linernotes.credits.manifest import require_clip, write_manifest
 from linernotes.credits.record import RECORD, REMEDY, Credits, credits_at
 from linernotes.credits.rights import Rights, examine_rights, read_rights, rights_of_catalogue
-from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import Rule
 from linernotes.credits.splits import read_share
 from linernotes.credits.statement import Source, build_statement, period_days
@@ -33,8 +33,9 @@ from linernotes.credits.statement_files import save_statement
 from linernotes.credits.statement_record import Statement
 from linernotes.credits.versions import newest_rights, record_rights, require_version
 from linernotes.demo.opening import open_catalogue
-from linernotes.demo.places import SHIPPED
+from linernotes.demo.places import CALIBRATIONS, SHIPPED
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.records.seal import require_whole, sha256_of
 from linernotes.settings.engine import RetrainEngineSettings
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def credit(
     """
     path = record_at(attribution)
     read = Attribution.load(path)
+    require_whole(path, read_json(path, "an attribution"), "attribute the clip anew, into another folder")
     calibrated(path, read)
     if c2pa is not None:
         if key is None:
@@ -204,6 +206,8 @@ def audit(
     """
     record = audited_file(Path(path))
     checks = audit_record(record, Path(key) if key else None)
+    if attributions_behind(record) == [record]:
+        checks.append(check_effects(record, sorted(CALIBRATIONS.glob("*.json"))))
     for attribution in attributions_behind(record) if recompute else []:
         checks.append(
             attempted(

@@ -18,7 +18,7 @@ from scipy.special import ndtr
 from scipy.stats import gamma
 
 from linernotes.artefacts import hash_json, write_json
-from linernotes.records import parsed, read_content
+from linernotes.records.reading import parsed, read_content
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
 from linernotes.version import SCHEMA_VERSION, __version__
 

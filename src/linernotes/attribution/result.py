@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from linernotes.artefacts import write_json
 from linernotes.catalog.track import Track
 from linernotes.index.recall import Shortlist
-from linernotes.records import parsed, read_content
+from linernotes.records.reading import parsed, read_content
+from linernotes.records.seal import sealed, unsealed
 from linernotes.settings.methods import Gather
 from linernotes.version import RECORD_VERSION, __version__
 
@@ -198,7 +199,7 @@ class Attribution(BaseModel):
         return [track for track in self.tracks if track.split == "train"][:n]
 
     def save(self, path: Path) -> None:
-        write_json(path, self.model_dump())
+        write_json(path, sealed(self.model_dump(mode="json")))
 
     @classmethod
     def load(cls, path: Path) -> Attribution:
@@ -208,7 +209,8 @@ class Attribution(BaseModel):
             LinernotesError: missing, damaged, or of another schema version.
         """
         remedy = "attribute the clip anew, into another folder"
-        return parsed(cls, path, read_content(path, "attribution", RECORD_VERSION, remedy), remedy)
+        content = read_content(path, "attribution", RECORD_VERSION, remedy)
+        return parsed(cls, path, unsealed(content), remedy)
 
 
 def gather_tracks(

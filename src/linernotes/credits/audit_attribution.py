@@ -4,16 +4,28 @@ hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from linernotes.attribution.result import Attribution
-from linernotes.attribution.tables import SCORES, read_track_scores
-from linernotes.credits.checks import Check, attempted, check_catalogue, check_identifiers, checked
+import numpy as np
+
+from linernotes.attribution.effects import Calibration, effects_of
+from linernotes.attribution.result import Attribution, Verdict
+from linernotes.attribution.tables import SCORES, read_table, read_track_scores
+from linernotes.credits.checks import (
+    Check,
+    attempted,
+    check_catalogue,
+    check_identifiers,
+    check_seal,
+    checked,
+)
 from linernotes.credits.crediting import calibrated
 from linernotes.settings.methods import METHOD_SETTINGS
 
+EFFECT_DIGITS = 1e-4  # of an interval's width: its ends are found by bisection
 SCORE_DIGITS = 1e-9  # of the largest score: sums over segments may be added up in another order
 
 
@@ -21,6 +33,7 @@ def audit_attribution(path: Path, content: Mapping[str, Any]) -> Iterator[Check]
     """All checks of an ``attribution.json``."""
     read = Attribution.load(path)
     yield Check("schema", "holds", f"attribution, version {read.schema_version}")
+    yield check_seal(content)
     yield attempted("verdict and effects agree", lambda: _named(path, read))
     yield checked("ranks follow the scores", _ranks(read))
     lines = [
@@ -33,6 +46,43 @@ def audit_attribution(path: Path, content: Mapping[str, Any]) -> Iterator[Check]
     else:
         yield Check(f"scores are those of {SCORES}", "not checked", f"{SCORES} is not beside it")
     yield from check_catalogue(read.sources.catalogue, read.catalogue_hash)
+
+
+def check_effects(path: Path, calibrations: Iterable[Path]) -> Check:
+    """Whether an attribution's expected effects follow from the scores beside it and the calibration that its
+    verdict names, if that is among ``calibrations``.
+    """
+    what, read = "effects follow from scores and calibration", Attribution.load(path)
+    if read.verdict is None:
+        return Check(what, "not checked", "it is not calibrated")
+    if not (path.parent / SCORES).exists():
+        return Check(what, "not checked", f"{SCORES} is not beside it")
+    wanted = read.verdict.calibration_hash
+    found = next((each for each in map(Calibration.load, calibrations) if each.hash == wanted), None)
+    if found is None:
+        return Check(what, "not checked", f"the calibration {wanted} is not at hand")
+    return checked(what, _other_effects(path, read, found, read.verdict))
+
+
+def _other_effects(
+    path: Path, read: Attribution, calibration: Calibration, verdict: Verdict
+) -> Iterator[str]:
+    scores, splits = read_track_scores(path.parent, read.method)
+    segments = Counter(read_table(path.parent / SCORES)["track_id"].to_pylist())
+    trained = [name for name in scores if splits[name] == "train"]
+    count_t = np.array([segments[name] for name in trained])
+    n = int(count_t.sum())
+    seen_t = np.ones(len(trained)) if read.drawn == "segments" else n / len(trained) / count_t
+    scores_t = np.array([scores[name] for name in trained])
+    found = effects_of(calibration, scores_t, count_t * seen_t**2, verdict.loss, n)
+    place = {name: t for t, name in enumerate(trained)}
+    for i, track in enumerate(read.tracks):
+        if track.effect is None or track.track_id not in place:
+            continue
+        t, effect = place[track.track_id], track.effect
+        follow = np.array([found.expected_t[t], found.low_t[t], found.high_t[t]])
+        if np.abs(follow - [effect.expected, effect.low, effect.high]).max() > EFFECT_DIGITS * np.ptp(follow):
+            yield f"tracks[{i}].effect: {effect.expected:.6g} here, {follow[0]:.6g} follows"
 
 
 def _named(path: Path, read: Attribution) -> str:

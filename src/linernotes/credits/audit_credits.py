@@ -24,12 +24,12 @@ from linernotes.credits.checks import (
 from linernotes.credits.crediting import calibrated, party_totals, share_out
 from linernotes.credits.record import KINDS, REMEDY, SCHEMA_VERSION, Credits, Frozen, left_over
 from linernotes.credits.rights import FROM_CATALOGUE, Rights, read_rights, rights_of_catalogue
-from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
 from linernotes.credits.splits import read_share
 from linernotes.credits.versions import find_version
 from linernotes.errors import LinernotesError
-from linernotes.records import require_record
+from linernotes.records.reading import require_record
+from linernotes.records.seal import sha256_of
 
 
 def audit_credits(path: Path, content: Mapping[str, Any]) -> Iterator[Check]:

@@ -20,11 +20,11 @@ from linernotes.credits.checks import (
 )
 from linernotes.credits.entries import RIGHTS
 from linernotes.credits.record import Credits
-from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement import Source, build_statement, line_id, party_amounts, statement_totals
 from linernotes.credits.statement_record import Statement, read_statement
 from linernotes.errors import LinernotesError
+from linernotes.records.seal import sha256_of
 
 FOLLOWING = ("clips", "totals", "parties", "rule", "smallest_share", "estimator", "named", "expected_false")
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from linernotes.catalog.store import Catalogue
 from linernotes.credits.identifiers import identifier
-from linernotes.credits.seal import changes, sha256_of
 from linernotes.errors import LinernotesError
+from linernotes.records.seal import changes, sha256_of
 
 Outcome = Literal["holds", "fails", "not checked"]
 IDENTIFIERS = ("isrc", "iswc", "ipi", "isni")

@@ -28,9 +28,9 @@ from linernotes.credits.record import (
     left_over,
 )
 from linernotes.credits.rights import FROM_CATALOGUE, Rights
-from linernotes.credits.seal import sha256_of
 from linernotes.credits.shares import RULES, Rule
 from linernotes.errors import LinernotesError
+from linernotes.records.seal import sha256_of
 
 
 def credit_clip(

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from linernotes.artefacts import replacing, write_json
 from linernotes.credits.entries import GROUPS, Right
-from linernotes.credits.seal import require_whole, sealed, sha256_of, unsealed
 from linernotes.credits.shares import PARTS, Rule
 from linernotes.errors import LinernotesError
-from linernotes.records import parsed, read_content
+from linernotes.records.reading import parsed, read_content
+from linernotes.records.seal import require_whole, sealed, sha256_of, unsealed
 from linernotes.version import __version__
 
 RECORD, TABLE = "credits.json", "credits.csv"

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from linernotes.artefacts import HASH_DIGITS, read_json, write_json
-from linernotes.credits.seal import canonical
 from linernotes.errors import LinernotesError
+from linernotes.records.seal import canonical
 
 OWNER_ONLY = 0o600
 OTHERS = 0o077

@@ -20,7 +20,6 @@ from typing import Any
 
 from linernotes.credits.entries import RIGHTS, Right
 from linernotes.credits.record import KINDS, Credits, Line, LineKind, left_over
-from linernotes.credits.seal import canonical
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement_record import (
     ClipEntry,
@@ -31,6 +30,7 @@ from linernotes.credits.statement_record import (
     StatementTotal,
 )
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.records.seal import canonical
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://linernotes.invalid/statement")
 MOST_NOTES = 20  # that a statement repeats from its clips' credits

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from linernotes.artefacts import write_json
 from linernotes.credits.ddex import write_tsv
 from linernotes.credits.record import write_csv
-from linernotes.credits.seal import sealed, sha256_of
 from linernotes.credits.signing import sign, signature_path
 from linernotes.credits.statement_record import EXPORT, RECORD, TABLE, Statement
 from linernotes.errors import LinernotesError
+from linernotes.records.seal import sealed, sha256_of
 
 
 def save_statement(statement: Statement, folder: Path, key: Ed25519PrivateKey | None = None) -> Path:

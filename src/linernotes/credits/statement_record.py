@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from linernotes.credits.entries import Right
 from linernotes.credits.record import Frozen, LineKind, Parts
-from linernotes.credits.seal import unsealed
 from linernotes.credits.shares import PARTS, Rule
-from linernotes.records import parsed, read_content
+from linernotes.records.reading import parsed, read_content
+from linernotes.records.seal import unsealed
 from linernotes.version import __version__
 
 RECORD, TABLE, EXPORT = "statement.json", "statement.csv", "statement.tsv"

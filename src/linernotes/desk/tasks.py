@@ -18,7 +18,6 @@ from linernotes.artefacts import hash_json, replacing, write_json
 from linernotes.attribution.result import RECORD
 from linernotes.audio import read_sound
 from linernotes.credits.record import RECORD as CREDITS
-from linernotes.credits.seal import sha256_of
 from linernotes.credits.statement import period_days
 from linernotes.credits.statement_record import RECORD as STATEMENT
 from linernotes.demo.opening import open_catalogue
@@ -43,6 +42,7 @@ from linernotes.desk.sitting import put_sounds
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.comparison import agreement_of
 from linernotes.evaluation.listening import alike_by, draw_pairs
+from linernotes.records.seal import sha256_of
 from linernotes.report.truth import lds_table
 from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.settings.reading import settings_of

@@ -22,7 +22,6 @@ from safetensors import SafetensorError, safe_open
 from sqlalchemy.orm import Session
 
 from linernotes.audio.formats import SUFFIXES
-from linernotes.credits.seal import sha256_of
 from linernotes.desk import queue
 from linernotes.desk.asks import Attribute
 from linernotes.desk.filing import clip_id
@@ -30,6 +29,7 @@ from linernotes.desk.folder import DeskFolder
 from linernotes.desk.limits import LONGEST_S, SIDECAR_BYTES, UPLOAD_BYTES
 from linernotes.desk.schema import ClipRow
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.records.seal import sha256_of
 
 if TYPE_CHECKING:
     from linernotes.desk.desk import Desk
