@@ -17,9 +17,10 @@ import linernotes
 from conftest import write_model, write_recordings
 from linernotes.attribution.effects import Calibration, Curve, effects_of
 from linernotes.attribution.fitness import STRANGER, Fitness, clip_loss, likely_own, loss_draws
+from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import RECORD, Attribution
-from linernotes.attribution.verdict import why_none
+from linernotes.attribution.verdict import Judge, why_none
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.store import Bank
@@ -199,6 +200,22 @@ def test_a_calibration_is_read_as_it_was_written_or_not_at_all(
         path.write_text(json.dumps(wrong))
         with pytest.raises(LinernotesError, match=sentence):
             Calibration.load(path)
+
+
+def test_a_score_that_its_own_noise_could_have_made_names_no_track(
+    tmp_path: Path, calibration: Calibration, model: StableAudio, model_path: Path, catalogue: Catalogue
+) -> None:
+    clip = linernotes.generate("tone 1", tmp_path / "clip.flac", model_path, seed=1)
+    prepared = replace(prepare(model, catalogue, tmp_path / "cache"), vouched=True)
+    judge = Judge(calibration.model_copy(update={"fitness": None}), lent=False)
+    trained = [t for t, track in enumerate(catalogue.tracks) if track.split == "train"]
+    scores_t = np.zeros(len(catalogue.tracks))
+    scores_t[trained[:2]] = 1.0  # the loss many times over
+    for error, named in ((None, 2), (np.nan, 2), (0.6, 2), (0.61, 0)):  # 1 / 1.645 = 0.608
+        error_t = None if error is None else np.full(len(scores_t), error)
+        effects, verdict = judge.judge(load_clip(clip, model, None), prepared, scores_t, error_t=error_t)
+        assert verdict.named == named == sum(effect.named for effect in effects.values())
+        assert effects[trained[0]].low > 0
 
 
 @pytest.mark.parametrize(

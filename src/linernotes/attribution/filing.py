@@ -19,7 +19,7 @@ from linernotes.attribution.result import (
     weigh_tracks,
 )
 from linernotes.attribution.run import Attributed, attribute_clips, content_hash
-from linernotes.attribution.tables import read_segment_scores, read_weights
+from linernotes.attribution.tables import read_segment_scores, read_track_errors, read_weights
 from linernotes.attribution.verdict import Judge
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS
@@ -106,7 +106,8 @@ def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge |
     if judge:
         scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), gather)
         weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
-        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t)
+        error_t = read_track_errors(item.folder, catalogue.track_n, len(catalogue.tracks))
+        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t, error_t)
     before = {track.track_id: track for track in read.tracks}
     tracks = rank_tracks(
         scores_n=scores_n,

@@ -30,7 +30,7 @@ from linernotes.attribution.result import (
     rank_tracks,
     weigh_tracks,
 )
-from linernotes.attribution.score_errors import score_errors
+from linernotes.attribution.score_errors import score_errors, totals_of
 from linernotes.attribution.shortlisting import score_clips
 from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
 from linernotes.attribution.tables import (
@@ -137,6 +137,7 @@ def attribute_clips(
             catalogue,
             header,
             weight_n if shortlist else None,
+            totals_of(errors),
         )
         attribution = _with_evidence(
             attribution, clip, prepared, settings, scores, scores_n, weights_q, folder, header
@@ -256,7 +257,7 @@ def _attribution(
     if judge:
         scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
         weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
-        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t)
+        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t, totals_of(errors))
     part = adapter_part(clip, model)
     return Attribution(
         query=QueryRecord(

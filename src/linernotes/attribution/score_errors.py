@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from linernotes.attribution.result import ScoreError
 from linernotes.methods.contract import Deviations
+
+
+def totals_of(errors: Sequence[ScoreError | None]) -> np.ndarray:
+    """The standard errors, nan where one is not known."""
+    return np.array([np.nan if error is None else error.total for error in errors])
 
 
 def score_errors(

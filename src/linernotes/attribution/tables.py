@@ -27,6 +27,7 @@ def save_scores(
     catalogue: Catalogue,
     header: Mapping[str, str],
     weight_n: np.ndarray | None = None,
+    error_t: np.ndarray | None = None,
 ) -> None:
     """The scores of all segments, one row a segment in the catalogue's order; each window's own beside
     them.
@@ -34,6 +35,8 @@ def save_scores(
     Args:
         weight_n: of how many segments each one speaks (``shortlisting.Scored``); 0 where a score is what an
             index says. Each of itself if None.
+        error_t: standard errors of the tracks' scores, nan where one is not known: the same in every row of a
+            track.
     """
     tracks = [catalogue.tracks[t] for t in catalogue.track_n]
     columns = {
@@ -43,6 +46,7 @@ def save_scores(
         "seconds": catalogue.seconds_n,
         "score": scores_n,
         **({} if weight_n is None else {"weight": weight_n}),
+        **({} if error_t is None or np.isnan(error_t).all() else {"track_error": error_t[catalogue.track_n]}),
         **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
     }
     save_table(folder / SCORES, columns, {"kind": "scores", "axes": "segments in catalogue order", **header})
@@ -90,6 +94,14 @@ def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict
 def read_segment_scores(folder: Path) -> np.ndarray:
     """The scores of all segments, in the catalogue's order."""
     return np.asarray(read_table(folder / SCORES)["score"].to_numpy())
+
+
+def read_track_errors(folder: Path, track_n: np.ndarray, n_tracks: int) -> np.ndarray:
+    """Standard errors of the scores of all tracks, nan where one is not known."""
+    table, error_t = read_table(folder / SCORES), np.full(n_tracks, np.nan)
+    if "track_error" in table.column_names:
+        error_t[track_n] = table["track_error"].to_numpy()
+    return error_t
 
 
 def read_weights(folder: Path) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What can be said of a clip in one plain sentence: which tracks can be named, and why not more.
 
-A track is named if the 90 % interval of its expected effect lies above nothing, and if clip, model and
-calibration are such that effects mean what they say. Each named track is wrong with a probability of at most
+A track is named if the 90 % interval of its expected effect lies above nothing, if its score stands above
+what its own noise could make of one that is 0, and if clip, model and calibration are such that effects mean
+what they say. Each named track is wrong with a probability of at most
 5 %, so of all tracks named in a statement, over however many clips, at most 5 % are expected to be.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from linernotes.attribution.effects import Calibration, Effects, effects_of
 from linernotes.attribution.fitness import (
@@ -25,6 +27,7 @@ from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Effect, Verdict
 from linernotes.methods.contract import Prepared
 
+SURE = float(ndtri(0.95))  # standard errors that a named track's score stands above 0
 UNLEARNED = 1.25  # times the loss of the model that was calibrated: one that has not learned its tracks
 
 
@@ -36,7 +39,12 @@ class Judge:
     lent: bool
 
     def judge(
-        self, clip: Clip, prepared: Prepared, scores_t: np.ndarray, weight_t: np.ndarray | None = None
+        self,
+        clip: Clip,
+        prepared: Prepared,
+        scores_t: np.ndarray,
+        weight_t: np.ndarray | None = None,
+        error_t: np.ndarray | None = None,
     ) -> tuple[dict[int, Effect], Verdict]:
         """The effect of every training track on a clip, by its place among the catalogue's tracks, and what
         can be said of the clip.
@@ -45,6 +53,8 @@ class Judge:
             scores_t: of all tracks of the catalogue.
             weight_t: of how many tracks each one speaks; of none if its score is only what an index says, and
                 then it cannot be named. Of itself if None.
+            error_t: the scores' standard errors, nan where they are not known: a score that its own noise may
+                have carried above 0 names no track, whatever it is worth on the whole.
         """
         model, catalogue = prepared.model, prepared.catalogue
         draws = loss_draws(model, 0)
@@ -58,7 +68,9 @@ class Judge:
         own = None if clip.made_here else likely_own(model, clip.windows[0], loss, draws)
         why = why_none(self.calibration, fitness, prepared.vouched, own)
         weight_t = np.ones(len(trained)) if weight_t is None else weight_t[trained]
-        named = (found.low_t > 0) & (not why) & (weight_t > 0)
+        error_t = np.full(len(scores_t), np.nan) if error_t is None else error_t
+        noise = scores_t[trained] <= SURE * error_t[trained]
+        named = (found.low_t > 0) & (not why) & (weight_t > 0) & ~noise
         effects = {
             int(t): Effect(expected=float(e), low=float(low), high=float(high), named=bool(is_named))
             for t, e, low, high, is_named in zip(
