@@ -202,7 +202,7 @@ def test_a_model_of_another_catalogue_is_refused(
     write_recordings(tmp_path / "others", [SEGMENT_SAMPLES] * 2)
     linernotes.build_catalogue(tmp_path / "others", tmp_path / "other", model_path)
     mine = linernotes.generate("tone 1", tmp_path / "mine.flac", seed=5, model=tmp_path / "trained")
-    with pytest.raises(LinernotesError, match="trained on another catalogue than .+other"):
+    with pytest.raises(LinernotesError, match=r"trained on another catalogue than .+other"):
         linernotes.attribute(
             mine, tmp_path / "out", tmp_path / "trained", tmp_path / "other", method="random"
         )

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, tone, write_model, write_recordings
+from linernotes.audio import AudioError, read_sound
 from linernotes.catalog.cutting import cut_blocks
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
@@ -197,8 +198,24 @@ def test_jsonl_metadata_and_further_columns(tmp_path: Path, model: StableAudio) 
 
 
 def test_an_empty_folder_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(LinernotesError, match="yields no track"):
+    with pytest.raises(LinernotesError, match=r"holds no recording: put \.wav, .*\.mp3, .* files there"):
         read_source(tmp_path)
+
+
+def test_an_identifier_that_is_none_is_said_when_it_goes_in(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "r", [SEGMENT_SAMPLES] * 2)
+    (tmp_path / "r/metadata.csv").write_text(
+        "file_name,isrc,iswc\ntone0.wav,TBA,T-034.524.680-1\ntone1.wav,DEA123456789,T-034.524.680-2\n"
+    )
+    said = " ".join(read_source(tmp_path / "r").notes)
+    for kind, first in (("ISRC", "tone0.wav ('TBA')"), ("ISWC", "tone1.wav ('T-034.524.680-2')")):
+        assert f"1 of 2 tracks have an {kind} that is none and is kept as it is, the first {first}" in said
+
+
+def test_a_tag_without_sound_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "only.mp3").write_bytes(b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10))
+    with pytest.raises(AudioError, match="holds a tag and no sound"):
+        read_sound(tmp_path / "only.mp3")
 
 
 def test_a_catalogue_of_another_model_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linernotes.credits.identifiers import identifier, ipi_check_digits, iswc_check_digit
+from linernotes.catalog.identifiers import identifier, ipi_check_digits, iswc_check_digit
 from linernotes.errors import LinernotesError
 
 NINE = st.text("0123456789", min_size=9, max_size=9)

@@ -61,6 +61,8 @@ def look_at(path: Path) -> Container:
         if expected is None:
             raise AudioError(path, "unsupported", f"convert it to {READ_NAMES}")
         offset = _behind_tags(file)
+        if offset >= size:
+            raise AudioError(path, "empty", "it holds a tag and no sound; export it again")
         found = container_of(_at(file, offset, 16)) or ("MP3" if offset or expected == "MP3" else None)
         if found is None:
             raise AudioError(path, "undecodable", f"its content is not {READ_NAMES}; export it again")

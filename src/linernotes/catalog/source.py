@@ -5,6 +5,7 @@ Every row and every file is accounted for: it becomes a ``Track``, or a ``Reject
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,7 @@ from linernotes.artefacts import hash_json
 from linernotes.audio import NAMED_SUFFIXES, SUFFIXES
 from linernotes.catalog.columns import DECOY_WORDS, TRAIN_WORDS, split_of
 from linernotes.catalog.conventions import Sidecars, held_out_folders, lies_in
+from linernotes.catalog.identifiers import LABELS, malformed
 from linernotes.catalog.listing import head_flaw, is_sound, list_folder
 from linernotes.catalog.paths import Places
 from linernotes.catalog.pre_encoded import WORDS, holds_latents, read_latents_folder
@@ -60,6 +62,22 @@ class Source:
         return hash_json([str(self.folder.resolve()), rows, [t.__dict__ for t in self.tracks]])
 
 
+def identifier_notes(tracks: Sequence[Track]) -> list[str]:
+    """A sentence for each kind of identifier that some tracks have in no form of it: they are kept as they
+    are, and no table of rights, credits or audit will take them for one.
+    """
+    found = []
+    for kind in ("isrc", "iswc"):
+        wrong = [track for track in tracks if malformed(kind, getattr(track, kind))]
+        if wrong:
+            found.append(
+                f"{len(wrong)} of {len(tracks)} tracks have an {LABELS[kind]} that is none and is kept as it "
+                f"is, the first {printable(wrong[0].file_name)} ({printable(getattr(wrong[0], kind))!r}): "
+                "correct it, or leave it empty"
+            )
+    return found
+
+
 def read_source(folder: Path) -> Source:
     """Lists ``folder``. Without a table every recording is a track, described by its sidecars or tags. A
     folder of latents in place of recordings is read as such.
@@ -90,14 +108,15 @@ def read_source(folder: Path) -> Source:
         reading.rejects.append(Reject(printable(name), "broken link", detail))
     tracks = reading.tracks()
     rejects = reading.rejects
+    if not tracks and not rejects:
+        raise LinernotesError(f"{folder} holds no recording: put {', '.join(SUFFIXES)} files there")
     if not tracks:
         raise LinernotesError(
-            f"{folder} yields no track ({len(rejects)} "
-            f"rejected{': ' + rejects[0].detail if rejects else ''}): "
-            f"put {', '.join(SUFFIXES)} files there, named in metadata.csv"
+            f"{folder} yields no track ({len(rejects)} rejected, the first, {rejects[0].file_name}: "
+            f"{rejects[0].detail}): mend these, or put other recordings there"
         )
-    reservations = [said_of(reading.reserved)] if reading.reserved else []
-    return Source(folder, tracks, rejects, reading.notes + reading.split_notes() + reservations)
+    notes = reading.notes + reading.split_notes() + identifier_notes(tracks)
+    return Source(folder, tracks, rejects, notes + ([said_of(reading.reserved)] if reading.reserved else []))
 
 
 class _Reading:

@@ -26,7 +26,7 @@ class Verb(NamedTuple):
 VERBS = {
     "demo": Verb(
         "clips",
-        "Generate a clip, attribute it and open-ready the report, all on the built-in model and catalogue.",
+        "Generate a clip, attribute it and draw its page, all on the built-in model and catalogue.",
     ),
     "generate": Verb(
         "clips",

@@ -55,7 +55,7 @@ def demo(
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
-    """Generate a clip, attribute it and open-ready the report, all on the built-in model and catalogue."""
+    """Generate a clip, attribute it and draw its page, all on the built-in model and catalogue."""
     checked(DemoSettings, given(flags))
     require_folder(out)
     require_places(BUILTIN, BUILTIN)

@@ -134,7 +134,8 @@ def statement(
         return
     print_table(statement_table(drawn, FIRST))
     signed = f", signed: {out / 'statement.sig.json'}" if key else ""
-    stderr.print(f"\n{len(drawn.clips)} clips: {escape(str(out / 'statement.json'))}{escape(signed)}")
+    clips = f"{len(drawn.clips)} clip{'s' if len(drawn.clips) != 1 else ''}"
+    stderr.print(f"\n{clips}: {escape(str(out / 'statement.json'))}{escape(signed)}")
 
 
 @app.command()

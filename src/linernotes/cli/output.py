@@ -240,9 +240,16 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
     )
     asked = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = [*own.parameters.values(), asked]
+    run.__doc__ = unwrapped(command.__doc__ or "")
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def unwrapped(text: str) -> str:
+    """Help with each paragraph on one line, as wide as whoever reads it will have it."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _said_of(error: BaseException) -> tuple[str, int]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from linernotes.catalog.identifiers import identifier
 from linernotes.catalog.store import Catalogue
-from linernotes.credits.identifiers import identifier
 from linernotes.errors import LinernotesError
 from linernotes.records.seal import changes, sha256_of
 

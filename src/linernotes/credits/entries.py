@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
+from linernotes.catalog.identifiers import identifier
 from linernotes.catalog.tables import Row
-from linernotes.credits.identifiers import identifier
 from linernotes.credits.matching import Matching
 from linernotes.credits.parties import UNKNOWN, party_name
 from linernotes.credits.splits import read_shares

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from linernotes.catalog.identifiers import identifier
 from linernotes.catalog.track import Track
-from linernotes.credits.identifiers import identifier
 from linernotes.errors import LinernotesError
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from linernotes.catalog.identifiers import identifier
 from linernotes.catalog.track import Track
-from linernotes.credits.identifiers import identifier
 from linernotes.errors import LinernotesError
 
 RELATION, RELATED_TO = (

@@ -72,9 +72,7 @@ def score_readout(
         "steps": hash_arrays({"steps": step_qbcf.cpu().numpy(), "chance": chance_qbcf.cpu().numpy()}),
     }
     look = partial(rises, readout=readout, step_qbcf=step_qbcf, chance_qbcf=chance_qbcf, each=len(draws))
-    found = sweep_items(
-        prepared, draws, settings.batch_size, look, folder, "losses without the clip", header, prepared.rows
-    )
+    found = sweep_items(prepared, draws, settings.batch_size, look, folder, "scores", header, prepared.rows)
     changed = [
         [
             (part, weights_after(prepared.model, readout, step_cf))

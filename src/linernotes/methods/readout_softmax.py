@@ -45,7 +45,7 @@ def score_softmax_readout(
     }
     look = partial(rises, step_qkvf=step_qkvf)
     rise_nq = sweep_items(
-        prepared, draws, settings.batch_size, look, folder, "losses without the clip", header, prepared.rows
+        prepared, draws, settings.batch_size, look, folder, "scores", header, prepared.rows
     )["rise_nq"]
     changed = [[(draws, weights_after(prepared.model, step_kvf))] for step_kvf in step_qkvf]
     return Scores(rise_nq.double().T.numpy(), draws, changed)

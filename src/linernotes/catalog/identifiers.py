@@ -53,6 +53,15 @@ def identifier(kind: str, text: str) -> str:
         ) from None
 
 
+def malformed(kind: str, text: str) -> bool:
+    """Whether something stands there that is no identifier of this kind."""
+    try:
+        identifier(kind, text)
+    except LinernotesError:
+        return True
+    return False
+
+
 def _isrc(text: str) -> str:
     try:
         return isrc.validate(_bare(text).removeprefix("ISRC"))
