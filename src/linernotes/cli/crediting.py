@@ -15,7 +15,7 @@ from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr
 from linernotes.demo.places import require_catalogue
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.settings.engine import RetrainEngineSettings
-from linernotes.settings.paths import require_file, require_folder
+from linernotes.settings.paths import require_file, require_folder, require_there
 from linernotes.settings.reading import checked
 
 FIRST = 20  # parties a terminal shows
@@ -126,6 +126,8 @@ def statement(
     Amounts are in clips: 0.25 is a quarter of one clip's worth.
     """
     require_folder(out)
+    for place in credits:
+        require_there(place, f"{place} is missing: give the credits.json of a clip, or its folder")
     from linernotes.report.credits import statement_table
 
     drawn = linernotes.write_statement(records_in(credits, "credits.json"), period, out, key, reporter)
