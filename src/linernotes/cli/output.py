@@ -170,19 +170,28 @@ def print_table(table: Table) -> None:
 
 
 def _grid(table: Table) -> Grid:
-    """Headings are folded before values are: those of numbers and names stay whole."""
+    """Headings are folded before values are: those of numbers and names stay whole. Where not everything has
+    room, what can be spared is left out and named.
+    """
     cells = table.cells()
-    grid = Grid(box=None, header_style="dim")
+    widths = [max((len(row[i]) for row in cells), default=0) for i in range(len(table.shown))]
+    narrow = sum(widths) + 2 * len(widths) > stdout.console().width
+    left_out = {i for i, column in enumerate(table.shown) if narrow and column.spare}
+    named = ", ".join(str(table.shown[i].heading) for i in sorted(left_out))
+    caption = f"a wider terminal also shows: {named}" if named else None
+    grid = Grid(box=None, header_style="dim", caption=caption, caption_justify="left", caption_style="dim")
     for i, column in enumerate(table.shown):
+        if i in left_out:
+            continue
         grid.add_column(
             escape(str(column.heading)),
             style="bold" if column.kind == "name" else None,
             justify="right" if column.kind == "number" else "left",
-            min_width=None if column.kind == "text" else max((len(row[i]) for row in cells), default=0),
+            min_width=None if column.kind == "text" else widths[i],
             overflow="fold",
         )
     for row in cells:
-        grid.add_row(*map(escape, row))
+        grid.add_row(*(escape(cell) for i, cell in enumerate(row) if i not in left_out))
     return grid
 
 

@@ -57,12 +57,16 @@ def ranking_table(attribution: Attribution, first: int) -> Table:
     columns = [
         number("rank", "#"),
         text("title", "title"),
-        text("artist", "artist"),
+        text("artist", "artist", spare=True),
         text("scored", "score"),
     ]
-    columns += [text("above", "decoys above")] if attribution.decoys else []
+    columns += [text("above", "decoys above", spare=True)] if attribution.decoys else []
     if attribution.verdict and not attribution.verdict.reasons:
-        columns += [text("effect", "expected effect"), text("a_minute", "a minute"), text("named", "named")]
+        columns += [
+            text("effect", "expected effect"),
+            text("a_minute", "a minute", spare=True),
+            text("named", "named"),
+        ]
     rows = [
         {
             **t.model_dump(),

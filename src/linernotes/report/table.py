@@ -29,6 +29,7 @@ class Column:
     form: str = ""  # of a number, as ``format`` takes it
     unit: str = ""  # behind the number; "%" is of a share: 0.5 is written 50 %
     prefix: str = ""
+    spare: bool = False  # left out where a terminal is too narrow for all
 
     def fields(self, value: Any) -> dict[str, Any]:
         """What a record has of a value; nothing of an interval that there is none of."""
@@ -61,9 +62,11 @@ def name(field: str, heading: str | None) -> Column:
     return Column(field, heading, "name")
 
 
-def text(field: str, heading: str | None = None) -> Column:
-    """A column of words; True is written yes, False nothing."""
-    return Column(field, heading, "text")
+def text(field: str, heading: str | None = None, spare: bool = False) -> Column:
+    """A column of words; True is written yes, False nothing. A ``spare`` one is left out where a terminal is
+    narrow.
+    """
+    return Column(field, heading, "text", spare=spare)
 
 
 def number(field: str, heading: str | None = None, form: str = "", unit: str = "") -> Column:
