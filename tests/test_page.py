@@ -83,7 +83,7 @@ def drawn(record: Path) -> Drawn:
 
 
 def naming(read: Attribution, named: list[int]) -> Attribution:
-    """The same with the training tracks of these places named, and no reason why not."""
+    """The same with the training tracks of these places named, as if by a calibration of somebody's own."""
     trained = [t.track_id for t in read.first_trained(100)]
     effects = {
         name: Effect(
@@ -94,7 +94,8 @@ def naming(read: Attribution, named: list[int]) -> Attribution:
     tracks = [t.model_copy(update={"effect": effects.get(t.track_id)}) for t in read.tracks]
     total = sum(effect.expected for effect in effects.values())
     assert read.verdict
-    verdict = read.verdict.model_copy(update={"named": len(named), "reasons": [], "total": total})
+    said = {"named": len(named), "reasons": [], "total": total, "calibration_hash": "somebody's own"}
+    verdict = read.verdict.model_copy(update=said)
     return read.model_copy(update={"tracks": tracks, "verdict": verdict})
 
 
