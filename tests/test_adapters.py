@@ -19,7 +19,7 @@ from linernotes.artefacts import hash_files
 from linernotes.attribution.base_part import adapter_part, share_of
 from linernotes.attribution.fitness import clip_loss, loss_draws
 from linernotes.attribution.prepare import prepare
-from linernotes.attribution.query import load_clip
+from linernotes.attribution.query import as_set, load_clip
 from linernotes.attribution.result import Attribution
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
@@ -422,6 +422,12 @@ def test_an_attribution_tells_the_adapters_part_from_the_bases(
     assert any(model.name in sentence and "came with the adapter" in sentence for sentence in read.cautions)
     plain = linernotes.load_model(model_path)
     assert adapter_part(load_clip(clip, adapted, None), plain) is None
+    other = linernotes.generate("tone 2", tmp_path / "other.flac", trained, seed=4, seconds=0.2)
+    both = [load_clip(path, adapted, None) for path in (clip, other)]
+    of_set, parts = adapter_part(as_set(both), adapted), [adapter_part(each, adapted) for each in both]
+    for loss in ("loss", "base_loss", "nothing"):  # a set is all of its clips, by their seconds
+        mean = np.average([getattr(p, loss) for p in parts], weights=[each.query.seconds for each in both])
+        assert getattr(of_set, loss) == pytest.approx(mean, rel=1e-6)
 
 
 def test_every_method_runs_on_an_adapted_model_and_leaves_its_weights(

@@ -102,7 +102,12 @@ def test_a_set_of_clips_gets_one_attribution(
         clips, tmp_path / "set", model_path, catalogue.path, together=True, **_quick()
     )
     assert one.query.name == "clip0+clip1" and one.query.prompt == "tone 0 | tone 1"
-    assert (tmp_path / "set" / "report.html").exists()
+    assert one.query.windows == 2 and "unlearned as one" in (tmp_path / "set" / "report.html").read_text()
+    again = linernotes.attribute(
+        clips, tmp_path / "set", model_path, catalogue.path, together=True, **_quick()
+    )
+    assert again == [one]  # found there
+    assert linernotes.replay(tmp_path / "set").same
 
 
 def _quick() -> dict[str, int]:

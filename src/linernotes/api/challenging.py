@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from linernotes.api.workspace import Workspace
-from linernotes.attribution.replay import prompt_of, require_same
+from linernotes.attribution.replay import clips_of, require_same
 from linernotes.attribution.result import Attribution
 from linernotes.credits.audit import attributions_behind, audited_file
 from linernotes.demo.opening import catalogue_folder
@@ -90,7 +90,7 @@ def _claim(work: Workspace, path: Path, read: Attribution) -> Claim:
     Raises:
         LinernotesError: the clip has gone, or anything is another one than was attributed.
     """
-    clips = work.load_clips([file.path for file in read.sources.clips], prompt_of(read))
+    clips = clips_of(read, work.model)
     require_same(path, read, clips, work.prepared)
     named = {t.track_id: t.effect.expected for t in read.tracks if t.effect and t.effect.named}
     windows = [window for clip in clips for window in clip.windows]

@@ -19,7 +19,7 @@ from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.indexing import build_index
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import Clip, load_clip
-from linernotes.attribution.replay import Replay, prompt_of, replay
+from linernotes.attribution.replay import Replay, clips_of, replay
 from linernotes.attribution.result import PAGE, Attribution, record_at
 from linernotes.attribution.run import Attributed
 from linernotes.attribution.shortlisting import require_shortlists
@@ -252,8 +252,7 @@ class Workspace:
         """Scores a clip again as its record says; see ``linernotes.replay``."""
         path = record_at(attribution)
         read = Attribution.load(path)
-        clips = self.load_clips([file.path for file in read.sources.clips], prompt_of(read))
-        return replay(path.parent, read, clips, self.prepared, share)
+        return replay(path.parent, read, clips_of(read, self.model), self.prepared, share)
 
     def compare(
         self,

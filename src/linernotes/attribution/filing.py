@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from linernotes.artefacts import hash_json, held
+from linernotes.artefacts import held
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import (
     PAGE,
@@ -18,7 +18,7 @@ from linernotes.attribution.result import (
     rank_tracks,
     weigh_tracks,
 )
-from linernotes.attribution.run import Attributed, attribute_clips, content_hash
+from linernotes.attribution.run import Attributed, attribute_clips, content_hash, grouped
 from linernotes.attribution.tables import read_segment_scores, read_track_errors, read_weights
 from linernotes.attribution.verdict import Judge
 from linernotes.errors import LinernotesError
@@ -48,11 +48,12 @@ def attributions_in(
     Raises:
         LinernotesError: the folder holds others, or is being written.
     """
+    clips = grouped(clips, settings)
     with held(folder):
         if found := finished(clips, prepared, method, settings, folder):
-            return [_judged(item, clip, prepared, judge) for item, clip in zip(found, clips, strict=False)]
+            return [_judged(item, clip, prepared, judge) for item, clip in zip(found, clips, strict=True)]
         refuse_others(clips, prepared, method, settings, folder)
-        for place, _ in filed(clips, settings, folder):
+        for place, _ in filed(clips, folder):
             if (place / PAGE).is_file():  # of a record that has gone, or is made anew
                 (place / PAGE).unlink()
         return attribute_clips(
@@ -85,7 +86,7 @@ def finished(
     if METHODS[method].reads(prepared, settings):
         return None
     found = []
-    for folder, content in filed(clips, settings, out):
+    for folder, content in filed(clips, out):
         if not (folder / RECORD).exists():
             return None
         read = Attribution.load(folder / RECORD)
@@ -136,7 +137,7 @@ def refuse_others(
     Raises:
         LinernotesError: there is one.
     """
-    for folder, content in filed(clips, settings, out):
+    for folder, content in filed(clips, out):
         path = folder / RECORD
         if path.exists() and not _same(Attribution.load(path), content, prepared, method, settings):
             raise LinernotesError(
@@ -156,11 +157,6 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
     return asked and given and by and same_index and read.drawn == prepared.drawn
 
 
-def filed(clips: list[Clip], settings: MethodSettings, out: Path) -> list[tuple[Path, str]]:
+def filed(clips: list[Clip], out: Path) -> list[tuple[Path, str]]:
     """Where each attribution goes, and the hash of what it is made from."""
-    contents = [content_hash(clip) for clip in clips]
-    if len(clips) == 1:
-        return [(out, contents[0])]
-    if settings.one_set:
-        return [(out, hash_json(contents))]
-    return [(out / clip.query.name, content) for clip, content in zip(clips, contents, strict=True)]
+    return [(out if len(clips) == 1 else out / clip.query.name, content_hash(clip)) for clip in clips]

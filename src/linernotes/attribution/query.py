@@ -59,6 +59,21 @@ class Clip:
         return all(member.generated for member in self.members or [self])
 
 
+def as_set(clips: list[Clip]) -> Clip:
+    """Several clips as one that is unlearned as a set: with all their windows, their sound one after the
+    other.
+    """
+    return Clip(
+        windows=[window for clip in clips for window in clip.windows],
+        sound=joined([clip.sound for clip in clips]),
+        path=clips[0].path,
+        generated=None,
+        prompt_known=all(clip.prompt_known for clip in clips),
+        files=[file for clip in clips for file in clip.files],
+        members=clips,
+    )
+
+
 def sidecar_path(path: Path) -> Path:
     """Where the sidecar of a clip is."""
     return path.with_name(path.name + ".safetensors")

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from linernotes.attribution.filing import filed
-from linernotes.attribution.query import Clip
+from linernotes.attribution.query import Clip, load_clip, sidecar_path
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import shares_of
+from linernotes.attribution.run import content_hash, grouped, shares_of
 from linernotes.attribution.tables import SCORES, read_table, read_weights
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared
-from linernotes.models.contract import device_of
+from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.settings.methods import MethodSettings
 from linernotes.settings.reading import checked, settings_of
 from linernotes.version import __version__
@@ -50,11 +49,11 @@ class Replay:
         return "; ".join([found, *self.differing])
 
 
-def prompt_of(read: Attribution) -> str | None:
-    """The prompt with which a record's clips are loaded again; None for those whose sidecars say it, and
-    where nobody knows.
-    """
-    return None if read.query.generated or not read.query.prompt_known else read.query.prompt
+def clips_of(read: Attribution, model: GenerativeModel) -> list[Clip]:
+    """A record's clips as they are now; the prompt is the record's where no sidecar says it."""
+    prompt = read.query.prompt if read.query.prompt_known else None
+    paths = [Path(file.path) for file in read.sources.clips]
+    return [load_clip(path, model, None if sidecar_path(path).exists() else prompt) for path in paths]
 
 
 def require_same(place: Path, read: Attribution, clips: Sequence[Clip], prepared: Prepared) -> MethodSettings:
@@ -72,7 +71,7 @@ def require_same(place: Path, read: Attribution, clips: Sequence[Clip], prepared
     """
     settings = checked(settings_of(read.method), read.settings, f" for {read.method}")
     for what, before, now in (
-        ("clip", read.query.content_hash, filed(list(clips), settings, place)[0][1]),
+        ("clip", read.query.content_hash, content_hash(grouped(list(clips), settings)[0])),
         ("model", read.model_hash, prepared.model.weights_hash),
         ("catalogue", read.catalogue_hash, prepared.catalogue.hash),
     ):

@@ -18,7 +18,7 @@ import torch
 from linernotes.artefacts import hash_arrays, hash_json
 from linernotes.attribution.base_part import adapter_part, said_of
 from linernotes.attribution.evidence import evidence_of
-from linernotes.attribution.query import Clip, joined
+from linernotes.attribution.query import Clip, as_set
 from linernotes.attribution.result import (
     FIRST_TRACKS,
     RECORD,
@@ -77,6 +77,7 @@ def attribute_clips(
         command: the words that ask for the same on the command line, without settings and output.
         judge: says what the scores are worth; None if nobody knows.
     """
+    clips = grouped(clips, settings)
     names = [clip.query.name for clip in clips]
     if len(set(names)) < len(names):
         raise UsageError(
@@ -85,20 +86,13 @@ def attribute_clips(
         )
     model, catalogue = prepared.model, prepared.catalogue
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
-    contents = [content_hash(clip) for clip in clips]
-    weights_cq = shares_of(clips)
-    said = [cautions([clip], model, catalogue, prepared.vouched) for clip in clips]
     windows = [window for clip in clips for window in clip.windows]
-    if settings.one_set and len(windows) > 1:
-        weights_cq = np.ones((1, 1))
-        said = [cautions(clips, model, catalogue, prepared.vouched)]
-        if len(clips) > 1:
-            clips, contents = [_as_set(clips)], [hash_json(contents)]
+    weights_cq = np.ones((1, 1)) if settings.one_set else shares_of(clips)
     scored = score_clips(method, prepared, windows, weights_cq, settings, work)
     scores = scored.scores
     done = []
-    for clip, content, weights_q, warned, weight_n, shortlist in zip(
-        clips, contents, weights_cq, said, scored.weight_cn, scored.shortlists, strict=True
+    for clip, weights_q, weight_n, shortlist in zip(
+        clips, weights_cq, scored.weight_cn, scored.shortlists, strict=True
     ):
         folder = out if len(clips) == 1 else out / clip.query.name
         seen_n = prepared.as_seen(np.ones(len(prepared.rows)), settings.gather)
@@ -107,7 +101,6 @@ def attribute_clips(
         errors = score_errors(scores.deviations, weights_q, seen_n, catalogue.track_n, n_tracks)
         attribution = _attribution(
             clip=clip,
-            content=content,
             prepared=prepared,
             method=method,
             settings=settings,
@@ -116,7 +109,6 @@ def attribute_clips(
             errors=errors,
             weight_n=weight_n,
             shortlist=shortlist,
-            warned=warned,
             command=shlex.join(command),
             judge=judge,
         )
@@ -189,17 +181,9 @@ def with_spans(attribution: Attribution, alignments: Mapping[str, Alignment]) ->
     return attribution.model_copy(update={"tracks": tracks})
 
 
-def _as_set(clips: list[Clip]) -> Clip:
-    """Several clips as one, with all their windows, their sound one after the other."""
-    return Clip(
-        windows=[window for clip in clips for window in clip.windows],
-        sound=joined([clip.sound for clip in clips]),
-        path=clips[0].path,
-        generated=None,
-        prompt_known=all(clip.prompt_known for clip in clips),
-        files=[file for clip in clips for file in clip.files],
-        members=clips,
-    )
+def grouped(clips: list[Clip], settings: MethodSettings) -> list[Clip]:
+    """What gets an attribution of its own: every clip, or all of them as one set."""
+    return [as_set(clips)] if settings.one_set and len(clips) > 1 else clips
 
 
 def shares_of(clips: list[Clip]) -> np.ndarray:
@@ -238,7 +222,6 @@ def _window_hash(query: Query) -> str:
 
 def _attribution(
     clip: Clip,
-    content: str,
     prepared: Prepared,
     method: str,
     settings: MethodSettings,
@@ -247,7 +230,6 @@ def _attribution(
     errors: list[ScoreError | None],
     weight_n: np.ndarray,
     shortlist: Shortlist | None,
-    warned: list[str],
     command: str,
     judge: Judge | None,
 ) -> Attribution:
@@ -259,6 +241,7 @@ def _attribution(
         weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
         effects, verdict = judge.judge(clip, prepared, scores_t, weight_t, totals_of(errors))
     part = adapter_part(clip, model)
+    warned = cautions(clip.members or [clip], model, catalogue, prepared.vouched)
     return Attribution(
         query=QueryRecord(
             name=query.name,
@@ -266,7 +249,7 @@ def _attribution(
             prompt=query.prompt,
             seconds=query.seconds,
             generated=clip.generated,
-            content_hash=content,
+            content_hash=content_hash(clip),
             prompt_known=clip.prompt_known,
             windows=len(clip.windows),
         ),
