@@ -5,7 +5,7 @@ both.
 from importlib.metadata import PackageNotFoundError, version
 
 SCHEMA_VERSION = 1
-RECORD_VERSION = 2  # of attribution.json
+RECORD_VERSION = 3  # of attribution.json
 
 try:
     __version__ = version("linernotes")

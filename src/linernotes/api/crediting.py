@@ -18,7 +18,6 @@ from linernotes.catalog.rights_table import read_rights_table
 from linernotes.catalog.store import Catalogue
 from linernotes.credits import signing
 from linernotes.credits.audit import attributions_behind, audit_record, audited_file
-from linernotes.credits.audit_attribution import check_effects
 from linernotes.credits.audit_credits import credit_sums
 from linernotes.credits.checks import Check, Outcome, attempted
 from linernotes.credits.clip import credit_clip
@@ -205,9 +204,8 @@ def audit(
         LinernotesError: it cannot be read, or is no such record.
     """
     record = audited_file(Path(path))
-    checks = audit_record(record, Path(key) if key else None)
-    if attributions_behind(record) == [record]:
-        checks.append(check_effects(record, sorted(CALIBRATIONS.glob("*.json"))))
+    at_hand = sorted(CALIBRATIONS.glob("*.json"))
+    checks = audit_record(record, Path(key) if key else None, at_hand)
     for attribution in attributions_behind(record) if recompute else []:
         checks.append(
             attempted(

@@ -6,13 +6,13 @@ Whatever needs a model (scores computed again) is added to these in ``api.credit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from linernotes.artefacts import read_json
 from linernotes.attribution.result import RECORD as ATTRIBUTION
-from linernotes.credits.audit_attribution import audit_attribution
+from linernotes.credits.audit_attribution import audit_attribution, check_effects
 from linernotes.credits.audit_credits import audit_credits
 from linernotes.credits.audit_statement import audit_statement
 from linernotes.credits.checks import Check, at_hand, attempted
@@ -65,18 +65,20 @@ def attributions_behind(path: Path) -> list[Path]:
     return [attribution for each in credits if each for attribution in attributions_behind(each)]
 
 
-def audit_record(path: Path, key: Path | None = None) -> list[Check]:
+def audit_record(path: Path, key: Path | None = None, calibrations: Iterable[Path] = ()) -> list[Check]:
     """All checks that need no model.
 
     Args:
         path: an ``attribution.json``, ``credits.json`` or ``statement.json``.
         key: the public key that must have signed it.
+        calibrations: those that are at hand, for what attributions make of their scores.
 
     Raises:
         LinernotesError: the file cannot be read, or is no such record.
     """
     kind, content = _record(path)
-    return [*AUDITS[kind](path, content), *_signature(path, content, key)]
+    effects = [check_effects(path, calibrations)] if kind == "attribution" else []
+    return [*AUDITS[kind](path, content), *effects, *_signature(path, content, key)]
 
 
 def _record(path: Path) -> tuple[str, dict[str, Any]]:

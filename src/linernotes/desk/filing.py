@@ -14,9 +14,9 @@ from linernotes.attribution.result import Attribution
 from linernotes.catalog.store import Catalogue
 from linernotes.desk import queue
 from linernotes.desk.schema import AttributionRow, ShareRow, TrackRow
+from linernotes.report.page import uncalibrated
 from linernotes.report.shares import shares_of
 
-UNCALIBRATED = "The tracks can be ranked, but none can be named: these scores were never calibrated."
 WORDS = ("title", "artist", "album", "caption", "identifiers")  # what tracks are searched by
 
 
@@ -46,7 +46,7 @@ def file_attribution(session: Session, name: str, clip_id: str, read: Attributio
             model=read.model,
             model_hash=read.model_hash,
             catalogue_hash=read.catalogue_hash,
-            sentence=verdict.sentence if verdict else UNCALIBRATED,
+            sentence=verdict.sentence if verdict else uncalibrated(read.method),
             named=verdict.named if verdict else 0,
             remainder=shares.remainder + shares.base if shares and may_share else None,
             lent=bool(verdict and verdict.lent),

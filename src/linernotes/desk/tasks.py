@@ -46,6 +46,7 @@ from linernotes.records.seal import sha256_of
 from linernotes.report.truth import lds_table
 from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.settings.reading import settings_of
+from linernotes.version import RECORD_VERSION
 
 Made = dict[str, Any]
 Progress = Callable[[str, int, int], None]
@@ -169,6 +170,7 @@ class Tasks:
             judge.calibration.hash if judge else "",
             work.prepared.drawn,
             self.opened.index or "",
+            str(RECORD_VERSION),
         )
         path, folder = self.folder.clip(clip) / row.file, self.folder.attribution(name)
         prompt = None if row.origin == "generated" else row.prompt

@@ -28,7 +28,7 @@ def read_content(path: Path, kind: str, newest: int, remedy: str) -> dict[str, A
     Raises:
         LinernotesError: missing, no JSON, of another kind, or of another version.
     """
-    content = read_json(path, kind)
+    content = read_json(path, kind if kind.endswith("s") else f"a{'n' if kind[0] in 'aeiou' else ''} {kind}")
     require_record(path, content, kind, newest, remedy)
     return dict(content)
 

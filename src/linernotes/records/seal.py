@@ -56,6 +56,8 @@ def require_whole(path: Path, record: Mapping[str, Any], remedy: str) -> None:
     Raises:
         LinernotesError: it was; the sentence names the places.
     """
+    if not isinstance(record.get(SEAL), dict):
+        raise LinernotesError(f"{path} has no seal, so that nobody can tell whether it was changed: {remedy}")
     if places := changes(record):
         raise LinernotesError(
             f"{path} was changed after it was written, at {', '.join(places[:5])}: {remedy}"
