@@ -146,8 +146,10 @@ def test_several_clips_are_credited_at_once_and_one_that_cannot_be_stops_no_othe
     assert (first / "credits.json").exists() and (last / "credits.json").exists()
     assert sorted(path.name for path in bad.iterdir()) == ["attribution.json"]
     assert run("statement", first, last, *PERIOD, "-o", tmp_path / "s").exit_code == 0
+    whole = ("statement", tmp_path, *PERIOD, "-o", tmp_path / "t")
+    refused(run(*whole), f"{bad / 'credits.json'} is missing: credit the clip first")
     shutil.rmtree(bad)
-    assert run("statement", tmp_path, *PERIOD, "-o", tmp_path / "t").exit_code == 0  # the folder of all clips
+    assert run(*whole).exit_code == 0  # the folder of all clips
     lines = [json.loads((tmp_path / name / "statement.json").read_text())["lines"] for name in "st"]
     assert lines[0] == lines[1]
 
@@ -456,6 +458,8 @@ def test_an_attribution_is_audited_too(tmp_path: Path, own: Catalogue) -> None:
     change(place / "attribution.json", lambda a: a["tracks"][0]["effect"].update(expected=0.5))
     refused(run("audit", place), "unchanged since it was written", "tracks[0]")
     refused(run("credits", place), "was changed after it was written, at tracks[0]: attribute the clip anew")
+    change(place / "attribution.json", lambda a: a.pop("seal"))
+    refused(run("credits", place), "has no seal, so that nobody can tell whether it was changed")
     (place / "attribution.json").write_text(good)
     change(place / "attribution.json", lambda a: a["tracks"][1].update(score=0.5), seal=True)
     refused(run("audit", place), "ranks follow the scores", "tracks[1]")

@@ -10,6 +10,8 @@ from pathlib import Path
 from linernotes.errors import LinernotesError
 from linernotes.settings.paths import require_file, require_there
 
+RECORDS = ("attribution.json", "credits.json")
+
 
 def check_clips(clips: Sequence[Path]) -> None:
     """Refuses clips that are not there, or are folders."""
@@ -29,12 +31,13 @@ def check_attribution(path: Path) -> None:
         )
 
 
-def records_in(places: Sequence[Path], name: str) -> list[Path]:
-    """What people give, with a folder of clips' folders in the place of these: those that hold a record of
-    this name.
+def clips_in(places: Sequence[Path]) -> list[Path]:
+    """What people give, with the folders of clips in the place of a folder of these. All that were attributed
+    or credited are meant, so that none is left out because it lacks what is asked for.
     """
     found: list[Path] = []
     for place in places:
-        within = sorted(each.parent for each in place.glob(f"*/{name}")) if place.is_dir() else []
-        found += within if within and not (place / name).exists() else [place]
+        within = {each.parent for name in RECORDS for each in place.glob(f"*/{name}")}
+        here = any((place / name).exists() for name in RECORDS)
+        found += sorted(within) if within and not here else [place]
     return found

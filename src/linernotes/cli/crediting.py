@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 import linernotes
-from linernotes.cli.checks import check_attribution, records_in
+from linernotes.cli.checks import check_attribution, clips_in
 from linernotes.cli.options import JsonOption, given, settings_flags
 from linernotes.cli.output import Bars, plainly, print_json, print_table, stderr, stdout
 from linernotes.demo.places import require_catalogue
@@ -68,7 +68,7 @@ def credit(
 
     Shares and remainder of each right sum to exactly 1.
     """
-    attributions = records_in(attributions, "attribution.json")
+    attributions = clips_in(attributions)
     if len(attributions) > 1:
         for option, value in (("--out", out), ("--supersedes", supersedes), ("--c2pa", c2pa)):
             if value is not None:
@@ -126,11 +126,13 @@ def statement(
     Amounts are in clips: 0.25 is a quarter of one clip's worth.
     """
     require_folder(out)
+    credits = clips_in(credits)
     for place in credits:
-        require_there(place, f"{place} is missing: give the credits.json of a clip, or its folder")
+        record = place / "credits.json" if place.is_dir() else place
+        require_there(record, f"{record} is missing: credit the clip first, with 'linernotes credits'")
     from linernotes.report.credits import statement_table
 
-    drawn = linernotes.write_statement(records_in(credits, "credits.json"), period, out, key, reporter)
+    drawn = linernotes.write_statement(credits, period, out, key, reporter)
     if as_json:
         print_json(drawn.model_dump(mode="json"))
         return
