@@ -151,6 +151,7 @@ def _context(shown: Shown, shelf: Shelf) -> dict[str, Any]:
         "strips": any(card.evidence for card in cards),
         "chance": CHANCE,
         "missing": shown.missing,
+        "uncalibrated": uncalibrated(attribution.method),
         "scores": scores_svg(list(shown.training), list(shown.decoys)),
         "n_training": len(shown.training),
         "n_decoys_between": max((t.score.rank for t in shown.tracks), default=0) - len(shown.tracks),
