@@ -38,15 +38,15 @@ def read_prompts(path: Path, seconds: float, seed: int) -> list[BankQuery]:
     queries = []
     for i, row in enumerate(table.rows):
         given = row.values
-        prompt, split = given["prompt"], given.get("split") or "reporting"
+        prompt, split = given.get("prompt", ""), given.get("split") or "reporting"
         if not prompt or split not in ("tuning", "reporting"):
             what = "has no prompt" if not prompt else f"has split {split!r}"
             raise LinernotesError(
                 f"{row.where} {what}: give a prompt, and 'tuning' or 'reporting' as its split"
             )
         own = given.get("seed", "")
-        if own and not own.isdecimal():
-            raise LinernotesError(f"{row.where} has seed {own!r}: give a whole number")
+        if own and not (own.isdecimal() and int(own) < 2**32):
+            raise LinernotesError(f"{row.where} has seed {own!r}: give a whole number below 2^32")
         queries.append(
             BankQuery(
                 name=given.get("name") or f"clip-{i:02d}",
