@@ -16,10 +16,12 @@ from markupsafe import escape
 import linernotes
 from conftest import write_model, write_recordings
 from linernotes.attribution.effects import Calibration, Curve, effects_of
+from linernotes.attribution.filing import judged_anew
 from linernotes.attribution.fitness import STRANGER, Fitness, clip_loss, likely_own, loss_draws
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import RECORD, Attribution
+from linernotes.attribution.run import attribute_clips
 from linernotes.attribution.verdict import Judge, why_none
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError, UsageError
@@ -200,6 +202,31 @@ def test_a_calibration_is_read_as_it_was_written_or_not_at_all(
         path.write_text(json.dumps(wrong))
         with pytest.raises(LinernotesError, match=sentence):
             Calibration.load(path)
+
+
+def test_a_record_judged_anew_lists_all_that_are_named_now(
+    tmp_path: Path,
+    model: StableAudio,
+    model_path: Path,
+    catalogue: Catalogue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("linernotes.attribution.result.KEPT_TRACKS", 1)
+    clip = load_clip(linernotes.generate("tone 1", tmp_path / "clip.flac", model_path, seed=1), model, None)
+    prepared = replace(prepare(model, catalogue, tmp_path / "cache"), vouched=True)
+    sure = Curve(scale=9.0, bend=1.0, share=0.1, own=1e-9)
+    made = calibrated(world(0)).model_copy(update={"fitness": None, "curve": sure, "resamples": [sure]})
+    how = ("readout", METHOD_SETTINGS["readout"](draws=8, gradient_draws=64))
+    (plain,) = attribute_clips([clip], prepared, *how, tmp_path / "plain")
+    anew = judged_anew(plain, clip, prepared, Judge(made, lent=False)).attribution
+    (direct,) = attribute_clips([clip], prepared, *how, tmp_path / "direct", judge=Judge(made, lent=False))
+    assert len(anew.tracks) > len(plain.attribution.tracks) and anew.verdict == direct.attribution.verdict
+    assert anew.verdict.named == sum(bool(track.effect and track.effect.named) for track in anew.tracks)
+    lists = [
+        [(t.track_id, t.rank, t.score, t.best_segment_start_s, t.effect) for t in read.tracks]
+        for read in (anew, direct.attribution)
+    ]
+    assert lists[0] == lists[1]
 
 
 def test_a_score_that_its_own_noise_could_have_made_names_no_track(

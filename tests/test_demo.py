@@ -12,6 +12,7 @@ import torch
 import linernotes
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.store import Catalogue
+from linernotes.demo.places import CATALOGUE, MODEL, name_of
 from linernotes.demo.recipe import INSTRUMENTS, group_works
 from linernotes.demo.render import PEAK, render_notes, render_track
 from linernotes.demo.sounds import builtin_sound
@@ -38,6 +39,12 @@ def test_the_catalogue_is_as_large_as_promised(builtin: tuple[StableAudio, Catal
     assert all(
         track.title and track.artist and track.caption and track.extra["key"] for track in catalogue.tracks
     )
+
+
+def test_what_came_with_the_package_is_known_by_its_path(tmp_path: Path) -> None:
+    assert [name_of(place) for place in ("builtin", MODEL, CATALOGUE)] == ["builtin"] * 3
+    (tmp_path / "link").symlink_to(CATALOGUE)
+    assert name_of(tmp_path / "link") == "builtin" and name_of(tmp_path) == str(tmp_path)
 
 
 def test_no_version_of_a_decoy_was_trained_on(builtin: tuple[StableAudio, Catalogue]) -> None:

@@ -450,6 +450,13 @@ def test_a_finished_bank_grows_to_what_it_would_have_been(
         assert trains[0] == len(few)  # those were not trained again
         whole = build_bank(setting, more, tmp_path / "whole")
         assert grown.path.read_bytes() == whole.path.read_bytes()
+        shutil.rmtree(tmp_path / "small" / "retrains")
+        asked_for_less = build_bank(again, few, tmp_path / "small")  # what it holds, it keeps
+        assert set(asked_for_less.names) == {r.name for r in more}
+        np.testing.assert_array_equal(
+            asked_for_less.loss_mqk[[asked_for_less.names.index(name) for name in grown.names]],
+            grown.loss_mqk,
+        )
         with pytest.raises(LinernotesError, match="was built with other draws and noise"):
             build_bank(replace(setting, draws=5), more, tmp_path / "small")
 
@@ -556,7 +563,12 @@ def test_prompts_are_read_and_mistakes_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfprompt;split\r\na tone;tuning\r\n")  # as Excel saves it
     (only,) = read_prompts(path, 2.0, 50)
     assert (only.prompt, only.split) == ("a tone", "tuning")
+    lines = tmp_path / "prompts.jsonl"
+    lines.write_text('{"prompt": "a tone"}\n{"name": "b"}\n')
+    with pytest.raises(LinernotesError, match="has no prompt"):
+        read_prompts(lines, 2.0, 0)
     for text, sentence in (
+        ("prompt,seed\nx,4294967296\n", "give a whole number below"),
         ("prompt\n", r"has no rows: give a row for every clip"),
         ("what\nx\n", r"has no column that holds prompts \(its columns: what\): add a column prompt"),
         ("prompt,split\nx,both\n", r"line 2 of prompts.csv has split 'both'"),
