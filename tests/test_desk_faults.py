@@ -15,7 +15,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -299,7 +298,7 @@ def test_a_full_disk_is_a_sentence_and_the_rest_goes_on(
 
 
 def test_a_job_that_ends_while_the_database_is_held_has_ended_when_it_is_not(
-    tmp_path: Path, model_path: Path, catalogue: Catalogue
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, capfd: pytest.CaptureFixture[str]
 ) -> None:
     opened = Opened(folder=tmp_path / "desk", model=str(model_path), catalogue=str(catalogue.path))
     with open_desk(opened, working=False) as desk:
@@ -312,8 +311,10 @@ def test_a_job_that_ends_while_the_database_is_held_has_ended_when_it_is_not(
         def hold() -> None:
             eventually(lambda: jobs_of(desk)[0].state == RUNNING, "the job is begun")
             other.execute("BEGIN IMMEDIATE")
-            time.sleep(4)
-            other.execute("ROLLBACK")
+            try:  # until the worker cannot even say how its job ended, however long that takes here
+                eventually(lambda: "cannot be written now" in capfd.readouterr().err, "the end is held up")
+            finally:
+                other.execute("ROLLBACK")
 
         holding = threading.Thread(target=hold)
         holding.start()
