@@ -19,6 +19,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	for scripts in "dev/*.py" dev/cases dev/peers; do $(BIN)/mypy --config-file dev/mypy.ini $$scripts || exit 1; done
 	$(BIN)/lint-imports
 
 # The documentation as a site in site/; a broken link or anchor fails (with --quiet none would).

@@ -191,13 +191,13 @@ def attribute(place: Path, _depth: int, segments: int, draws: int) -> dict[str, 
     """
     import linernotes
     from linernotes.methods.all import score
-    from linernotes.settings.methods import METHOD_SETTINGS
+    from linernotes.settings.methods import ReadoutSettings
 
     with linernotes.open(place, place.with_name(place.name + "-catalogue")) as work:
         at = [("encoding the clip", time.perf_counter())]
         clips = work.load_clips(place.with_name(place.name + "-clip.wav"), "a slow piece")
         at.append(("scores", time.perf_counter()))
-        settings = METHOD_SETTINGS["readout"](draws=draws, noise_bands=1, gradient_draws=draws, batch_size=1)
+        settings = ReadoutSettings(draws=draws, noise_bands=1, gradient_draws=draws, batch_size=1)
         with tempfile.TemporaryDirectory() as folder:
             windows = [window for clip in clips for window in clip.windows]
             found = score("readout", work.prepared, windows, settings, Path(folder))

@@ -30,12 +30,12 @@ from transformers import (
 )
 
 from linernotes.attribution.prepare import prepare
+from linernotes.attribution.query import segment_query
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.places import MODEL
 from linernotes.evaluation.cost.planning import plan
-from linernotes.evaluation.self_influence import segment_query
 from linernotes.methods.all import score
 from linernotes.models.opening import open_model
 from linernotes.settings.methods import EkfacSettings

@@ -34,7 +34,9 @@ query = load_clip(given.clip, model, None).query
 decoy = np.array([track.split == "decoy" for track in catalogue.tracks])
 chosen = np.random.default_rng(0).choice(catalogue.training_rows, training_tracks, replace=False)
 rows = np.sort(np.concatenate([np.flatnonzero(decoy), chosen]))
-is_decoy, base_nk = decoy[rows], base_losses(prepared, bank, settings.batch_size)[rows]
+is_decoy = decoy[rows]
+with tempfile.TemporaryDirectory() as folder:
+    base_nk = base_losses(prepared, bank, settings.batch_size, Path(folder))[rows]
 print(
     f"base loss: training {float(base_nk[~is_decoy].mean()):.3f}, decoys "
     f"{float(base_nk[is_decoy].mean()):.3f}"
