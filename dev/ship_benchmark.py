@@ -26,12 +26,12 @@ from linernotes.settings.methods import ACROSS, DEFAULT_METHOD, METHOD_SETTINGS
 
 def ship(source: Path, target: Path) -> None:
     """A bank, without what the package has no use for: every draw's loss (their mean is kept), and clips that
-    stand in the benchmark's bank.
+    stand in the benchmark's bank or that nobody is to score by another method.
     """
     tensors, header = load_tensors(source, BANK)
     for what in ("loss_mqk", "change_mqk"):
         tensors[what] = tensors[what].double().mean(dim=2, keepdim=True).float()
-    if target.name != BANK_FILE:
+    if target.name != BANK_FILE or target.parent.name.startswith(SIZED):
         tensors.pop("latents_qct", None)
     save_tensors(target, tensors, BANK, {**header, "means": True})
 

@@ -15,10 +15,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import linernotes
+from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.demo import places
-from linernotes.evaluation.bank.store import read_bank
+from linernotes.evaluation.bank.folder import BANK_FILE
+from linernotes.evaluation.bank.store import BANK, read_bank
 
 METHODS = "latent,random"
 
@@ -277,3 +279,18 @@ def test_an_attribution_is_verified_and_can_be_heard(
     assert other.exit_code == 1 and "made with another catalogue" in " ".join(other.stderr.split())
     many = run(*(word if word != 2 else 5 for word in words))
     assert many.exit_code == 2 and "5 of 7 tracks cannot be left out" in " ".join(many.stderr.split())
+
+
+def test_a_bank_without_its_clips_still_says_what_was_scored(
+    bank: Path, where: list[str], tmp_path: Path
+) -> None:
+    there = tmp_path / "bank"
+    shutil.copytree(bank, there)
+    scored = told("evaluate", "lds", "--bank", there, *where, "--methods", "random")
+    tensors, header = load_tensors(there / BANK_FILE, BANK)
+    del tensors["latents_qct"]
+    save_tensors(there / BANK_FILE, tensors, BANK, header)
+    assert told("evaluate", "lds", "--bank", there, *where, "--methods", "random") == scored
+    assert not any(line["wrong"] for line in told("bank", "show", "--bank", there, *where))
+    done = run("evaluate", "lds", "--bank", there, *where, "--methods", "latent")
+    assert done.exit_code == 1 and "not the clips" in done.output and "bank build" in done.output

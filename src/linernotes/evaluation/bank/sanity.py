@@ -49,7 +49,7 @@ def check_bank(
     segment = column[track_n]
     inside = segment >= 0
     heard = [q for q, query in enumerate(bank.queries) if query.heard]
-    contrast = bank.latents_qct[heard].std() if heard else np.nan
+    contrast = bank.latents_qct[heard].std() if heard and bank.holds_clips else np.nan
     lines = []
     for m, name in enumerate(bank.names):
         seen = np.zeros(len(segment), dtype=bool)
@@ -72,7 +72,10 @@ def check_bank(
             )
         )
     usual = usual or usual_loss(lines)
-    known = (("moved_db", bank.distance_mhd.size), ("contrast", np.isfinite(bank.contrast_m).any()))
+    known = (
+        ("moved_db", bank.distance_mhd.size),
+        ("contrast", bank.holds_clips and np.isfinite(bank.contrast_m).any()),
+    )
     heard_of = [name for name, is_known in known if is_known]
     return [replace(line, wrong=_wrong(line, usual, heard_of)) for line in lines]
 

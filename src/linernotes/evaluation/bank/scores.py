@@ -57,7 +57,17 @@ class Source:
 
 
 def bank_queries(bank: Bank, prepared: Prepared) -> list[Query]:
-    """The bank's clips, ready to be attributed."""
+    """The bank's clips, ready to be attributed.
+
+    Raises:
+        LinernotesError: the bank holds the clips' losses, but not the clips.
+    """
+    if not bank.holds_clips:
+        raise LinernotesError(
+            f"{bank.path} holds its clips' losses and not the clips, so that they cannot be scored anew: take "
+            "a method and settings whose scores stand beside it, or build the bank again with 'linernotes bank "
+            "build'"
+        )
     return [
         clip_query(query.name, torch.from_numpy(latents_ct), query.prompt, query.seconds, prepared.model)
         for query, latents_ct in zip(bank.queries, bank.latents_qct, strict=True)

@@ -62,7 +62,12 @@ class Bank:
     # standard deviation of the latents of the heard queries, made again; nan if there are none
     contrast_m: np.ndarray
     distance_mhd: np.ndarray  # how far they moved (``measuring.DISTANCES``)
-    latents_qct: np.ndarray  # of the queries
+    latents_qct: np.ndarray  # of the queries; empty where a file came without its clips
+
+    @property
+    def holds_clips(self) -> bool:
+        """Whether the clips themselves are there, not their losses alone."""
+        return bool(self.latents_qct.size)
 
     def which(self, kind: str) -> np.ndarray:
         """The rows of the retrains of one kind."""
@@ -313,7 +318,7 @@ def read_bank(path: Path) -> Bank:
     if header.get("means"):  # a file of the package
         tensors["loss_mqk"] = tensors["loss_mqk"].expand(-1, -1, header["draws"])
     tensors["change_mqk"] = tensors["change_mqk"].expand_as(tensors["loss_mqk"])
-    tensors.setdefault("latents_qct", torch.empty(0))  # another file holds the same clips
+    tensors.setdefault("latents_qct", torch.empty(0))  # of a file that came without its clips
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     retrains = header["retrains"]
     return Bank(
