@@ -21,7 +21,7 @@ from linernotes.demo.places import OTHER_KINDS, SIZED, benchmark_parts, require_
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.store import BANK
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE
-from linernotes.settings.methods import ACROSS, DEFAULT_METHOD, METHOD_SETTINGS
+from linernotes.settings.methods import ACROSS, BY_SIZE, METHOD_SETTINGS
 
 
 def ship(source: Path, target: Path) -> None:
@@ -45,8 +45,8 @@ def main() -> None:
     methods = ACROSS
     if name in OTHER_KINDS:
         methods = tuple(m for m in ACROSS if m not in ("abu", "d-trak"))
-    elif name.startswith(SIZED):  # they say how influence thins out, by the default method
-        methods = (DEFAULT_METHOD,)
+    elif name.startswith(SIZED):  # they say how influence thins out
+        methods = BY_SIZE
     for method in methods:
         start = time.perf_counter()
         opened.clip_scores(method, METHOD_SETTINGS[method]())

@@ -12,7 +12,8 @@ from linernotes.artefacts import held
 from linernotes.demo.places import (
     BENCHMARK,
     BENCHMARKS,
-    OTHER_KINDS,
+    DEEP,
+    LONG,
     SIZED_BENCHMARKS,
     benchmark_parts,
     require_bank,
@@ -44,13 +45,13 @@ from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups
 from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, measure_repeatability
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
 from linernotes.evaluation.planted import MeasuredPlanted, planted_of
-from linernotes.evaluation.thinning import Thinning, measure_thinning
+from linernotes.evaluation.thinning import Sized, Thinning, measure_thinning
 from linernotes.methods.contract import Progress
 from linernotes.report.benchmarks import write_across
 from linernotes.report.leaderboard import write_leaderboard as write
 from linernotes.report.thinning import write_thinning as write_thinning_page
 from linernotes.settings.engine import RetrainEngineSettings
-from linernotes.settings.methods import ACROSS, DEFAULT_METHOD, MethodSettings
+from linernotes.settings.methods import ACROSS, BY_SIZE, DEFAULT_METHOD, MethodSettings
 from linernotes.settings.places import cache_folder
 from linernotes.settings.reading import as_flags, chosen_methods, parted
 from linernotes.settings.verbs import (
@@ -228,7 +229,7 @@ def write_benchmarks(
         UsageError: no such benchmark or method.
         LinernotesError: the package holds no bank of one of them.
     """
-    of_this_kind = _held([name for name in BENCHMARKS if name not in OTHER_KINDS])
+    of_this_kind = _held([BENCHMARK, DEEP, LONG])
     names = list(benchmarks) if benchmarks is not None else of_this_kind
     chosen = chosen_methods(methods if methods is not None else ACROSS, {})
     for name in names:
@@ -249,7 +250,7 @@ def write_benchmarks(
 def write_thinning(
     path: str | Path,
     benchmarks: Sequence[str] | None = None,
-    method: str = DEFAULT_METHOD,
+    methods: Sequence[str] | None = None,
     on_progress: Progress | None = None,
 ) -> Thinning:
     """Writes how influence thins out with the size of a catalogue: what one more track of each rank, by a
@@ -257,25 +258,27 @@ def write_thinning(
     beside it. Made from banks and scores that are kept; scores that are missing are computed first.
 
     Args:
-        benchmarks: by name; the first one and those of other sizes whose banks the package holds if None.
+        benchmarks: by name; those of several sizes whose banks the package holds if None.
+        methods: the one whose effects are told by rank and by a law, then those that stand beside it; the
+            default, likenesses and chance if None.
 
     Raises:
         UsageError: no such benchmark or method.
-        LinernotesError: the package holds no bank of one of them.
+        LinernotesError: the package holds no bank of one of them, or they are not of one kind.
     """
-    names = list(benchmarks) if benchmarks is not None else _held([BENCHMARK, *SIZED_BENCHMARKS])
-    chosen = chosen_methods([method], {})
+    names = list(dict.fromkeys(benchmarks if benchmarks is not None else _held(SIZED_BENCHMARKS)))
+    chosen = chosen_methods(methods if methods is not None else BY_SIZE, {})
     cases = []
     for name in names:
         require_benchmark(name)
         require_bank(name)
         bank = read_bank(benchmark_parts(name))
-        scored = _scored(name, bank, chosen, on_progress)[method]
-        cases.append((name, bank, of_columns(scored.scores_qt, bank)))
-    found = measure_thinning(method, cases)
+        scored = _scored(name, bank, chosen, on_progress)
+        cases.append(Sized(name, bank, {m: of_columns(s.scores_qt, bank) for m, s in scored.items()}))
+    found = measure_thinning(cases)
     words = ["linernotes", "evaluate", "thinning", "-o", str(path)]
     words += ["--benchmarks", ",".join(benchmarks)] if benchmarks is not None else []
-    words += ["--method", method] if method != DEFAULT_METHOD else []
+    words += ["--methods", ",".join(methods)] if methods is not None else []
     write_thinning_page(Path(path), found, shlex.join(words))
     return found
 

@@ -31,7 +31,7 @@ from linernotes.demo.places import (
     require_benchmark,
     require_places,
 )
-from linernotes.settings.methods import ACROSS, DEFAULT_METHOD
+from linernotes.settings.methods import ACROSS, BY_SIZE
 from linernotes.settings.paths import require_folder
 from linernotes.settings.reading import checked, chosen_methods, parted, read_settings
 from linernotes.settings.verbs import FidelitySettings, SelfInfluenceSettings
@@ -112,11 +112,17 @@ def evaluate_thinning(
     benchmarks: Annotated[
         str | None,
         typer.Option(
-            help="Benchmarks of several sizes, with commas between; benchmark and those tracks-N that the "
-            "package holds if left out."
+            help="Benchmarks of several sizes, with commas between; those tracks-N that the package holds if "
+            "left out."
         ),
     ] = None,
-    method: MethodOption = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods, with commas between: the first one's effects are told by rank and by a law, the "
+            "others stand beside it. The default, likenesses and chance if left out."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write how influence thins out with the size of a catalogue: the effect of a track by its rank, and its
@@ -125,8 +131,8 @@ def evaluate_thinning(
     for benchmark in listed(benchmarks) or ():
         require_benchmark(benchmark)
         require_bank(benchmark)
-    chosen = method or DEFAULT_METHOD
-    chosen_methods([chosen], {})
+    chosen = listed(methods)
+    chosen_methods(chosen or BY_SIZE, {})
     require_folder(out.parent)
     from linernotes.report.thinning import thinning_records
 

@@ -21,7 +21,7 @@ SHIPPED_INDEX = READY / "index"
 # the first, on which methods were developed; two more; other kinds of models; the first one's in other sizes
 BENCHMARK, DEEP, LONG, SIZED = "benchmark", "deep", "long", "tracks-"
 FLOW, ADAPTER, CODEC_LM = OTHER_KINDS = ("flow", "adapter", "codec-lm")
-SIZES = (128, 256, 1024, 2000)  # the built-in catalogue has 2,043 training tracks
+SIZES = (128, 256, 512, 1024, 2000)  # the built-in catalogue has 2,043 training tracks
 SIZED_BENCHMARKS = tuple(f"{SIZED}{count}" for count in SIZES)
 BENCHMARKS = (BENCHMARK, DEEP, LONG, *OTHER_KINDS, *SIZED_BENCHMARKS)
 SHIPPED = (BUILTIN, *BENCHMARKS)

@@ -380,6 +380,7 @@ DEFAULT_METHOD = "readout"
 # what a table over benchmarks shows if nothing else is asked for: unlearning in all its forms, the gradient
 # methods that do best, the likenesses that do best, and chance
 ACROSS = ("readout", "abu", "abu-ekfac", "ekfac", "d-trak", "latent", "activations", "random")
+BY_SIZE = ("readout", "activations", "latent", "random")  # and a table over sizes
 
 
 def runnable(settings: Mapping[str, Any]) -> list[str]:

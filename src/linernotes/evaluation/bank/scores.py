@@ -64,9 +64,9 @@ def bank_queries(bank: Bank, prepared: Prepared) -> list[Query]:
     """
     if not bank.holds_clips:
         raise LinernotesError(
-            f"{bank.path} holds its clips' losses and not the clips, so that they cannot be scored anew: take "
-            "a method and settings whose scores stand beside it, or build the bank again with 'linernotes bank "
-            "build'"
+            f"{bank.path} holds its clips' losses and not the clips, so that they cannot be scored anew: "
+            "take a method and settings whose scores stand beside it, or build the bank again with "
+            "'linernotes bank build'"
         )
     return [
         clip_query(query.name, torch.from_numpy(latents_ct), query.prompt, query.seconds, prepared.model)
