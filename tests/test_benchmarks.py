@@ -235,6 +235,9 @@ def test_one_table_over_benchmarks() -> None:
     assert one.gathered is None and other.gathered is not None
     by = {m.method: m.lds.value for m in other.gathered.methods}
     assert by["readout, sum"] == other.lds.methods[0].lds.value == pytest.approx(-by["readout, mean"])
+    assert one.over_sum == {} and other.over_sum["readout, mean"].value == pytest.approx(
+        -2 * by["readout, sum"]
+    )
     kept = {m.method: m.kept for m in one.lds.methods}
     assert {m.method: m.kept for m in other.gathered.methods} == {
         f"{method}, {way}": kept[method] for method in kept for way in GATHERS
@@ -243,7 +246,7 @@ def test_one_table_over_benchmarks() -> None:
     assert [m.kept for m in one.lds.methods] == [m.kept for m in other.lds.methods]
     page = across_page(across, "command")
     for method in ("readout", "abu", "latent", "random"):
-        assert page.count(f"| `{method}` |") == 5
+        assert page.count(f"| `{method}` |") == 6
     record = across_table(across).json()
     assert {"lds_one", "lds_other"} <= record["methods"][0].keys() and record["concord"][0]["tau"] == 1
 
@@ -259,7 +262,7 @@ def test_a_number_of_tracks_that_is_given_is_kept_in_place_of_one_that_is_chosen
 def test_benchmarks_agree_by_kendalls_tau_exactly() -> None:
     """Three methods in the same order: 1, by chance one time in six; chance itself is not asked."""
     (concord,) = measure_across(worlds()).concord
-    assert concord.methods == 3 and concord.tau == 1
+    assert concord.methods == 3 and concord.tau.value == 1
     assert concord.probability == pytest.approx(1 / len(list(permutations(range(3)))))
     one, other = worlds()
     turned = {
@@ -267,7 +270,7 @@ def test_benchmarks_agree_by_kendalls_tau_exactly() -> None:
         for name, scored in other.scored.items()
     }
     (concord,) = measure_across([one, replace(other, scored=turned)]).concord
-    assert concord.tau == -1 and concord.probability == pytest.approx(1)
+    assert concord.tau.value == -1 and concord.probability == pytest.approx(1)
 
 
 def test_benchmarks_with_other_methods_are_refused() -> None:

@@ -18,7 +18,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.demo.places import BENCHMARK, MODEL, benchmark_parts
 from linernotes.draws import Batch, Draws, levels_of, random_for, stratified_times
 from linernotes.evaluation.bank.store import read_bank
-from linernotes.evaluation.intervals import LEVEL, Interval, bootstrap_mean, interval
+from linernotes.evaluation.intervals import LEVEL, Interval, bootstrap_mean, interval, share
 from linernotes.methods import readout
 from linernotes.methods.contract import Prepared
 from linernotes.methods.gradients import gradient_of_query
@@ -104,10 +104,17 @@ def test_a_query_is_heard_at_every_noise_level_once(
 
 
 def test_an_interval_leaves_out_a_fortieth_on_either_side() -> None:
-    """Of resamples 0, 1, ..., 1000, whose quantiles are known; those without a value do not count."""
-    found = interval(7, np.concatenate([[np.nan], np.arange(1001.0), [np.inf]]))
+    """Of resamples 0, 1, ..., 1000, whose quantiles are known; those without a value do not count, those
+    without a bound do: where they are more than a fortieth the interval has none.
+    """
+    found = interval(7, np.concatenate([[np.nan], np.arange(1001.0)]))
     assert (found.value, found.low, found.high) == (7, pytest.approx(25), pytest.approx(975))
     assert math.isnan(interval(7, np.full(3, np.nan)).low)
+    few, many = (interval(7, np.concatenate([np.arange(1000.0), np.full(n, np.inf)])) for n in (20, 30))
+    assert (
+        few.high == pytest.approx(994, abs=1) and many.high == np.inf and many.low == pytest.approx(26, abs=1)
+    )
+    assert share(np.array([1.0, 1.0]), np.array([2.0, 0.0]), np.inf).tolist() == [0.5, np.inf]
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:

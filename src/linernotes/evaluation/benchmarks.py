@@ -15,10 +15,12 @@ from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.scores import GATHERS, Scored, of_columns
 from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.counterfactual import Outcome
+from linernotes.evaluation.intervals import Interval, interval
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
 from linernotes.settings.methods import DEFAULT_METHOD
 
 CHANCE = "random"
+TAU_RESAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class OnBenchmark:
     # the same for every way to gather a track's score from its segments', as "METHOD, WAY"; None where every
     # track is one segment
     gathered: MeasuredLds | None
+    over_sum: Mapping[str, Interval]  # of these ways, by how much each is above the same method's sum
     outcomes: Sequence[Outcome]
     tracks: int
     twice: int  # halves that were trained on more than once
@@ -47,14 +50,15 @@ class OnBenchmark:
 
 @dataclass(frozen=True)
 class Concord:
-    """How far two benchmarks agree on the order of methods: Kendall's tau, and how probable one as large is
-    by chance (exact, one-sided). Of chance itself, which is last everywhere, nothing is asked.
+    """How far two benchmarks agree on the order of methods: Kendall's tau, with an interval over clips and
+    models of both, and how probable one as large is by chance (exact, one-sided). Of chance itself, which is
+    last everywhere, nothing is asked.
     """
 
     one: str
     other: str
     methods: int
-    tau: float
+    tau: Interval
     probability: float
     tau_truncated: float  # nan where a benchmark has no truncated form
     probability_truncated: float
@@ -114,10 +118,21 @@ def _measured(case: Case, kept: Mapping[str, int] | None) -> OnBenchmark:
         name=case.name,
         lds=measure_lds(bank, _trained(case), reference=DEFAULT_METHOD, kept=kept),
         gathered=gathered,
+        over_sum=_over_sum(gathered) if gathered else {},
         outcomes=case.outcomes,
         tracks=len(bank.tracks),
         twice=sum(len(run) > 1 for run in bank.runs()),
     )
+
+
+def _over_sum(gathered: MeasuredLds) -> dict[str, Interval]:
+    ways = {m.method: m for m in gathered.methods}
+    found = {}
+    for way, measured in ways.items():
+        whole = ways[f"{way.split(', ')[0]}, sum"]
+        if whole is not measured:
+            found[way] = interval(measured.lds.value - whole.lds.value, measured.drawn_b - whole.drawn_b)
+    return found
 
 
 def _trained(case: Case) -> dict[str, np.ndarray]:
@@ -130,12 +145,15 @@ def _concord(one: OnBenchmark, other: OnBenchmark) -> Concord:
     plain = [[of[name].lds.value for name in names] for of in found]
     short = [[t.value if (t := of[name].truncated) is not None else np.nan for name in names] for of in found]
     tau, probability = _tau(*plain)
+    # the resamples of one with those of the other from the end: with as many models they are drawn alike
+    one_b, other_b = (np.stack([of[name].drawn_b for name in names]) for of in found)
+    drawn = [_tau(x, y)[0] for x, y in zip(one_b.T[:TAU_RESAMPLES], other_b.T[::-1], strict=False)]
     tau_truncated, probability_truncated = _tau(*short)
     return Concord(
         one=one.name,
         other=other.name,
         methods=len(names),
-        tau=tau,
+        tau=interval(tau, np.array(drawn)),
         probability=probability,
         tau_truncated=tau_truncated,
         probability_truncated=probability_truncated,

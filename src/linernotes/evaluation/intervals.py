@@ -26,15 +26,20 @@ class Interval:
 
 
 def interval(value: float, resampled: np.ndarray) -> Interval:
-    """The percentile interval of a bootstrap; resamples without a value do not count."""
-    edge, finite = (1 - LEVEL) / 2, resampled[np.isfinite(resampled)]
-    low, high = np.quantile(finite, [edge, 1 - edge]) if len(finite) else (np.nan, np.nan)
+    """The percentile interval of a bootstrap; resamples without a value (nan) do not count, those without a
+    bound (inf) do.
+    """
+    edge, known = (1 - LEVEL) / 2, resampled[~np.isnan(resampled)]
+    if not len(known):
+        return Interval(float(value), float("nan"), float("nan"))
+    bounded = np.isfinite(known).all()
+    low, high = np.quantile(known, [edge, 1 - edge], method="linear" if bounded else "nearest")
     return Interval(float(value), float(low), float(high))
 
 
-def share(value: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """``value / of``; nan where that is not above 0."""
-    return np.where(of > 0, value / np.where(of > 0, of, 1), np.nan)
+def share(value: np.ndarray, of: np.ndarray, of_nothing: float | np.ndarray = np.nan) -> np.ndarray:
+    """``value / of``; ``of_nothing`` where that is not above 0."""
+    return np.where(of > 0, value / np.where(of > 0, of, 1), of_nothing)
 
 
 def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:

@@ -34,6 +34,7 @@ class MethodLds:
     behind: Interval | None
     behind_truncated: Interval | None  # the reference's LDS minus this one's truncated form's
     by_kind: dict[str, float]
+    drawn_b: np.ndarray  # the LDS in each resample, which are the same for all methods of a bank
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,10 @@ def measure_lds(
             MethodLds(
                 method=names[i],
                 lds=interval(plain_values[i], plain_drawn[i]),
-                of_ceiling=interval(float(share(plain_values[i], top)), share(plain_drawn[i], top_drawn)),
+                of_ceiling=interval(  # of a ceiling of nothing any LDS is boundlessly much
+                    float(share(plain_values[i], top)),
+                    share(plain_drawn[i], top_drawn, np.where(plain_drawn[i] < 0, -np.inf, np.inf)),
+                ),
                 truncated=interval(short_values[i], short_drawn[i]) if kept else None,
                 kept=kept.get(names[i]),
                 behind=interval(plain_values[first] - plain_values[i], plain_drawn[first] - plain_drawn[i])
@@ -155,6 +159,7 @@ def measure_lds(
                 by_kind={
                     kind: float(each_q[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)
                 },
+                drawn_b=plain_drawn[i],
             )
         )
     return MeasuredLds(

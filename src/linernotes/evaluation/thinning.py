@@ -244,7 +244,7 @@ def _of_size(case: Sized, found: _Spread) -> OfSize:
         ranks=ranks,
         together=_said(together_r),
         first={
-            count: _said(share(carried_rb[:, ends.index(count)], together_r))
+            count: _said(share(carried_rb[:, ends.index(count)], together_r, np.inf))
             for count in FIRST
             if count in ends[:-1]
         },

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linernotes.artefacts import replacing
-from linernotes.evaluation.benchmarks import Across
+from linernotes.evaluation.benchmarks import Across, OnBenchmark
 from linernotes.evaluation.lds import MethodLds
 from linernotes.report.leaderboard import outcomes_table
 from linernotes.report.table import Column, Table, interval, name, number
@@ -22,8 +22,10 @@ ABOUT_TRUNCATED = (
     "the tuning clips of {kept_on}, and the same number is kept everywhere: {numbers}."
 )
 ABOUT_CONCORD = (
-    "Kendall's tau of the methods' LDS on two benchmarks, `random` left out, and the probability (exact, "
-    "one-sided) of one as large if the orders had nothing to do with each other."
+    "Kendall's tau of the methods' LDS on two benchmarks, `random` left out, with its interval over the "
+    "clips and models of both, and the probability (exact, one-sided) of one as large if the orders had "
+    "nothing to do with each other. Methods that are alike change places by chance, so an interval reaches "
+    "far down."
 )
 ABOUT_GATHERED = (
     "On `{benchmark}` a track has several segments, of which training drew evenly. Its score can be the sum "
@@ -69,6 +71,8 @@ def across_page(across: Across, command: str) -> str:
                 "## A track's score from its segments'",
                 ABOUT_GATHERED.format(benchmark=each.name),
                 lds_table(each.gathered).markdown(),
+                "Over the same method's sum:",
+                _over_sum(each).markdown(),
             ]
     for each in across.benchmarks:
         if each.outcomes:
@@ -128,9 +132,18 @@ def _concord(across: Across) -> Table:
         name("one", "benchmark"),
         name("other", "and"),
         number("methods", "methods"),
-        number("tau", "tau", ".2f"),
+        interval("tau", "tau"),
         number("probability", "by chance", ".3f"),
         number("tau_truncated", "tau, truncated", ".2f"),
         number("probability_truncated", "by chance", ".3f"),
     ]
     return Table("concord", columns, [vars(each) for each in across.concord])
+
+
+def _over_sum(measured: OnBenchmark) -> Table:
+    rows: dict[str, dict[str, object]] = {}
+    for way, over in measured.over_sum.items():
+        method, _, gathered = way.partition(", ")
+        rows.setdefault(method, {"method": method})[gathered] = over
+    columns = [METHOD, interval("mean", "mean"), interval("max", "highest")]
+    return Table("over_sum", columns, list(rows.values()))

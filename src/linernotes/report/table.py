@@ -52,9 +52,11 @@ class Column:
         return value.value if self.kind == "interval" else value
 
     def _number(self, value: float) -> str:
+        if math.isinf(value):
+            return "∞" if value > 0 else "-∞"
         text = format(100 * value if self.unit == "%" else value, self.form)
         nothing = self.form.startswith("+") and not set(text) & set("123456789")  # nothing has not fallen
-        return text.replace("-", "+", 1) if nothing and math.isfinite(value) else text
+        return text.replace("-", "+", 1) if nothing and value == value else text
 
 
 def name(field: str, heading: str | None) -> Column:
