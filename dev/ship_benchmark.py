@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import linernotes
 from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.demo.places import OTHER_KINDS, SIZED, benchmark_parts, require_benchmark
+from linernotes.errors import LinernotesWarning
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.store import BANK
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE
@@ -40,7 +42,8 @@ def main() -> None:
     name, bank, *where = sys.argv[1:]
     require_benchmark(name)
     parts = benchmark_parts(name)
-    opened = linernotes.open_bank(bank, *(where or (name, name)))  # refuses a bank that cannot be trusted
+    warnings.simplefilter("error", LinernotesWarning)  # a bank of which something must be left out
+    opened = linernotes.open_bank(bank, *(where or (name, name)))
     opened = replace(opened, kept=(parts / "scores",))
     methods = ACROSS
     if name in OTHER_KINDS:

@@ -19,6 +19,7 @@ from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.demo import places
+from linernotes.errors import LinernotesWarning
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.store import BANK, read_bank
 
@@ -294,3 +295,25 @@ def test_a_bank_without_its_clips_still_says_what_was_scored(
     assert not any(line["wrong"] for line in told("bank", "show", "--bank", there, *where))
     done = run("evaluate", "lds", "--bank", there, *where, "--methods", "latent")
     assert done.exit_code == 1 and "not the clips" in done.output and "bank build" in done.output
+
+
+def test_a_bank_with_models_that_went_wrong_is_measured_by_the_others_and_names_them(
+    bank: Path, where: list[str], tmp_path: Path
+) -> None:
+    there = tmp_path / "bank"
+    shutil.copytree(bank, there)
+    tensors, header = load_tensors(there / BANK_FILE, BANK)
+    names = [retrain["name"] for retrain in header["retrains"]]
+    broken = "half-001"
+    tensors["loss_mqk"][names.index(broken)] = float("nan")
+    save_tensors(there / BANK_FILE, tensors, BANK, header)
+    with pytest.warns(LinernotesWarning, match=f"{broken} went wrong .losses or clips are not finite."):
+        left = linernotes.open_bank(there, *where[1::2]).bank
+    gone = [name for name in names if name.partition("-again")[0] == broken]
+    assert left.names == [name for name in names if name not in gone] and len(gone) >= 1
+    assert np.array_equal(left.loss_mqk, read_bank(bank).without(gone).loss_mqk)
+    assert np.isfinite(left.loss_mqk).all() and len(left.runs()) == len(read_bank(bank).runs()) - 1
+    done = run("evaluate", "lds", "--bank", there, *where, "--methods", "random", "--json")
+    # of this bank too few halves are left; that is the sentence, after the one that names the model
+    assert done.exit_code == 1 and f"left out: {there / BANK_FILE}: {broken} went wrong" in done.stderr
+    assert "Warning" not in done.stderr and "7 halves" in done.stderr

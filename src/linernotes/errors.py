@@ -13,3 +13,7 @@ class MissingError(LinernotesError):
 
 class UsageError(LinernotesError):
     """What was asked for makes no sense (exit code 2)."""
+
+
+class LinernotesWarning(UserWarning):
+    """The job was done without something. The message says without what, why, and the remedy."""

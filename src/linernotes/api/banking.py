@@ -110,10 +110,10 @@ def open_bank(
     Args:
         bank: its folder or file, or the name of a benchmark.
         scores: Parquet files with scores from elsewhere, by the name to show them under.
-        even_if_wrong: opens it to be looked at.
+        even_if_wrong: opens it with the models that went wrong, to be looked at; else they are left out, and
+            a ``LinernotesWarning`` names them.
 
     Raises:
-        LinernotesError: no finished bank there, one of another model or catalogue, or one with a model that
-            went wrong.
+        LinernotesError: no finished bank there, or one of another model or catalogue.
     """
     return Workspace(model, catalogue, on_progress=on_progress).open_bank(bank, scores, even_if_wrong)

@@ -344,9 +344,7 @@ class Workspace:
             kept.append(cache_folder() / "bank-scores")
         files = {name: Path(path) for name, path in (scores or {}).items()}
         opened = OpenedBank(read, self.prepared, tuple(kept), files)
-        if not even_if_wrong:
-            opened.require_sane()
-        return opened
+        return opened if even_if_wrong else opened.trusted()
 
     @property
     def _quiet(self) -> Prepared:

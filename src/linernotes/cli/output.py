@@ -16,8 +16,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,7 +37,7 @@ from rich.progress import (
 )
 from rich.table import Table as Grid
 
-from linernotes.errors import LinernotesError, UsageError
+from linernotes.errors import LinernotesError, LinernotesWarning, UsageError
 
 if TYPE_CHECKING:
     from linernotes.report.table import Table
@@ -233,7 +234,8 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, context: typer.Context, **kwargs: Any) -> None:
         try:
             settle_streams()
-            command(*args, **kwargs)
+            with _warnings_said():
+                command(*args, **kwargs)
             sys.stdout.flush()  # a reader that has gone is met here and not when the interpreter ends
         except BrokenPipeError:
             _nobody_reads()
@@ -253,6 +255,23 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+@contextmanager
+def _warnings_said() -> Iterator[None]:
+    """What was left out of an answer is said in a line of its own, without the code that says it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LinernotesWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, LinernotesWarning):
+                stderr.print(f"[bold yellow]left out:[/] {escape(str(message))}")
+            else:
+                others(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def unwrapped(text: str) -> str:

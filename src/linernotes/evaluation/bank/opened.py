@@ -4,6 +4,7 @@ whether it can be trusted.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, LinernotesWarning
 from linernotes.evaluation.bank.sanity import Sanity, check_bank, usual_loss
 from linernotes.evaluation.bank.scores import (
     SOURCE_DRAWS,
@@ -116,16 +117,33 @@ class OpenedBank:
         further = replace(further, latents_qct=self.bank.latents_qct)  # of the same clips
         return check_bank(further, catalogue.track_n, trained, usual_loss(lines))
 
-    def require_sane(self, further: Bank | None = None) -> None:
-        """Refuses a bank, or a ``further`` one beside it, with a model that went wrong.
+    def trusted(self) -> OpenedBank:
+        """Without the models that went wrong, which are named in a ``LinernotesWarning``."""
+        wrong = {line.name: line.wrong for line in self.sanity() if line.wrong}
+        if not wrong:
+            return self
+        bank = self.bank.without(wrong)
+        warnings.warn(
+            f"{self.bank.path}: {_named(wrong)}, and with it what else was trained on its tracks; the other "
+            f"{len(bank.names)} models are measured. 'linernotes bank show' shows all of them, 'linernotes bank "
+            "build' into another folder trains them anew",
+            LinernotesWarning,
+            stacklevel=2,
+        )
+        return replace(self, bank=bank)
+
+    def require_sane(self, further: Bank) -> None:
+        """Refuses retrains beside the bank of which one went wrong: each is the only one of its kind.
 
         Raises:
-            LinernotesError: names the first such model.
+            LinernotesError: names them.
         """
-        for line in self.sanity(further):
-            if line.wrong:
-                raise LinernotesError(
-                    f"{(further or self.bank).path} cannot be trusted ({line.name}: {line.wrong}): look at "
-                    "a bank with 'linernotes bank show', remove that model's file and the packed one, and "
-                    "build it again"
-                )
+        if wrong := {line.name: line.wrong for line in self.sanity(further) if line.wrong}:
+            raise LinernotesError(
+                f"{further.path} cannot be trusted ({_named(wrong)}): remove the files of these models from "
+                f"{further.path.parent / 'retrains'} and {further.path.name}, and train them again"
+            )
+
+
+def _named(wrong: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} went wrong ({why})" for name, why in wrong.items())

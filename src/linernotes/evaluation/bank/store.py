@@ -7,8 +7,8 @@ is the single file ``bank.safetensors`` in it, numbers and no weights, from whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,21 @@ class Bank:
     def rows(self, split: str | None = None) -> list[int]:
         """The queries that may be used for ``split``; all if None."""
         return [i for i, query in enumerate(self.queries) if split in (None, query.split)]
+
+    def without(self, models: Collection[str]) -> Bank:
+        """The bank without some models; of a half that goes, its further seeds go too."""
+        kept = [
+            m
+            for m, name in enumerate(self.names)
+            if name not in models and name.partition("-again")[0] not in models
+        ]
+        return replace(
+            self,
+            names=[self.names[m] for m in kept],
+            kinds=self.kinds[kept],
+            seeds=[self.seeds[m] for m in kept],
+            **{many: getattr(self, many)[kept] for many in PACKED.values()},
+        )
 
     def require_same(self, other: Bank) -> None:
         """Refuses to be used together with retrains that were measured on other clips or other noise."""
