@@ -125,8 +125,8 @@ class OpenedBank:
         bank = self.bank.without(wrong)
         warnings.warn(
             f"{self.bank.path}: {_named(wrong)}, and with it what else was trained on its tracks; the other "
-            f"{len(bank.names)} models are measured. 'linernotes bank show' shows all of them, 'linernotes bank "
-            "build' into another folder trains them anew",
+            f"{len(bank.names)} models are measured. 'linernotes bank show' shows all of them, 'linernotes "
+            "bank build' into another folder trains them anew",
             LinernotesWarning,
             stacklevel=2,
         )
