@@ -98,7 +98,7 @@ class Effects:
     """Expected effects of T tracks on one clip, as shares of its loss."""
 
     expected_t: np.ndarray
-    low_t: np.ndarray  # of the interval that holds LEVEL
+    low_t: np.ndarray  # of the interval that holds LEVEL; nan where it was not asked for
     high_t: np.ndarray
     doubt_t: np.ndarray  # the probability that the track did no more than an unrelated one
 
@@ -138,10 +138,13 @@ def effects_of(
     segments_t: np.ndarray,
     loss: float,
     n_training: int,
+    first: int | None = None,
 ) -> Effects:
     """Expected effects of training tracks on a clip.
 
     Args:
+        first: of how many tracks, by expected effect, intervals are asked for; they take most of the time. Of
+            all if None; others' have none, unless what they did may be told apart from nothing.
         scores_t: the tracks' scores of the calibrated method.
         segments_t: how many segments each has, or the sum of the squares of how often training saw them: a
             sum of many is less certain than one of few.
@@ -154,8 +157,16 @@ def effects_of(
     drawn_bt = np.stack([mapped(calibration.shape, u_t, drawn) for drawn in calibration.resamples])
     # what is not known of the map, too
     sd_t = np.sqrt(curve.own**2 * segments_t + drawn_bt.var(axis=0))
-    low_t, high_t = (quantile(f_t, sd_t, curve.share, p) for p in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
     doubt_t = below(np.zeros_like(f_t), f_t, sd_t, curve.share)
+    if first is None or first >= len(f_t):
+        asked_t = np.ones(len(f_t), dtype=bool)
+    else:
+        asked_t = np.zeros(len(f_t), dtype=bool)
+        asked_t[np.argpartition(-f_t, first)[:first]] = True
+        asked_t |= doubt_t <= 0.5 - LEVEL / 2
+    low_t, high_t = np.full((2, len(f_t)), np.nan)
+    for edge_t, p in ((low_t, 0.5 - LEVEL / 2), (high_t, 0.5 + LEVEL / 2)):
+        edge_t[asked_t] = quantile(f_t[asked_t], sd_t[asked_t], curve.share, p)
     return Effects(f_t / n_training, low_t / n_training, high_t / n_training, doubt_t)
 
 

@@ -4,6 +4,7 @@ clips that it holds for that, what a shortlist from it misses.
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import held, read_json, replace_folder, write_json
+from linernotes.attribution.effects import asked
 from linernotes.attribution.index_room import FEATURE_SAMPLE, STRONGEST, require_room, sample_size
 from linernotes.attribution.query import clip_query, segment_query
 from linernotes.catalog.store import Catalogue
@@ -36,7 +38,7 @@ from linernotes.methods.readout_moments import (
     whitener,
 )
 from linernotes.models.contract import GeneratingModel, ReadoutModel, is_placed
-from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, ReadoutSettings
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings, ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
 
 QUERY_DRAWS = 64  # for a clip's vector; its exact scores take as many as their settings say
@@ -79,16 +81,20 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
 def _require_same(old: Index, settings: IndexSettings) -> None:
     """Refuses settings that are asked for and are not those of the index that is there."""
     for name in sorted(settings.model_fields_set):
-        asked, has = getattr(settings, name), old.record["settings"][name]
-        if asked != has:
+        wanted, has = getattr(settings, name), old.record["settings"][name]
+        if wanted != has:
             raise LinernotesError(
-                f"{old.path} was built with --{name} {has}, not {asked}: leave that out, or build another "
+                f"{old.path} was built with --{name} {has}, not {wanted}: leave that out, or build another "
                 "index in another folder"
             )
 
 
 def _begin(work: Path, prepared: Prepared, settings: IndexSettings, old: Index | None) -> None:
-    """Clears away what another build has left."""
+    """Makes room for a build, or for one that was stopped to go on.
+
+    Raises:
+        LinernotesError: what was stopped there is another one; its hours are not thrown away unasked.
+    """
     plan = {
         "model": prepared.model.weights_hash,
         "placed": is_placed(prepared.model),
@@ -96,7 +102,14 @@ def _begin(work: Path, prepared: Prepared, settings: IndexSettings, old: Index |
         "settings": settings.model_dump(),
         "old": old.hash if old else "",
     }
-    if not (work / "plan.json").is_file() or read_json(work / "plan.json", "a build") != plan:
+    if (work / "plan.json").is_file():
+        begun = read_json(work / "plan.json", "a build")
+        if differing := [name for name, now in plan.items() if begun.get(name) != now]:
+            raise LinernotesError(
+                f"{work} is of a build that was stopped, with other {' and '.join(differing)}: ask for the "
+                "same as then to go on, or remove that folder"
+            )
+    else:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         write_json(work / "plan.json", plan)
@@ -126,10 +139,10 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
         exact_qn = score(method, prepared, clips.queries, chosen, work / "exact").scores_qn
         y_qd = torch.zeros(len(clips.queries), 0)
     latents_qct = torch.stack([query.latents_ct for query in clips.queries])
-    asked = space.vectors(y_qd, latents_qct, catalogue.encoding.codes)
+    own = space.vectors(y_qd, latents_qct, catalogue.encoding.codes)
     said_qn = np.concatenate(
         [
-            asked.length_n[:, None] * resemblance(asked, _vectors(space, table, catalogue, rows))
+            own.length_n[:, None] * resemblance(own, _vectors(space, table, catalogue, rows))
             for rows in _blocks(len(catalogue))
         ],
         axis=1,
@@ -138,7 +151,15 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
         exact_qn[q, catalogue.track_n == track] = -np.inf
     rows = catalogue.training_rows
     items_n = items_of(catalogue, is_placed(prepared.model))
-    recall = measure_recall(said_qn[:, rows], exact_qn[:, rows], clips.what, method)
+    recall = measure_recall(
+        said_qn=said_qn[:, rows],
+        exact_qn=exact_qn[:, rows],
+        track_n=catalogue.track_n[rows],
+        clips=clips.what,
+        method=method,
+        settings=unit_of(METHOD_SETTINGS[method]()),
+        seen_n=prepared.as_seen(np.ones(len(catalogue)), "sum")[rows],
+    )
     _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, items_n)
 
 
@@ -171,7 +192,11 @@ class _Table:
         def column(name: str, kind: type, *shape: int) -> np.ndarray:
             if not np.prod((n, *shape)):
                 return np.zeros((n, *shape), kind)
-            return np.lib.format.open_memmap(work / f"{name}.npy", "w+", kind, (n, *shape))
+            column = np.lib.format.open_memmap(work / f"{name}.npy", "w+", kind, (n, *shape))
+            if hasattr(os, "posix_fallocate"):  # a full disk is met here, not while it is filled
+                with (work / f"{name}.npy").open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            return column
 
         self.moments_nr = column("moments", np.int8, moments)
         self.length_n = column("length", np.float32)
@@ -288,6 +313,12 @@ def _hold(prepared: Prepared, settings: IndexSettings) -> _Held:
 def vector_settings(settings: ReadoutSettings) -> ReadoutSettings:
     """How a clip's vector is made: with fewer draws than its scores."""
     return settings.model_copy(update={"gradient_draws": QUERY_DRAWS})
+
+
+def unit_of(settings: MethodSettings) -> dict[str, Any]:
+    """The settings that say in what unit a method's scores are: all that do not merely make them surer."""
+    drawn = ("draws", "gradient_draws")
+    return {name: value for name, value in asked(settings.model_dump()).items() if name not in drawn}
 
 
 def _blocks(count: int) -> Iterator[np.ndarray]:

@@ -84,6 +84,8 @@ class Verdict(BaseModel):
     named: int  # tracks that can be named
     # expected effects of all training tracks that are above nothing, together: the whole that shares are of
     total: float
+    # half of its 95 % interval; 0 where all tracks were scored exactly, and none was met by an audit alone
+    total_error: float = 0.0
     expected_false: float  # of the named ones
     reasons: list[str]  # why none may be named whatever the scores are
     loss: float  # of the clip, under the model
@@ -129,7 +131,7 @@ class TrackScore(BaseModel):
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
     seconds: float | None = None  # of the track, as far as the catalogue has it
     error: ScoreError | None = None  # of the score; of methods that compare losses on two draws or more
-    estimated: bool = False  # no segment of it was on the shortlist: its score is what the index says
+    estimated: bool = False  # it was not on the shortlist: its score is what the index says
     effect: Effect | None = None  # of a training track, where scores were calibrated
     spans: list[Span] = []  # of the first tracks, for methods that know where
     # what else the catalogue says of it: album, caption, licence, identifiers, ...
@@ -229,13 +231,9 @@ def gather_tracks(
 
 
 def weigh_tracks(weight_n: np.ndarray, track_n: np.ndarray, n_tracks: int) -> np.ndarray:
-    """Of how many tracks each one speaks, from what its segments do (``shortlisting.Scored``): of itself if
-    one of them was on the shortlist; of none if none was scored exactly. Else it was met by the audit, and
-    the likelier the more segments it has, so each of these speaks for the fewer.
-    """
-    listed = np.bincount(track_n, weight_n == 1, n_tracks) > 0
-    met = np.bincount(track_n, weight_n, n_tracks) / np.maximum(np.bincount(track_n, minlength=n_tracks), 1)
-    return np.where(listed, 1.0, met)
+    """Of how many tracks each one speaks, as all its segments say (``shortlisting.Scored``)."""
+    said_t = np.bincount(track_n, weight_n, n_tracks)
+    return said_t / np.maximum(np.bincount(track_n, minlength=n_tracks), 1)
 
 
 def rank_tracks(
@@ -254,8 +252,8 @@ def rank_tracks(
 
     Args:
         effects: by a track's place in ``tracks``.
-        weight_n: of how many segments each one speaks; of none if it was not scored exactly. Of itself if
-            None.
+        weight_n: of how many tracks each one's track speaks; of none if it was not scored exactly. Of itself
+            if None.
         seconds_t, errors: of all tracks, where they are known.
     """
     exact = np.ones(len(tracks)) if weight_n is None else np.bincount(track_n, weight_n, len(tracks))

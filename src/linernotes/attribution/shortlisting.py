@@ -1,6 +1,6 @@
-"""Two stages: an index says which segments a clip can owe anything to; these are scored exactly, on the same
-noise as ever, and the others get what the index says of them. A random sample of the others is scored
-exactly as well, and bounds what was missed.
+"""Two stages: an index says which tracks a clip can owe anything to; all segments of these are scored
+exactly, on the same noise as ever, and the others get what the index says of them. A random sample of the
+other tracks is scored exactly as well, and bounds what was missed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from linernotes.artefacts import hash_arrays
-from linernotes.attribution.indexing import vector_settings
+from linernotes.attribution.indexing import unit_of, vector_settings
+from linernotes.attribution.result import FIRST_TRACKS
 from linernotes.errors import UsageError
 from linernotes.index.recall import FIRST, Shortlist, audit
 from linernotes.index.search import look_up
@@ -21,23 +22,39 @@ from linernotes.index.store import Index
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Deviations, Prepared, Query, Scores
 from linernotes.methods.readout_moments import query_moments
-from linernotes.settings.methods import MethodSettings, ReadoutSettings
+from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings, ReadoutSettings
 
-AUDITED = 100  # segments outside a shortlist
+AUDITED = 100  # segments outside a shortlist, about, in whole tracks
+LEAST_AUDITED = 25  # tracks: fewer bound nothing
 
 
 @dataclass(frozen=True)
 class Scored:
     """Scores of all segments for C clips, and which of them are exact.
 
-    ``weight_cn`` says of how many segments each one speaks: of itself, if it was scored because it was asked
-    for; of as many of those outside a shortlist as there are for each that was audited; of none, if its score
-    is what an index says (Horvitz and Thompson 1952).
+    ``weight_cn`` says of how many tracks each one's track speaks: of itself, if it was scored because it was
+    asked for; of as many of those outside a shortlist as there are for each that was audited; of none, if its
+    score is what an index says (Horvitz and Thompson 1952).
     """
 
     scores: Scores  # of every window: [Q, N]
     weight_cn: np.ndarray
     shortlists: list[Shortlist | None]  # of each clip; None: everything was scored exactly
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The tracks of a clip that are scored exactly, by their places in the catalogue."""
+
+    listed: np.ndarray  # decoys among them
+    audited: np.ndarray
+    outside: np.ndarray  # trained on, and not listed
+
+    def weights(self, n_tracks: int) -> np.ndarray:
+        weight_t = np.zeros(n_tracks)
+        weight_t[self.audited] = len(self.outside) / max(1, len(self.audited))
+        weight_t[self.listed] = 1.0
+        return weight_t
 
 
 def score_clips(
@@ -48,12 +65,13 @@ def score_clips(
     settings: MethodSettings,
     folder: Path,
 ) -> Scored:
-    """Scores all segments for windows of clips; by a shortlist if there is an index.
+    """Scores all segments for windows of clips; by a shortlist if there is an index. What a clip is given
+    does not depend on those beside it.
 
     Args:
         weights_cq: how much each window counts in a clip.
     """
-    clips, index = len(weights_cq), prepared.index
+    clips, index, catalogue = len(weights_cq), prepared.index, prepared.catalogue
     if index is None:  # everything
         scores = score(method, prepared, windows, settings, folder)
         everything = np.ones((clips, len(prepared.rows)))
@@ -62,38 +80,41 @@ def score_clips(
     said_qn = said_by(index, prepared, windows)
     if settings.one_set:
         said_qn = said_qn.mean(axis=0, keepdims=True)
-    said_cn = weights_cq @ said_qn
-    lists = [_listed(said_n, prepared.catalogue.training_rows, index.recall.size_for()) for said_n in said_cn]
-    rests = [np.setdiff1d(prepared.catalogue.training_rows, rows) for rows in lists]
-    outside = [len(rest) for rest in rests]
-    samples = [_sampled(rest, windows, number) for number, rest in enumerate(rests)]
-    union = np.unique(np.concatenate([*lists, *samples]))
-    some = replace(prepared, only=tuple(int(row) for row in union))
-    scores = score(method, some, windows, settings, folder)
-    unit = index.recall.slope if method == index.recall.method else 0.0
-    all_qn = said_qn * unit
-    weight_cn = np.zeros(said_cn.shape)
+    seen_n = prepared.as_seen(np.ones(len(catalogue)), settings.gather)
+    n_tracks, track_n = len(catalogue.tracks), catalogue.track_n
+    trained_t = np.array([track.split == "train" for track in catalogue.tracks])
+    trained_t &= np.bincount(track_n, minlength=n_tracks) > 0
+    said_ct = [np.bincount(track_n, said_n * seen_n, n_tracks) for said_n in weights_cq @ said_qn]
+    own = [[w for w, share in zip(windows, weights_q, strict=False) if share] for weights_q in weights_cq]
+    size = max(index.recall.size_for(int(trained_t.sum())), FIRST_TRACKS)
+    chosen = [
+        _chosen(said_t, trained_t, size, catalogue.track_n, windows if settings.one_set else of_clip)
+        for said_t, of_clip in zip(said_ct, own, strict=True)
+    ]
+    weight_cn = np.stack([each.weights(n_tracks)[track_n] for each in chosen])
+    union = np.flatnonzero(weight_cn.any(axis=0))
+    scores = score(method, replace(prepared, only=tuple(union.tolist())), windows, settings, folder)
+    all_qn = index.recall.expected(said_qn, method, unit_of(settings), prepared.n_training)
     shortlists: list[Shortlist | None] = []
-    for c, (rows, sample) in enumerate(zip(lists, samples, strict=True)):
-        weight_cn[c, sample] = outside[c] / max(1, len(sample))
-        weight_cn[c, rows] = 1.0
-        exact = np.flatnonzero(weight_cn[c])
-        own = np.flatnonzero(weights_cq[c])
-        all_qn[np.ix_(own, exact)] = scores.scores_qn[np.ix_(own, np.searchsorted(union, exact))]
-        exact_u = weights_cq[c] @ scores.scores_qn
-        shortlists.append(_audited(index, prepared, unit * said_cn[c], union, exact_u, rows, sample))
-    deviations = _among(scores.deviations, union, len(prepared.catalogue))
+    for each, weights_q, weight_n in zip(chosen, weights_cq, weight_cn, strict=True):
+        expected_t = np.bincount(track_n, weights_q @ all_qn * seen_n, n_tracks)
+        exact_t = np.bincount(track_n[union], weights_q @ scores.scores_qn * seen_n[union], n_tracks)
+        shortlists.append(_audited(index, prepared, method, settings, expected_t, exact_t, each, trained_t))
+        for q in np.flatnonzero(weights_q):
+            all_qn[q, weight_n > 0] = scores.scores_qn[q, weight_n[union] > 0]
+    exact_qn = (weights_cq > 0).T.astype(float) @ weight_cn > 0  # each window is of one clip
+    deviations = _among(scores.deviations, union, exact_qn)
     return Scored(replace(scores, scores_qn=all_qn, deviations=deviations), weight_cn, shortlists)
 
 
-def _among(deviations: Deviations | None, union: np.ndarray, count: int) -> Deviations | None:
+def _among(deviations: Deviations | None, union: np.ndarray, exact_qn: np.ndarray) -> Deviations | None:
     """Deviations of the segments ``union`` among all; of none where a score is what an index says."""
     if deviations is None:
         return None
 
     def spread(some_rqu: np.ndarray) -> np.ndarray:
-        all_rqn = np.zeros((*some_rqu.shape[:2], count), np.float32)
-        all_rqn[:, :, union] = some_rqu
+        all_rqn = np.zeros((len(some_rqu), *exact_qn.shape), np.float32)
+        all_rqn[:, :, union] = some_rqu * exact_qn[:, union]
         return all_rqn
 
     by_clip = deviations.clip_rqn
@@ -101,7 +122,8 @@ def _among(deviations: Deviations | None, union: np.ndarray, count: int) -> Devi
 
 
 def require_shortlists(method: str) -> None:
-    """Refuses a method that goes through the whole catalogue whatever is asked.
+    """Refuses a method that goes through the whole catalogue whatever is asked, and one whose scores say
+    nothing of what was not scored.
 
     Raises:
         UsageError: names it.
@@ -111,11 +133,16 @@ def require_shortlists(method: str) -> None:
             f"{method} goes through the whole catalogue whatever is asked of it, so a shortlist would save "
             "nothing: leave out --index, or give --exhaustive"
         )
+    if METHOD_SETTINGS[method].gather != "sum":
+        raise UsageError(
+            f"{method} measures likenesses, and of a likeness to what is not on a shortlist nothing is "
+            "known: leave out --index, or give --exhaustive"
+        )
 
 
 def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.ndarray:
-    """What an index says of all segments, ``[Q, N]``, up to its unit; nothing, 0, of those that a large one
-    has only codes of and that these put far behind.
+    """What an index says of all segments, ``[Q, N]``, up to its unit; of those that a large one puts far
+    behind by their codes, as much as of the last that it looks at.
     """
     space, model = index.space, prepared.model
     own = vector_settings(ReadoutSettings(seed=int(index.record["settings"]["seed"])))
@@ -125,52 +152,65 @@ def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.nd
         else torch.zeros(len(windows), 0)
     )
     latents_qct = torch.stack([window.latents_ct for window in windows])
-    asked = space.vectors(y_qd, latents_qct, model.encoding.codes)
-    found_qn = look_up(index, asked, index.recall.size_for())
-    return (asked.length_n[:, None] * found_qn).astype(float)
+    vectors = space.vectors(y_qd, latents_qct, model.encoding.codes)
+    recall = index.recall
+    wanted = round(recall.size_for() * prepared.n_training / recall.tracks)  # segments, of so many tracks
+    found_qn = look_up(index, vectors, wanted)
+    return (vectors.length_n[:, None] * found_qn).astype(float)
 
 
-def _listed(said_n: np.ndarray, training_rows: np.ndarray, size: int) -> np.ndarray:
-    """The first segments, until so many of them were trained on: decoys that stand among these come along."""
-    trained = np.zeros(len(said_n), dtype=bool)
-    trained[training_rows] = True
-    order = np.argsort(-said_n, kind="stable")
-    last = int(np.searchsorted(np.cumsum(trained[order]), min(size, len(training_rows))))
-    return np.sort(order[: last + 1])
-
-
-def _sampled(outside: np.ndarray, windows: Sequence[Query], number: int) -> np.ndarray:
-    """Segments to audit: the same for the same clips."""
+def _chosen(
+    said_t: np.ndarray, trained_t: np.ndarray, size: int, track_n: np.ndarray, windows: Sequence[Query]
+) -> _Chosen:
+    """The first tracks, until so many of them were trained on: decoys that stand among these come along. And
+    an even sample of the others, the same for the same clip.
+    """
+    order = np.argsort(-said_t, kind="stable")
+    last = int(np.searchsorted(np.cumsum(trained_t[order]), min(size, trained_t.sum())))
+    listed = np.sort(order[: last + 1])
+    behind_t = trained_t.copy()
+    behind_t[listed] = False
+    outside = np.flatnonzero(behind_t)
+    segments = np.bincount(track_n, minlength=len(said_t))[outside]
+    count = (
+        min(max(round(AUDITED / max(1.0, segments.mean())), LEAST_AUDITED), AUDITED) if len(outside) else 0
+    )
     seed = hash_arrays({str(i): window.latents_ct.numpy() for i, window in enumerate(windows)})
-    draw = np.random.default_rng([int(seed, 16), number])
-    return np.sort(draw.permutation(outside)[:AUDITED])
+    draw = np.random.default_rng(int(seed, 16))
+    return _Chosen(listed, np.sort(draw.permutation(outside)[:count]), outside)
 
 
 def _audited(
     index: Index,
     prepared: Prepared,
-    said_n: np.ndarray,
-    union: np.ndarray,
-    exact_u: np.ndarray,
-    rows: np.ndarray,
-    sample: np.ndarray,
+    method: str,
+    settings: MethodSettings,
+    expected_t: np.ndarray,
+    exact_t: np.ndarray,
+    chosen: _Chosen,
+    trained_t: np.ndarray,
 ) -> Shortlist:
-    trained = prepared.catalogue.training_rows
-    listed, outside = np.intersect1d(rows, trained), np.setdiff1d(trained, rows)
-    of_listed = exact_u[np.searchsorted(union, listed)]
+    listed = chosen.listed[trained_t[chosen.listed]]
+    of_listed = exact_t[listed]
     bar = float(np.sort(of_listed)[::-1][min(FIRST, len(listed)) - 1])
-    of_sample = exact_u[np.searchsorted(union, sample)]
-    found = audit(of_sample, said_n[sample], said_n[outside], bar)
+    found = audit(exact_t[chosen.audited], expected_t[chosen.audited], expected_t[chosen.outside], bar)
     total = max(float(of_listed.sum()), float(np.abs(of_listed).max()) or 1.0)  # a share of nothing is none
-    recall, low, high = index.recall.of(len(listed))
+    recall = index.recall
+    held, low, high = recall.of_chosen()
+    tried_by = "" if method == recall.method else recall.method
+    if not tried_by and recall.settings != unit_of(settings):
+        tried_by = f"{method} under other settings"
     return Shortlist(
         index_hash=index.hash,
-        listed=len(listed),
-        outside=len(outside),
-        recall=recall,
+        tracks=len(listed),
+        segments=int(np.isin(prepared.catalogue.track_n, listed).sum()),
+        outside=len(chosen.outside),
+        recall=held,
         recall_low=low,
         recall_high=high,
-        audited=len(sample),
+        tried_by=tried_by,
+        tried_on=recall.tracks,
+        audited=len(chosen.audited),
         above=found.above,
         above_at_most=found.above_at_most,
         outside_share=found.total / total,

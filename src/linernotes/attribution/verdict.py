@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from linernotes.attribution.effects import Calibration, Effects, effects_of
 from linernotes.attribution.fitness import (
@@ -28,6 +28,7 @@ from linernotes.attribution.result import Effect, Verdict
 from linernotes.methods.contract import Prepared
 
 SURE = float(ndtri(0.95))  # standard errors that a named track's score stands above 0
+ASKED_TRACKS = 1000  # how many of the first get an interval, more if more are named
 UNLEARNED = 1.25  # times the loss of the model that was calibrated: one that has not learned its tracks
 
 
@@ -46,8 +47,8 @@ class Judge:
         weight_t: np.ndarray | None = None,
         error_t: np.ndarray | None = None,
     ) -> tuple[dict[int, Effect], Verdict]:
-        """The effect of every training track on a clip, by its place among the catalogue's tracks, and what
-        can be said of the clip.
+        """The effects on a clip of the training tracks that come first, and of all that are named, by their
+        places among the catalogue's tracks; and what can be said of the clip.
 
         Args:
             scores_t: of all tracks of the catalogue.
@@ -63,7 +64,9 @@ class Judge:
         loss = float(np.average(losses, weights=seconds))
         trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
         squares_t = np.bincount(catalogue.track_n, prepared.weights_n**2, len(catalogue.tracks))[trained]
-        found = effects_of(self.calibration, scores_t[trained], squares_t, loss, prepared.n_training)
+        found = effects_of(
+            self.calibration, scores_t[trained], squares_t, loss, prepared.n_training, ASKED_TRACKS
+        )
         fitness = fitness_of(prepared)
         own = None if clip.made_here else likely_own(model, clip.windows[0], loss, draws)
         why = why_none(self.calibration, fitness, prepared.vouched, own)
@@ -76,14 +79,16 @@ class Judge:
             for t, e, low, high, is_named in zip(
                 trained, found.expected_t, found.low_t, found.high_t, named, strict=True
             )
+            if low == low
         }
         first = int(trained[int(np.argmax(found.expected_t))])
         title = catalogue.tracks[first].title or catalogue.tracks[first].track_id
-        total = float(weight_t @ np.maximum(found.expected_t, 0))
+        total, total_error = whole(np.maximum(found.expected_t, 0), weight_t)
         verdict = Verdict(
-            sentence=sentence(why, found, named, total, title, self.lent),
+            sentence=sentence(why, found, named, (total, total_error), title, self.lent),
             named=int(named.sum()),
             total=total,
+            total_error=total_error,
             expected_false=float(found.doubt_t[named].sum()),
             reasons=why,
             loss=loss,
@@ -99,6 +104,22 @@ class Judge:
             calibration_hash=self.calibration.hash,
         )
         return effects, verdict
+
+
+def whole(effect_t: np.ndarray, weight_t: np.ndarray) -> tuple[float, float]:
+    """The effects of all tracks together, and half of its 95 % interval, from those that were scored exactly:
+    of an even sample of the others (Horvitz and Thompson 1952), with Student's t.
+
+    Args:
+        weight_t: of how many tracks each one speaks; more than of itself if it is of the sample.
+    """
+    sample = weight_t > 1
+    count, outside = int(sample.sum()), float(weight_t[sample].sum())
+    total = float(weight_t @ effect_t)
+    if count < 2:  # one is audited alone only where it is the only one
+        return total, 0.0
+    error = outside * np.sqrt(1 - count / outside) * effect_t[sample].std(ddof=1) / np.sqrt(count)
+    return total, float(stdtrit(count - 1, 0.975) * error)
 
 
 def why_none(calibration: Calibration, fitness: Fitness, vouched: bool, own: float | None) -> list[str]:
@@ -128,8 +149,19 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.01 else f"{share:.2%}"
 
 
-def sentence(why: list[str], found: Effects, named: np.ndarray, total: float, first: str, lent: bool) -> str:
-    """The verdict."""
+def sentence(
+    why: list[str],
+    found: Effects,
+    named: np.ndarray,
+    total: tuple[float, float],
+    first: str,
+    lent: bool,
+) -> str:
+    """The verdict.
+
+    Args:
+        total: the effects of all tracks together, and half of its interval.
+    """
     if why:
         return "No track can be named. " + why[0]
     if not named.any():
@@ -142,8 +174,13 @@ def sentence(why: list[str], found: Effects, named: np.ndarray, total: float, fi
     what = (
         "1 track can be named, and it carries" if count == 1 else f"{count} tracks can be named; they carry"
     )
+    carried, (all_of_it, error) = float(found.expected_t[named].sum()), total
+    between = ""
+    if error:  # the others' were met by an audit alone
+        most = carried / max(all_of_it - error, carried)
+        between = f" ({carried / (all_of_it + error):.0%} to {most:.0%}, by what an audit of the others says)"
     said = (
-        f"{what} {found.expected_t[named].sum() / total:.0%} of what all tracks are expected to have done. "
+        f"{what} {carried / all_of_it:.0%}{between} of what all tracks are expected to have done. "
         f"Without the first, {first}, the clip's loss would be {percent(found.expected_t[top])} higher "
         f"({percent(max(found.low_t[top], 0))} to {percent(found.high_t[top])})."
     )

@@ -96,6 +96,6 @@ def _show(index: Index, as_json: bool) -> None:
     size = index.recall.size_for()
     stdout.print(
         f"{escape(str(index.path))}: {len(index)} segments, {index.bytes_each} bytes each, "
-        f"shortlists of {size}"
+        f"shortlists of {size} tracks"
     )
     print_table(recall_table(index.recall))

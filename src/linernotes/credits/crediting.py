@@ -115,6 +115,11 @@ def share_out(
             f"The verdict names {verdict.named} tracks and the record lists {len(named)} of them, the first "
             "ones: the others are in the remainder."
         )
+    if verdict.total_error and verdict.total > 0:
+        notes.append(
+            "Shares are of all tracks' effects together, and most tracks were met by an audit alone: what "
+            f"they come to is known to within {verdict.total_error / verdict.total:.0%}."
+        )
     for right in RIGHTS:
         owner_of = rights.works.recording if right == "recording" else rights.works.work
         owned = _owned(named, owner_of)

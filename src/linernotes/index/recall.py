@@ -1,34 +1,45 @@
 """What a shortlist misses: measured when an index is built, on clips that it holds for that and whose exact
-scores are known; and bounded again in every answer, by an audit of segments outside the shortlist.
+scores are known; and bounded again in every answer, by an audit of tracks outside the shortlist.
+
+All of it is of whole tracks: a track's score is its segments' together, so one of which some segments were
+scored and others not would have neither an exact score nor an estimated one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-FIRST = 20  # the exact first segments that a shortlist must not miss
+FIRST = 20  # the exact first tracks that a shortlist must not miss
 WANTED = 0.95  # of them, on average
 LEVEL = 0.95  # of intervals and bounds
-RESAMPLES = 2000
 
 
 class Recall(BaseModel, frozen=True):
-    """Where in the index's order the exact first segments of held clips stand."""
+    """Where in the index's order of tracks the exact first tracks of held clips stand, and what it says of
+    segments further back.
+    """
 
     method: str  # whose exact scores
+    settings: dict[str, Any]  # those of them that the scores' unit depends on
     clips: str  # which, in words
-    segments: int  # that were trained on, and searched
+    tracks: int  # that were trained on, and searched
+    segments: int  # theirs
     places: list[list[int]]  # of each clip's exact first ``FIRST``, best first; 0 is the index's first
     scores: list[list[float]]  # theirs
-    slope: float  # exact score a unit of resemblance, of segments beyond the default shortlist
+    # the exact score of a segment that is not on the default shortlist, expected of its resemblance: a line
+    # that does not fall
+    intercept: float
+    slope: float
 
     def of(self, size: int) -> tuple[float, float, float]:
-        """The share of the exact first that are among the index's first ``size``: mean over clips, and its
-        interval by bootstrap over clips.
+        """The share of the exact first that are among the index's first ``size`` tracks: mean over clips,
+        and its interval (Student's t over clips).
         """
         return _interval((np.array(self.places) < size).mean(axis=1))
 
@@ -37,61 +48,132 @@ class Recall(BaseModel, frozen=True):
         scores = np.array(self.scores)
         return _interval((scores * (np.array(self.places) < size)).sum(axis=1) / scores.sum(axis=1))
 
-    def size_for(self, wanted: float = WANTED) -> int:
-        """The smallest shortlist that holds so large a share of the exact first, on average."""
-        places = np.sort(np.array(self.places).ravel())
-        return int(places[max(0, math.ceil(wanted * len(places)) - 1)]) + 1
+    def of_chosen(self) -> tuple[float, float, float]:
+        """The same of shortlists that hold ``WANTED`` on average, each clip's as long as the other clips have
+        it: on the clips that a length was chosen on it holds as much by choice.
+        """
+        places = np.array(self.places)
+        if len(places) < 2:
+            return self.of(self.size_for())
+        others = [np.delete(places, q, axis=0) for q in range(len(places))]
+        return _interval(
+            np.array([(own < _size(rest, WANTED)).mean() for own, rest in zip(places, others, strict=True)])
+        )
+
+    def size_for(self, tracks: int | None = None) -> int:
+        """The smallest shortlist, in tracks, that holds ``WANTED`` of the exact first, on average.
+
+        Args:
+            tracks: of the catalogue that is searched, if it has become another than the index was tried on:
+                a shortlist grows with it.
+        """
+        size = _size(np.array(self.places), WANTED)
+        return size if tracks in (None, self.tracks) else math.ceil(size * tracks / self.tracks)
+
+    def expected(
+        self, said_qn: np.ndarray, method: str, settings: Mapping[str, Any], n_training: int
+    ) -> np.ndarray:
+        """Scores of segments that only the index knows of. 0, nothing, where it was tried with another method
+        or scores of another unit.
+
+        Args:
+            said_qn: what it says of them.
+            settings: those that the scores' unit depends on.
+            n_training: training segments of the catalogue; a score is as much smaller as it is larger.
+        """
+        if (method, dict(settings)) != (self.method, self.settings):
+            return np.zeros_like(said_qn)
+        return (self.intercept + self.slope * said_qn) * self.segments / n_training
+
+
+def _size(places_qf: np.ndarray, wanted: float) -> int:
+    places = np.sort(places_qf.ravel())
+    return int(places[max(0, math.ceil(wanted * len(places)) - 1)]) + 1
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(values.mean()), float(low), float(high)
+    """The mean of shares with its interval, which stays among shares."""
+    from scipy.stats import t as student  # takes seconds, and whoever only reads records needs none
+
+    mean, count = float(values.mean()), len(values)
+    if count < 2:
+        return mean, 0.0, 1.0
+    error = float(student.ppf((1 + LEVEL) / 2, count - 1) * values.std(ddof=1) / math.sqrt(count))
+    return mean, max(0.0, mean - error), min(1.0, mean + error)
 
 
 def measure_recall(
-    resemblance_qn: np.ndarray, exact_qn: np.ndarray, clips: str, method: str, wanted: float = WANTED
+    said_qn: np.ndarray,
+    exact_qn: np.ndarray,
+    track_n: np.ndarray,
+    clips: str,
+    method: str,
+    settings: Mapping[str, Any],
+    seen_n: np.ndarray | None = None,
 ) -> Recall:
-    """From what the index says and what is so, of the same segments.
+    """From what the index says and what is so, of the same segments, all of them trained on.
 
     Args:
-        resemblance_qn: what the index says, in units of the exact score's.
-        exact_qn: -inf for what a clip must not find (itself).
+        exact_qn: -inf for what a clip must not find (its own track).
+        track_n: which track each segment is of.
+        seen_n: how often training saw each; once if None.
     """
-    allowed_qn = np.isfinite(exact_qn)
-    said_qn = np.where(allowed_qn, resemblance_qn, -np.inf)
-    order_qn = np.argsort(-said_qn, axis=1, kind="stable")
-    place_qn = np.empty_like(order_qn)
-    np.put_along_axis(place_qn, order_qn, np.arange(said_qn.shape[1])[None], axis=1)
-    first = np.argsort(-exact_qn, axis=1, kind="stable")[:, :FIRST]
+    _, track_n = np.unique(track_n, return_inverse=True)
+    seen_n = np.ones(len(track_n)) if seen_n is None else seen_n
+    said_qt, exact_qt = (_gathered(values_qn * seen_n, track_n) for values_qn in (said_qn, exact_qn))
+    allowed_qt = np.isfinite(exact_qt)
+    order_qt = np.argsort(-np.where(allowed_qt, said_qt, -np.inf), axis=1, kind="stable")
+    place_qt = np.empty_like(order_qt)
+    np.put_along_axis(place_qt, order_qt, np.arange(said_qt.shape[1])[None], axis=1)
+    first = np.argsort(-exact_qt, axis=1, kind="stable")[:, :FIRST]
     found = Recall(
         method=method,
+        settings=dict(settings),
         clips=clips,
-        segments=said_qn.shape[1],
-        places=np.take_along_axis(place_qn, first, axis=1).tolist(),
-        scores=np.take_along_axis(exact_qn, first, axis=1).tolist(),
+        tracks=said_qt.shape[1],
+        segments=len(track_n),
+        places=np.take_along_axis(place_qt, first, axis=1).tolist(),
+        scores=np.take_along_axis(exact_qt, first, axis=1).tolist(),
+        intercept=0.0,
         slope=0.0,
     )
-    outside_qn = (place_qn >= found.size_for(wanted)) & allowed_qn
-    said, so = resemblance_qn[outside_qn], exact_qn[outside_qn]
-    slope = float(said @ so / (said @ said)) if said.any() else 0.0
-    return found.model_copy(update={"slope": slope})
+    outside_qn = ((place_qt >= found.size_for()) & allowed_qt)[:, track_n]
+    intercept, slope = _line(said_qn[outside_qn], exact_qn[outside_qn])
+    return found.model_copy(update={"intercept": intercept, "slope": slope})
+
+
+def _gathered(values_qn: np.ndarray, track_n: np.ndarray) -> np.ndarray:
+    return np.stack([np.bincount(track_n, values_n, int(track_n.max()) + 1) for values_n in values_qn])
+
+
+def _line(said: np.ndarray, so: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope of the best line that does not fall: what resembles more is expected to have done
+    no less.
+    """
+    if not len(said):
+        return 0.0, 0.0
+    apart = said - said.mean()
+    slope = max(0.0, float(apart @ so / (apart @ apart))) if (apart @ apart) > 0 else 0.0
+    return float(so.mean() - slope * said.mean()), slope
 
 
 class Shortlist(BaseModel, frozen=True):
-    """How a clip's segments were scored: a shortlist exactly, the others by the index, and what an audit of
-    these others found.
+    """How a clip's tracks were scored: those of a shortlist exactly, with all their segments, the others by
+    the index, and what an audit of these others found.
     """
 
     index_hash: str
-    listed: int  # segments that were scored exactly because the index put them first
-    outside: int  # segments that were trained on and not listed
-    recall: float  # share of the exact first ``FIRST`` segments in such a shortlist, of held clips
+    tracks: int  # training tracks that were scored exactly because the index put them first
+    segments: int  # theirs
+    outside: int  # training tracks that were not
+    recall: float  # share of the exact first ``FIRST`` tracks in such a shortlist, of held clips
     recall_low: float
     recall_high: float
-    audited: int  # of those outside, drawn at random and scored exactly as well
+    tried_by: str  # the method whose scores the index was tried with; "" where it is the clip's own
+    tried_on: int  # training tracks of the catalogue that it was tried on
+    audited: int  # tracks of those outside, drawn at random and scored exactly as well
     above: int  # of those audited, how many score as high as the last of the first ``FIRST``
-    above_at_most: int  # segments outside that do, at the most
+    above_at_most: int  # tracks outside that do, at the most
     # the summed scores outside, as the index has them and the audit corrects them, over those listed
     outside_share: float
     outside_low: float
@@ -100,23 +182,27 @@ class Shortlist(BaseModel, frozen=True):
     @property
     def sentence(self) -> str:
         """What was searched, and what may have been missed."""
-        every = self.listed + self.outside
+        every = self.tracks + self.outside
         if not self.outside:
-            return f"All {every} segments were scored exactly."
+            return f"All {every} tracks were scored exactly."
         held = f"{self.recall:.0%} [{self.recall_low:.0%}, {self.recall_high:.0%}]"
         rest = f"{self.outside_share:.0%} [{self.outside_low:.0%}, {self.outside_high:.0%}]"
+        by = f" by {self.tried_by}" if self.tried_by else ""
+        when = "" if self.tried_on == every else f" when the catalogue had {self.tried_on} tracks"
+        with_all = "" if self.segments == self.tracks else f", with all their {self.segments} segments"
         return (
-            f"{self.listed} of {every} segments, those that an index put first, were scored exactly. Such a "
-            f"shortlist held {held} of the exact first {FIRST} of the clips that the index was tried on. Of "
-            f"{self.audited} others, drawn at random and scored exactly, {self.above or 'none'} scored as "
-            f"high as the first {FIRST}, so at most {self.above_at_most} of all {self.outside} others do "
-            f"(95 % sure); the scores of all others come to {rest} of the shortlist's."
+            f"{self.tracks} of {every} tracks, those that an index put first, were scored exactly{with_all}. "
+            f"Such a shortlist held {held} of the exact first {FIRST} of the clips that the index was tried "
+            f"on{by}{when}. Of {self.audited} others, drawn at random and scored exactly, "
+            f"{self.above or 'none'} scored as high as the first {FIRST}, so at most {self.above_at_most} of "
+            f"all {self.outside} others do (95 % sure); the scores of all others come to {rest} of the "
+            "shortlist's."
         )
 
 
 @dataclass(frozen=True)
 class Audited:
-    """What an audit says of all segments outside a shortlist."""
+    """What an audit says of all tracks outside a shortlist."""
 
     above: int
     above_at_most: int
@@ -125,7 +211,7 @@ class Audited:
 
 
 def audit(exact_a: np.ndarray, said_a: np.ndarray, said_outside: np.ndarray, bar: float) -> Audited:
-    """From A segments drawn evenly from those outside.
+    """From A tracks drawn evenly from those outside.
 
     ``above_at_most`` is the upper end of Clopper and Pearson's interval for a share, times how many are
     outside. The total is what the index says of all of them, corrected by the mean difference of those

@@ -15,12 +15,13 @@ CANDIDATES = 4
 
 def look_up(index: Index, asked: Vectors, wanted: int) -> np.ndarray:
     """How much each of N segments is expected to have done to each of Q clips, ``[Q, N]`` float32, as
-    ``resemblance`` has it; in an index with codes 0 for all but ``CANDIDATES`` times the ``wanted``, of which
-    nothing is said.
+    ``resemblance`` has it; in an index with codes, of all but ``CANDIDATES`` times the ``wanted``, as much as
+    of the last of these.
     """
     if index.codes is None:
         return resemblance(asked, index.vectors)
     rows = index.codes.first(asked, CANDIDATES * wanted)
-    found_qn = np.zeros((len(asked), len(index)), dtype=np.float32)
-    found_qn[:, rows] = resemblance(asked, index.take(rows))
+    near_qn = resemblance(asked, index.take(rows))
+    found_qn = np.repeat(near_qn.min(axis=1, keepdims=True), len(index), axis=1)
+    found_qn[:, rows] = near_qn
     return found_qn

@@ -1,6 +1,6 @@
 """The index on disk: vectors in Lance, what makes them, and a record.
 
-    INDEX/index.json         schema, hashes of model, catalogue and noise, settings, recall
+    INDEX/index.json         form, hashes of model and catalogue, settings, recall
           space.safetensors  what turns segments and clips into vectors
           vectors.lance      one row a segment of the catalogue, in its order
           codes.safetensors  of a large index alone: what it is looked through by
@@ -33,6 +33,7 @@ from linernotes.version import SCHEMA_VERSION, __version__
 KIND = "index"
 RECORD, SPACE, VECTORS, CODES = "index.json", "space.safetensors", "vectors.lance", "codes.safetensors"
 EXACT_UP_TO = 1_000_000  # vectors: their product takes half a second, and codes would save little
+FORM = 2  # of the record: an index of another is built anew
 ITEM = "item"  # the column that is no part of a vector
 HASHED_AT_ONCE = 1 << 12  # segments
 ROWS_AT_ONCE = 1 << 13
@@ -54,6 +55,11 @@ class Index:
             )
         self.record: dict[str, Any] = read_json(path / RECORD, "an index")
         check_header(path / RECORD, self.record, KIND, {})
+        if self.record.get("form") != FORM:
+            raise LinernotesError(
+                f"{path} was built by another version of linernotes, whose shortlists are not of whole "
+                "tracks: build it anew with 'linernotes index build', into another folder"
+            )
         self.recall = Recall(**self.record["recall"])
 
     def __len__(self) -> int:
@@ -217,6 +223,7 @@ def write_index(
         path / RECORD,
         {
             "kind": KIND,
+            "form": FORM,
             "schema": SCHEMA_VERSION,
             "linernotes": __version__,
             **record,

@@ -6,16 +6,16 @@ from linernotes.evaluation.intervals import Interval
 from linernotes.index.recall import FIRST, WANTED, Recall
 from linernotes.report.table import Table, interval, number
 
-SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.1)  # of the segments
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.1)  # of the tracks
 
 
 def recall_table(recall: Recall) -> Table:
-    """How much of the exact first segments is in shortlists of several sizes."""
-    sizes = sorted({max(1, round(share * recall.segments)) for share in SHARES} | {recall.size_for()})
+    """How much of the exact first tracks is in shortlists of several sizes."""
+    sizes = sorted({max(1, round(share * recall.tracks)) for share in SHARES} | {recall.size_for()})
     rows = [
         {
-            "segments": size,
-            "share": size / recall.segments,
+            "tracks": size,
+            "share": size / recall.tracks,
             "recall": Interval(*recall.of(size)),
             "score": Interval(*recall.of_score(size)),
         }
@@ -24,7 +24,7 @@ def recall_table(recall: Recall) -> Table:
     return Table(
         name="recall",
         columns=[
-            number("segments", "shortlist", "d"),
+            number("tracks", "tracks", "d"),
             number("share", "of all", ".1f", "%"),
             interval("recall", f"of the exact first {FIRST}", ".3f"),
             interval("score", "of their summed score", ".3f"),
@@ -32,7 +32,8 @@ def recall_table(recall: Recall) -> Table:
         rows=rows,
         about={"method": recall.method, "clips": recall.clips, "shortlist": recall.size_for()},
         notes=[
-            f"Exact scores are {recall.method}'s; mean over {recall.clips}, which served for nothing else. A "
-            f"shortlist is as long as it takes to hold {WANTED:.0%} of the exact first {FIRST} on average."
+            f"Exact scores are {recall.method}'s; mean over {recall.clips}. A shortlist is as long as it "
+            f"takes to hold {WANTED:.0%} of these clips' exact first {FIRST} on average; as long as the "
+            f"others of them ask for, it holds {Interval(*recall.of_chosen())} of each one's."
         ],
     )
