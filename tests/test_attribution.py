@@ -193,7 +193,7 @@ def test_what_must_be_known_first_is_in_the_record_and_on_the_page(
 
 
 def test_a_model_of_another_catalogue_is_refused(
-    tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that linernotes trained knows what it was trained on; decoys added to that are no other
     catalogue.
@@ -210,6 +210,16 @@ def test_a_model_of_another_catalogue_is_refused(
         mine, tmp_path / "out", tmp_path / "trained", catalogue.path, method="random"
     )
     assert own.cautions == []
+    # another catalogue by its hash, as with decoys added, of the same training segments; they are read a few
+    # at a time
+    record = json.loads((tmp_path / "trained/training.json").read_text())
+    (tmp_path / "trained/training.json").write_text(json.dumps({**record, "catalogue": "another"}))
+    monkeypatch.setattr("linernotes.attribution.vouching.ROWS_AT_ONCE", 2)
+    assert len(catalogue.training_rows) > 4
+    (same,) = linernotes.attribute(
+        mine, tmp_path / "again", tmp_path / "trained", catalogue.path, method="random"
+    )
+    assert same.cautions == []
 
 
 def test_another_attribution_is_never_written_over(

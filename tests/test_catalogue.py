@@ -102,6 +102,48 @@ def test_a_killed_build_resumes_and_ends_the_same(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tones"]
 
 
+def test_a_stopped_build_of_a_folder_that_has_changed_keeps_what_is_the_same(
+    tmp_path: Path, model: StableAudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording more at the beginning, one that is another, a caption that was mended: of all others
+    nothing is encoded again.
+    """
+    monkeypatch.setattr("linernotes.catalog.ingest.TRACKS_IN_PIECE", 2)
+    folder, path = write_recordings(tmp_path / "sounds", [SEGMENT_SAMPLES] * 24), tmp_path / "tones"
+
+    def stop(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_catalogue(read_source(folder), path, model, on_track=stop)
+    before = {file: file.read_bytes() for file in (tmp_path / "tones.partial").glob("*.arrow")}
+    soundfile.write(folder / "tone9.wav", tone(999, SEGMENT_SAMPLES), RATE_HZ)
+    soundfile.write(folder / "first.wav", tone(777, SEGMENT_SAMPLES), RATE_HZ)
+    rows = (folder / "metadata.csv").read_text().replace("tone 3", "a better caption").splitlines()
+    name = rows[1].split(",")
+    rows.insert(1, ",".join(["first.wav", *name[1:]]))
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    seen: list[int] = []
+    built = build_catalogue(read_source(folder), path, model, on_track=lambda done, _: seen.append(done))
+    assert built.tracks[0].file_name == "first.wav" and len(built.tracks) == 25
+    # what is new and what is another, with those that lie in a batch with them
+    assert len(built.tracks) - seen[0] <= 2 * 2 * 2 and len(before) > 6
+    whole = build_catalogue(read_source(folder), tmp_path / "whole", model)
+    assert built.hash == whole.hash
+
+
+def test_what_was_stopped_for_another_model_is_not_thrown_away_unasked(
+    tmp_path: Path, recordings: Path, model: StableAudio
+) -> None:
+    work = tmp_path / "tones.partial"
+    work.mkdir()
+    (work / "plan.json").write_text(json.dumps({"encoder": "another"}))
+    with pytest.raises(LinernotesError, match=r"stopped, for another model.*remove that folder"):
+        build_catalogue(read_source(recordings), tmp_path / "tones", model)
+    assert (work / "plan.json").exists()
+
+
 @pytest.fixture
 def flawed(tmp_path: Path) -> Path:
     """A folder with one of each flaw."""
@@ -171,7 +213,7 @@ def test_odd_names_are_found_or_named(tmp_path: Path, model: StableAudio) -> Non
     (folder / "metadata.csv").unlink()
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps({"file_name": name}) for name in names))
     source = read_source(folder)
-    assert len(source.tracks) == 3 and source.hash
+    assert len(source.tracks) == 3
     assert {reject.reason for reject in source.rejects} == {"missing", "unreadable name"}
     assert len(build_catalogue(source, tmp_path / "out", model).tracks) == 3
 

@@ -4,15 +4,19 @@ known?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from linernotes.artefacts import hash_arrays
+import numpy as np
+
+from linernotes.artefacts import hash_bytes
 from linernotes.attribution.query import Clip
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.folder import training_record
+
+ROWS_AT_ONCE = 1 << 12
 
 
 def require_trained_on(folder: Path | None, model: GenerativeModel, catalogue: Catalogue) -> bool:
@@ -37,9 +41,20 @@ def _data_hash(catalogue: Catalogue) -> str:
     """Hash of the training segments, as training takes it: decoys may be added to a catalogue, and it may be
     moved.
     """
-    data = catalogue.batch(catalogue.training_rows)
-    tensors = {"latents": data.latents_nct, "text": data.text_nld, "seconds": data.seconds_n}
-    return hash_arrays({name: tensor.numpy() for name, tensor in tensors.items()})
+    rows = catalogue.training_rows
+    parts = np.array_split(rows, max(1, len(rows) // ROWS_AT_ONCE))
+
+    def chunks() -> Iterator[bytes]:  # as ``hash_arrays`` has them, a few segments at a time
+        for name in ("latents", "seconds", "text"):
+            for i, some in enumerate(parts):
+                batch = catalogue.batch(some)
+                values = {"latents": batch.latents_nct, "seconds": batch.seconds_n, "text": batch.text_nld}
+                array = np.ascontiguousarray(values[name].numpy())
+                if not i:
+                    yield f"{name}:{array.dtype}:{(len(rows), *array.shape[1:])}".encode()
+                yield array.tobytes()
+
+    return hash_bytes(chunks())
 
 
 def cautions(clips: Sequence[Clip], model: GenerativeModel, catalogue: Catalogue, vouched: bool) -> list[str]:

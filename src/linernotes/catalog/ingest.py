@@ -8,9 +8,8 @@ its name only when complete.
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from linernotes.artefacts import hash_json, held, replace_folder, write_json
+from linernotes.artefacts import hash_json, held, read_json, replace_folder, write_json
 from linernotes.catalog.cutting import Files, Recordings
 from linernotes.catalog.pieces import (
     EncoderPlace,
@@ -103,23 +102,16 @@ def _build(
     if source.latents:
         _require_taker(source.folder, model, place.encoding)
     work = path.with_name(path.name + ".partial")
-    plan: dict[str, Any] = {
-        "source": source.hash,
-        "encoder": asdict(place.encoding),
-        "schema": SCHEMA_VERSION,
-        "tracks": TRACKS_IN_PIECE,
-        "pieces": "hashed",
-    }
-    if not _same_plan(work, plan):
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        write_json(work / "plan.json", plan)
-
+    _begin(work, {"encoder": asdict(place.encoding), "schema": SCHEMA_VERSION, "pieces": "by content"})
     pieces = [
-        Piece(number, tracks, [recordings.size(track) for track in tracks])
-        for number, tracks in enumerate(_batched(source.tracks, TRACKS_IN_PIECE))
+        Piece(
+            hash_json([source.content_of(track) for track in tracks]),
+            tracks,
+            [recordings.size(track) for track in tracks],
+        )
+        for tracks in batched(source.tracks, TRACKS_IN_PIECE)
     ]
-    todo = [piece for piece in pieces if not whole(work, piece.number)]
+    todo = [piece for piece in pieces if not whole(work, piece.key)]
     done = len(source.tracks) - sum(map(len, todo))
 
     def passed(tracks: int) -> None:
@@ -137,7 +129,7 @@ def _build(
         for _ in executor.run(task, todo, finished) if todo else ():
             pass
     for piece in todo:
-        wait_to_see(entries_of(work, piece.number))
+        wait_to_see(entries_of(work, piece.key))
     return _assemble(
         source=source,
         path=path,
@@ -160,9 +152,18 @@ def _require_taker(folder: Path, model: SegmentEncoder, encoding: Encoding) -> N
     check_details(folder, encoding)
 
 
-def _batched(tracks: Sequence[Track], size: int) -> Iterator[Sequence[Track]]:
-    for start in range(0, len(tracks), size):
-        yield tracks[start : start + size]
+def batched(tracks: Sequence[Track], size: int) -> Iterator[Sequence[Track]]:
+    """About ``size`` tracks at a time, and twice as many at the most: a batch ends where a track's name says
+    so, and a track more or less changes the one it is in, not those behind it.
+    """
+    some: list[Track] = []
+    for track in tracks:
+        some.append(track)
+        if len(some) == 2 * size or int(hash_json(track.file_name), 16) % size == 0:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def _assemble(
@@ -179,7 +180,7 @@ def _assemble(
     tracks: list[Track] = []
     rejects = list(source.rejects)
     kept: list[list[bool]] = []
-    entries = [read_entries(work, piece.number) for piece in pieces]
+    entries = [read_entries(work, piece.key) for piece in pieces]
     # of several tracks with the same sound the first that was trained on stays
     first_with: dict[str, Track] = {}
     for track, entry in zip(source.tracks, itertools.chain(*entries), strict=True):
@@ -222,7 +223,7 @@ def _assemble(
         path=built,
         encoding=encoding,
         tracks=tracks,
-        segments=_numbered(work, kept, tracks, captions),
+        segments=_numbered(work, [piece.key for piece in pieces], kept, tracks, captions),
         captions=_embed(list(captions), model),
         rejects=rejects,
         made_from={
@@ -240,12 +241,16 @@ def _assemble(
 
 
 def _numbered(
-    work: Path, kept: list[list[bool]], tracks: list[Track], captions: dict[str, int]
+    work: Path,
+    keys: Sequence[str],
+    kept: list[list[bool]],
+    tracks: list[Track],
+    captions: dict[str, int],
 ) -> Iterator[pa.RecordBatch]:
     """The segments of all kept tracks, with the numbers of their track and caption filled in."""
     number = 0
-    for i, flags in enumerate(kept):
-        with pa.ipc.open_file(str(segments_of(work, i))) as reader:
+    for key, flags in zip(keys, kept, strict=True):
+        with pa.ipc.open_file(str(segments_of(work, key))) as reader:
             for j, keep in enumerate(flags):
                 if not keep:
                     continue
@@ -268,11 +273,22 @@ def _embed(captions: list[str], model: SegmentEncoder) -> list[tuple[str, np.nda
     return embedded
 
 
-def _same_plan(work: Path, plan: dict[str, Any]) -> bool:
-    try:
-        return hash_json(json.loads((work / "plan.json").read_text())) == hash_json(plan)
-    except (OSError, json.JSONDecodeError):
-        return False
+def _begin(work: Path, plan: Mapping[str, Any]) -> None:
+    """Makes room for an ingest, or for one that was stopped to go on, with other recordings or not.
+
+    Raises:
+        LinernotesError: what was stopped there was for another model; its hours are not thrown away unasked.
+    """
+    path = work / "plan.json"
+    if not path.exists():
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_json(path, plan)
+    elif hash_json(read_json(path, "an ingest that was stopped")) != hash_json(plan):
+        raise LinernotesError(
+            f"{work} is of an ingest that was stopped, for another model or by another version of "
+            "linernotes: give the same model as then, or remove that folder"
+        )
 
 
 def _strict_error(rejects: Sequence[Reject]) -> LinernotesError:

@@ -49,7 +49,7 @@ class SegmentEncoder(Protocol):
 class Piece:
     """Some tracks of the source, and the size of each one's recording where the ingest was begun."""
 
-    number: int
+    key: str  # of what it is made from: a piece that is there is whole whatever became of the others
     tracks: Sequence[Track]
     size_n: Sequence[int | None]
 
@@ -117,7 +117,7 @@ class Ingest:
             batches += [batch] if batch is not None else []
             if self.passed.value:
                 self.passed.value(len(entries))
-        _write(self.work, piece.number, entries, batches, self.setup.encoding)
+        _write(self.work, piece.key, entries, batches, self.setup.encoding)
 
     def _sound(self, worker: SegmentEncoder, piece: Piece) -> Iterator[Taken]:
         """Decodes a few tracks ahead of the one that is encoded."""
@@ -222,10 +222,10 @@ def _batch(
 
 
 def _write(
-    work: Path, number: int, entries: list[dict[str, Any]], batches: list[pa.RecordBatch], encoding: Encoding
+    work: Path, key: str, entries: list[dict[str, Any]], batches: list[pa.RecordBatch], encoding: Encoding
 ) -> None:
     """A finished piece: its segments, then, as the sign that it is whole, its entries and their hash."""
-    path = segments_of(work, number)
+    path = segments_of(work, key)
     with (
         replacing(path) as temporary,
         pa.OSFile(str(temporary), "wb") as file,
@@ -233,27 +233,27 @@ def _write(
     ):
         for batch in batches:
             writer.write_batch(batch)
-    write_json(entries_of(work, number), {"entries": entries, "segments": _hash(path)})
+    write_json(entries_of(work, key), {"entries": entries, "segments": _hash(path)})
 
 
-def segments_of(work: Path, number: int) -> Path:
+def segments_of(work: Path, key: str) -> Path:
     """A piece's segments, one batch a track that is not rejected."""
-    return work / f"{number:06d}.arrow"
+    return work / f"{key}.arrow"
 
 
-def entries_of(work: Path, number: int) -> Path:
+def entries_of(work: Path, key: str) -> Path:
     """What a piece says of each of its tracks."""
-    return work / f"{number:06d}.json"
+    return work / f"{key}.json"
 
 
-def read_entries(work: Path, number: int) -> list[dict[str, Any]]:
+def read_entries(work: Path, key: str) -> list[dict[str, Any]]:
     """What a whole piece says of each of its tracks.
 
     Raises:
         LinernotesError: it is not whole.
     """
-    path = segments_of(work, number)
-    read = read_json(entries_of(work, number), "a piece of an ingest")
+    path = segments_of(work, key)
+    read = read_json(entries_of(work, key), "a piece of an ingest")
     if not path.exists() or _hash(path) != read["segments"]:
         raise LinernotesError(
             f"{path} is damaged (its content is not what its hash says): remove it, and run the same command "
@@ -262,13 +262,13 @@ def read_entries(work: Path, number: int) -> list[dict[str, Any]]:
     return read["entries"]
 
 
-def whole(work: Path, number: int) -> bool:
+def whole(work: Path, key: str) -> bool:
     """Whether a piece is done; one that is damaged is removed, and said to be."""
-    path = entries_of(work, number)
+    path = entries_of(work, key)
     if not path.exists():
         return False
     try:
-        read_entries(work, number)
+        read_entries(work, key)
     except LinernotesError as error:
         logging.getLogger("linernotes").warning(f"{error}; it is made anew now")
         path.unlink(missing_ok=True)

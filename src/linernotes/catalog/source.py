@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from linernotes.artefacts import hash_json
 from linernotes.audio import NAMED_SUFFIXES, SUFFIXES
 from linernotes.catalog.columns import DECOY_WORDS, TRAIN_WORDS, split_of
 from linernotes.catalog.conventions import Sidecars, held_out_folders, lies_in
@@ -43,23 +43,18 @@ class Source:
     notes: list[str] = field(default_factory=list)
     latents: dict[str, list[str]] = field(default_factory=dict)  # files by track, of a folder of latents
 
-    @property
-    def hash(self) -> str:
-        """Changes when a row, or the size or time of a file, changes."""
-        if self.latents:
-            return self._latents_hash()
-        stats = [(self.folder / track.file_name).stat() for track in self.tracks]
-        rows = [[t.__dict__, s.st_size, s.st_mtime_ns] for t, s in zip(self.tracks, stats, strict=True)]
-        return hash_json([str(self.folder.resolve()), rows, [r.__dict__ for r in self.rejects]])
+    def content_of(self, track: Track) -> list[Any]:
+        """What a track's sound, or its latents, come from: changes when a file's name, size or time does."""
+        names = self.latents.get(track.file_name)
+        if names is None:
+            return _stated(self.folder / track.file_name)
+        files = [self.folder / name for name in names]
+        return [_stated(file) for path in files for file in (path, path.with_suffix(WORDS))]
 
-    def _latents_hash(self) -> str:
-        rows = []
-        for track in self.tracks:
-            for name in self.latents[track.file_name]:
-                for path in (self.folder / name, (self.folder / name).with_suffix(WORDS)):
-                    stat = path.stat()
-                    rows.append([str(path), stat.st_size, stat.st_mtime_ns])
-        return hash_json([str(self.folder.resolve()), rows, [t.__dict__ for t in self.tracks]])
+
+def _stated(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 def identifier_notes(tracks: Sequence[Track]) -> list[str]:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from linernotes.artefacts import hash_json
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import Source
 from linernotes.catalog.store import Catalogue
@@ -54,9 +54,8 @@ Progress = Callable[[str, int, int], None]
 class Tunes(Source):
     """Tracks that are played, not read: they are what their rows say."""
 
-    @property
-    def hash(self) -> str:
-        return hash_json([track.__dict__ for track in self.tracks])
+    def content_of(self, track: Track) -> list[Any]:
+        return [track.source, track.extra]
 
 
 @dataclass(frozen=True)
