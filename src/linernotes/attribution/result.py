@@ -258,9 +258,8 @@ def rank_tracks(
     """
     exact = np.ones(len(tracks)) if weight_n is None else np.bincount(track_n, weight_n, len(tracks))
     scores = gather_tracks(scores_n, track_n, len(tracks), gather)
-    best = np.full(len(tracks), -1)
-    for n in np.argsort(scores_n, kind="stable"):
-        best[track_n[n]] = n
+    best, rising = np.full(len(tracks), -1), np.argsort(scores_n, kind="stable")
+    best[track_n[rising]] = rising  # of several for one track the last stays
     decoys = np.sort(scores[[track.split == "decoy" for track in tracks]])
     order = np.argsort(-scores, kind="stable")
     trained = np.array([tracks[i].split == "train" for i in order])

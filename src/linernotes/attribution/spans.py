@@ -161,5 +161,7 @@ def find_spans(alignment: Alignment, seed: int = 0) -> list[Span]:
 
 def _in_step(pairs_qn: np.ndarray, width: int) -> np.ndarray:
     """Sums of ``width`` cells along the diagonal, from each cell on."""
-    height, length = pairs_qn.shape[0] - width + 1, pairs_qn.shape[1] - width + 1
-    return np.sum([pairs_qn[j : j + height, j : j + length] for j in range(width)], axis=0)
+    upto_qn = np.zeros((pairs_qn.shape[0] + 1, pairs_qn.shape[1] + 1))  # sums along diagonals, from the edge
+    for q, pairs_n in enumerate(pairs_qn):
+        np.add(upto_qn[q, :-1], pairs_n, out=upto_qn[q + 1, 1:])
+    return upto_qn[width:, width:] - upto_qn[:-width, :-width]

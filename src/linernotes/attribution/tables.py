@@ -38,10 +38,9 @@ def save_scores(
         error_t: standard errors of the tracks' scores, nan where one is not known: the same in every row of a
             track.
     """
-    tracks = [catalogue.tracks[t] for t in catalogue.track_n]
     columns = {
-        "track_id": [track.track_id for track in tracks],
-        "split": [track.split for track in tracks],
+        "track_id": _of_tracks([track.track_id for track in catalogue.tracks], catalogue.track_n),
+        "split": _of_tracks([track.split for track in catalogue.tracks], catalogue.track_n),
         "start_s": catalogue.start_s_n,
         "seconds": catalogue.seconds_n,
         "score": scores_n,
@@ -50,6 +49,11 @@ def save_scores(
         **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
     }
     save_table(folder / SCORES, columns, {"kind": "scores", "axes": "segments in catalogue order", **header})
+
+
+def _of_tracks(values_t: list[str], track_n: np.ndarray) -> pa.Array:
+    """What is said of tracks, for each of their segments."""
+    return pa.DictionaryArray.from_arrays(pa.array(track_n, pa.int32()), pa.array(values_t)).cast(pa.string())
 
 
 def save_evidence(
@@ -83,12 +87,12 @@ def save_evidence(
 def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict[str, str]]:
     """Score and split of every track, by its identifier, gathered over its segments as the method does it."""
     table = read_table(folder / SCORES)
-    names = table["track_id"].to_pylist()
-    splits = dict(zip(names, table["split"].to_pylist(), strict=True))
-    place = {name: i for i, name in enumerate(splits)}
-    track_n = np.array([place[name] for name in names])
-    scores = gather_tracks(table["score"].to_numpy(), track_n, len(place), METHOD_SETTINGS[method].gather)
-    return dict(zip(place, scores.tolist(), strict=True)), splits
+    encoded = table["track_id"].combine_chunks().dictionary_encode()
+    names, track_n = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    first = np.unique(track_n, return_index=True)[1]
+    splits = dict(zip(names, table["split"].take(first).to_pylist(), strict=True))
+    scores = gather_tracks(table["score"].to_numpy(), track_n, len(names), METHOD_SETTINGS[method].gather)
+    return dict(zip(names, scores.tolist(), strict=True)), splits
 
 
 def read_segment_scores(folder: Path) -> np.ndarray:
