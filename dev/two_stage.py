@@ -12,6 +12,7 @@ import sys
 import numpy as np
 
 import linernotes
+from linernotes.attribution.indexing import unit_of
 from linernotes.attribution.shortlisting import said_by
 from linernotes.evaluation.lds import measure_lds
 from linernotes.settings.methods import ReadoutSettings
@@ -22,8 +23,9 @@ def main(path: str) -> None:
         opened, index = work.open_bank("benchmark"), work.prepared.index
         assert index
         exact_qn = opened.training_scores({"readout": ReadoutSettings()})["readout"]
-        said_qn = index.recall.slope * said_by(index, work.prepared, opened.clips)
-        said_qn = said_qn[:, work.catalogue.training_rows]
+        rows, settings = work.catalogue.training_rows, unit_of(ReadoutSettings())  # a segment is a track here
+        said_qn = said_by(index, work.prepared, opened.clips)[:, rows]
+        expected_qn = index.recall.expected(said_qn, "readout", settings, len(rows))
         place_qn = np.argsort(np.argsort(-said_qn, axis=1), axis=1)
         first = np.argsort(-exact_qn, axis=1)[:, :20]
         place = np.take_along_axis(place_qn, first, axis=1)
@@ -34,7 +36,8 @@ def main(path: str) -> None:
         )
         scores = {"exact": exact_qn, "the index alone": said_qn}
         scores |= {
-            f"shortlist of {m}": np.where(place_qn < m, exact_qn, said_qn) for m in (10, 20, size, 50, 100)
+            f"shortlist of {m}": np.where(place_qn < m, exact_qn, expected_qn)
+            for m in (10, 20, size, 50, 100)
         }
         for method in measure_lds(opened.bank, scores, reference="exact").methods:
             print(method.method, method.lds, "behind exact:", method.behind)

@@ -90,7 +90,7 @@ class IndexSettings(VerbSettings, frozen=True, extra="forbid"):
     latents: Annotated[int, Field(gt=0, description="Bytes a segment for how it sounds.")] = 256
     queries: Annotated[
         int, Field(gt=0, description="Clips that recall is measured on, scored exactly on the way.")
-    ] = 6
+    ] = 16
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of draws and clips.")] = 0
 
 
