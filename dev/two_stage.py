@@ -1,5 +1,5 @@
-"""What a shortlist costs in truth: the LDS of two-stage scores (exact on the shortlist, what the index says
-elsewhere, no audit) beside that of exact ones.
+"""What a shortlist costs in truth: the LDS of two-stage scores (exact on the shortlist, one score for all
+others, no audit) beside that of exact ones.
 
     linernotes index build -o INDEX --model benchmark --catalog benchmark
     python dev/two_stage.py INDEX
@@ -19,13 +19,13 @@ from linernotes.settings.methods import ReadoutSettings
 
 
 def main(path: str) -> None:
-    with linernotes.open("benchmark", "benchmark", index=path) as work:
-        opened, index = work.open_bank("benchmark"), work.prepared.index
-        assert index
+    index = linernotes.open_index(path)
+    with linernotes.open("benchmark", "benchmark") as work:
+        opened = work.open_bank("benchmark")
         exact_qn = opened.training_scores({"readout": ReadoutSettings()})["readout"]
         rows, settings = work.catalogue.training_rows, unit_of(ReadoutSettings())  # a segment is a track here
         said_qn = said_by(index, work.prepared, opened.clips)[:, rows]
-        expected_qn = index.recall.expected(said_qn, "readout", settings, len(rows))
+        expected = index.recall.expected("readout", settings, len(rows))
         place_qn = np.argsort(np.argsort(-said_qn, axis=1), axis=1)
         first = np.argsort(-exact_qn, axis=1)[:, :20]
         place = np.take_along_axis(place_qn, first, axis=1)
@@ -36,8 +36,7 @@ def main(path: str) -> None:
         )
         scores = {"exact": exact_qn, "the index alone": said_qn}
         scores |= {
-            f"shortlist of {m}": np.where(place_qn < m, exact_qn, expected_qn)
-            for m in (10, 20, size, 50, 100)
+            f"shortlist of {m}": np.where(place_qn < m, exact_qn, expected) for m in (10, 20, size, 50, 100)
         }
         for method in measure_lds(opened.bank, scores, reference="exact").methods:
             print(method.method, method.lds, "behind exact:", method.behind)

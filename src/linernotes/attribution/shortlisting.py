@@ -1,6 +1,6 @@
 """Two stages: an index says which tracks a clip can owe anything to; all segments of these are scored
-exactly, on the same noise as ever, and the others get what the index says of them. A random sample of the
-other tracks is scored exactly as well, and bounds what was missed.
+exactly, on the same noise as ever, and the others get what such others score on average. A random sample of
+them is scored exactly as well, and bounds what was missed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Scored:
     """Scores of all segments for C clips, and which of them are exact.
 
     ``weight_cn`` says of how many tracks each one's track speaks: of itself, if it was scored because it was
-    asked for; of as many of those outside a shortlist as there are for each that was audited; of none, if its
-    score is what an index says (Horvitz and Thompson 1952).
+    asked for; of as many of those outside a shortlist as there are for each that was audited; of none, if it
+    was not scored (Horvitz and Thompson 1952).
     """
 
     scores: Scores  # of every window: [Q, N]
@@ -94,7 +94,8 @@ def score_clips(
     weight_cn = np.stack([each.weights(n_tracks)[track_n] for each in chosen])
     union = np.flatnonzero(weight_cn.any(axis=0))
     scores = score(method, replace(prepared, only=tuple(union.tolist())), windows, settings, folder)
-    all_qn = index.recall.expected(said_qn, method, unit_of(settings), prepared.n_training)
+    expected = index.recall.expected(method, unit_of(settings), prepared.n_training)
+    all_qn = np.full(said_qn.shape, expected)
     shortlists: list[Shortlist | None] = []
     for each, weights_q, weight_n in zip(chosen, weights_cq, weight_cn, strict=True):
         expected_t = np.bincount(track_n, weights_q @ all_qn * seen_n, n_tracks)
@@ -108,7 +109,7 @@ def score_clips(
 
 
 def _among(deviations: Deviations | None, union: np.ndarray, exact_qn: np.ndarray) -> Deviations | None:
-    """Deviations of the segments ``union`` among all; of none where a score is what an index says."""
+    """Deviations of the segments ``union`` among all; none of what was not scored."""
     if deviations is None:
         return None
 

@@ -34,7 +34,7 @@ def save_scores(
 
     Args:
         weight_n: of how many tracks each one's track speaks (``shortlisting.Scored``); 0 where a score is
-            what an index says. Each of itself if None.
+            what is expected of such. Each of itself if None.
         error_t: standard errors of the tracks' scores, nan where one is not known: the same in every row of a
             track.
     """
@@ -109,7 +109,7 @@ def read_track_errors(folder: Path, track_n: np.ndarray, n_tracks: int) -> np.nd
 
 
 def read_weights(folder: Path) -> np.ndarray:
-    """Of how many tracks each segment's track speaks: 0 where its score is what an index says."""
+    """Of how many tracks each segment's track speaks: 0 where it was not scored."""
     table = read_table(folder / SCORES)
     return table["weight"].to_numpy() if "weight" in table.column_names else np.ones(len(table))
 

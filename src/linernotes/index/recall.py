@@ -21,8 +21,8 @@ LEVEL = 0.95  # of intervals and bounds
 
 
 class Recall(BaseModel, frozen=True):
-    """Where in the index's order of tracks the exact first tracks of held clips stand, and what it says of
-    segments further back.
+    """Where in the index's order of tracks the exact first tracks of held clips stand, and what is expected
+    of segments further back.
     """
 
     method: str  # whose exact scores
@@ -32,10 +32,7 @@ class Recall(BaseModel, frozen=True):
     segments: int  # theirs
     places: list[list[int]]  # of each clip's exact first ``FIRST``, best first; 0 is the index's first
     scores: list[list[float]]  # theirs
-    # the exact score of a segment that is not on the default shortlist, expected of its resemblance: a line
-    # that does not fall
-    intercept: float
-    slope: float
+    behind: float  # the mean score of a segment that is not on the default shortlist
 
     def of(self, size: int) -> tuple[float, float, float]:
         """The share of the exact first that are among the index's first ``size`` tracks: mean over clips,
@@ -70,20 +67,17 @@ class Recall(BaseModel, frozen=True):
         size = _size(np.array(self.places), WANTED)
         return size if tracks in (None, self.tracks) else math.ceil(size * tracks / self.tracks)
 
-    def expected(
-        self, said_qn: np.ndarray, method: str, settings: Mapping[str, Any], n_training: int
-    ) -> np.ndarray:
-        """Scores of segments that only the index knows of. 0, nothing, where it was tried with another method
-        or scores of another unit.
+    def expected(self, method: str, settings: Mapping[str, Any], n_training: int) -> float:
+        """The score of a segment that is not on a shortlist: of all the same, since among these resemblance
+        says next to nothing. 0 where the index was tried with another method or scores of another unit.
 
         Args:
-            said_qn: what it says of them.
             settings: those that the scores' unit depends on.
             n_training: training segments of the catalogue; a score is as much smaller as it is larger.
         """
         if (method, dict(settings)) != (self.method, self.settings):
-            return np.zeros_like(said_qn)
-        return (self.intercept + self.slope * said_qn) * self.segments / n_training
+            return 0.0
+        return self.behind * self.segments / n_training
 
 
 def _size(places_qf: np.ndarray, wanted: float) -> int:
@@ -134,32 +128,19 @@ def measure_recall(
         segments=len(track_n),
         places=np.take_along_axis(place_qt, first, axis=1).tolist(),
         scores=np.take_along_axis(exact_qt, first, axis=1).tolist(),
-        intercept=0.0,
-        slope=0.0,
+        behind=0.0,
     )
-    outside_qn = ((place_qt >= found.size_for()) & allowed_qt)[:, track_n]
-    intercept, slope = _line(said_qn[outside_qn], exact_qn[outside_qn])
-    return found.model_copy(update={"intercept": intercept, "slope": slope})
+    behind_qn = ((place_qt >= found.size_for()) & allowed_qt)[:, track_n]
+    return found.model_copy(update={"behind": float(exact_qn[behind_qn].mean()) if behind_qn.any() else 0.0})
 
 
 def _gathered(values_qn: np.ndarray, track_n: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(track_n, values_n, int(track_n.max()) + 1) for values_n in values_qn])
 
 
-def _line(said: np.ndarray, so: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope of the best line that does not fall: what resembles more is expected to have done
-    no less.
-    """
-    if not len(said):
-        return 0.0, 0.0
-    apart = said - said.mean()
-    slope = max(0.0, float(apart @ so / (apart @ apart))) if (apart @ apart) > 0 else 0.0
-    return float(so.mean() - slope * said.mean()), slope
-
-
 class Shortlist(BaseModel, frozen=True):
-    """How a clip's tracks were scored: those of a shortlist exactly, with all their segments, the others by
-    the index, and what an audit of these others found.
+    """How a clip's tracks were scored: those of a shortlist exactly, with all their segments, the others as
+    such others usually score, and what an audit of these found.
     """
 
     index_hash: str
@@ -174,7 +155,7 @@ class Shortlist(BaseModel, frozen=True):
     audited: int  # tracks of those outside, drawn at random and scored exactly as well
     above: int  # of those audited, how many score as high as the last of the first ``FIRST``
     above_at_most: int  # tracks outside that do, at the most
-    # the summed scores outside, as the index has them and the audit corrects them, over those listed
+    # the summed scores outside, as the audit has them, over those listed
     outside_share: float
     outside_low: float
     outside_high: float
@@ -214,12 +195,12 @@ def audit(exact_a: np.ndarray, said_a: np.ndarray, said_outside: np.ndarray, bar
     """From A tracks drawn evenly from those outside.
 
     ``above_at_most`` is the upper end of Clopper and Pearson's interval for a share, times how many are
-    outside. The total is what the index says of all of them, corrected by the mean difference of those
-    audited (the difference estimator of survey sampling; Cochran 1977, section 7.2), with Student's t.
+    outside. The total is what is expected of all of them, corrected by the mean difference of those audited
+    (the difference estimator of survey sampling; Cochran 1977, section 7.2), with Student's t.
 
     Args:
         exact_a: their exact scores.
-        said_a: what the index says of them, and ``said_outside`` of all outside.
+        said_a: what is expected of them, and ``said_outside`` of all outside.
         bar: the score of the last of the first.
     """
     count, outside = len(exact_a), len(said_outside)
