@@ -131,9 +131,7 @@ class TrackScore(BaseModel):
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
     seconds: float | None = None  # of the track, as far as the catalogue has it
     error: ScoreError | None = None  # of the score; of methods that compare losses on two draws or more
-    estimated: bool = (
-        False  # not scored: it was not on the shortlist, and its score is what such tracks have on average
-    )
+    estimated: bool = False  # it was not on the shortlist: its score is what such tracks have on average
     effect: Effect | None = None  # of a training track, where scores were calibrated
     spans: list[Span] = []  # of the first tracks, for methods that know where
     # what else the catalogue says of it: album, caption, licence, identifiers, ...

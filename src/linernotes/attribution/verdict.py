@@ -52,8 +52,8 @@ class Judge:
 
         Args:
             scores_t: of all tracks of the catalogue.
-            weight_t: of how many tracks each one speaks; of none if it was not scored, and
-                then it cannot be named. Of itself if None.
+            weight_t: of how many tracks each one speaks; of none if it was not scored, and then it cannot be
+                named. Of itself if None.
             error_t: the scores' standard errors, nan where they are not known: a score that its own noise may
                 have carried above 0 names no track, whatever it is worth on the whole.
         """
