@@ -16,8 +16,7 @@ from linernotes.demo.places import (
     LONG,
     SIZED_BENCHMARKS,
     benchmark_parts,
-    require_bank,
-    require_benchmark,
+    require_held,
 )
 from linernotes.errors import UsageError
 from linernotes.evaluation.bank.folder import BANK_FILE
@@ -233,8 +232,7 @@ def write_benchmarks(
     names = list(benchmarks) if benchmarks is not None else of_this_kind
     chosen = chosen_methods(methods if methods is not None else ACROSS, {})
     for name in names:
-        require_benchmark(name)
-        require_bank(name)
+        require_held(name)
     banks = {name: read_bank(benchmark_parts(name)) for name in names}
     scored = {name: _scored(name, bank, chosen, on_progress) for name, bank in banks.items()}
     across = measure_across(
@@ -270,8 +268,7 @@ def write_thinning(
     chosen = chosen_methods(methods if methods is not None else BY_SIZE, {})
     cases = []
     for name in names:
-        require_benchmark(name)
-        require_bank(name)
+        require_held(name)
         bank = read_bank(benchmark_parts(name))
         scored = _scored(name, bank, chosen, on_progress)
         cases.append(Sized(name, bank, {m: of_columns(s.scores_qt, bank) for m, s in scored.items()}))

@@ -27,8 +27,7 @@ from linernotes.cli.truth import app as truth_app
 from linernotes.demo.places import (
     BENCHMARKS,
     BUILTIN,
-    require_bank,
-    require_benchmark,
+    require_held,
     require_places,
 )
 from linernotes.settings.methods import ACROSS, BY_SIZE
@@ -90,8 +89,7 @@ def evaluate_benchmarks(
     It is made from the scores kept with the benchmarks; those that are missing are computed first.
     """
     for benchmark in listed(benchmarks) or ():
-        require_benchmark(benchmark)
-        require_bank(benchmark)
+        require_held(benchmark)
     if methods:
         chosen_methods(listed(methods), {})
     require_folder(out.parent)
@@ -129,8 +127,7 @@ def evaluate_thinning(
     law.
     """
     for benchmark in listed(benchmarks) or ():
-        require_benchmark(benchmark)
-        require_bank(benchmark)
+        require_held(benchmark)
     chosen = listed(methods)
     chosen_methods(chosen or BY_SIZE, {})
     require_folder(out.parent)

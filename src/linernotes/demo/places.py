@@ -84,6 +84,16 @@ def require_bank(bank: str) -> None:
     bank_file(bank_place(bank))
 
 
+def require_held(benchmark: str) -> None:
+    """Refuses what is no benchmark whose numbers the package holds: tables over benchmarks are of these."""
+    require_benchmark(benchmark)
+    if not (benchmark_parts(benchmark) / BANK_FILE).exists():
+        raise LinernotesError(
+            f"this package holds no retrain bank of the benchmark {benchmark}, and the table is of those "
+            "that it holds: leave it out"
+        )
+
+
 def require_places(model: str, catalogue: str) -> None:
     """Refuses a model or a catalogue that is none, and a cache that cannot be written."""
     require_model(model)
