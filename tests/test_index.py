@@ -30,6 +30,7 @@ from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.curvature.packed import load_packed, save_packed
 from linernotes.errors import LinernotesError, UsageError
+from linernotes.evaluation.cost.scale import part_of
 from linernotes.index.recall import FIRST, Audited, Recall, audit, measure_recall
 from linernotes.index.search import look_up
 from linernotes.index.space import principal_directions
@@ -384,6 +385,19 @@ def test_tracks_added_do_not_touch_the_others(
     y = sweep_moments(fresh, draws, settings, space.strongest_bfk, nothing, new, tmp_path / "y")["y_nd"]
     apart = space.moments(y)[0].astype(int) - grown.vectors.moments_nr[new]
     assert np.abs(apart).max() <= 2  # its moments went through half precision here
+
+
+def test_tracks_removed_cost_no_pass(
+    tmp_path: Path, model_path: Path, many: Catalogue, built: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewer = part_of(many, 150, tmp_path / "fewer")
+    shutil.copytree(built.path, tmp_path / "index")
+    monkeypatch.setattr("linernotes.attribution.indexing._Sweep", None)  # what passes are made by
+    left = linernotes.build_index(tmp_path / "index", model_path, fewer.path)
+    place = {item: n for n, item in enumerate(built.items_n)}
+    before = [place[item] for item in left.items_n]
+    assert len(left) == len(fewer) < len(built)
+    assert (left.vectors.moments_nr == built.vectors.moments_nr[before]).all()
 
 
 @pytest.mark.parametrize("killed_after", ["plan.json", "sample"])

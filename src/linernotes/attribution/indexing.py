@@ -69,8 +69,8 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
             if old.record["catalogue"] == prepared.catalogue.hash:
                 shutil.rmtree(work, ignore_errors=True)  # of a run that was stopped when all was done
                 return old
-        if old is None:
-            require_room(prepared, settings, path, sum(f.stat().st_size for f in work.rglob("*")))
+        asked_for = IndexSettings(**old.record["settings"]) if old else settings
+        require_room(prepared, asked_for, path, sum(f.stat().st_size for f in work.rglob("*")))
         _begin(work, prepared, settings, old)
         (_update(prepared, work, old) if old else _new(prepared, settings, work))
         replace_folder(work / "index", path)
@@ -174,8 +174,8 @@ def _update(prepared: Prepared, work: Path, old: Index) -> None:
     stay = np.flatnonzero(known >= 0)
     table.moments_nr[stay] = old.vectors.moments_nr[known[stay]]
     table.length_n[stay] = old.vectors.length_n[known[stay]]
-    if space.asks_model:
-        _Sweep(prepared, settings, [], work).fill(space, table, np.flatnonzero(known < 0))
+    if space.asks_model and len(new := np.flatnonzero(known < 0)):
+        _Sweep(prepared, settings, [], work).fill(space, table, new)
     fitted_on = old.record["fitted_on"]
     _write(prepared, work, space, table, old.recall, settings.model_dump(), fitted_on, items_n)
 

@@ -33,9 +33,12 @@ def score_errors(
     if deviations is None:
         return [None] * n_tracks
 
+    rows = np.arange(len(track_n)) if deviations.rows is None else deviations.rows
+    seen_n = np.broadcast_to(seen_n, len(track_n))[rows]
+
     def variance(deviation_rqn: np.ndarray) -> np.ndarray:
         deviation_rn = np.tensordot(deviation_rqn, weights_q, axes=(1, 0)) * seen_n
-        by_track = [np.bincount(track_n, one_n, n_tracks) for one_n in deviation_rn]
+        by_track = [np.bincount(track_n[rows], one_n, n_tracks) for one_n in deviation_rn]
         return np.square(by_track).sum(axis=0)
 
     items_t = variance(deviations.items_rqn)

@@ -109,17 +109,11 @@ def score_clips(
 
 
 def _among(deviations: Deviations | None, union: np.ndarray, exact_qn: np.ndarray) -> Deviations | None:
-    """Deviations of the segments ``union`` among all; none of what was not scored."""
+    """Deviations of the segments ``union``; each clip's of its own, and none of another's."""
     if deviations is None:
         return None
-
-    def spread(some_rqu: np.ndarray) -> np.ndarray:
-        all_rqn = np.zeros((len(some_rqu), *exact_qn.shape), np.float32)
-        all_rqn[:, :, union] = some_rqu * exact_qn[:, union]
-        return all_rqn
-
-    by_clip = deviations.clip_rqn
-    return Deviations(spread(deviations.items_rqn), None if by_clip is None else spread(by_clip))
+    own_qu, by_clip = exact_qn[:, union], deviations.clip_rqn
+    return Deviations(deviations.items_rqn * own_qu, None if by_clip is None else by_clip * own_qu, union)
 
 
 def require_shortlists(method: str) -> None:

@@ -128,6 +128,7 @@ class Deviations:
     items_rqn: np.ndarray  # float32; by the draws that items are scored on
     # by the draws that the clip's gradient is a mean over; None: not known without unlearning it again
     clip_rqn: np.ndarray | None = None
+    rows: np.ndarray | None = None  # the segments they are of, by their places in the catalogue; None: all
 
 
 @dataclass(frozen=True)
