@@ -91,6 +91,22 @@ def test_a_known_world_is_read_back_from_its_retrains(calibration: Calibration) 
     np.testing.assert_allclose(spread, np.sqrt(TRUE.own**2 + TRUE.share**2 * (truth * 100) ** 2), rtol=0.25)
 
 
+def test_intervals_of_the_first_tracks_alone_are_the_same_and_no_named_track_is_without(
+    calibration: Calibration,
+) -> None:
+    random = np.random.default_rng(8)
+    scores_t = (random.exponential(0.6, 500) ** 2) / 500
+    lengths_t = random.integers(1, 40, 500).astype(float)  # a long track is less certain, whatever its effect
+    every = effects_of(calibration, scores_t, lengths_t, loss=1.0, n_training=500)
+    some = effects_of(calibration, scores_t, lengths_t, loss=1.0, n_training=500, first=20)
+    known = np.isfinite(some.low_t)
+    named = every.low_t > 0
+    assert 20 < known.sum() < 500 and known[np.argsort(-every.expected_t)[:20]].all() and known[named].all()
+    for name in ("low_t", "high_t"):
+        assert (getattr(some, name)[known] == getattr(every, name)[known]).all()
+    assert (some.expected_t == every.expected_t).all() and (some.doubt_t == every.doubt_t).all()
+
+
 def test_intervals_hold_what_they_say_and_named_tracks_did_something(calibration: Calibration) -> None:
     bank, scores_qn, loss_q = world(0)
     one_each = np.ones(scores_qn.shape[1])
