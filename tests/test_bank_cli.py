@@ -293,7 +293,7 @@ def test_a_bank_without_its_clips_still_says_what_was_scored(
     save_tensors(there / BANK_FILE, tensors, BANK, header)
     assert told("evaluate", "lds", "--bank", there, *where, "--methods", "random") == scored
     assert not any(line["wrong"] for line in told("bank", "show", "--bank", there, *where))
-    done = run("evaluate", "lds", "--bank", there, *where, "--methods", "latent")
+    done = run("evaluate", "lds", "--bank", there, *where, "--methods", "tonal")
     assert done.exit_code == 1 and "not the clips" in done.output and "bank build" in done.output
 
 
