@@ -21,7 +21,7 @@ from conftest import SEGMENT_SAMPLES, write_recordings
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import segment_query
 from linernotes.attribution.result import FIRST_TRACKS, RECORD, Attribution, gather_tracks, weigh_tracks
-from linernotes.attribution.shortlisting import AUDITED, LEAST_AUDITED, _chosen
+from linernotes.attribution.shortlisting import AUDITED, LEAST_AUDITED, _chosen, _Tracks
 from linernotes.attribution.tables import SCORES, read_table, read_weights
 from linernotes.attribution.verdict import whole
 from linernotes.catalog.ingest import build_catalogue
@@ -270,9 +270,10 @@ def test_an_audit_speaks_for_the_tracks_outside_on_average() -> None:
     track_n = np.repeat(np.arange(400), draw.integers(1, 7, 400))
     value_t, said_t = draw.standard_normal(400) + 2, draw.random(400)
     trained_t = draw.random(400) < 0.9
+    tracks = _Tracks(track_n, np.ones(len(track_n)), trained_t)
     totals, inside = [], []
     for i in range(1000):
-        chosen = _chosen(said_t, trained_t, 15, track_n, [clip_of(i)])
+        chosen = _chosen(tracks, said_t, 15, [clip_of(i)])
         weight_t = chosen.weights(400)[trained_t]
         assert weight_t.sum() == pytest.approx(trained_t.sum()) and len(chosen.audited) >= LEAST_AUDITED
         total, error = whole(value_t[trained_t], weight_t)

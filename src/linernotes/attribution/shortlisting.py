@@ -71,41 +71,81 @@ def score_clips(
     Args:
         weights_cq: how much each window counts in a clip.
     """
-    clips, index, catalogue = len(weights_cq), prepared.index, prepared.catalogue
+    index = prepared.index
     if index is None:  # everything
         scores = score(method, prepared, windows, settings, folder)
-        everything = np.ones((clips, len(prepared.rows)))
-        return Scored(scores, everything, [None] * clips)
+        everything = np.ones((len(weights_cq), len(prepared.rows)))
+        return Scored(scores, everything, [None] * len(weights_cq))
     require_shortlists(method)
-    said_qn = said_by(index, prepared, windows)
-    if settings.one_set:
-        said_qn = said_qn.mean(axis=0, keepdims=True)
-    seen_n = prepared.as_seen(np.ones(len(catalogue)), settings.gather)
-    n_tracks, track_n = len(catalogue.tracks), catalogue.track_n
-    trained_t = np.array([track.split == "train" for track in catalogue.tracks])
-    trained_t &= np.bincount(track_n, minlength=n_tracks) > 0
-    said_ct = [np.bincount(track_n, said_n * seen_n, n_tracks) for said_n in weights_cq @ said_qn]
-    own = [[w for w, share in zip(windows, weights_q, strict=False) if share] for weights_q in weights_cq]
-    size = max(index.recall.size_for(int(trained_t.sum())), FIRST_TRACKS)
-    chosen = [
-        _chosen(said_t, trained_t, size, catalogue.track_n, windows if settings.one_set else of_clip)
-        for said_t, of_clip in zip(said_ct, own, strict=True)
-    ]
-    weight_cn = np.stack([each.weights(n_tracks)[track_n] for each in chosen])
+    tracks = _Tracks.of(prepared, settings)
+    chosen = _choose(index, prepared, tracks, windows, weights_cq, settings)
+    weight_cn = np.stack([each.weights(tracks.count)[tracks.track_n] for each in chosen])
     union = np.flatnonzero(weight_cn.any(axis=0))
     scores = score(method, replace(prepared, only=tuple(union.tolist())), windows, settings, folder)
     expected = index.recall.expected(method, unit_of(settings), prepared.n_training)
-    all_qn = np.full(said_qn.shape, expected)
+    all_qn = np.full((len(scores.scores_qn), len(prepared.catalogue)), expected)
+    expected_t = tracks.gathered(all_qn[0])
     shortlists: list[Shortlist | None] = []
     for each, weights_q, weight_n in zip(chosen, weights_cq, weight_cn, strict=True):
-        expected_t = np.bincount(track_n, weights_q @ all_qn * seen_n, n_tracks)
-        exact_t = np.bincount(track_n[union], weights_q @ scores.scores_qn * seen_n[union], n_tracks)
-        shortlists.append(_audited(index, prepared, method, settings, expected_t, exact_t, each, trained_t))
+        exact_t = tracks.gathered(weights_q @ scores.scores_qn, union)
+        shortlists.append(_audited(index, method, settings, tracks, each, expected_t, exact_t))
         for q in np.flatnonzero(weights_q):
             all_qn[q, weight_n > 0] = scores.scores_qn[q, weight_n[union] > 0]
     exact_qn = (weights_cq > 0).T.astype(float) @ weight_cn > 0  # each window is of one clip
     deviations = _among(scores.deviations, union, exact_qn)
     return Scored(replace(scores, scores_qn=all_qn, deviations=deviations), weight_cn, shortlists)
+
+
+@dataclass(frozen=True)
+class _Tracks:
+    """A catalogue's tracks and what they are made of."""
+
+    track_n: np.ndarray
+    seen_n: np.ndarray  # how often training saw each segment
+    trained_t: np.ndarray  # bool
+
+    @classmethod
+    def of(cls, prepared: Prepared, settings: MethodSettings) -> _Tracks:
+        catalogue = prepared.catalogue
+        trained_t = np.array([track.split == "train" for track in catalogue.tracks])
+        trained_t &= np.bincount(catalogue.track_n, minlength=len(trained_t)) > 0
+        seen_n = prepared.as_seen(np.ones(len(catalogue)), settings.gather)
+        return cls(catalogue.track_n, seen_n, trained_t)
+
+    @property
+    def count(self) -> int:
+        return len(self.trained_t)
+
+    @property
+    def segments_t(self) -> np.ndarray:
+        return np.bincount(self.track_n, minlength=self.count)
+
+    def gathered(self, scores_n: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Scores of all segments, or of some, as their tracks'."""
+        track_n, seen_n = (
+            (self.track_n, self.seen_n) if rows is None else (self.track_n[rows], self.seen_n[rows])
+        )
+        return np.bincount(track_n, scores_n * seen_n, self.count)
+
+
+def _choose(
+    index: Index,
+    prepared: Prepared,
+    tracks: _Tracks,
+    windows: list[Query],
+    weights_cq: np.ndarray,
+    settings: MethodSettings,
+) -> list[_Chosen]:
+    """What is scored exactly for each clip."""
+    said_qn = said_by(index, prepared, windows)
+    owned = [[w for w, share in zip(windows, weights_q, strict=False) if share] for weights_q in weights_cq]
+    if settings.one_set:  # its windows have one score together
+        said_qn, owned = said_qn.mean(axis=0, keepdims=True), [windows]
+    size = max(index.recall.size_for(int(tracks.trained_t.sum())), FIRST_TRACKS)
+    return [
+        _chosen(tracks, tracks.gathered(said_n), size, own)
+        for said_n, own in zip(weights_cq @ said_qn, owned, strict=True)
+    ]
 
 
 def _among(deviations: Deviations | None, union: np.ndarray, exact_qn: np.ndarray) -> Deviations | None:
@@ -154,22 +194,19 @@ def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.nd
     return (vectors.length_n[:, None] * found_qn).astype(float)
 
 
-def _chosen(
-    said_t: np.ndarray, trained_t: np.ndarray, size: int, track_n: np.ndarray, windows: Sequence[Query]
-) -> _Chosen:
+def _chosen(tracks: _Tracks, said_t: np.ndarray, size: int, windows: Sequence[Query]) -> _Chosen:
     """The first tracks, until so many of them were trained on: decoys that stand among these come along. And
     an even sample of the others, the same for the same clip.
     """
     order = np.argsort(-said_t, kind="stable")
-    last = int(np.searchsorted(np.cumsum(trained_t[order]), min(size, trained_t.sum())))
+    last = int(np.searchsorted(np.cumsum(tracks.trained_t[order]), min(size, tracks.trained_t.sum())))
     listed = np.sort(order[: last + 1])
-    behind_t = trained_t.copy()
+    behind_t = tracks.trained_t.copy()
     behind_t[listed] = False
-    outside = np.flatnonzero(behind_t)
-    segments = np.bincount(track_n, minlength=len(said_t))[outside]
-    count = (
-        min(max(round(AUDITED / max(1.0, segments.mean())), LEAST_AUDITED), AUDITED) if len(outside) else 0
-    )
+    outside, count = np.flatnonzero(behind_t), 0
+    if len(outside):
+        each = float(tracks.segments_t[outside].mean())
+        count = min(max(round(AUDITED / each), LEAST_AUDITED), AUDITED)
     seed = hash_arrays({str(i): window.latents_ct.numpy() for i, window in enumerate(windows)})
     draw = np.random.default_rng(int(seed, 16))
     return _Chosen(listed, np.sort(draw.permutation(outside)[:count]), outside)
@@ -177,15 +214,14 @@ def _chosen(
 
 def _audited(
     index: Index,
-    prepared: Prepared,
     method: str,
     settings: MethodSettings,
+    tracks: _Tracks,
+    chosen: _Chosen,
     expected_t: np.ndarray,
     exact_t: np.ndarray,
-    chosen: _Chosen,
-    trained_t: np.ndarray,
 ) -> Shortlist:
-    listed = chosen.listed[trained_t[chosen.listed]]
+    listed = chosen.listed[tracks.trained_t[chosen.listed]]
     of_listed = exact_t[listed]
     bar = float(np.sort(of_listed)[::-1][min(FIRST, len(listed)) - 1])
     found = audit(exact_t[chosen.audited], expected_t[chosen.audited], expected_t[chosen.outside], bar)
@@ -198,7 +234,7 @@ def _audited(
     return Shortlist(
         index_hash=index.hash,
         tracks=len(listed),
-        segments=int(np.isin(prepared.catalogue.track_n, listed).sum()),
+        segments=int(tracks.segments_t[listed].sum()),
         outside=len(chosen.outside),
         recall=held,
         recall_low=low,
