@@ -44,6 +44,7 @@ ABOUT_FORECASTS = """\
 What it says of models that learned more tracks than any here is an extrapolation: the same architecture,
 trained for steps in proportion to the tracks, as often on each as a half's model was."""
 MARKERS = ("o", "s", "^", "D", "v")
+BESIDE = 1.12  # times the rank, from one size to the next
 
 
 def write_thinning(path: Path, found: Thinning, command: str) -> None:
@@ -200,9 +201,10 @@ def _picture(found: Thinning) -> str:
     shades = np.linspace(0.35, 1.0, len(sizes))
 
     def draw(axes: Axes) -> None:
-        for size, shade, marker in zip(sizes, shades, cycle(MARKERS), strict=False):
+        for i, (size, shade, marker) in enumerate(zip(sizes, shades, cycle(MARKERS), strict=False)):
             every = size.ranks
-            middle = [np.sqrt(each.first * each.last) for each in every]
+            beside = BESIDE ** (i - (len(sizes) - 1) / 2)  # or one size would hide another
+            middle = [beside * np.sqrt(each.first * each.last) for each in every]
             values = [1000 * each.effect.value for each in every]
             low = [1000 * max(0.0, each.effect.value - each.effect.low) for each in every]
             high = [1000 * max(0.0, each.effect.high - each.effect.value) for each in every]
@@ -211,13 +213,13 @@ def _picture(found: Thinning) -> str:
                 middle, values, [low, high], fmt=marker, color=ACCENT, alpha=shade, capsize=2, label=label
             )
             if found.law:
-                rank = np.arange(1, size.tracks + 1)
+                rank, half = np.arange(1, size.tracks + 1), size.tracks // 2
                 line = 1000 * found.law.effects(rank, size.tracks)
-                line -= line[size.tracks // 2 :].mean()
-                axes.plot(rank, line, color=INK, alpha=shade, linewidth=0.8)
+                line -= line[half:].mean()
+                axes.plot(rank[:half], line[:half], color=INK, alpha=shade, linewidth=0.8)
         axes.axhline(0, color=DECOY, linewidth=0.8)
         axes.set_xscale("log")
-        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_yscale("symlog", linthresh=1.0)
         axes.set_xlabel("rank")
         axes.set_ylabel("effect of one more track over the last half's,\nthousandths of the clip's loss")
         axes.spines[["top", "right"]].set_visible(False)
