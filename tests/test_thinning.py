@@ -77,6 +77,7 @@ def test_ranks_by_chance_are_worth_nothing() -> None:
     found = measure_thinning([replace(case, scores={**case.scores, "random": chance})])
     (size,) = found.sizes["random"]
     assert found.methods == ["readout", "random"] and found.sizes["readout"][0].told > 0
+    assert not size.first and found.sizes["readout"][0].first  # a share of nothing is none
     assert size.told == 0 and all(each.effect.low < 0 < each.effect.high for each in size.ranks)
 
 

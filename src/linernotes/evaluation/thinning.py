@@ -65,7 +65,8 @@ class OfSize:
     clips: int
     ranks: list[OfRanks]
     together: Interval  # effects of the first half of the ranks, each over the last half's
-    first: dict[int, Interval]  # the share of them that the first so many carry
+    # the share of them that the first so many carry; of effects that are not told apart from nothing none
+    first: dict[int, Interval]
     told: int  # the last rank up to which all bins are told apart from the last half of the ranks
 
 
@@ -235,6 +236,7 @@ def _of_size(case: Sized, found: _Spread) -> OfSize:
         told = each.last
     carried_rb = np.cumsum(found.effect_rb * [high - low + 1 for low, high in found.bins[:-1]], axis=1)
     ends, together_r = [high for _, high in found.bins[:-1]], carried_rb[:, -1]
+    together = _said(together_r)
     return OfSize(
         name=case.name,
         tracks=found.tracks,
@@ -242,11 +244,11 @@ def _of_size(case: Sized, found: _Spread) -> OfSize:
         models=sum(len(run) for run in case.bank.runs()),
         clips=len(case.bank.rows("reporting")),
         ranks=ranks,
-        together=_said(together_r),
+        together=together,
         first={
             count: _said(share(carried_rb[:, ends.index(count)], together_r, np.inf))
             for count in FIRST
-            if count in ends[:-1]
+            if count in ends[:-1] and together.low > 0
         },
         told=told,
     )

@@ -25,9 +25,9 @@ and models together, which errs on the wide side where the noise of training is 
 ABOUT_ALL = """\
 *Told apart up to* is the last rank up to which every bin's interval lies above nothing: it says as much
 of how many models were trained as of the tracks. *The first half* is what its tracks carry together over
-as many of the last half, *the first 3* and so on the part of this that those carry. What an order of
-tracks is worth depends on the method's being right, so beside it stands how well its scores predict
-retraining at that size (LDS), of how much that could be (ceiling)."""
+as many of the last half, *the first 3* and so on the part of this that those carry, where this is told
+apart from nothing. What an order of tracks is worth depends on the method's being right, so beside it
+stands how well its scores predict retraining at that size (LDS), of how much that could be (ceiling)."""
 ABOUT_METHODS = """\
 A track's influence may thin out, or the method find it less well: other methods' orders, by what one more
 of their first three tracks is worth, in thousandths, and by their LDS."""
