@@ -26,6 +26,7 @@ from linernotes.evaluation.cost.likeness import NOISE, Likeness, make_up
 from linernotes.evaluation.cost.scale import first_of, measure_scale, part_of, searched
 from linernotes.index.store import Index
 from linernotes.index.vectors import directions, resemblance
+from linernotes.methods.contract import Progress
 from linernotes.models.stable_audio import StableAudio
 from linernotes.report.scale import scale_table
 from linernotes.settings.engine import EngineSettings
@@ -112,6 +113,36 @@ def test_every_size_is_measured(
     assert table.picture.startswith("<svg") and "building the index" in table.picture
     each = table.records()[1]
     assert each["build_ms_each"] == pytest.approx(1000 * found[1].build_s / len(whole))
+
+
+def test_an_index_is_measured_where_it_is_built_in_one_go(
+    model: StableAudio, model_path: Path, whole: Catalogue, tmp_path: Path
+) -> None:
+    """It stays where it was asked for; one that is there is used, and one that was stopped goes on."""
+
+    def measured(place: Path, name: str, on_progress: Progress | None = None) -> float | None:
+        prepared = prepare(model, whole, tmp_path / "cache", on_progress, model_path)
+        (growth,) = measure_scale(
+            prepared, place, (), (), IndexSettings(queries=1), tmp_path / name, on_progress
+        )
+        assert growth.segments == len(whole) and growth.scored and growth.clip_s
+        return growth.build_s
+
+    place = tmp_path / "kept"
+    assert measured(place, "first") and len(Index(place)) == len(whole)
+    written = (place / "index.json").stat().st_mtime_ns
+    assert measured(place, "second") is None and (place / "index.json").stat().st_mtime_ns == written
+
+    class Stopped(Exception):
+        pass
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what.startswith("vectors"):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        measured(tmp_path / "stopped", "third", stop)
+    assert measured(tmp_path / "stopped", "fourth") is None and len(Index(tmp_path / "stopped"))
 
 
 def test_vectors_that_the_disk_has_no_room_for_are_not_made_up(index: Index, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from linernotes.evaluation.cost import bench as benches
 from linernotes.evaluation.cost.planning import Plan
 from linernotes.evaluation.cost.scale import measure_scale
 from linernotes.evaluation.fidelity import ModelFidelity, measure_fidelity
-from linernotes.index.store import Index
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GeneratingModel, PredictingModel
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS
@@ -64,7 +63,8 @@ def bench(
         methods: those that the part of that name measures, all that can run if None.
         quick: so little that its figures only show that everything still runs.
         model: of a large ``catalogue``, for the part scale; the built-in ones if None.
-        index: of that catalogue; built now, and its building measured, if None.
+        index: where that catalogue's is, or is to be: built, and its building measured, if it is not there;
+            and thrown away afterwards if None.
 
     Raises:
         UsageError: an unknown part or method, or what is said of a part that is not measured.
@@ -121,14 +121,11 @@ def bench(
     return figures
 
 
-def _index_of(work: Workspace, index: str | Path | None, quick: bool) -> Index | None:
-    """The index that was given; the shipped one where time is short."""
+def _index_of(work: Workspace, index: str | Path | None, quick: bool) -> Path | None:
+    """Where the index is; the shipped one where time is short."""
     if index is None and quick and work.names == (BUILTIN, BUILTIN):
-        index = SHIPPED_INDEX
-    if index is not None:
-        work.use_index(index)
-        return Index(Path(index))
-    return None
+        return SHIPPED_INDEX
+    return None if index is None else Path(index)
 
 
 def _write_sounds(folder: Path, tracks: int | None, on_progress: Progress | None) -> None:

@@ -56,7 +56,7 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
     """
     if len(prepared.catalogue) > EXACT_UP_TO:
         require_faiss()  # now, not after hours
-    work = path.with_name(path.name + ".partial")
+    work = unfinished(path)
     with held(path, "built"):
         old = Index(path) if (path / RECORD).is_file() else None
         if old is None and path.exists() and any(path.iterdir()):
@@ -76,6 +76,11 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
         replace_folder(work / "index", path)
         shutil.rmtree(work)
     return Index(path)
+
+
+def unfinished(path: Path) -> Path:
+    """Where a build of the index at ``path`` has what it made so far."""
+    return path.with_name(path.name + ".partial")
 
 
 def _require_same(old: Index, settings: IndexSettings) -> None:

@@ -190,7 +190,8 @@ def bench(
     model: Annotated[str | None, typer.Option(help="Of scale: a large catalogue's model.")] = None,
     catalog: Annotated[str | None, typer.Option(help="Of scale: a large catalogue.")] = None,
     index: Annotated[
-        Path | None, typer.Option(help="Of scale: the catalogue's index; built and timed if left out.")
+        Path | None,
+        typer.Option(help="Of scale: the catalogue's index; built there and timed if there is none."),
     ] = None,
     out: OutOption = None,
     as_json: JsonOption = False,

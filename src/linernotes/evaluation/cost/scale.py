@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from linernotes.attribution.generating import generate_clip
-from linernotes.attribution.indexing import build_index
+from linernotes.attribution.indexing import build_index, unfinished
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.run import attribute_clips
@@ -22,7 +22,7 @@ from linernotes.evaluation.cost.bench import seconds_of
 from linernotes.evaluation.cost.likeness import Likeness, make_up
 from linernotes.evaluation.cost.planning import forget_peak, held_bytes
 from linernotes.index.search import look_up
-from linernotes.index.store import EXACT_UP_TO, Index
+from linernotes.index.store import EXACT_UP_TO, RECORD, Index
 from linernotes.index.vectors import Vectors, resemblance
 from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import GeneratingModel
@@ -55,7 +55,7 @@ class Growth:
 
 def measure_scale(
     prepared: Prepared,
-    index: Index | None,
+    index: Path | None,
     real: Sequence[int],
     made_up: Sequence[int],
     settings: IndexSettings,
@@ -65,7 +65,8 @@ def measure_scale(
     """Indexes of parts of a catalogue, of all of it, and of made-up vectors, smallest first.
 
     Args:
-        index: of the whole catalogue; built now, and its building measured, if None.
+        index: where the whole catalogue's is; built there, and its building measured, if there is none yet,
+            and in ``folder`` if None. Building that was stopped goes on, and is not measured.
         real: segments of the parts; those that the catalogue has no more than are left out.
         made_up: how many vectors are made up, in the likeness of the whole catalogue's.
         folder: an empty one, on a disk with room for the largest index.
@@ -84,15 +85,13 @@ def measure_scale(
         part = part_of(whole, count, place / "catalogue")
         found.append(_built(_anew(prepared, part, place), settings, place)[1])
     report("sizes", len(parts), steps)
-    if index:
-        found.append(_with_clip(searched(index, index.vectors[:ASKED]), prepared, index, folder))
-    else:
-        index, growth = _built(_anew(prepared, whole, folder / "whole"), settings, folder / "whole")
-        found.append(growth)
+    place = folder / "whole"
+    built, growth = _built(_anew(prepared, whole, place), settings, place, index)
+    found.append(growth)
     for i, count in enumerate(made_up, start=len(parts) + 1):
         report("sizes", i, steps)
-        large = make_up(index, count, folder / "made-up")
-        found.append(searched(large, Likeness(index, seed=1).drawn(ASKED)))
+        large = make_up(built, count, folder / "made-up")
+        found.append(searched(large, Likeness(built, seed=1).drawn(ASKED)))
         shutil.rmtree(large.path)
     report("sizes", steps, steps)
     return found
@@ -103,13 +102,25 @@ def _anew(prepared: Prepared, catalogue: Catalogue, folder: Path) -> Prepared:
     return prepare(prepared.model, catalogue, folder / "cache", prepared.on_progress, prepared.model_folder)
 
 
-def _built(prepared: Prepared, settings: IndexSettings, folder: Path) -> tuple[Index, Growth]:
-    forget_peak()
-    start = time.perf_counter()
-    index = build_index(prepared, settings, folder / "index")
-    build_s, build_mib = time.perf_counter() - start, held_bytes() / MIB
+def _built(
+    prepared: Prepared, settings: IndexSettings, folder: Path, path: Path | None = None
+) -> tuple[Index, Growth]:
+    """The index at ``path``, and what it cost if it is built now from nothing."""
+    path = path or folder / "index"
+    measured: dict[str, float] = {}
+    if (path / RECORD).is_file():
+        index = Index(path)
+        index.require(prepared.model.weights_hash, prepared.catalogue)
+    else:
+        anew = not unfinished(path).exists()
+        forget_peak()
+        start = time.perf_counter()
+        index = build_index(prepared, settings, path)
+        if anew:
+            measured = {"build_s": time.perf_counter() - start, "build_mib": held_bytes() / MIB}
+    folder.mkdir(parents=True, exist_ok=True)
     growth = _with_clip(searched(index, index.vectors[:ASKED]), prepared, index, folder)
-    return index, replace(growth, build_s=build_s, build_mib=build_mib)
+    return index, replace(growth, **measured)
 
 
 def part_of(catalogue: Catalogue, segments: int, path: Path) -> Catalogue:
