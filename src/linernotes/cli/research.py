@@ -191,7 +191,7 @@ def bench(
     catalog: Annotated[str | None, typer.Option(help="Of scale: a large catalogue.")] = None,
     index: Annotated[
         Path | None,
-        typer.Option(help="Of scale: the catalogue's index; built there and timed if there is none."),
+        typer.Option(help="Of scale: the catalogue's index; built there if it is not."),
     ] = None,
     out: OutOption = None,
     as_json: JsonOption = False,

@@ -107,7 +107,7 @@ def _built(
 ) -> tuple[Index, Growth]:
     """The index at ``path``, and what it cost if it is built now from nothing."""
     path = path or folder / "index"
-    measured: dict[str, float] = {}
+    build_s = build_mib = None
     if (path / RECORD).is_file():
         index = Index(path)
         index.require(prepared.model.weights_hash, prepared.catalogue)
@@ -117,10 +117,10 @@ def _built(
         start = time.perf_counter()
         index = build_index(prepared, settings, path)
         if anew:
-            measured = {"build_s": time.perf_counter() - start, "build_mib": held_bytes() / MIB}
+            build_s, build_mib = time.perf_counter() - start, held_bytes() / MIB
     folder.mkdir(parents=True, exist_ok=True)
     growth = _with_clip(searched(index, index.vectors[:ASKED]), prepared, index, folder)
-    return index, replace(growth, **measured)
+    return index, replace(growth, build_s=build_s, build_mib=build_mib)
 
 
 def part_of(catalogue: Catalogue, segments: int, path: Path) -> Catalogue:
