@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from safetensors import SafetensorError
 from typer.testing import CliRunner, Result
 
@@ -238,6 +240,20 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, model_path: Path, monkeypatch
     result = run("generate", "--prompt", "tone 1", "-o", tmp_path / "clip.flac", "--model", model_path)
     refused(result, "the disk is full")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("take", [torch.empty, np.empty])
+def test_full_memory_is_a_sentence(
+    tmp_path: Path,
+    recordings: Path,
+    model_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    take: Callable[[int], object],
+) -> None:
+    monkeypatch.setattr("linernotes.catalog.pieces._encode", lambda *_: take(10**15))
+    result = run("catalog", "build", recordings, "-o", tmp_path / "c", "--model", model_path)
+    refused(result, "memory is full: end other programs, give a smaller --batch-size")
+    assert not (tmp_path / "c").exists()
 
 
 def test_impossible_durations_are_refused(tmp_path: Path, model_path: Path) -> None:

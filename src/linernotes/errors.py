@@ -15,5 +15,17 @@ class UsageError(LinernotesError):
     """What was asked for makes no sense (exit code 2)."""
 
 
+MEMORY_FULL = (
+    "memory is full: end other programs, give a smaller --batch-size or fewer --workers where "
+    "there are such, or take a machine with more"
+)
+
+
+def memory_is_full(error: BaseException) -> bool:
+    """Whether that is what an error is about: of Python and NumPy, of torch on a GPU or on a CPU."""
+    of_a_gpu = type(error).__name__ == "OutOfMemoryError"  # torch's own, and importing torch takes seconds
+    return isinstance(error, MemoryError) or of_a_gpu or "can't allocate memory" in str(error)
+
+
 class LinernotesWarning(UserWarning):
     """The job was done without something. The message says without what, why, and the remedy."""

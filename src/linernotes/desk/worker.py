@@ -23,7 +23,7 @@ from linernotes.desk.database import Database, open_database
 from linernotes.desk.folder import DeskFolder, emptied
 from linernotes.desk.opened import Opened
 from linernotes.desk.schema import DONE, FAILED, STOPPED, JobRow
-from linernotes.errors import LinernotesError
+from linernotes.errors import MEMORY_FULL, LinernotesError, memory_is_full
 
 if TYPE_CHECKING:
     from linernotes.desk.tasks import Tasks
@@ -177,6 +177,8 @@ def _say_held(error: OperationalError) -> None:
 
 
 def _unexpected(error: Exception) -> str:
+    if memory_is_full(error):
+        return MEMORY_FULL
     return f"unexpected {type(error).__name__}: {error} (the desk's log has the whole story)"
 
 
