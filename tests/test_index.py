@@ -138,6 +138,18 @@ def test_recall_of_what_is_known() -> None:
     assert recall_of(exact, own).of(FIRST)[0] == 1.0
 
 
+def test_a_shortlist_holds_enough_of_the_summed_score_too() -> None:
+    """One of twenty is missed: enough of them where all weigh alike, not where it weighs as much as all."""
+    exact = np.full((1, 300), -1.0)
+    exact[0, :FIRST] = 1 + 1e-6 * np.arange(FIRST, 0, -1)
+    said = exact.copy()
+    said[0, 3] = -9.0
+    exact[0, 3] = 0.5
+    assert recall_of(said, exact).size_for() == 19
+    exact[0, 3] = 19.0
+    assert recall_of(said, exact).size_for() == 300
+
+
 def recall_of(said: np.ndarray, exact: np.ndarray, track_n: np.ndarray | None = None) -> Recall:
     track_n = np.arange(said.shape[1]) if track_n is None else track_n
     return measure_recall(said, exact, track_n, "clips", "readout", {"draws": 16})
@@ -163,7 +175,8 @@ def test_a_length_is_chosen_on_other_clips_than_its_recall_is_stated_of() -> Non
     that the four others did not know of it holds what is left.
     """
     places = [list(range(FIRST))] * 4 + [list(range(100, 100 + FIRST))]
-    found = recall_of(np.zeros((1, 30)), np.zeros((1, 30))).model_copy(update={"places": places})
+    alike = {"places": places, "scores": np.ones((5, FIRST)).tolist()}
+    found = recall_of(np.zeros((1, 30)), np.zeros((1, 30))).model_copy(update=alike)
     assert found.of(found.size_for())[0] >= 0.95
     mean, low, high = found.of_chosen()
     assert mean == pytest.approx((4 * 1.0 + 0.0) / 5) and low < 0.5 and high == 1.0
@@ -176,7 +189,7 @@ def test_what_is_expected_behind_a_shortlist_is_in_the_unit_of_the_scores_or_not
     assert found.size_for(500) == 10 * found.size_for()  # a list grows with what it is taken from
     asked = {"method": "readout", "settings": {"draws": 16}}
     once = found.expected(**asked, n_training=50)
-    assert once == pytest.approx(np.mean([np.sort(own)[:-19] for own in exact]))  # of those behind 95 % of 20
+    assert once == pytest.approx(np.mean([np.sort(own)[:-FIRST] for own in exact]))
     assert found.expected(**asked, n_training=500) == pytest.approx(once / 10)  # as a score is
     assert found.expected("abu", {"draws": 16}, 50) == 0 == found.expected("readout", {"draws": 4}, 50)
 
@@ -369,6 +382,12 @@ def test_tracks_added_do_not_touch_the_others(
     shutil.copytree(built.path, tmp_path / "index")
     with pytest.raises(LinernotesError, match="another state of the catalogue"):
         linernotes.attribute(sounds / "tone1.wav", tmp_path / "out", model_path, more.path, index=built.path)
+    record = json.loads((tmp_path / "index" / "index.json").read_text())
+    other = {**record, "noise": "another"}
+    (tmp_path / "index" / "index.json").write_text(json.dumps(other))
+    with pytest.raises(LinernotesError, match=r"other noise \(another, now .*\), .* build an index anew"):
+        linernotes.build_index(tmp_path / "index", model_path, more.path)
+    (tmp_path / "index" / "index.json").write_text(json.dumps(record))
     grown = linernotes.build_index(tmp_path / "index", model_path, more.path)
     assert len(grown) == len(more)
     place = {item: n for n, item in enumerate(grown.items_n)}

@@ -21,6 +21,7 @@ from linernotes.attribution.effects import asked
 from linernotes.attribution.index_room import FEATURE_SAMPLE, STRONGEST, require_room, sample_size
 from linernotes.attribution.query import clip_query, segment_query
 from linernotes.catalog.store import Catalogue
+from linernotes.draws import Draws
 from linernotes.errors import LinernotesError
 from linernotes.index.codes import require_faiss
 from linernotes.index.recall import Recall, measure_recall
@@ -69,6 +70,7 @@ def build_index(prepared: Prepared, settings: IndexSettings, path: Path) -> Inde
             if old.record["catalogue"] == prepared.catalogue.hash:
                 shutil.rmtree(work, ignore_errors=True)  # of a run that was stopped when all was done
                 return old
+            _require_noise(prepared, old)
         asked_for = IndexSettings(**old.record["settings"]) if old else settings
         require_room(prepared, asked_for, path, sum(f.stat().st_size for f in work.rglob("*")))
         _begin(work, prepared, settings, old)
@@ -92,6 +94,16 @@ def _require_same(old: Index, settings: IndexSettings) -> None:
                 f"{old.path} was built with --{name} {has}, not {wanted}: leave that out, or build another "
                 "index in another folder"
             )
+
+
+def _require_noise(prepared: Prepared, old: Index) -> None:
+    """Refuses an index whose vectors those of added tracks would not be like."""
+    now = _draws(prepared, old.record["settings"]["seed"]).hash
+    if old.record.get("noise", now) != now:
+        raise LinernotesError(
+            f"{old.path} was built on other noise ({old.record['noise']}, now {now}), and vectors of added "
+            "tracks would not be like the others: build an index anew, into another folder"
+        )
 
 
 def _begin(work: Path, prepared: Prepared, settings: IndexSettings, old: Index | None) -> None:
@@ -223,7 +235,7 @@ class _Sweep:
     def __init__(self, prepared: Prepared, settings: IndexSettings, clips: list[Query], work: Path) -> None:
         self.prepared, self.work = prepared, work
         self.method = ReadoutSettings(seed=settings.seed)
-        self.draws = prepared.draws(self.method.draws, settings.seed)
+        self.draws = _draws(prepared, settings.seed)
         curvature_bff = fit_curvature(
             prepared, self.draws, self.method.noise_bands, self.method.batch_size, settings.seed
         )
@@ -320,6 +332,11 @@ def vector_settings(settings: ReadoutSettings) -> ReadoutSettings:
     return settings.model_copy(update={"gradient_draws": QUERY_DRAWS})
 
 
+def _draws(prepared: Prepared, seed: int) -> Draws:
+    """The noise that segments' vectors and held clips' exact scores are made on."""
+    return prepared.draws(ReadoutSettings().draws, seed)
+
+
 def unit_of(settings: MethodSettings) -> dict[str, Any]:
     """The settings that say in what unit a method's scores are: all that do not merely make them surer."""
     drawn = ("draws", "gradient_draws")
@@ -348,8 +365,10 @@ def _write(
     items_n: np.ndarray,
 ) -> None:
     catalogue = prepared.catalogue
+    noise = {"noise": _draws(prepared, settings["seed"]).hash} if space.asks_model else {}
     record = {
         "model": prepared.model.weights_hash,
+        **noise,
         "catalogue": catalogue.hash,
         "fitted_on": fitted_on,
         "settings": settings,

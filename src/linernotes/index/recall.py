@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 FIRST = 20  # the exact first tracks that a shortlist must not miss
 WANTED = 0.95  # of them, on average
+WANTED_SCORE = 0.97  # of their summed score, on average
 LEVEL = 0.95  # of intervals and bounds
 
 
@@ -46,25 +47,26 @@ class Recall(BaseModel, frozen=True):
         return _interval((scores * (np.array(self.places) < size)).sum(axis=1) / scores.sum(axis=1))
 
     def of_chosen(self) -> tuple[float, float, float]:
-        """The same of shortlists that hold ``WANTED`` on average, each clip's as long as the other clips have
-        it: on the clips that a length was chosen on it holds as much by choice.
+        """The same of shortlists that hold what is wanted on average, each clip's as long as the other clips
+        have it: on the clips that a length was chosen on it holds as much by choice.
         """
-        places = np.array(self.places)
+        places, scores = np.array(self.places), np.array(self.scores)
         if len(places) < 2:
             return self.of(self.size_for())
-        others = [np.delete(places, q, axis=0) for q in range(len(places))]
-        return _interval(
-            np.array([(own < _size(rest, WANTED)).mean() for own, rest in zip(places, others, strict=True)])
-        )
+        sizes = [
+            _size(np.delete(places, q, axis=0), np.delete(scores, q, axis=0)) for q in range(len(places))
+        ]
+        return _interval((places < np.array(sizes)[:, None]).mean(axis=1))
 
     def size_for(self, tracks: int | None = None) -> int:
-        """The smallest shortlist, in tracks, that holds ``WANTED`` of the exact first, on average.
+        """The smallest shortlist, in tracks, that holds ``WANTED`` of the exact first and ``WANTED_SCORE`` of
+        their summed score, on average over clips.
 
         Args:
             tracks: of the catalogue that is searched, if it has become another than the index was tried on:
                 a shortlist grows with it.
         """
-        size = _size(np.array(self.places), WANTED)
+        size = _size(np.array(self.places), np.array(self.scores))
         return size if tracks in (None, self.tracks) else math.ceil(size * tracks / self.tracks)
 
     def expected(self, method: str, settings: Mapping[str, Any], n_training: int) -> float:
@@ -80,9 +82,15 @@ class Recall(BaseModel, frozen=True):
         return self.behind * self.segments / n_training
 
 
-def _size(places_qf: np.ndarray, wanted: float) -> int:
-    places = np.sort(places_qf.ravel())
-    return int(places[max(0, math.ceil(wanted * len(places)) - 1)]) + 1
+def _size(places_qf: np.ndarray, scores_qf: np.ndarray) -> int:
+    sizes = np.unique(places_qf) + 1
+    held_sqf = places_qf < sizes[:, None, None]
+    some = scores_qf[scores_qf.sum(axis=1) > 0]  # a share of nothing is none
+    summed_sq = (held_sqf[:, scores_qf.sum(axis=1) > 0] * some).sum(axis=2) / some.sum(axis=1)
+    enough = held_sqf.mean(axis=(1, 2)) >= WANTED
+    if len(some):
+        enough &= summed_sq.mean(axis=1) >= WANTED_SCORE
+    return int(sizes[np.argmax(enough)])
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:

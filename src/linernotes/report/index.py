@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linernotes.evaluation.intervals import Interval
-from linernotes.index.recall import FIRST, WANTED, Recall
+from linernotes.index.recall import FIRST, WANTED, WANTED_SCORE, Recall
 from linernotes.report.table import Table, interval, number
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.1)  # of the tracks
@@ -33,7 +33,8 @@ def recall_table(recall: Recall) -> Table:
         about={"method": recall.method, "clips": recall.clips, "shortlist": recall.size_for()},
         notes=[
             f"Exact scores are {recall.method}'s; mean over {recall.clips}. A shortlist is as long as it "
-            f"takes to hold {WANTED:.0%} of these clips' exact first {FIRST} on average; as long as the "
-            f"others of them ask for, it holds {Interval(*recall.of_chosen())} of each one's."
+            f"takes to hold {WANTED:.0%} of these clips' exact first {FIRST} and {WANTED_SCORE:.0%} of their "
+            f"summed score on average; as long as the others of them ask for, it holds "
+            f"{Interval(*recall.of_chosen())} of each one's."
         ],
     )

@@ -36,6 +36,12 @@ def scale_table(found: Sequence[Growth]) -> Table:
         number("found", "of the first by product, found", ".1f", "%"),
         number("clip_s", "attributing a clip", ".1f", "s"),
         number("scored_share", "segments scored exactly", ".2f", "%"),
+        number("every_s", "by scoring all", ",.0f", "s"),
+        number("build_ratio", "building, times that", ".2f"),
+        number("listed", "on the shortlist, of the tracks", ".2f", "%"),
+        number("held", "of the exact first 20, it holds", ".0f", "%"),
+        text("half", "in 0.5 %: of the first 20, of their score"),
+        text("two", "in 2 %"),
     ]
     rows = [
         {
@@ -43,6 +49,9 @@ def scale_table(found: Sequence[Growth]) -> Table:
             "of": "a catalogue" if each.real else "made-up vectors",
             "build_ms_each": None if each.build_s is None else 1000 * each.build_s / each.segments,
             "scored_share": None if each.scored is None else each.scored / each.segments,
+            "build_ratio": each.build_s / each.every_s if each.build_s and each.every_s else None,
+            "half": _pair(each.held_half, each.summed_half),
+            "two": _pair(each.held_two, each.summed_two),
         }
         for each in found
     ]
@@ -55,11 +64,16 @@ def scale_table(found: Sequence[Growth]) -> Table:
             f"Vectors of {found[-1].bytes_each} bytes. Peaks are of the whole program; a search is of one "
             "clip, all that it keeps in memory being there; above a million vectors their products are "
             "formed from the disk. Made-up vectors are real ones turned by noise. "
-            "Attributing a clip: model, catalogue and index being open, with its audit, "
-            "without drawing its page."
+            "Attributing a clip: model, catalogue and index being open, with its audit, without drawing its "
+            "page. Shortlists: means over the clips that the index was tried on; the default one as long as "
+            "the other clips ask for."
         ],
         picture=_picture(found),
     )
+
+
+def _pair(held: float | None, summed: float | None) -> str:
+    return "" if held is None or summed is None else f"{held:.0%}, {summed:.0%}"
 
 
 def _picture(found: Sequence[Growth]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from linernotes.artefacts import read_json, write_json
 from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.indexing import build_index, unfinished
 from linernotes.attribution.prepare import prepare
@@ -31,6 +32,8 @@ from linernotes.settings.verbs import GenerateSettings, IndexSettings
 
 LONGEST_LIST = 5000  # segments that the search is asked for
 ASKED = 4  # made-up clips
+EVERY_UP_TO = 20_000  # segments: scoring all of more exactly takes hours
+COST = "cost.json"  # what building an index took, beside it
 MIB = 1 << 20
 
 
@@ -51,6 +54,14 @@ class Growth:
     build_mib: float | None = None
     clip_s: float | None = None  # to attribute a clip, model and catalogue being open
     scored: int | None = None  # segments that were scored exactly for it
+    every_s: float | None = None  # to attribute it by scoring everything exactly
+    listed: float | None = None  # the share of all tracks that a shortlist has
+    # of held clips' exact first tracks and of their summed score, what shortlists of so many tracks hold
+    held: float | None = None  # of as many as the other clips ask for
+    held_half: float | None = None  # of 0.5 %
+    summed_half: float | None = None
+    held_two: float | None = None  # of 2 %
+    summed_two: float | None = None
 
 
 def measure_scale(
@@ -65,8 +76,8 @@ def measure_scale(
     """Indexes of parts of a catalogue, of all of it, and of made-up vectors, smallest first.
 
     Args:
-        index: where the whole catalogue's is; built there, and its building measured, if there is none yet,
-            and in ``folder`` if None. Building that was stopped goes on, and is not measured.
+        index: where the whole catalogue's is; built there if there is none yet, and in ``folder`` if None.
+            Building that was stopped goes on, and what it cost is not known.
         real: segments of the parts; those that the catalogue has no more than are left out.
         made_up: how many vectors are made up, in the likeness of the whole catalogue's.
         folder: an empty one, on a disk with room for the largest index.
@@ -105,9 +116,8 @@ def _anew(prepared: Prepared, catalogue: Catalogue, folder: Path) -> Prepared:
 def _built(
     prepared: Prepared, settings: IndexSettings, folder: Path, path: Path | None = None
 ) -> tuple[Index, Growth]:
-    """The index at ``path``, and what it cost if it is built now from nothing."""
+    """The index at ``path``, and what it cost if it was built here, from nothing."""
     path = path or folder / "index"
-    build_s = build_mib = None
     if (path / RECORD).is_file():
         index = Index(path)
         index.require(prepared.model.weights_hash, prepared.catalogue)
@@ -117,10 +127,26 @@ def _built(
         start = time.perf_counter()
         index = build_index(prepared, settings, path)
         if anew:
-            build_s, build_mib = time.perf_counter() - start, held_bytes() / MIB
+            cost = {"build_s": time.perf_counter() - start, "build_mib": held_bytes() / MIB}
+            write_json(path / COST, cost)
     folder.mkdir(parents=True, exist_ok=True)
-    growth = _with_clip(searched(index, index.vectors[:ASKED]), prepared, index, folder)
-    return index, replace(growth, build_s=build_s, build_mib=build_mib)
+    growth = _recalled(_with_clip(searched(index, index.vectors[:ASKED]), prepared, index, folder), index)
+    return index, replace(growth, **read_json(path / COST, "a cost")) if (path / COST).exists() else growth
+
+
+def _recalled(growth: Growth, index: Index) -> Growth:
+    """With what shortlists hold."""
+    recall = index.recall
+    half, two = (max(1, round(share * recall.tracks)) for share in (0.005, 0.02))
+    return replace(
+        growth,
+        listed=recall.size_for() / recall.tracks,
+        held=recall.of_chosen()[0],
+        held_half=recall.of(half)[0],
+        summed_half=recall.of_score(half)[0],
+        held_two=recall.of(two)[0],
+        summed_two=recall.of_score(two)[0],
+    )
 
 
 def part_of(catalogue: Catalogue, segments: int, path: Path) -> Catalogue:
@@ -180,8 +206,8 @@ def first_of(said_n: np.ndarray, count: int) -> np.ndarray:
 
 
 def _with_clip(growth: Growth, prepared: Prepared, index: Index, folder: Path) -> Growth:
-    """With the seconds of attributing a clip of the model's own, the second one, and how many segments were
-    scored exactly; without them for a model that makes no clips.
+    """With the seconds of attributing a clip of the model's own, the second one, how many segments were
+    scored exactly, and the seconds of scoring all; without them for a model that makes no clips.
     """
     model, method = prepared.model, index.recall.method
     growth = replace(growth, real=True)
@@ -196,4 +222,9 @@ def _with_clip(growth: Growth, prepared: Prepared, index: Index, folder: Path) -
         start = time.perf_counter()
         (done,) = attribute_clips([clip], own, method, METHOD_SETTINGS[method](), folder / f"clip{seed}")
         seconds = time.perf_counter() - start
-    return replace(growth, clip_s=seconds, scored=done.attribution.segments)
+    every_s = None
+    if len(prepared.catalogue) <= EVERY_UP_TO:
+        start = time.perf_counter()
+        attribute_clips([clip], prepared, method, METHOD_SETTINGS[method](), folder / "every")
+        every_s = time.perf_counter() - start
+    return replace(growth, clip_s=seconds, scored=done.attribution.segments, every_s=every_s)
