@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import linernotes
 from linernotes.audio import Sound, read_sound, write_sound
 from linernotes.catalog.store import Catalogue
+from linernotes.demo.large import plan_large
 from linernotes.demo.places import CATALOGUE, MODEL, name_of
 from linernotes.demo.recipe import INSTRUMENTS, group_works
 from linernotes.demo.render import PEAK, render_notes, render_track
@@ -105,6 +107,21 @@ def test_a_rendered_note_is_at_its_pitch_and_level() -> None:
 def test_versions_of_a_work_are_found_whatever_the_key() -> None:
     transposed = [pitch + 5 for pitch in TUNE]
     assert group_works(["One", "Two", "Three"], [TUNE, OTHER, transposed]) == [0, 1, 0]
+
+
+def test_the_large_catalogue_plays_every_tune_once_before_any_twice() -> None:
+    some = {"ryansMammoth": "Ryan's Mammoth Collection"}
+    tracks = plan_large(9_000, on_progress=None, names=some)
+    train, decoys = ([t for t in tracks if t.split == split] for split in ("train", "decoy"))
+    segments = [max(1, math.ceil(float(t.extra["seconds"]) / 5.944 - 0.02)) for t in train]
+    assert 9_000 <= sum(segments) < 9_000 + max(segments) and np.mean(segments) > 3
+    assert decoys and not {t.work_id for t in train} & {t.work_id for t in decoys}
+    first, again = ({t.source for t in tracks if t.track_id.endswith(number)} for number in ("-1", "-2"))
+    assert again and again < first
+    played = {(t.source, t.extra["instrument"]) for t in tracks}
+    assert len(played) == len(tracks)  # never twice on the same instrument
+    fewer = plan_large(300, names=some)
+    assert any(t.split == "train" for t in fewer) and all(t in tracks for t in fewer)
 
 
 def test_a_shared_title_alone_makes_no_work() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,10 @@ class Played:
 
 
 def plan_large(
-    segments: int = SEGMENTS, segment_s: float = 5.944, on_progress: Callable[[int, int], None] | None = None
+    segments: int = SEGMENTS,
+    segment_s: float = 5.944,
+    on_progress: Callable[[int, int], None] | None = None,
+    names: Mapping[str, str] = COLLECTIONS | MORE_COLLECTIONS,
 ) -> list[Track]:
     """The tracks of the large catalogue, training tracks first. The same everywhere: it depends on the
     packages, ``SEED`` and the two numbers alone.
@@ -83,8 +86,9 @@ def plan_large(
     Args:
         segments: how many there are at least to train on.
         segment_s: how long one is.
+        names: the collections that tunes are taken from. Each tune is played ``PERFORMANCES`` times at the
+            most, so a few collections may give fewer segments.
     """
-    names = COLLECTIONS | MORE_COLLECTIONS
     tunes = [t for c in names for t in (read_chorales() if c == "bach" else read_tunes(c))]
     notes = []
     for i, tune in enumerate(tunes, start=1):
@@ -123,7 +127,7 @@ def plan_large(
     return sorted(tracks, key=lambda track: (track.split != "train", track.track_id))
 
 
-def _track(tune: Tune, work_id: str, number: int, decoy: bool, names: dict[str, str]) -> Track:
+def _track(tune: Tune, work_id: str, number: int, decoy: bool, names: Mapping[str, str]) -> Track:
     """The ``number``-th performance of a tune: each on another instrument."""
     draw = random.Random(f"{SEED}:{identifier_of(tune)}")
     instrument = draw.sample(list(INSTRUMENTS), PERFORMANCES)[number]

@@ -32,7 +32,7 @@ from linernotes.version import SCHEMA_VERSION, __version__
 
 KIND = "index"
 RECORD, SPACE, VECTORS, CODES = "index.json", "space.safetensors", "vectors.lance", "codes.safetensors"
-EXACT_UP_TO = 1_000_000  # vectors: their product takes half a second, and codes would save little
+EXACT_UP_TO = 1_000_000  # vectors: their product takes a second, and codes would save little of an answer
 FORM = 2  # of the record: an index of another is built anew
 ITEM = "item"  # the column that is no part of a vector
 HASHED_AT_ONCE = 1 << 12  # segments

@@ -86,7 +86,9 @@ def leaderboard_page(board: Board, stem: str, command: str) -> str:
     )
     parts = [
         "# Leaderboard: attribution held against retraining",
-        f"Written by `{command}`, from a retrain bank and the scores kept with it.",
+        f"Written by `{command}`, from a retrain bank and the scores kept with it. The same methods on "
+        "deeper models, long tracks and other families: [benchmarks](benchmarks.md), "
+        "[families](families.md).",
         "## Rules",
         rules,
         "## LDS",
