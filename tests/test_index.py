@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -249,6 +250,22 @@ def test_listed_segments_score_as_in_a_whole_sweep(both: dict[str, Path], many: 
     assert (found.tracks, found.segments) == (listed_t.sum(), EACH * listed_t.sum())
     assert found.tracks >= FIRST_TRACKS and sampled_t.sum() == found.audited
     assert Attribution.load(both["all"] / "attribution.json").shortlist is None
+
+
+def test_a_plan_counts_what_a_shortlist_and_its_audit_score(
+    both: dict[str, Path], model_path: Path, many: Catalogue, built: Index
+) -> None:
+    def planned(*methods: str, **asked: Any) -> list[int]:
+        return [p.segments for p in linernotes.plan(methods, model_path, many.path, **asked)]
+
+    found = Attribution.load(both["listed"] / "attribution.json").shortlist
+    assert found and planned("readout", index=built.path) == [found.segments + EACH * found.audited]
+    assert planned("readout", "latent", index=built.path, queries=50) == [len(many)] * 2
+    assert planned("readout") == [len(many)]  # all that there is, and a method that takes no shortlist
+    with pytest.raises(UsageError, match="--index takes a shortlist and --exhaustive does not"):
+        planned("readout", index=built.path, exhaustive=True)
+    (shipped,), (whole,) = (linernotes.plan(["readout"], exhaustive=every) for every in (False, True))
+    assert shipped.segments < whole.segments == len(linernotes.open_catalogue())
 
 
 def test_the_record_says_what_was_not_scored(both: dict[str, Path]) -> None:

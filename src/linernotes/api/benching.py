@@ -101,7 +101,7 @@ def bench(
             elif part == "methods":
 
                 def planned_for(method: str) -> Plan:
-                    return plan([method], **benches.fewer_draws(method))[0]
+                    return plan([method], exhaustive=True, **benches.fewer_draws(method))[0]
 
                 figures["methods"] = benches.method_costs(names, planned_for, on_progress)
             elif part == "scale":

@@ -56,6 +56,8 @@ def plan(
     catalogue: str | Path = BUILTIN,
     on_progress: Progress | None = None,
     engine: EngineSettings | None = None,
+    index: str | Path | None = None,
+    exhaustive: bool = False,
     **settings: Any,
 ) -> list[Plan]:
     """What methods will cost on a model and a catalogue: forward-equivalents,
@@ -66,10 +68,12 @@ def plan(
     Args:
         engine: what would pass over the catalogue; with more workers than this machine has cores, passes are
             counted as so much shorter.
+        index: as of ``attribute``: methods that take shortlists are taken to score no more than these.
+        exhaustive: the built-in catalogue, too.
         settings: the field of ``PlanSettings``, ``queries``, and methods' settings.
     """
     chosen_methods(methods, parted(PlanSettings, settings)[1])  # before a model is loaded
-    with Workspace(model, catalogue, on_progress=on_progress) as work:
+    with Workspace(model, catalogue, on_progress=on_progress, index=index, exhaustive=exhaustive) as work:
         return work.plan(methods, engine, **settings)
 
 

@@ -102,9 +102,12 @@ class Workspace:
             exhaustive: the built-in catalogue, too.
 
         Raises:
+            UsageError: both an index and no index are asked for.
             LinernotesError: one of them is missing or damaged, they do not fit together, or the model says
                 that it was trained on another catalogue.
         """
+        if index is not None and exhaustive:
+            raise UsageError("--index takes a shortlist and --exhaustive does not: leave out one of them")
         self.names = (name_of(model), name_of(catalogue))
         loaded, opened = load_model(self.names[0]), open_catalogue(self.names[1])
         folder = model_folder(model)
@@ -194,6 +197,13 @@ class Workspace:
             require_shortlists(method)
             return self._index
         return self._index if self._index and self._index.recall.method == method else None
+
+    def _index_if_any(self, method: str) -> Index | None:
+        """The same, without complaint: nothing for a method that takes no shortlists."""
+        try:
+            return self._index_for(method)
+        except UsageError:
+            return None
 
     def generate(self, prompt: str, out: str | Path, **settings: Any) -> Path:
         """Generates a clip; see ``linernotes.generate``."""
@@ -286,7 +296,8 @@ class Workspace:
         """What methods will cost; see ``linernotes.plan``."""
         asked, of_methods = parted(PlanSettings, settings)
         chosen = chosen_methods(methods, of_methods)
-        return plan_methods(chosen, self._quiet, asked.queries, self.prepared.on_progress, engine)
+        report = self.prepared.on_progress
+        return plan_methods(chosen, self._quiet, asked.queries, report, engine, self._index_if_any)
 
     def self_influence(self, method: str = DEFAULT_METHOD, **settings: Any) -> list[SelfRank]:
         """Takes training segments as queries; see ``linernotes.self_influence``."""

@@ -141,11 +141,34 @@ def _choose(
     owned = [[w for w, share in zip(windows, weights_q, strict=False) if share] for weights_q in weights_cq]
     if settings.one_set:  # its windows have one score together
         said_qn, owned = said_qn.mean(axis=0, keepdims=True), [windows]
-    size = max(index.recall.size_for(int(tracks.trained_t.sum())), FIRST_TRACKS)
+    size = _size(index, int(tracks.trained_t.sum()))
     return [
         _chosen(tracks, tracks.gathered(said_n), size, own)
         for said_n, own in zip(weights_cq @ said_qn, owned, strict=True)
     ]
+
+
+def _size(index: Index, tracks: int) -> int:
+    """How many of so many training tracks are listed."""
+    return max(index.recall.size_for(tracks), FIRST_TRACKS)
+
+
+def _count_audited(segments_t: np.ndarray) -> int:
+    """How many of the tracks outside, of so many segments each, are audited."""
+    if not len(segments_t):
+        return 0
+    return min(max(round(AUDITED / float(segments_t.mean())), LEAST_AUDITED), AUDITED)
+
+
+def expected_segments(index: Index, prepared: Prepared, queries: int) -> int:
+    """How many segments are scored exactly for so many clips, at the most: each one's listed and audited
+    tracks, taken to be as long as others.
+    """
+    catalogue = prepared.catalogue
+    segments_t = np.unique(catalogue.track_n[catalogue.training_rows], return_counts=True)[1]
+    tracks = min(_size(index, len(segments_t)), len(segments_t))
+    tracks += min(_count_audited(segments_t), len(segments_t) - tracks)
+    return min(len(catalogue), round(queries * tracks * float(segments_t.mean())))
 
 
 def _among(deviations: Deviations | None, union: np.ndarray, exact_qn: np.ndarray) -> Deviations | None:
@@ -203,10 +226,8 @@ def _chosen(tracks: _Tracks, said_t: np.ndarray, size: int, windows: Sequence[Qu
     listed = np.sort(order[: last + 1])
     behind_t = tracks.trained_t.copy()
     behind_t[listed] = False
-    outside, count = np.flatnonzero(behind_t), 0
-    if len(outside):
-        each = float(tracks.segments_t[outside].mean())
-        count = min(max(round(AUDITED / each), LEAST_AUDITED), AUDITED)
+    outside = np.flatnonzero(behind_t)
+    count = _count_audited(tracks.segments_t[outside])
     seed = hash_arrays({str(i): window.latents_ct.numpy() for i, window in enumerate(windows)})
     draw = np.random.default_rng(int(seed, 16))
     return _Chosen(listed, np.sort(draw.permutation(outside)[:count]), outside)

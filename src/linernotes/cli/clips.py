@@ -14,6 +14,8 @@ from linernotes.cli.options import (
     BenchmarkCatalogueOption,
     BenchmarkModelOption,
     CatalogueOption,
+    ExhaustiveOption,
+    IndexOption,
     JsonOption,
     MethodOption,
     ModelOption,
@@ -33,7 +35,7 @@ from linernotes.demo.places import (
     require_model,
     require_places,
 )
-from linernotes.errors import LinernotesError, UsageError
+from linernotes.errors import LinernotesError
 from linernotes.settings.engine import EngineSettings, RetrainEngineSettings
 from linernotes.settings.paths import require_file, require_folder, require_new, require_sound_name
 from linernotes.settings.reading import checked, parted, read_settings
@@ -126,16 +128,8 @@ def attribute(
             "trained says so itself; others draw tracks."
         ),
     ] = None,
-    index: Annotated[
-        Path | None,
-        typer.Option(
-            help="From 'linernotes index build': score a shortlist, and say what it may miss. The built-in "
-            "catalogue has one."
-        ),
-    ] = None,
-    exhaustive: Annotated[
-        bool, typer.Option("--exhaustive", help="Score everything, also where there is an index.")
-    ] = False,
+    index: IndexOption = None,
+    exhaustive: ExhaustiveOption = False,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -147,8 +141,6 @@ def attribute(
     check_clips(clips)
     if calibration:
         require_file(calibration, "a calibration")
-    if index and exhaustive:
-        raise UsageError("--index takes a shortlist and --exhaustive does not: leave out one of them")
     require_folder(out)
     require_places(model, catalog)
     with Bars() as bars:

@@ -62,6 +62,16 @@ OutOption = Annotated[
         help="Folder for table (Parquet, Markdown) and picture (SVG); nothing is saved if left out.",
     ),
 ]
+IndexOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="From 'linernotes index build': score a shortlist, and say what it may miss. The built-in "
+        "catalogue has one."
+    ),
+]
+ExhaustiveOption = Annotated[
+    bool, typer.Option("--exhaustive", help="Score everything, also where there is an index.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 Command = Callable[..., None]

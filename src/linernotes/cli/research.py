@@ -15,6 +15,8 @@ from linernotes.cli.checks import check_clips
 from linernotes.cli.options import (
     BankOption,
     CatalogueOption,
+    ExhaustiveOption,
+    IndexOption,
     JsonOption,
     MethodsOption,
     ModelOption,
@@ -109,6 +111,8 @@ def plan(
     methods: MethodsOption = None,
     model: ModelOption = BUILTIN,
     catalog: CatalogueOption = BUILTIN,
+    index: IndexOption = None,
+    exhaustive: ExhaustiveOption = False,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -120,7 +124,9 @@ def plan(
     chosen_methods(listed(methods), of_methods)
     require_places(model, catalog)
     with Bars() as bars:
-        plans = linernotes.plan(listed(methods), model, catalog, on_progress=bars, engine=engine, **asked)
+        plans = linernotes.plan(
+            listed(methods), model, catalog, bars, engine, index=index, exhaustive=exhaustive, **asked
+        )
     if as_json:
         print_json([p.__dict__ for p in plans])
         return

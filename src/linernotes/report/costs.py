@@ -32,6 +32,7 @@ def plans_table(plans: Sequence[Plan]) -> Table:
     queries = "1 query" if plans[0].queries == 1 else f"{plans[0].queries} queries"
     columns = [
         name("method", "method"),
+        number("segments", "segments scored", ",d"),
         number("once_s", "once per model", ".0f", "s"),
         number("queries_s", queries, ".0f", "s"),
         number("once_forwards", "forwards: once", ",.0f"),

@@ -11,14 +11,16 @@ import ctypes
 import gc
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linernotes.attribution.query import segment_query
+from linernotes.attribution.shortlisting import expected_segments
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
+from linernotes.index.store import Index
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Progress, Query
 from linernotes.models.workers import at_once
@@ -44,6 +46,7 @@ class Plan:
     method: str
     queries: int
     workers: int  # that passes over the catalogue are shared among
+    segments: int  # that are scored exactly: all, or of a shortlist and its audit
     once_s: float
     queries_s: float  # all of them, together
     once_forwards: float  # forward-equivalents: seconds over those of one forward pass
@@ -91,6 +94,7 @@ def plan(
         method=method,
         queries=queries,
         workers=workers,
+        segments=len(prepared.rows),
         once_s=once_s,
         queries_s=queries_s,
         once_forwards=once_s / seconds["forward"],
@@ -106,14 +110,21 @@ def plan_methods(
     queries: int,
     on_progress: Progress | None = None,
     engine: EngineSettings | None = None,
+    index_for: Callable[[str], Index | None] = lambda method: None,
 ) -> list[Plan]:
-    """What each of some methods will cost, measured on a segment of the catalogue."""
+    """What each of some methods will cost, measured on a segment of the catalogue.
+
+    Args:
+        index_for: what a method takes shortlists from; None: it scores everything.
+    """
     query = segment_query(prepared.catalogue, int(prepared.catalogue.training_rows[0]))
     plans = []
     for i, (name, settings) in enumerate(chosen.items()):
         if on_progress:
             on_progress(f"measuring ({name})", i, len(chosen))
-        plans.append(plan(name, prepared, settings, queries, query, engine))
+        index = index_for(name)
+        only = tuple(range(expected_segments(index, prepared, queries))) if index else None
+        plans.append(plan(name, replace(prepared, only=only), settings, queries, query, engine))
     if on_progress:
         on_progress("measuring", len(chosen), len(chosen))
     return plans
