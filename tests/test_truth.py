@@ -18,6 +18,7 @@ import torch
 
 import linernotes
 from conftest import query_of
+from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.attribution.prepare import prepare
 from linernotes.catalog.store import Catalogue
 from linernotes.catalog.track import Track
@@ -28,7 +29,7 @@ from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.clips import read_prompts
 from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.measuring import query_pass
-from linernotes.evaluation.bank.retraining import run_retrains
+from linernotes.evaluation.bank.retraining import RETRAIN, run_retrains
 from linernotes.evaluation.bank.sanity import check_bank
 from linernotes.evaluation.bank.scores import Source, read_scores, related_sources, scores_of
 from linernotes.evaluation.bank.setting import BankQuery, Retrain
@@ -527,6 +528,29 @@ def test_a_bank_of_another_model_or_a_damaged_one_is_refused(
         read_bank(tmp_path / "nowhere")
     with pytest.raises(LinernotesError, match="was made with queries"):
         prepare_setting(trained, catalogue.path, QUERIES[:1], 2, 0, tmp_path)
+
+
+def test_a_damaged_retrain_is_trained_anew_and_one_of_another_version_named(
+    trained: Path, catalogue: Catalogue, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting = prepare_setting(trained, catalogue.path, QUERIES, 2, 0, tmp_path)
+    planned = plan_retrains(7, halves=2, again=0, full=0, seed=0)
+    run_retrains(setting, planned, tmp_path / "retrains")
+    one, other = (tmp_path / "retrains" / f"{retrain.name}.safetensors" for retrain in planned)
+    before, kept = one.read_bytes(), other.stat().st_mtime_ns
+    one.write_bytes(before[:500])
+    run_retrains(setting, planned, tmp_path / "retrains")
+    assert one.read_bytes() == before and other.stat().st_mtime_ns == kept
+    assert f"{one} is not a readable" in caplog.text and "it is trained anew now" in caplog.text
+    tensors, header = load_tensors(other, RETRAIN)
+    save_tensors(other, tensors, RETRAIN, {**header, "linernotes": "0.0.1"})
+    kept = other.stat().st_mtime_ns
+    run_retrains(setting, planned, tmp_path / "retrains")
+    assert f"({planned[1].name}, ...) were trained by linernotes 0.0.1" in caplog.text
+    assert other.stat().st_mtime_ns == kept
+    save_tensors(other, tensors, RETRAIN, {**header, "seed": 99})  # not damaged: another one
+    with pytest.raises(LinernotesError, match="was made with seed 99"):
+        run_retrains(setting, planned, tmp_path / "retrains")
 
 
 def test_scores_from_elsewhere_must_be_whole(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
-from linernotes.errors import LinernotesError
+from linernotes.errors import DamagedError, LinernotesError
 from linernotes.version import SCHEMA_VERSION, __version__
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def load_tensors(
             header = json.loads((file.metadata() or {}).get("header", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise LinernotesError(f"{path} is not a readable safetensors file ({error}): make it anew") from None
+        raise DamagedError(f"{path} is not a readable safetensors file ({error}): make it anew") from None
     check_header(path, header, kind, expected or {})
     return tensors, header
 

@@ -11,6 +11,10 @@ class MissingError(LinernotesError):
     """Something that could have been made before has not been made."""
 
 
+class DamagedError(LinernotesError):
+    """A file is there and cannot be read."""
+
+
 class UsageError(LinernotesError):
     """What was asked for makes no sense (exit code 2)."""
 

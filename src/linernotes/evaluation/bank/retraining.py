@@ -8,10 +8,12 @@ goes on at the last checkpoint of the unfinished ones.
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 import shutil
 import socket
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor
 
 from linernotes.artefacts import hash_arrays, hash_json, held, load_tensors, save_tensors
-from linernotes.errors import LinernotesError
+from linernotes.errors import DamagedError, LinernotesError
 from linernotes.evaluation.bank.measuring import References, measure, references_of
 from linernotes.evaluation.bank.setting import Retrain, Setting, remakable
 from linernotes.jobs.engines import cores, executor_of, local
@@ -32,7 +34,9 @@ from linernotes.methods.contract import Progress
 from linernotes.models.adapter_folder import places_of
 from linernotes.models.training import train, write_untrained_copy
 from linernotes.settings.engine import RetrainEngineSettings
+from linernotes.version import __version__
 
+_log = logging.getLogger("linernotes")
 RETRAIN = "retrained model, measured"
 AT_ONCE_ON_GPU = 8  # a small model leaves most of a GPU idle
 
@@ -44,7 +48,8 @@ def run_retrains(
     on_progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> None:
-    """Trains and measures all of ``retrains`` that have no file in ``folder`` yet, several at once.
+    """Trains and measures all of ``retrains`` that have no file in ``folder`` yet, several at once. One whose
+    file is damaged is trained anew, and which are of another version of linernotes is said.
 
     Args:
         executor: what runs them; processes of this machine if None.
@@ -53,12 +58,23 @@ def run_retrains(
         LinernotesError: a file there was made in another setting, or on other tracks; a process was killed.
     """
     header = setting.header()
-    todo = []
+    todo, versions = [], defaultdict[str, list[str]](list)
     for retrain in retrains:
-        if (folder / f"{retrain.name}.safetensors").exists():
-            read_retrain(folder, retrain, header)
-        else:
-            todo.append(retrain)
+        path = folder / f"{retrain.name}.safetensors"
+        if path.exists():
+            try:
+                versions[_read(folder, retrain, header)[1]["linernotes"]].append(retrain.name)
+                continue
+            except DamagedError as error:
+                _log.warning(f"{error}; it is trained anew now")
+                path.unlink()
+        todo.append(retrain)
+    for version, names in versions.items():
+        if version != __version__:
+            _log.warning(
+                f"{len(names)} models in {folder} ({names[0]}, ...) were trained by linernotes {version}, "
+                f"the others by {__version__}, under the same recipe; remove these to have them trained anew"
+            )
     done = len(retrains) - len(todo)
     report = on_progress or (lambda what, done, total: None)
     report("retraining", done, len(retrains))
@@ -176,12 +192,16 @@ def read_retrain(folder: Path, retrain: Retrain, header: dict[str, Any]) -> dict
     Raises:
         LinernotesError: its file is missing, damaged, or was made in another setting or on other tracks.
     """
+    return _read(folder, retrain, header)[0]
+
+
+def _read(folder: Path, retrain: Retrain, header: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = folder / f"{retrain.name}.safetensors"
-    tensors = load_tensors(
+    tensors, said = load_tensors(
         path, RETRAIN, {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed}
-    )[0]
+    )
     if not np.array_equal(tensors["present_n"].numpy(), retrain.present_n):
         raise LinernotesError(
             f"{path} was trained on other tracks than are asked for now: give another folder, or remove it"
         )
-    return tensors
+    return tensors, said

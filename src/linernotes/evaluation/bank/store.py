@@ -317,7 +317,13 @@ def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], fol
             path,
             measured,
             RETRAIN,
-            {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed},
+            {
+                **header,
+                "linernotes": bank.header["linernotes"],  # that trained it
+                "name": retrain.name,
+                "retrain": retrain.kind,
+                "seed": retrain.seed,
+            },
         )
     return [*retrains, *(retrain for retrain in held if retrain.name not in asked)]
 
