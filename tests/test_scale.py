@@ -16,6 +16,8 @@ from conftest import SEGMENT_SAMPLES, write_recordings
 from linernotes.attribution.index_room import require_room, room_for
 from linernotes.attribution.indexing import build_index
 from linernotes.attribution.prepare import prepare
+from linernotes.attribution.query import heard_rows
+from linernotes.audio import read_sound, write_sound
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
@@ -184,6 +186,25 @@ def test_a_plan_says_how_much_disk_an_index_takes(
     if moments:
         assert planned.disk_mib * 2**20 < 4 * max(seen) + change
     assert planned.pass_s > 0 and planned.memory_mib > 100 and planned.segments == len(whole)
+
+
+def test_what_is_measured_on_is_a_segment_with_sound_in_it(
+    model: StableAudio, model_path: Path, tmp_path: Path
+) -> None:
+    """A recording may begin with silence; that is no clip that anything can be asked about."""
+    sounds = tmp_path / "sounds"
+    write_recordings(sounds, [SEGMENT_SAMPLES * 2, SEGMENT_SAMPLES])
+    first = sounds / "tone0.wav"
+    sound = read_sound(first)
+    sound.samples[:, :SEGMENT_SAMPLES] = 0
+    write_sound(first, sound)
+    opened = build_catalogue(read_source(sounds), tmp_path / "catalogue", model)
+    assert heard_rows(opened, 9).tolist() == [1, 2] and heard_rows(opened, 1).tolist() == [1]
+    assert heard_rows(opened, 1, np.array([2, 1])).tolist() == [2]
+    assert linernotes.plan(["readout"], model_path, opened.path)[0].segments == 3
+    assert linernotes.plan_index(model_path, opened.path, queries=1).segments == 3
+    with pytest.raises(LinernotesError, match="no training segment with sound in it"):
+        heard_rows(opened, 1, np.array([0]))
 
 
 def test_workers_share_the_pass_and_nothing_else(model_path: Path, whole: Catalogue) -> None:

@@ -19,7 +19,8 @@ from linernotes.settings.verbs import IndexSettings
 
 STRONGEST = 256  # features kept in each band (dev/LOG.md)
 FEATURE_SAMPLE = 256  # segments that they are chosen by
-SAMPLE = 2048  # segments that the directions are fitted on
+SAMPLE = 2048  # segments that the directions are fitted on; of a large catalogue a share, up to twice as many
+SAMPLE_SHARE = 0.05
 SAMPLE_BYTES = 2 << 30  # that their moments may take
 LEAST_SAMPLE = 32
 HALF, FLOAT = 2, 4  # bytes of a number
@@ -36,9 +37,12 @@ class Room:
     memory: int  # at the most, beyond a running model
 
 
-def sample_size(bands: int, channels: int, kept: int) -> int:
-    """How many segments directions are fitted on: as many as there is room for."""
-    return max(LEAST_SAMPLE, min(SAMPLE, SAMPLE_BYTES // (HALF * bands * channels * kept)))
+def sample_size(bands: int, channels: int, kept: int, n_training: int) -> int:
+    """How many segments directions are fitted on: as many as there is room for, and as take little of the
+    time of a pass.
+    """
+    wanted = min(max(SAMPLE, int(SAMPLE_SHARE * n_training)), 2 * SAMPLE)
+    return max(LEAST_SAMPLE, min(wanted, SAMPLE_BYTES // (HALF * bands * channels * kept)))
 
 
 def room_for(prepared: Prepared, settings: IndexSettings) -> Room:
@@ -53,7 +57,7 @@ def room_for(prepared: Prepared, settings: IndexSettings) -> Room:
     width = layer.in_features + (layer.bias is not None)
     kept = min(STRONGEST, width)
     long = bands * channels * kept  # numbers of a moment
-    fitted = min(sample_size(bands, channels, kept), prepared.n_training)
+    fitted = min(sample_size(bands, channels, kept, prepared.n_training), prepared.n_training)
     moments = min(settings.moments, fitted)
     space = HALF * moments * long + FLOAT * bands * width * kept
     sampled = HALF * fitted * long

@@ -19,7 +19,7 @@ from torch import Tensor
 from linernotes.artefacts import held, read_json, replace_folder, write_json
 from linernotes.attribution.effects import asked
 from linernotes.attribution.index_room import FEATURE_SAMPLE, STRONGEST, require_room, sample_size
-from linernotes.attribution.query import clip_query, segment_query
+from linernotes.attribution.query import clip_query, heard_rows, segment_query
 from linernotes.catalog.store import Catalogue
 from linernotes.draws import Draws
 from linernotes.errors import LinernotesError
@@ -259,7 +259,8 @@ class _Sweep:
         """Segments whose moments are kept while the space is fitted."""
         bands, _, kept = strongest_bfk.shape
         catalogue = self.prepared.catalogue
-        rows = catalogue.sample(sample_size(bands, catalogue.encoding.latent_channels, kept))
+        channels = catalogue.encoding.latent_channels
+        rows = catalogue.sample(sample_size(bands, channels, kept, self.prepared.n_training))
         return rows, self._moments(strongest_bfk, rows, "sample", self.step_qbcf)
 
     def _moments(
@@ -311,9 +312,8 @@ def _hold(prepared: Prepared, settings: IndexSettings) -> _Held:
     draw, count = random.Random(settings.seed), settings.queries
     report = prepared.progress("clips to measure recall on")
     if not isinstance(model, GeneratingModel):
-        rows = catalogue.training_rows[
-            sorted(draw.sample(range(len(catalogue.training_rows)), min(count, len(catalogue.training_rows))))
-        ]
+        shuffled = np.random.default_rng(settings.seed).permutation(catalogue.training_rows)
+        rows = np.sort(heard_rows(catalogue, count, shuffled))
         queries = [segment_query(catalogue, int(row)) for row in rows]
         return _Held(queries, catalogue.track_n[rows].tolist(), f"{len(rows)} training segments")
     captions = sorted({track.caption for track in catalogue.tracks if track.split == "train"})

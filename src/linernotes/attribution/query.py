@@ -26,6 +26,7 @@ from linernotes.methods.contract import SILENCE_DB, Query
 from linernotes.models.contract import GenerativeModel
 
 SIDECAR = "generated clip"
+LOOKED_AT = 1 << 12  # segments at once
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,24 @@ def segment_query(catalogue: Catalogue, row: int) -> Query:
         heard_t=torch.from_numpy(catalogue.loudness_db([row])[0] > SILENCE_DB),
         place=(float(batch.start_s_n[0]), float(batch.whole_s_n[0])),
     )
+
+
+def heard_rows(catalogue: Catalogue, count: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """The first ``count`` training segments, or of ``rows`` of them, that can be queries: those with sound in
+    them. Fewer if there are no more.
+
+    Raises:
+        LinernotesError: there is none.
+    """
+    rows, found = catalogue.training_rows if rows is None else rows, []
+    for start in range(0, len(rows), LOOKED_AT):
+        some = rows[start : start + LOOKED_AT]
+        found.extend(some[(catalogue.loudness_db(some) > SILENCE_DB).any(axis=1)].tolist())
+        if len(found) >= count:
+            break
+    if not found:
+        raise LinernotesError(f"{catalogue.path} holds no training segment with sound in it: add tracks with")
+    return np.array(found[:count])
 
 
 def clip_query(name: str, latents_ct: Tensor, prompt: str, seconds: float, model: GenerativeModel) -> Query:

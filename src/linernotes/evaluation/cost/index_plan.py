@@ -14,7 +14,7 @@ import torch
 
 from linernotes.attribution.index_room import FEATURE_SAMPLE, STRONGEST, room_for
 from linernotes.attribution.indexing import vector_settings
-from linernotes.attribution.query import segment_query
+from linernotes.attribution.query import heard_rows, segment_query
 from linernotes.evaluation.cost.planning import forget_peak, held_bytes, plan, workers_of
 from linernotes.index.store import EXACT_UP_TO
 from linernotes.methods.all import runs_on
@@ -73,7 +73,7 @@ def _of_moments(prepared: Prepared, settings: IndexSettings) -> tuple[float, flo
     method = ReadoutSettings(seed=settings.seed)
     draws, bands = prepared.draws(method.draws, settings.seed), method.noise_bands
     quiet, rows = _quiet(prepared), np.resize(prepared.catalogue.training_rows, SEGMENTS)
-    query = segment_query(prepared.catalogue, int(rows[0]))
+    query = segment_query(prepared.catalogue, int(heard_rows(prepared.catalogue, 1)[0]))
     channels = prepared.catalogue.encoding.latent_channels
     width = query_moment(prepared, query, vector_settings(method), (0, bands)).shape[1]
     kept = min(STRONGEST, width)
@@ -104,7 +104,7 @@ def _of_moments(prepared: Prepared, settings: IndexSettings) -> tuple[float, flo
 def _of_latents(prepared: Prepared, settings: IndexSettings) -> tuple[float, float]:
     """The same of an index of latents alone: the pass scores clips to measure recall on."""
     method = DEFAULT_METHOD if runs_on(DEFAULT_METHOD, prepared.model) else "ekfac"
-    query = segment_query(prepared.catalogue, int(prepared.catalogue.training_rows[0]))
+    query = segment_query(prepared.catalogue, int(heard_rows(prepared.catalogue, 1)[0]))
     exact = plan(method, _quiet(prepared), METHOD_SETTINGS[method](), settings.queries, query)
     return exact.once_s + settings.queries * _generated_s(prepared), exact.queries_s
 

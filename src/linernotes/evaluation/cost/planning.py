@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linernotes.attribution.query import segment_query
+from linernotes.attribution.query import heard_rows, segment_query
 from linernotes.attribution.shortlisting import expected_segments
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
@@ -117,7 +117,7 @@ def plan_methods(
     Args:
         index_for: what a method takes shortlists from; None: it scores everything.
     """
-    query = segment_query(prepared.catalogue, int(prepared.catalogue.training_rows[0]))
+    query = segment_query(prepared.catalogue, int(heard_rows(prepared.catalogue, 1)[0]))
     plans = []
     for i, (name, settings) in enumerate(chosen.items()):
         if on_progress:
