@@ -90,15 +90,15 @@ def measure_scale(
     parts = [count for count in sorted(real) if count < len(whole)]
     steps = len(parts) + 1 + len(made_up)
     found: list[Growth] = []
-    for i, count in enumerate(parts):
+    report("sizes", 0, steps)
+    place = folder / "whole"  # first: a run that is stopped later has it
+    built, of_whole = _built(_anew(prepared, whole, place), settings, place, index)
+    for i, count in enumerate(parts, start=1):
         report("sizes", i, steps)
         place = folder / f"part-{i}"
         part = part_of(whole, count, place / "catalogue")
         found.append(_built(_anew(prepared, part, place), settings, place)[1])
-    report("sizes", len(parts), steps)
-    place = folder / "whole"
-    built, growth = _built(_anew(prepared, whole, place), settings, place, index)
-    found.append(growth)
+    found.append(of_whole)
     for i, count in enumerate(made_up, start=len(parts) + 1):
         report("sizes", i, steps)
         large = make_up(built, count, folder / "made-up")
