@@ -238,6 +238,8 @@ def test_one_table_over_benchmarks() -> None:
     assert one.over_sum == {} and other.over_sum["readout, mean"].value == pytest.approx(
         -2 * by["readout, sum"]
     )
+    those = [other.over_sum[f"{method}, max"].value for method in ("readout", "abu")]
+    assert other.over_sum["those that add up, max"].value == pytest.approx(np.mean(those))
     kept = {m.method: m.kept for m in one.lds.methods}
     assert {m.method: m.kept for m in other.gathered.methods} == {
         f"{method}, {way}": kept[method] for method in kept for way in GATHERS

@@ -4,6 +4,7 @@ on the order of methods.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,9 +18,10 @@ from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.counterfactual import Outcome
 from linernotes.evaluation.intervals import Interval, interval
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
-from linernotes.settings.methods import DEFAULT_METHOD
+from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS
 
 CHANCE = "random"
+TOGETHER = "those that add up"
 TAU_RESAMPLES = 500
 
 
@@ -42,7 +44,9 @@ class OnBenchmark:
     # the same for every way to gather a track's score from its segments', as "METHOD, WAY"; None where every
     # track is one segment
     gathered: MeasuredLds | None
-    over_sum: Mapping[str, Interval]  # of these ways, by how much each is above the same method's sum
+    # of these ways, by how much each is above the same method's sum; and, on average over all methods whose
+    # scores add up, as "TOGETHER, WAY"
+    over_sum: Mapping[str, Interval]
     outcomes: Sequence[Outcome]
     tracks: int
     twice: int  # halves that were trained on more than once
@@ -128,10 +132,19 @@ def _measured(case: Case, kept: Mapping[str, int] | None) -> OnBenchmark:
 def _over_sum(gathered: MeasuredLds) -> dict[str, Interval]:
     ways = {m.method: m for m in gathered.methods}
     found = {}
+    additive = defaultdict[str, list[tuple[float, np.ndarray]]](list)
     for way, measured in ways.items():
-        whole = ways[f"{way.split(', ')[0]}, sum"]
-        if whole is not measured:
-            found[way] = interval(measured.lds.value - whole.lds.value, measured.drawn_b - whole.drawn_b)
+        method, _, kind = way.partition(", ")
+        whole = ways[f"{method}, sum"]
+        if whole is measured:
+            continue
+        over = measured.lds.value - whole.lds.value, measured.drawn_b - whole.drawn_b
+        found[way] = interval(*over)
+        if METHOD_SETTINGS[method].gather == "sum" and method != CHANCE:
+            additive[kind].append(over)
+    for kind, several in additive.items():
+        values, drawn = zip(*several, strict=True)
+        found[f"{TOGETHER}, {kind}"] = interval(float(np.mean(values)), np.mean(drawn, axis=0))
     return found
 
 
