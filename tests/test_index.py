@@ -252,6 +252,29 @@ def test_listed_segments_score_as_in_a_whole_sweep(both: dict[str, Path], many: 
     assert Attribution.load(both["all"] / "attribution.json").shortlist is None
 
 
+def test_a_shortlist_is_as_long_as_was_asked_for(
+    clip: Path, tmp_path: Path, model_path: Path, many: Catalogue, built: Index
+) -> None:
+    where = {"model": model_path, "catalogue": many.path}
+    (done,) = linernotes.attribute(clip, tmp_path / "out", **where, index=built.path, shortlist=13, **FEW)
+    found = done.shortlist
+    assert found and found.tracks == 13 != built.recall.size_for()
+    assert (found.recall, found.recall_low, found.recall_high) == built.recall.of(13)
+    (planned,) = linernotes.plan(["readout"], **where, index=built.path, shortlist=13)
+    assert planned.segments == EACH * (13 + found.audited)
+    assert "--shortlist 13" in (tmp_path / "out" / "attribution.json").read_text()
+    assert linernotes.replay(tmp_path / "out").same
+
+    def refused(match: str, **asked: Any) -> None:
+        with pytest.raises(UsageError, match=match):
+            linernotes.attribute(clip, tmp_path / "no", **where, **asked)
+
+    refused("--shortlist 9 is fewer than the 10 tracks that a report", index=built.path, shortlist=9)
+    refused("--shortlist takes its tracks from an index: give one with --index", shortlist=13)
+    refused("--shortlist takes a shortlist and --exhaustive does not", exhaustive=True, shortlist=13)
+    refused("activations measures likenesses", index=built.path, shortlist=13, method="activations")
+
+
 def test_a_plan_counts_what_a_shortlist_and_its_audit_score(
     both: dict[str, Path], model_path: Path, many: Catalogue, built: Index
 ) -> None:

@@ -68,6 +68,7 @@ def attribute(
     drawn: Drawn | None = None,
     index: str | Path | None = None,
     exhaustive: bool = False,
+    shortlist: int | None = None,
     **settings: Any,
 ) -> list[Attribution]:
     """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``,
@@ -88,6 +89,8 @@ def attribute(
             said. If None the built-in catalogue has the one that is shipped, for the method that it was tried
             with; any other is scored exactly throughout.
         exhaustive: the built-in catalogue, too.
+        shortlist: how many tracks a shortlist has, for an answer that is quicker, or surer; as many as the
+            index says if None.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
@@ -97,7 +100,9 @@ def attribute(
     checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
     with (
         executor_of(engine or EngineSettings()) as executor,
-        Workspace(model, catalogue, cache, on_progress, executor, drawn, index, exhaustive) as work,
+        Workspace(
+            model, catalogue, cache, on_progress, executor, drawn, index, exhaustive, shortlist
+        ) as work,
     ):
         return work.attribute(clips, out, prompt, method, calibration, **settings)
 

@@ -58,6 +58,7 @@ def plan(
     engine: EngineSettings | None = None,
     index: str | Path | None = None,
     exhaustive: bool = False,
+    shortlist: int | None = None,
     **settings: Any,
 ) -> list[Plan]:
     """What methods will cost on a model and a catalogue: forward-equivalents,
@@ -70,10 +71,13 @@ def plan(
             counted as so much shorter.
         index: as of ``attribute``: methods that take shortlists are taken to score no more than these.
         exhaustive: the built-in catalogue, too.
+        shortlist: as of ``attribute``.
         settings: the field of ``PlanSettings``, ``queries``, and methods' settings.
     """
     chosen_methods(methods, parted(PlanSettings, settings)[1])  # before a model is loaded
-    with Workspace(model, catalogue, on_progress=on_progress, index=index, exhaustive=exhaustive) as work:
+    with Workspace(
+        model, catalogue, on_progress=on_progress, index=index, exhaustive=exhaustive, shortlist=shortlist
+    ) as work:
         return work.plan(methods, engine, **settings)
 
 

@@ -8,11 +8,13 @@ import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from linernotes.api.reporting import draw_comparison, draw_page
+from linernotes.api.shortlists import Shortlists, require_asked
 from linernotes.artefacts import held
 from linernotes.attribution.filing import attributions_in
 from linernotes.attribution.generating import generate_clip
@@ -22,7 +24,6 @@ from linernotes.attribution.query import Clip, load_clip
 from linernotes.attribution.replay import Replay, clips_of, replay
 from linernotes.attribution.result import PAGE, Attribution, record_at
 from linernotes.attribution.run import Attributed
-from linernotes.attribution.shortlisting import require_shortlists
 from linernotes.attribution.vouching import require_trained_on
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
@@ -86,6 +87,7 @@ class Workspace:
         drawn: Drawn | None = None,
         index: str | Path | None = None,
         exhaustive: bool = False,
+        shortlist: int | None = None,
     ) -> None:
         """Opens both.
 
@@ -100,15 +102,17 @@ class Workspace:
                 may miss is said. If None the built-in catalogue has the one that is shipped, for the method
                 that it was tried with; any other is scored exactly throughout.
             exhaustive: the built-in catalogue, too.
+            shortlist: how many tracks a shortlist has; as many as the index says if None.
 
         Raises:
-            UsageError: both an index and no index are asked for.
+            UsageError: a shortlist and none are asked for, or one without an index.
             LinernotesError: one of them is missing or damaged, they do not fit together, or the model says
                 that it was trained on another catalogue.
         """
-        if index is not None and exhaustive:
-            raise UsageError("--index takes a shortlist and --exhaustive does not: leave out one of them")
         self.names = (name_of(model), name_of(catalogue))
+        own = self.names == (BUILTIN, BUILTIN)
+        ready = own and SHIPPED_INDEX.exists()
+        require_asked(index, exhaustive, shortlist, ready)
         loaded, opened = load_model(self.names[0]), open_catalogue(self.names[1])
         folder = model_folder(model)
         self._said = drawn_in_training(folder)
@@ -122,14 +126,10 @@ class Workspace:
             vouched=vouched,
             drawn=drawn or self._said,
         )
-        own = self.names == (BUILTIN, BUILTIN)
         self._prepared: Prepared | None = replace(prepared, executor=executor, shipped=READY if own else None)
-        self._index = self._opened(SHIPPED_INDEX) if own and SHIPPED_INDEX.exists() else None
-        self._asked_for = False  # a shortlist, by somebody, and whatever the method
-        if index is not None:
-            self.use_index(index)
-        elif exhaustive:
-            self._index = None
+        place = Path(index) if index is not None else SHIPPED_INDEX if ready and not exhaustive else None
+        taken = self._opened(place) if place else None
+        self._shortlists = Shortlists(taken, index is not None, shortlist, ready and exhaustive)
 
     def __enter__(self) -> Self:
         return self
@@ -177,33 +177,13 @@ class Workspace:
         Raises:
             LinernotesError: it is none, or of another model or catalogue.
         """
-        self._index = self._opened(index) if index is not None else None
-        self._asked_for = index is not None
+        self._shortlists = Shortlists(self._opened(index), given=True) if index is not None else Shortlists()
 
     def index(self, out: str | Path, **settings: Any) -> Index:
         """Builds an index, and uses it from now on; see ``linernotes.build_index``."""
-        self._index = build_index(self.prepared, checked(IndexSettings, settings), Path(out))
-        self._asked_for = True
-        return self._index
-
-    def _index_for(self, method: str) -> Index | None:
-        """What shortlists are taken from; nothing, for a method that it was not tried with and that nobody
-        asked to be so scored.
-
-        Raises:
-            UsageError: such a method goes through everything whatever is asked.
-        """
-        if self._asked_for:
-            require_shortlists(method)
-            return self._index
-        return self._index if self._index and self._index.recall.method == method else None
-
-    def _index_if_any(self, method: str) -> Index | None:
-        """The same, without complaint: nothing for a method that takes no shortlists."""
-        try:
-            return self._index_for(method)
-        except UsageError:
-            return None
+        index = build_index(self.prepared, checked(IndexSettings, settings), Path(out))
+        self._shortlists = Shortlists(index, given=True)
+        return index
 
     def generate(self, prompt: str, out: str | Path, **settings: Any) -> Path:
         """Generates a clip; see ``linernotes.generate``."""
@@ -235,13 +215,9 @@ class Workspace:
         chosen = checked(settings_of(method), settings, f" for {method}")
         require_runs_on(method, self.model)
         require_layers(self.model, chosen)
-        prepared = replace(self.prepared, index=self._index_for(method))
+        prepared = self._shortlists.of(self.prepared, method)
         loaded = self.load_clips(clips, prompt)
-        words = self._words("attribute", loaded, prompt)
-        if self._asked_for and self._index:
-            words += ["--index", str(self._index.path)]
-        elif SHIPPED_INDEX.exists() and self.names == (BUILTIN, BUILTIN) and not prepared.index:
-            words += ["--exhaustive"] if method == DEFAULT_METHOD else []
+        words = [*self._words("attribute", loaded, prompt), *self._shortlists.words(method)]
         words += ["--drawn", self.prepared.drawn] if self.prepared.drawn != self._said else []
         words += ["--calibration", str(calibration)] if calibration else []
         done = attributions_in(
@@ -296,8 +272,8 @@ class Workspace:
         """What methods will cost; see ``linernotes.plan``."""
         asked, of_methods = parted(PlanSettings, settings)
         chosen = chosen_methods(methods, of_methods)
-        report = self.prepared.on_progress
-        return plan_methods(chosen, self._quiet, asked.queries, report, engine, self._index_if_any)
+        prepared_for = partial(self._shortlists.of_any, self._quiet)
+        return plan_methods(chosen, prepared_for, asked.queries, self.prepared.on_progress, engine)
 
     def self_influence(self, method: str = DEFAULT_METHOD, **settings: Any) -> list[SelfRank]:
         """Takes training segments as queries; see ``linernotes.self_influence``."""

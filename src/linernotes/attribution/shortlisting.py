@@ -88,7 +88,7 @@ def score_clips(
     shortlists: list[Shortlist | None] = []
     for each, weights_q, weight_n in zip(chosen, weights_cq, weight_cn, strict=True):
         exact_t = tracks.gathered(weights_q @ scores.scores_qn, union)
-        shortlists.append(_audited(index, method, settings, tracks, each, expected_t, exact_t))
+        shortlists.append(_audited(prepared, method, settings, tracks, each, expected_t, exact_t))
         for q in np.flatnonzero(weights_q):
             all_qn[q, weight_n > 0] = scores.scores_qn[q, weight_n[union] > 0]
     exact_qn = (weights_cq > 0).T.astype(float) @ weight_cn > 0  # each window is of one clip
@@ -141,16 +141,17 @@ def _choose(
     owned = [[w for w, share in zip(windows, weights_q, strict=False) if share] for weights_q in weights_cq]
     if settings.one_set:  # its windows have one score together
         said_qn, owned = said_qn.mean(axis=0, keepdims=True), [windows]
-    size = _size(index, int(tracks.trained_t.sum()))
+    size = _size(prepared, int(tracks.trained_t.sum()))
     return [
         _chosen(tracks, tracks.gathered(said_n), size, own)
         for said_n, own in zip(weights_cq @ said_qn, owned, strict=True)
     ]
 
 
-def _size(index: Index, tracks: int) -> int:
+def _size(prepared: Prepared, tracks: int) -> int:
     """How many of so many training tracks are listed."""
-    return max(index.recall.size_for(tracks), FIRST_TRACKS)
+    assert prepared.index
+    return prepared.listed or max(prepared.index.recall.size_for(tracks), FIRST_TRACKS)
 
 
 def _count_audited(segments_t: np.ndarray) -> int:
@@ -160,13 +161,13 @@ def _count_audited(segments_t: np.ndarray) -> int:
     return min(max(round(AUDITED / float(segments_t.mean())), LEAST_AUDITED), AUDITED)
 
 
-def expected_segments(index: Index, prepared: Prepared, queries: int) -> int:
+def expected_segments(prepared: Prepared, queries: int) -> int:
     """How many segments are scored exactly for so many clips, at the most: each one's listed and audited
     tracks, taken to be as long as others.
     """
     catalogue = prepared.catalogue
     segments_t = np.unique(catalogue.track_n[catalogue.training_rows], return_counts=True)[1]
-    tracks = min(_size(index, len(segments_t)), len(segments_t))
+    tracks = min(_size(prepared, len(segments_t)), len(segments_t))
     tracks += min(_count_audited(segments_t), len(segments_t) - tracks)
     return min(len(catalogue), round(queries * tracks * float(segments_t.mean())))
 
@@ -211,8 +212,8 @@ def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.nd
     )
     latents_qct = torch.stack([window.latents_ct for window in windows])
     vectors = space.vectors(y_qd, latents_qct, model.encoding.codes)
-    recall = index.recall
-    wanted = round(recall.size_for() * prepared.n_training / recall.tracks)  # segments, of so many tracks
+    recall, listed = index.recall, prepared.listed or index.recall.size_for()
+    wanted = round(listed * prepared.n_training / recall.tracks)  # segments, of so many tracks
     found_qn = look_up(index, vectors, wanted)
     return (vectors.length_n[:, None] * found_qn).astype(float)
 
@@ -234,7 +235,7 @@ def _chosen(tracks: _Tracks, said_t: np.ndarray, size: int, windows: Sequence[Qu
 
 
 def _audited(
-    index: Index,
+    prepared: Prepared,
     method: str,
     settings: MethodSettings,
     tracks: _Tracks,
@@ -247,13 +248,16 @@ def _audited(
     bar = float(np.sort(of_listed)[::-1][min(FIRST, len(listed)) - 1])
     found = audit(exact_t[chosen.audited], expected_t[chosen.audited], expected_t[chosen.outside], bar)
     total = max(float(of_listed.sum()), float(np.abs(of_listed).max()) or 1.0)  # a share of nothing is none
-    recall = index.recall
+    assert prepared.index
+    recall = prepared.index.recall
     held, low, high = recall.of_chosen()
+    if prepared.listed is not None:  # a length that no clips chose
+        held, low, high = recall.of(round(prepared.listed * recall.tracks / tracks.trained_t.sum()))
     tried_by = "" if method == recall.method else recall.method
     if not tried_by and recall.settings != unit_of(settings):
         tried_by = f"{method} under other settings"
     return Shortlist(
-        index_hash=index.hash,
+        index_hash=prepared.index.hash,
         tracks=len(listed),
         segments=int(tracks.segments_t[listed].sum()),
         outside=len(chosen.outside),

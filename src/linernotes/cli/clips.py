@@ -21,6 +21,7 @@ from linernotes.cli.options import (
     ModelOption,
     PromptOption,
     SettingsOption,
+    ShortlistOption,
     adaptable,
     given,
     method_flags,
@@ -130,6 +131,7 @@ def attribute(
     ] = None,
     index: IndexOption = None,
     exhaustive: ExhaustiveOption = False,
+    shortlist: ShortlistOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -157,6 +159,7 @@ def attribute(
             drawn=drawn,
             index=index,
             exhaustive=exhaustive,
+            shortlist=shortlist,
             **values.model_dump(),
         )
     _show(done, as_json)

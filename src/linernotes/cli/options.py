@@ -72,6 +72,10 @@ IndexOption = Annotated[
 ExhaustiveOption = Annotated[
     bool, typer.Option("--exhaustive", help="Score everything, also where there is an index.")
 ]
+ShortlistOption = Annotated[
+    int | None,
+    typer.Option(help="How many tracks a shortlist has; as many as the index says if left out."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 Command = Callable[..., None]

@@ -22,6 +22,7 @@ from linernotes.cli.options import (
     ModelOption,
     OutOption,
     PromptOption,
+    ShortlistOption,
     adaptable,
     given,
     listed,
@@ -113,6 +114,7 @@ def plan(
     catalog: CatalogueOption = BUILTIN,
     index: IndexOption = None,
     exhaustive: ExhaustiveOption = False,
+    shortlist: ShortlistOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -125,7 +127,15 @@ def plan(
     require_places(model, catalog)
     with Bars() as bars:
         plans = linernotes.plan(
-            listed(methods), model, catalog, bars, engine, index=index, exhaustive=exhaustive, **asked
+            methods=listed(methods),
+            model=model,
+            catalogue=catalog,
+            on_progress=bars,
+            engine=engine,
+            index=index,
+            exhaustive=exhaustive,
+            shortlist=shortlist,
+            **asked,
         )
     if as_json:
         print_json([p.__dict__ for p in plans])

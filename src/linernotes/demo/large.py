@@ -40,7 +40,7 @@ from linernotes.models.small import SmallModel
 from linernotes.settings.training import TrainingSettings
 
 SEED = 1150
-SEGMENTS = 100_000  # to train on, at least
+SEGMENTS = 100_000  # to train on, but for the few that turn out to be the same sound as another
 DECOY_SHARE = 0.02
 PERFORMANCES = 2
 SHORTEST_NOTES = 16

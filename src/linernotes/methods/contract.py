@@ -60,6 +60,7 @@ class Prepared:
     executor: Executor | None = None  # what runs passes over the catalogue; this process if None
     shipped: Path | None = None  # where the package keeps what is ready of its own model and catalogue
     index: Index | None = None  # what shortlists are taken from; everything is scored exactly if None
+    listed: int | None = None  # how many tracks they have; as many as the index says if None
 
     @property
     def rows(self) -> np.ndarray:

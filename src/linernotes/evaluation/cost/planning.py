@@ -20,7 +20,6 @@ from linernotes.attribution.query import heard_rows, segment_query
 from linernotes.attribution.shortlisting import expected_segments
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
-from linernotes.index.store import Index
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Progress, Query
 from linernotes.models.workers import at_once
@@ -106,24 +105,23 @@ def plan(
 
 def plan_methods(
     chosen: Mapping[str, MethodSettings],
-    prepared: Prepared,
+    prepared_for: Callable[[str], Prepared],
     queries: int,
     on_progress: Progress | None = None,
     engine: EngineSettings | None = None,
-    index_for: Callable[[str], Index | None] = lambda method: None,
 ) -> list[Plan]:
     """What each of some methods will cost, measured on a segment of the catalogue.
 
     Args:
-        index_for: what a method takes shortlists from; None: it scores everything.
+        prepared_for: model and catalogue, with what a method takes shortlists from.
     """
-    query = segment_query(prepared.catalogue, int(heard_rows(prepared.catalogue, 1)[0]))
     plans = []
     for i, (name, settings) in enumerate(chosen.items()):
         if on_progress:
             on_progress(f"measuring ({name})", i, len(chosen))
-        index = index_for(name)
-        only = tuple(range(expected_segments(index, prepared, queries))) if index else None
+        prepared = prepared_for(name)
+        query = segment_query(prepared.catalogue, int(heard_rows(prepared.catalogue, 1)[0]))
+        only = tuple(range(expected_segments(prepared, queries))) if prepared.index else None
         plans.append(plan(name, replace(prepared, only=only), settings, queries, query, engine))
     if on_progress:
         on_progress("measuring", len(chosen), len(chosen))

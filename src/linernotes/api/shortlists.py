@@ -1,0 +1,73 @@
+"""What an open workspace takes shortlists from, for which methods, and how long they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from linernotes.attribution.result import FIRST_TRACKS
+from linernotes.attribution.shortlisting import require_shortlists
+from linernotes.errors import UsageError
+from linernotes.index.store import Index
+from linernotes.methods.contract import Prepared
+from linernotes.settings.methods import DEFAULT_METHOD
+
+
+@dataclass(frozen=True)
+class Shortlists:
+    """An index, or none, and what was asked for."""
+
+    index: Index | None = None
+    given: bool = False  # the index, by whoever asks; else it is the shipped one
+    tracks: int | None = None  # asked for; as many as the index says if None
+    declined: bool = False  # an index that is there
+
+    def of(self, prepared: Prepared, method: str) -> Prepared:
+        """``prepared``, with what ``method`` takes shortlists from: nothing, if it was not tried with it and
+        nobody asks for a shortlist.
+
+        Raises:
+            UsageError: one is asked for, and the method takes none.
+        """
+        if self.given or self.tracks is not None:
+            require_shortlists(method)
+        elif not (self.index and self.index.recall.method == method):
+            return replace(prepared, index=None, listed=None)
+        return replace(prepared, index=self.index, listed=self.tracks)
+
+    def of_any(self, prepared: Prepared, method: str) -> Prepared:
+        """The same, without complaint."""
+        try:
+            return self.of(prepared, method)
+        except UsageError:
+            return replace(prepared, index=None, listed=None)
+
+    def words(self, method: str) -> list[str]:
+        """How the same is asked for on the command line."""
+        words = ["--index", str(self.index.path)] if self.given and self.index else []
+        words += ["--shortlist", str(self.tracks)] if self.tracks is not None else []
+        return words or (["--exhaustive"] if self.declined and method == DEFAULT_METHOD else [])
+
+
+def require_asked(index: str | Path | None, exhaustive: bool, tracks: int | None, ready: bool) -> None:
+    """Refuses what cannot be meant.
+
+    Args:
+        ready: the catalogue has an index of its own.
+
+    Raises:
+        UsageError: a shortlist and none are asked for, or one that comes from nowhere or shows less than
+            there is room for.
+    """
+    if exhaustive and (index is not None or tracks is not None):
+        flag = "--index" if index is not None else "--shortlist"
+        raise UsageError(f"{flag} takes a shortlist and --exhaustive does not: leave out one of them")
+    if tracks is None:
+        return
+    if index is None and not ready:
+        raise UsageError("--shortlist takes its tracks from an index: give one with --index")
+    if tracks < FIRST_TRACKS:
+        raise UsageError(
+            f"--shortlist {tracks} is fewer than the {FIRST_TRACKS} tracks that a report shows: ask for as "
+            "many at least"
+        )
