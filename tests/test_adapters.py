@@ -301,7 +301,7 @@ def test_a_bank_retrains_the_adapter_and_leaves_the_base_alone(
     files = [p for p in model_path.rglob("*") if p.is_file()]
     before = hash_files(files, model_path)
     run_retrains(setting, [same], tmp_path / "retrains", executor=Inline())
-    found = read_retrain(tmp_path / "retrains", same, setting.header())
+    found, _ = read_retrain(tmp_path / "retrains", same, setting.header())
     assert hash_files(files, model_path) == before
     items = adapted.items(torch.from_numpy(latents), adapted.embed_text([query.prompt]), torch.tensor([0.4]))
     draws = setting.drawn(adapted)

@@ -239,7 +239,7 @@ def test_one_table_over_benchmarks() -> None:
         -2 * by["readout, sum"]
     )
     those = [other.over_sum[f"{method}, max"].value for method in ("readout", "abu")]
-    assert other.over_sum["those that add up, max"].value == pytest.approx(np.mean(those))
+    assert other.over_sum["together, max"].value == pytest.approx(np.mean(those))
     kept = {m.method: m.kept for m in one.lds.methods}
     assert {m.method: m.kept for m in other.gathered.methods} == {
         f"{method}, {way}": kept[method] for method in kept for way in GATHERS

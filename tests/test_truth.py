@@ -58,6 +58,7 @@ from linernotes.evaluation.planted import measure_planted
 from linernotes.methods.contract import Query
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import METHOD_SETTINGS
+from linernotes.version import __version__
 
 
 def bank_of(
@@ -551,6 +552,12 @@ def test_a_damaged_retrain_is_trained_anew_and_one_of_another_version_named(
     save_tensors(other, tensors, RETRAIN, {**header, "seed": 99})  # not damaged: another one
     with pytest.raises(LinernotesError, match="was made with seed 99"):
         run_retrains(setting, planned, tmp_path / "retrains")
+    save_tensors(other, tensors, RETRAIN, {**header, "linernotes": "0.0.1"})
+    pack_bank(setting, planned, tmp_path / BANK_FILE, tmp_path / "retrains")
+    one.unlink()
+    other.unlink()
+    build_bank(setting, planned, tmp_path)  # which version trained which outlives the packing
+    assert [r["linernotes"] for r in read_bank(tmp_path).header["retrains"]] == [__version__, "0.0.1"]
 
 
 def test_scores_from_elsewhere_must_be_whole(tmp_path: Path) -> None:

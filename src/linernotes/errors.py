@@ -2,6 +2,8 @@
 remedy.
 """
 
+import errno
+
 
 class LinernotesError(Exception):
     """The job could not be done (exit code 1). The message is the whole answer a user sees."""
@@ -26,9 +28,10 @@ MEMORY_FULL = (
 
 
 def memory_is_full(error: BaseException) -> bool:
-    """Whether that is what an error is about: of Python and NumPy, of torch on a GPU or on a CPU."""
-    of_a_gpu = type(error).__name__ == "OutOfMemoryError"  # torch's own, and importing torch takes seconds
-    return isinstance(error, MemoryError) or of_a_gpu or "can't allocate memory" in str(error)
+    """Whether that is what an error is about: of Python and NumPy, of the system, of torch."""
+    said = str(error).lower()
+    by_words = any(words in said for words in ("out of memory", "can't allocate memory"))  # torch's
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or by_words
 
 
 class LinernotesWarning(UserWarning):

@@ -123,7 +123,7 @@ def bench(
 
 def _index_of(work: Workspace, index: str | Path | None, quick: bool) -> Path | None:
     """Where the index is; the shipped one where time is short."""
-    if index is None and quick and work.names == (BUILTIN, BUILTIN):
+    if index is None and quick and work.names == (BUILTIN, BUILTIN) and SHIPPED_INDEX.exists():
         return SHIPPED_INDEX
     return None if index is None else Path(index)
 

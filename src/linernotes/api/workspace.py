@@ -111,7 +111,7 @@ class Workspace:
         """
         self.names = (name_of(model), name_of(catalogue))
         own = self.names == (BUILTIN, BUILTIN)
-        ready = own and SHIPPED_INDEX.exists()
+        self._ready = ready = own and SHIPPED_INDEX.exists()
         require_asked(index, exhaustive, shortlist, ready)
         loaded, opened = load_model(self.names[0]), open_catalogue(self.names[1])
         folder = model_folder(model)
@@ -172,12 +172,13 @@ class Workspace:
         return opened
 
     def use_index(self, index: str | Path | None) -> None:
-        """Takes shortlists from an index from now on; from none if None.
+        """Takes shortlists from an index from now on, as long as it says; from none if None.
 
         Raises:
             LinernotesError: it is none, or of another model or catalogue.
         """
-        self._shortlists = Shortlists(self._opened(index), given=True) if index is not None else Shortlists()
+        opened = self._opened(index) if index is not None else None
+        self._shortlists = Shortlists(opened, opened is not None, declined=self._ready and opened is None)
 
     def index(self, out: str | Path, **settings: Any) -> Index:
         """Builds an index, and uses it from now on; see ``linernotes.build_index``."""

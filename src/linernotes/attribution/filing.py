@@ -19,6 +19,7 @@ from linernotes.attribution.result import (
     weigh_tracks,
 )
 from linernotes.attribution.run import Attributed, attribute_clips, content_hash, grouped
+from linernotes.attribution.shortlisting import listed_of
 from linernotes.attribution.tables import read_segment_scores, read_track_errors, read_weights
 from linernotes.attribution.verdict import Judge
 from linernotes.errors import LinernotesError
@@ -153,8 +154,11 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
     given = (read.model_hash, read.catalogue_hash) == (model.weights_hash, catalogue.hash)
     by = (read.linernotes, read.device) == (__version__, device_of(model).type)
     index = read.shortlist.index_hash if read.shortlist else None
-    same_index = index == (prepared.index.hash if prepared.index else None)
-    return asked and given and by and same_index and read.drawn == prepared.drawn
+    same_list = index == (prepared.index.hash if prepared.index else None)
+    if read.shortlist and prepared.index:
+        count = read.shortlist.tracks + read.shortlist.outside
+        same_list &= read.shortlist.tracks == min(listed_of(prepared, count), count)
+    return asked and given and by and same_list and read.drawn == prepared.drawn
 
 
 def filed(clips: list[Clip], out: Path) -> list[tuple[Path, str]]:

@@ -177,7 +177,8 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
         settings=unit_of(METHOD_SETTINGS[method]()),
         seen_n=prepared.as_seen(np.ones(len(catalogue)), "sum")[rows],
     )
-    _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, items_n)
+    noise = _draws(prepared, settings.seed).hash if space.asks_model else ""
+    _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, items_n, noise)
 
 
 def _update(prepared: Prepared, work: Path, old: Index) -> None:
@@ -194,7 +195,8 @@ def _update(prepared: Prepared, work: Path, old: Index) -> None:
     if space.asks_model and len(new := np.flatnonzero(known < 0)):
         _Sweep(prepared, settings, [], work).fill(space, table, new)
     fitted_on = old.record["fitted_on"]
-    _write(prepared, work, space, table, old.recall, settings.model_dump(), fitted_on, items_n)
+    noise = old.record.get("noise", "")  # of what was built before it was kept nobody knows
+    _write(prepared, work, space, table, old.recall, settings.model_dump(), fitted_on, items_n, noise)
 
 
 _Sampled = tuple[np.ndarray, dict[str, Tensor]]  # segments, and ``sweep_moments`` of them
@@ -363,12 +365,12 @@ def _write(
     settings: dict[str, Any],
     fitted_on: str,
     items_n: np.ndarray,
+    noise: str,
 ) -> None:
     catalogue = prepared.catalogue
-    noise = {"noise": _draws(prepared, settings["seed"]).hash} if space.asks_model else {}
     record = {
         "model": prepared.model.weights_hash,
-        **noise,
+        **({"noise": noise} if noise else {}),
         "catalogue": catalogue.hash,
         "fitted_on": fitted_on,
         "settings": settings,

@@ -205,7 +205,9 @@ def heard_rows(catalogue: Catalogue, count: int, rows: np.ndarray | None = None)
         if len(found) >= count:
             break
     if not found:
-        raise LinernotesError(f"{catalogue.path} holds no training segment with sound in it: add tracks with")
+        raise LinernotesError(
+            f"{catalogue.path} holds no training segment with sound in it: add tracks that have some"
+        )
     return np.array(found[:count])
 
 

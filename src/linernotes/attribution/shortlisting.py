@@ -141,15 +141,15 @@ def _choose(
     owned = [[w for w, share in zip(windows, weights_q, strict=False) if share] for weights_q in weights_cq]
     if settings.one_set:  # its windows have one score together
         said_qn, owned = said_qn.mean(axis=0, keepdims=True), [windows]
-    size = _size(prepared, int(tracks.trained_t.sum()))
+    size = listed_of(prepared, int(tracks.trained_t.sum()))
     return [
         _chosen(tracks, tracks.gathered(said_n), size, own)
         for said_n, own in zip(weights_cq @ said_qn, owned, strict=True)
     ]
 
 
-def _size(prepared: Prepared, tracks: int) -> int:
-    """How many of so many training tracks are listed."""
+def listed_of(prepared: Prepared, tracks: int) -> int:
+    """How many of so many training tracks are listed, if there are as many."""
     assert prepared.index
     return prepared.listed or max(prepared.index.recall.size_for(tracks), FIRST_TRACKS)
 
@@ -162,14 +162,15 @@ def _count_audited(segments_t: np.ndarray) -> int:
 
 
 def expected_segments(prepared: Prepared, queries: int) -> int:
-    """How many segments are scored exactly for so many clips, at the most: each one's listed and audited
-    tracks, taken to be as long as others.
+    """About how many segments are scored exactly for so many clips: each one's listed and audited tracks,
+    taken to be as long as others, and the decoys that come along with those listed.
     """
     catalogue = prepared.catalogue
     segments_t = np.unique(catalogue.track_n[catalogue.training_rows], return_counts=True)[1]
-    tracks = min(_size(prepared, len(segments_t)), len(segments_t))
-    tracks += min(_count_audited(segments_t), len(segments_t) - tracks)
-    return min(len(catalogue), round(queries * tracks * float(segments_t.mean())))
+    listed = min(listed_of(prepared, len(segments_t)), len(segments_t))
+    audited = min(_count_audited(segments_t), len(segments_t) - listed)
+    each = listed * len(catalogue) / prepared.n_training + audited
+    return min(len(catalogue), round(queries * each * float(segments_t.mean())))
 
 
 def _among(deviations: Deviations | None, union: np.ndarray, exact_qn: np.ndarray) -> Deviations | None:
@@ -190,12 +191,12 @@ def require_shortlists(method: str) -> None:
     if not METHODS[method].shortlists:
         raise UsageError(
             f"{method} goes through the whole catalogue whatever is asked of it, so a shortlist would save "
-            "nothing: leave out --index, or give --exhaustive"
+            "nothing: leave out --index and --shortlist"
         )
     if METHOD_SETTINGS[method].gather != "sum":
         raise UsageError(
             f"{method} measures likenesses, and of a likeness to what is not on a shortlist nothing is "
-            "known: leave out --index, or give --exhaustive"
+            "known: leave out --index and --shortlist"
         )
 
 
@@ -212,8 +213,9 @@ def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.nd
     )
     latents_qct = torch.stack([window.latents_ct for window in windows])
     vectors = space.vectors(y_qd, latents_qct, model.encoding.codes)
-    recall, listed = index.recall, prepared.listed or index.recall.size_for()
-    wanted = round(listed * prepared.n_training / recall.tracks)  # segments, of so many tracks
+    tracks = len(np.unique(prepared.catalogue.track_n[prepared.catalogue.training_rows]))
+    listed = prepared.listed or index.recall.size_for(tracks)
+    wanted = round(listed * prepared.n_training / tracks)  # segments, of so many tracks
     found_qn = look_up(index, vectors, wanted)
     return (vectors.length_n[:, None] * found_qn).astype(float)
 

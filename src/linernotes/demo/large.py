@@ -75,10 +75,10 @@ def plan_large(
     segments: int = SEGMENTS,
     segment_s: float = 5.944,
     on_progress: Callable[[int, int], None] | None = None,
-    names: Mapping[str, str] = COLLECTIONS | MORE_COLLECTIONS,
+    names: Mapping[str, str] | None = None,
 ) -> list[Track]:
     """The tracks of the large catalogue, training tracks first. The same everywhere: it depends on the
-    packages, ``SEED`` and the two numbers alone.
+    packages, ``SEED``, the two numbers and the names alone.
 
     Every tune is played once before any is played again; decoys are whole works, with all that is played of
     them.
@@ -86,9 +86,10 @@ def plan_large(
     Args:
         segments: how many there are at least to train on.
         segment_s: how long one is.
-        names: the collections that tunes are taken from. Each tune is played ``PERFORMANCES`` times at the
-            most, so a few collections may give fewer segments.
+        names: the collections that tunes are taken from; all if None. Each tune is played ``PERFORMANCES``
+            times at the most, so a few collections may give fewer segments.
     """
+    names = names or COLLECTIONS | MORE_COLLECTIONS
     tunes = [t for c in names for t in (read_chorales() if c == "bach" else read_tunes(c))]
     notes = []
     for i, tune in enumerate(tunes, start=1):

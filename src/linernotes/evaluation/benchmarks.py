@@ -21,7 +21,7 @@ from linernotes.evaluation.lds import MeasuredLds, measure_lds
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS
 
 CHANCE = "random"
-TOGETHER = "those that add up"
+TOGETHER = "together"
 TAU_RESAMPLES = 500
 
 
@@ -140,12 +140,17 @@ def _over_sum(gathered: MeasuredLds) -> dict[str, Interval]:
             continue
         over = measured.lds.value - whole.lds.value, measured.drawn_b - whole.drawn_b
         found[way] = interval(*over)
-        if METHOD_SETTINGS[method].gather == "sum" and method != CHANCE:
+        if adds_up(method):
             additive[kind].append(over)
     for kind, several in additive.items():
         values, drawn = zip(*several, strict=True)
         found[f"{TOGETHER}, {kind}"] = interval(float(np.mean(values)), np.mean(drawn, axis=0))
     return found
+
+
+def adds_up(method: str) -> bool:
+    """Whether a track's score is its segments' summed, as effects are."""
+    return METHOD_SETTINGS[method].gather == "sum" and method != CHANCE
 
 
 def _trained(case: Case) -> dict[str, np.ndarray]:

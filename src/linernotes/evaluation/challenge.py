@@ -204,7 +204,7 @@ def challenge_claims(
     header = setting.header()
     kept = folder / f"challenge-{hash_json(header)}"
     run_retrains(setting, retrains, kept, on_progress, executor)
-    loss_hw = np.stack([read_retrain(kept, r, header)["loss_qk"].mean(dim=1).numpy() for r in retrains])
+    loss_hw = np.stack([read_retrain(kept, r, header)[0]["loss_qk"].mean(dim=1).numpy() for r in retrains])
     seconds_w = np.array([window.seconds for _, window in windows])
     of_claim = [np.array([own is claim for own, _ in windows]) for claim in claims]
     loss_hq = np.stack([loss_hw[:, own] @ seconds_w[own] / seconds_w[own].sum() for own in of_claim], axis=1)

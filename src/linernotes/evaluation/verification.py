@@ -160,7 +160,7 @@ def verify_clip(
     header = setting.header()
     remade = []
     for retrain in arms:
-        found = read_retrain(folder, retrain, header)
+        found, _ = read_retrain(folder, retrain, header)
         distances = dict(zip(DISTANCES, found["distance_hd"][0].tolist(), strict=True))
         absent = [trained[i] for i in np.flatnonzero(~retrain.present_n)]
         sound = cut(decoded(model, found["clip_hct"].float()))

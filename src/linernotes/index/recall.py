@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from linernotes.errors import LinernotesError
+
 FIRST = 20  # the exact first tracks that a shortlist must not miss
 WANTED = 0.95  # of them, on average
 WANTED_SCORE = 0.97  # of their summed score, on average
@@ -42,20 +44,18 @@ class Recall(BaseModel, frozen=True):
         return _interval((np.array(self.places) < size).mean(axis=1))
 
     def of_score(self, size: int) -> tuple[float, float, float]:
-        """The share of the summed score of the exact first, alike."""
-        scores = np.array(self.scores)
-        return _interval((scores * (np.array(self.places) < size)).sum(axis=1) / scores.sum(axis=1))
+        """The share of the summed score of the exact first, alike; what is below 0 counts as nothing."""
+        return _interval((self._shares_qf * (np.array(self.places) < size)).sum(axis=1))
 
     def of_chosen(self) -> tuple[float, float, float]:
         """The same of shortlists that hold what is wanted on average, each clip's as long as the other clips
         have it: on the clips that a length was chosen on it holds as much by choice.
         """
-        places, scores = np.array(self.places), np.array(self.scores)
+        places, shares_qf = np.array(self.places), self._shares_qf
         if len(places) < 2:
             return self.of(self.size_for())
-        sizes = [
-            _size(np.delete(places, q, axis=0), np.delete(scores, q, axis=0)) for q in range(len(places))
-        ]
+        each = range(len(places))
+        sizes = [_size(np.delete(places, q, axis=0), np.delete(shares_qf, q, axis=0)) for q in each]
         return _interval((places < np.array(sizes)[:, None]).mean(axis=1))
 
     def size_for(self, tracks: int | None = None) -> int:
@@ -66,8 +66,15 @@ class Recall(BaseModel, frozen=True):
             tracks: of the catalogue that is searched, if it has become another than the index was tried on:
                 a shortlist grows with it.
         """
-        size = _size(np.array(self.places), np.array(self.scores))
+        size = _size(np.array(self.places), self._shares_qf)
         return size if tracks in (None, self.tracks) else math.ceil(size * tracks / self.tracks)
+
+    @property
+    def _shares_qf(self) -> np.ndarray:
+        """What each of a clip's first has of their summed score; alike, where none is above nothing."""
+        above_qf = np.maximum(self.scores, 0.0)
+        total_q1 = above_qf.sum(axis=1, keepdims=True)
+        return np.where(total_q1 > 0, above_qf / np.where(total_q1 > 0, total_q1, 1.0), 1 / above_qf.shape[1])
 
     def expected(self, method: str, settings: Mapping[str, Any], n_training: int) -> float:
         """The score of a segment that is not on a shortlist: of all the same, since among these resemblance
@@ -82,15 +89,12 @@ class Recall(BaseModel, frozen=True):
         return self.behind * self.segments / n_training
 
 
-def _size(places_qf: np.ndarray, scores_qf: np.ndarray) -> int:
-    sizes = np.unique(places_qf) + 1
-    held_sqf = places_qf < sizes[:, None, None]
-    some = scores_qf[scores_qf.sum(axis=1) > 0]  # a share of nothing is none
-    summed_sq = (held_sqf[:, scores_qf.sum(axis=1) > 0] * some).sum(axis=2) / some.sum(axis=1)
-    enough = held_sqf.mean(axis=(1, 2)) >= WANTED
-    if len(some):
-        enough &= summed_sq.mean(axis=1) >= WANTED_SCORE
-    return int(sizes[np.argmax(enough)])
+def _size(places_qf: np.ndarray, shares_qf: np.ndarray) -> int:
+    order = np.argsort(places_qf, axis=None)
+    held = np.arange(1, len(order) + 1) / len(order)
+    summed = np.cumsum(shares_qf.ravel()[order]) / len(places_qf)
+    enough = (held >= WANTED) & (summed >= WANTED_SCORE)
+    return int(places_qf.ravel()[order[np.argmax(enough)]]) + 1
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -119,6 +123,9 @@ def measure_recall(
         exact_qn: -inf for what a clip must not find (its own track).
         track_n: which track each segment is of.
         seen_n: how often training saw each; once if None.
+
+    Raises:
+        LinernotesError: a clip must find no track at all.
     """
     _, track_n = np.unique(track_n, return_inverse=True)
     seen_n = np.ones(len(track_n)) if seen_n is None else seen_n
@@ -127,7 +134,12 @@ def measure_recall(
     order_qt = np.argsort(-np.where(allowed_qt, said_qt, -np.inf), axis=1, kind="stable")
     place_qt = np.empty_like(order_qt)
     np.put_along_axis(place_qt, order_qt, np.arange(said_qt.shape[1])[None], axis=1)
-    first = np.argsort(-exact_qt, axis=1, kind="stable")[:, :FIRST]
+    if not (count := min(FIRST, int(allowed_qt.sum(axis=1).min()))):
+        raise LinernotesError(
+            "recall is tried with a catalogue's own segments, and a segment's own track is the only one that "
+            "was trained on: add tracks to the catalogue, or attribute without an index"
+        )
+    first = np.argsort(-exact_qt, axis=1, kind="stable")[:, :count]
     found = Recall(
         method=method,
         settings=dict(settings),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linernotes.artefacts import replacing
-from linernotes.evaluation.benchmarks import Across, OnBenchmark
+from linernotes.evaluation.benchmarks import TOGETHER, Across, OnBenchmark, adds_up
 from linernotes.evaluation.lds import MethodLds
 from linernotes.report.leaderboard import outcomes_table
 from linernotes.report.table import Column, Table, interval, name, number
@@ -144,6 +144,11 @@ def _over_sum(measured: OnBenchmark) -> Table:
     rows: dict[str, dict[str, object]] = {}
     for way, over in measured.over_sum.items():
         method, _, gathered = way.partition(", ")
+        if method == TOGETHER:
+            continue
         rows.setdefault(method, {"method": method})[gathered] = over
     columns = [METHOD, interval("mean", "mean"), interval("max", "highest")]
-    return Table("over_sum", columns, list(rows.values()))
+    those = ", ".join(f"`{method}`" for method in rows if adds_up(method))
+    mean, highest = (measured.over_sum[f"{TOGETHER}, {way}"] for way in ("mean", "max"))
+    note = f"On average over {those}, whose scores add up: {mean} the mean, {highest} the highest."
+    return Table("over_sum", columns, list(rows.values()), notes=[note])

@@ -37,11 +37,11 @@ def scale_table(found: Sequence[Growth]) -> Table:
         number("clip_s", "attributing a clip", ".1f", "s"),
         number("scored_share", "segments scored exactly", ".2f", "%"),
         number("every_s", "by scoring all", ",.0f", "s"),
-        number("build_ratio", "building, times that", ".2f"),
+        number("build_ratio", "building over scoring all", ".2f"),
         number("listed", "on the shortlist, of the tracks", ".2f", "%"),
         number("held", "of the exact first 20, it holds", ".0f", "%"),
         text("half", "in 0.5 %: of the first 20, of their score"),
-        text("two", "in 2 %"),
+        text("two", "in 2 %: the same"),
     ]
     rows = [
         {

@@ -63,17 +63,17 @@ def run_retrains(
         path = folder / f"{retrain.name}.safetensors"
         if path.exists():
             try:
-                versions[_read(folder, retrain, header)[1]["linernotes"]].append(retrain.name)
+                versions[read_retrain(folder, retrain, header)[1]["linernotes"]].append(retrain.name)
                 continue
             except DamagedError as error:
                 _log.warning(f"{error}; it is trained anew now")
-                path.unlink()
+                path.unlink(missing_ok=True)
         todo.append(retrain)
     for version, names in versions.items():
         if version != __version__:
             _log.warning(
                 f"{len(names)} models in {folder} ({names[0]}, ...) were trained by linernotes {version}, "
-                f"the others by {__version__}, under the same recipe; remove these to have them trained anew"
+                f"under the same recipe; this is {__version__}: remove them to have them trained anew"
             )
     done = len(retrains) - len(todo)
     report = on_progress or (lambda what, done, total: None)
@@ -186,16 +186,14 @@ def _exhaust(results: Iterable[None]) -> None:
         pass
 
 
-def read_retrain(folder: Path, retrain: Retrain, header: dict[str, Any]) -> dict[str, Tensor]:
-    """What was measured of one retrain.
+def read_retrain(
+    folder: Path, retrain: Retrain, header: dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What was measured of one retrain, and what its file says of itself.
 
     Raises:
         LinernotesError: its file is missing, damaged, or was made in another setting or on other tracks.
     """
-    return _read(folder, retrain, header)[0]
-
-
-def _read(folder: Path, retrain: Retrain, header: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = folder / f"{retrain.name}.safetensors"
     tensors, said = load_tensors(
         path, RETRAIN, {**header, "name": retrain.name, "retrain": retrain.kind, "seed": retrain.seed}

@@ -266,11 +266,14 @@ def pack_bank(
     """
     header = setting.header()
     measured = [read_retrain(folder, retrain, header) for retrain in retrains]
-    tensors = {many: torch.stack([one[name] for one in measured]) for name, many in PACKED.items()}
+    tensors = {many: torch.stack([one[name] for one, _ in measured]) for name, many in PACKED.items()}
     tensors["change_mqk"] = tensors["change_mqk"].mean(dim=2, keepdim=True, dtype=torch.float64).float()
     tensors["latents_qct"] = torch.from_numpy(setting.latents_qct)
     tracks = [track.track_id for track in Catalogue(setting.catalogue).tracks if track.split == "train"]
-    listed = [{"name": r.name, "kind": r.kind, "seed": r.seed} for r in retrains]
+    listed = [
+        {"name": r.name, "kind": r.kind, "seed": r.seed, "linernotes": said["linernotes"]}
+        for r, (_, said) in zip(retrains, measured, strict=True)
+    ]
     axes = (
         "retrains m, training tracks n, segments s, queries q, draws k, heard queries h, channels c, frames "
         "t, distances d"
@@ -319,7 +322,8 @@ def _unpack(bank: Bank, header: dict[str, Any], retrains: Sequence[Retrain], fol
             RETRAIN,
             {
                 **header,
-                "linernotes": bank.header["linernotes"],  # that trained it
+                # that trained it; banks of before this was kept have it of the whole
+                "linernotes": bank.header["retrains"][m].get("linernotes", bank.header["linernotes"]),
                 "name": retrain.name,
                 "retrain": retrain.kind,
                 "seed": retrain.seed,

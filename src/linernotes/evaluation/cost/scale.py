@@ -105,12 +105,20 @@ def measure_scale(
         found.append(searched(large, Likeness(built, seed=1).drawn(ASKED)))
         shutil.rmtree(large.path)
     report("sizes", steps, steps)
-    return found
+    return sorted(found, key=lambda growth: growth.segments)
 
 
 def _anew(prepared: Prepared, catalogue: Catalogue, folder: Path) -> Prepared:
     """With nothing computed beforehand."""
-    return prepare(prepared.model, catalogue, folder / "cache", prepared.on_progress, prepared.model_folder)
+    return prepare(
+        model=prepared.model,
+        catalogue=catalogue,
+        cache=folder / "cache",
+        on_progress=prepared.on_progress,
+        model_folder=prepared.model_folder,
+        vouched=prepared.vouched,
+        drawn=prepared.drawn,
+    )
 
 
 def _built(
