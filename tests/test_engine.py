@@ -12,11 +12,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import ray
 import torch
@@ -116,30 +117,69 @@ def test_a_corrupt_shard_is_named_and_made_anew(
     assert shards[1].name in caplog.text and "made anew now" in caplog.text
 
 
+HANGS = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    import squares
+    from linernotes.jobs.engines import executor_of
+    from linernotes.settings.engine import EngineSettings
+    with executor_of(EngineSettings(engine="ray", address=sys.argv[1], workers=1)) as executor:
+        squares.squares(Path(sys.argv[2]), executor, squares.hang, at=9)
+    """
+)
+
+
+@contextmanager
+def hanging(folder: Path, address: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A driver in a process of its own that has three shards done and hangs in the fourth."""
+    words = [sys.executable, "-c", HANGS, address, str(folder)]
+    with subprocess.Popen(words, env={**beside(folder), **variables}, stderr=subprocess.PIPE) as driver:
+        try:
+            until = time.monotonic() + 60
+            while 9 not in work.begun(folder / "computed"):
+                assert time.monotonic() < until and driver.poll() is None
+                time.sleep(0.1)
+            yield driver
+        finally:
+            driver.kill()
+    assert len(list(folder.glob("squares-*.safetensors"))) == 3
+
+
 def test_the_driver_killed_and_the_job_started_again(
     head: str, on_ray: Executor, expected: bytes, tmp_path: Path
 ) -> None:
-    program = textwrap.dedent(
-        """
-        import sys
-        from pathlib import Path
-        import squares
-        from linernotes.jobs.engines import executor_of
-        from linernotes.settings.engine import EngineSettings
-        with executor_of(EngineSettings(engine="ray", address=sys.argv[1], workers=1)) as executor:
-            squares.squares(Path(sys.argv[2]), executor, squares.hang, at=9)
-        """
-    )
-    driver = subprocess.Popen([sys.executable, "-c", program, head, str(tmp_path)], env=beside(tmp_path))
-    try:
-        until = time.monotonic() + 60
-        while 9 not in work.begun(tmp_path / "computed"):  # three shards are done
-            assert time.monotonic() < until and driver.poll() is None
-            time.sleep(0.1)
-    finally:
+    with hanging(tmp_path, head) as driver:
         driver.kill()
-        driver.wait()
-    assert len(list(tmp_path.glob("squares-*.safetensors"))) == 3
+    found, computed, reports = squares(tmp_path, on_ray)
+    assert found == expected and sorted(computed) == [0, 3, 6, 9, 9, 12] and reports[0] == 9
+
+
+def test_the_head_killed_and_the_job_started_again(on_ray: Executor, expected: bytes, tmp_path: Path) -> None:
+    """All of it is killed at once: the head, its node, its workers. The driver does not wait for ever."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    asked = {
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "3",  # for the head to come back; a minute if not said
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "ab" * 32,
+    }
+    words = ["start", "--head", "--block", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    own = subprocess.Popen(
+        [str(Path(sys.executable).with_name("ray")), *words], env={**beside(tmp_path), **asked}, **quiet
+    )
+    try:
+        with hanging(tmp_path, f"127.0.0.1:{port}", **asked) as driver:
+            for process in [*psutil.Process(own.pid).children(recursive=True), psutil.Process(own.pid)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            assert driver.wait(timeout=60) != 0
+            assert driver.stderr and b"GCS may have been killed" in driver.stderr.read()
+    finally:
+        own.kill()
+        own.wait()
     found, computed, reports = squares(tmp_path, on_ray)
     assert found == expected and sorted(computed) == [0, 3, 6, 9, 9, 12] and reports[0] == 9
 
