@@ -148,7 +148,8 @@ def _over_sum(measured: OnBenchmark) -> Table:
             continue
         rows.setdefault(method, {"method": method})[gathered] = over
     columns = [METHOD, interval("mean", "mean"), interval("max", "highest")]
-    those = ", ".join(f"`{method}`" for method in rows if adds_up(method))
-    mean, highest = (measured.over_sum[f"{TOGETHER}, {way}"] for way in ("mean", "max"))
-    note = f"On average over {those}, whose scores add up: {mean} the mean, {highest} the highest."
-    return Table("over_sum", columns, list(rows.values()), notes=[note])
+    notes = []
+    if those := ", ".join(f"`{method}`" for method in rows if adds_up(method)):
+        mean, highest = (measured.over_sum[f"{TOGETHER}, {way}"] for way in ("mean", "max"))
+        notes = [f"On average over {those}, whose scores add up: {mean} the mean, {highest} the highest."]
+    return Table("over_sum", columns, list(rows.values()), notes=notes)
