@@ -114,6 +114,7 @@ def bench(
                     IndexSettings(queries=2) if quick else IndexSettings(),
                     Path(folder),
                     on_progress,
+                    extent.every_up_to,
                 )
             else:
                 figures |= benches.demo_cost()

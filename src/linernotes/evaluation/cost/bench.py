@@ -58,6 +58,7 @@ class Extent:
     ingest_tracks: int | None  # all if None
     real: tuple[int, ...]  # segments of the parts of a catalogue
     made_up: tuple[int, ...]  # vectors
+    every_up_to: int  # segments of a catalogue that is scored exactly throughout, too
 
 
 FULL = Extent(
@@ -69,6 +70,7 @@ FULL = Extent(
     ingest_tracks=None,
     real=(1_000, 10_000),
     made_up=(100_000, 1_000_000, 10_000_000),
+    every_up_to=20_000,
 )
 # does it still run? its figures mean nothing
 QUICK = Extent(
@@ -80,6 +82,7 @@ QUICK = Extent(
     ingest_tracks=16,
     real=(64,),
     made_up=(10_000, 20_000),
+    every_up_to=100,
 )
 
 

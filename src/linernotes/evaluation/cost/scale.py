@@ -32,7 +32,6 @@ from linernotes.settings.verbs import GenerateSettings, IndexSettings
 
 LONGEST_LIST = 5000  # segments that the search is asked for
 ASKED = 4  # made-up clips
-EVERY_UP_TO = 20_000  # segments: scoring all of more exactly takes hours
 COST = "cost.json"  # what building an index took, beside it
 MIB = 1 << 20
 
@@ -72,6 +71,7 @@ def measure_scale(
     settings: IndexSettings,
     folder: Path,
     on_progress: Progress | None = None,
+    every_up_to: int = 20_000,
 ) -> list[Growth]:
     """Indexes of parts of a catalogue, of all of it, and of made-up vectors, smallest first.
 
@@ -80,6 +80,7 @@ def measure_scale(
             Building that was stopped goes on, and what it cost is not known.
         real: segments of the parts; those that the catalogue has no more than are left out.
         made_up: how many vectors are made up, in the likeness of the whole catalogue's.
+        every_up_to: segments of a catalogue of which all are scored exactly, too: more takes hours.
         folder: an empty one, on a disk with room for the largest index.
 
     Raises:
@@ -92,12 +93,12 @@ def measure_scale(
     found: list[Growth] = []
     report("sizes", 0, steps)
     place = folder / "whole"  # first: a run that is stopped later has it
-    built, of_whole = _built(_anew(prepared, whole, place), settings, place, index)
+    built, of_whole = _built(_anew(prepared, whole, place), settings, place, every_up_to, index)
     for i, count in enumerate(parts, start=1):
         report("sizes", i, steps)
         place = folder / f"part-{i}"
         part = part_of(whole, count, place / "catalogue")
-        found.append(_built(_anew(prepared, part, place), settings, place)[1])
+        found.append(_built(_anew(prepared, part, place), settings, place, every_up_to)[1])
     found.append(of_whole)
     for i, count in enumerate(made_up, start=len(parts) + 1):
         report("sizes", i, steps)
@@ -122,7 +123,7 @@ def _anew(prepared: Prepared, catalogue: Catalogue, folder: Path) -> Prepared:
 
 
 def _built(
-    prepared: Prepared, settings: IndexSettings, folder: Path, path: Path | None = None
+    prepared: Prepared, settings: IndexSettings, folder: Path, every_up_to: int, path: Path | None = None
 ) -> tuple[Index, Growth]:
     """The index at ``path``, and what it cost if it was built here, from nothing."""
     path = path or folder / "index"
@@ -138,7 +139,8 @@ def _built(
             cost = {"build_s": time.perf_counter() - start, "build_mib": held_bytes() / MIB}
             write_json(path / COST, cost)
     folder.mkdir(parents=True, exist_ok=True)
-    growth = _recalled(_with_clip(searched(index, index.vectors[:ASKED]), prepared, index, folder), index)
+    growth = _with_clip(searched(index, index.vectors[:ASKED]), prepared, index, folder, every_up_to)
+    growth = _recalled(growth, index)
     return index, replace(growth, **read_json(path / COST, "a cost")) if (path / COST).exists() else growth
 
 
@@ -213,7 +215,7 @@ def first_of(said_n: np.ndarray, count: int) -> np.ndarray:
     return np.argpartition(-said_n, min(count, len(said_n) - 1))[:count]
 
 
-def _with_clip(growth: Growth, prepared: Prepared, index: Index, folder: Path) -> Growth:
+def _with_clip(growth: Growth, prepared: Prepared, index: Index, folder: Path, every_up_to: int) -> Growth:
     """With the seconds of attributing a clip of the model's own, the second one, how many segments were
     scored exactly, and the seconds of scoring all; without them for a model that makes no clips.
     """
@@ -231,7 +233,7 @@ def _with_clip(growth: Growth, prepared: Prepared, index: Index, folder: Path) -
         (done,) = attribute_clips([clip], own, method, METHOD_SETTINGS[method](), folder / f"clip{seed}")
         seconds = time.perf_counter() - start
     every_s = None
-    if len(prepared.catalogue) <= EVERY_UP_TO:
+    if len(prepared.catalogue) <= every_up_to:
         start = time.perf_counter()
         attribute_clips([clip], prepared, method, METHOD_SETTINGS[method](), folder / "every")
         every_s = time.perf_counter() - start
