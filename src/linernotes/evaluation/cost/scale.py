@@ -93,7 +93,9 @@ def measure_scale(
     found: list[Growth] = []
     report("sizes", 0, steps)
     place = folder / "whole"  # first: a run that is stopped later has it
-    built, of_whole = _built(_anew(prepared, whole, place), settings, place, every_up_to, index)
+    there = index is not None and (index / RECORD).is_file()
+    own = prepared if there else _anew(prepared, whole, place)
+    built, of_whole = _built(own, settings, place, every_up_to, index)
     for i, count in enumerate(parts, start=1):
         report("sizes", i, steps)
         place = folder / f"part-{i}"
