@@ -4,6 +4,7 @@ lost and nothing is there twice; what holds or fills the disk is a sentence, and
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,16 +16,18 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import torch
 from sqlalchemy.exc import OperationalError
 
 import linernotes
-from desks import PATIENCE_S, a_worker, browser, eventually, jobs_of, reading_desk, wav
+from desks import PATIENCE_S, a_worker, browser, eventually, jobs_of, reading_desk, wav, worked_off
 from linernotes.catalog.store import Catalogue
 from linernotes.desk.database import open_database
 from linernotes.desk.desk import open_desk
@@ -33,6 +36,7 @@ from linernotes.desk.opened import Opened
 from linernotes.desk.schema import DONE, FAILED, QUEUED, RUNNING, AttributionRow, ClipRow, ComparisonRow
 from linernotes.desk.serving import bound
 from linernotes.desk.supervisor import Supervisor
+from linernotes.desk.worker import MEMORY_FULL
 from linernotes.errors import LinernotesError
 
 METHODS = ["readout", "latent", "activations", "random"]
@@ -295,6 +299,28 @@ def test_a_full_disk_is_a_sentence_and_the_rest_goes_on(
         assert worker.one()
         assert [(job.state, job.sentence) for job in jobs_of(desk)] == [(DONE, "")]
         assert client.post("/api/clips", files={"file": ("b.wav", wav(440))}).status_code == 201
+
+
+def no_room() -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize("take", [lambda: np.empty(10**15), lambda: torch.empty(10**15), no_room])
+def test_a_job_without_memory_ends_with_a_sentence(
+    tmp_path: Path,
+    model_path: Path,
+    catalogue: Catalogue,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    take: Callable[[], object],
+) -> None:
+    opened = Opened(folder=tmp_path / "desk", model=str(model_path), catalogue=str(catalogue.path))
+    with open_desk(opened, working=False) as desk:
+        browser(desk).post("/api/clips", files={"file": ("a.wav", wav())})
+        monkeypatch.setattr("linernotes.desk.tasks.Tasks.do", lambda *_: take())
+        (ended,) = worked_off(desk)
+    assert (ended.state, ended.sentence) == (FAILED, MEMORY_FULL)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_job_that_ends_while_the_database_is_held_has_ended_when_it_is_not(

@@ -21,12 +21,6 @@ class UsageError(LinernotesError):
     """What was asked for makes no sense (exit code 2)."""
 
 
-MEMORY_FULL = (
-    "memory is full: end other programs, give a smaller --batch-size or fewer --workers where "
-    "there are such, or take a machine with more"
-)
-
-
 def memory_is_full(error: BaseException) -> bool:
     """Whether that is what an error is about: of Python and NumPy, of the system, of torch."""
     said = str(error).lower()

@@ -37,7 +37,7 @@ from rich.progress import (
 )
 from rich.table import Table as Grid
 
-from linernotes.errors import MEMORY_FULL, LinernotesError, LinernotesWarning, UsageError, memory_is_full
+from linernotes.errors import LinernotesError, LinernotesWarning, UsageError, memory_is_full
 
 if TYPE_CHECKING:
     from linernotes.report.table import Table
@@ -291,7 +291,10 @@ def _said_of(error: BaseException) -> tuple[str, int]:
     if full or "No space left" in str(error):
         return f"the disk is full{where}: free some space and run the same command again", 1
     if memory_is_full(error):
-        return MEMORY_FULL, 1
+        return (
+            "memory is full: end other programs, give a smaller --batch-size or fewer --workers where there "
+            "are such, or take a machine with more"
+        ), 1
     if isinstance(error, OSError):
         return f"{error.strerror or error}{where}: check that the path can be read and written", 1
     detail = str(error).splitlines()[0] if str(error) else ""

@@ -23,7 +23,7 @@ from linernotes.desk.database import Database, open_database
 from linernotes.desk.folder import DeskFolder, emptied
 from linernotes.desk.opened import Opened
 from linernotes.desk.schema import DONE, FAILED, STOPPED, JobRow
-from linernotes.errors import MEMORY_FULL, LinernotesError, memory_is_full
+from linernotes.errors import LinernotesError, memory_is_full
 
 if TYPE_CHECKING:
     from linernotes.desk.tasks import Tasks
@@ -32,6 +32,7 @@ EVERY_S = 0.3  # between two looks at the queue
 NOTED_S = 0.5  # between two notes of how far a job is
 WAIT_S = 30.0  # for a worker before this one to end
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MEMORY_FULL = "there is too little memory for this: close other programs, and ask again"
 NICENESS = 10  # pages go first
 
 
@@ -107,10 +108,6 @@ class Worker:
             self._end(DONE, "", made)
         except Stopped:
             self._end(STOPPED, "")
-        except MemoryError:
-            self._end(
-                FAILED, "the worker has too little memory for this job: close other programs, and ask again"
-            )
         except LinernotesError as error:
             self._end(FAILED, str(error))
         except OSError as error:
@@ -120,7 +117,8 @@ class Worker:
         except (ValidationError, UnknownKindError):
             self._end(FAILED, "this job was asked for by another version of linernotes: ask for it again")
         except Exception as error:
-            traceback.print_exc()
+            if not memory_is_full(error):
+                traceback.print_exc()
             self._end(FAILED, _unexpected(error))
         finally:
             self._job = None
@@ -186,6 +184,8 @@ def said_of(error: OSError) -> str:
     """One sentence about a file that could not be written or read."""
     if error.errno in FULL:
         return "the disk is full: free some space, and ask again"
+    if memory_is_full(error):
+        return MEMORY_FULL
     return f"{error.strerror or error}: check that the desk's folder can be read and written"
 
 
