@@ -100,6 +100,7 @@ def test_every_size_is_measured(
         (2_000,),
         IndexSettings(queries=1),
         tmp_path,
+        10**9,
         lambda *report: reports.append(report),
     )
     assert [(g.real, g.build_s is not None, g.codes_s is not None) for g in found] == [
@@ -108,7 +109,8 @@ def test_every_size_is_measured(
         (False, False, True),
     ]
     assert 30 <= found[0].segments < found[1].segments == len(whole) < found[2].segments
-    assert all(g.scored and 0 < g.scored <= g.segments and g.clip_s for g in found[:2])
+    assert all(g.scored and 0 < g.scored <= g.segments and g.clip_s and g.every_s for g in found[:2])
+    assert all(g.held and g.listed and 0 < g.listed <= 1 for g in found[:2]) and found[2].held is None
     assert [r for r in reports if r[0] == "sizes"] == [("sizes", i, 3) for i in range(4)]
     table = scale_table(found)
     assert len(table.markdown().splitlines()) == 7 and "made-up vectors" in table.markdown()
@@ -125,9 +127,9 @@ def test_an_index_is_measured_where_it_is_built_in_one_go(
     def measured(place: Path, name: str, on_progress: Progress | None = None) -> float | None:
         prepared = prepare(model, whole, tmp_path / "cache", on_progress, model_path)
         (growth,) = measure_scale(
-            prepared, place, (), (), IndexSettings(queries=1), tmp_path / name, on_progress
+            prepared, place, (), (), IndexSettings(queries=1), tmp_path / name, 0, on_progress
         )
-        assert growth.segments == len(whole) and growth.scored and growth.clip_s
+        assert growth.segments == len(whole) and growth.scored and growth.clip_s and not growth.every_s
         return growth.build_s
 
     place = tmp_path / "kept"

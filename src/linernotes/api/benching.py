@@ -113,8 +113,8 @@ def bench(
                     extent.made_up,
                     IndexSettings(queries=2) if quick else IndexSettings(),
                     Path(folder),
-                    on_progress,
                     extent.every_up_to,
+                    on_progress,
                 )
             else:
                 figures |= benches.demo_cost()

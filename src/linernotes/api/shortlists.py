@@ -23,8 +23,8 @@ class Shortlists:
     declined: bool = False  # an index that is there
 
     def of(self, prepared: Prepared, method: str) -> Prepared:
-        """``prepared``, with what ``method`` takes shortlists from: nothing, if it was not tried with it and
-        nobody asks for a shortlist.
+        """``prepared``, which has none, with what ``method`` takes shortlists from: nothing, if it was not
+        tried with it and nobody asks for a shortlist.
 
         Raises:
             UsageError: one is asked for, and the method takes none.
@@ -32,7 +32,7 @@ class Shortlists:
         if self.given or self.tracks is not None:
             require_shortlists(method)
         elif not (self.index and self.index.recall.method == method):
-            return replace(prepared, index=None, listed=None)
+            return prepared
         return replace(prepared, index=self.index, listed=self.tracks)
 
     def of_any(self, prepared: Prepared, method: str) -> Prepared:
@@ -40,7 +40,7 @@ class Shortlists:
         try:
             return self.of(prepared, method)
         except UsageError:
-            return replace(prepared, index=None, listed=None)
+            return prepared
 
     def words(self, method: str) -> list[str]:
         """How the same is asked for on the command line."""

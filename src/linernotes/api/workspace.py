@@ -111,8 +111,8 @@ class Workspace:
         """
         self.names = (name_of(model), name_of(catalogue))
         own = self.names == (BUILTIN, BUILTIN)
-        self._ready = ready = own and SHIPPED_INDEX.exists()
-        require_asked(index, exhaustive, shortlist, ready)
+        self._ready = own and SHIPPED_INDEX.exists()
+        require_asked(index, exhaustive, shortlist, self._ready)
         loaded, opened = load_model(self.names[0]), open_catalogue(self.names[1])
         folder = model_folder(model)
         self._said = drawn_in_training(folder)
@@ -127,9 +127,10 @@ class Workspace:
             drawn=drawn or self._said,
         )
         self._prepared: Prepared | None = replace(prepared, executor=executor, shipped=READY if own else None)
-        place = Path(index) if index is not None else SHIPPED_INDEX if ready and not exhaustive else None
-        taken = self._opened(place) if place else None
-        self._shortlists = Shortlists(taken, index is not None, shortlist, ready and exhaustive)
+        shipped = SHIPPED_INDEX if self._ready and not exhaustive else None
+        place = shipped if index is None else index
+        taken = None if place is None else self._opened(place)
+        self._shortlists = Shortlists(taken, index is not None, shortlist, self._ready and exhaustive)
 
     def __enter__(self) -> Self:
         return self

@@ -70,8 +70,8 @@ def measure_scale(
     made_up: Sequence[int],
     settings: IndexSettings,
     folder: Path,
+    every_up_to: int,
     on_progress: Progress | None = None,
-    every_up_to: int = 20_000,
 ) -> list[Growth]:
     """Indexes of parts of a catalogue, of all of it, and of made-up vectors, smallest first.
 
@@ -80,8 +80,8 @@ def measure_scale(
             Building that was stopped goes on, and what it cost is not known.
         real: segments of the parts; those that the catalogue has no more than are left out.
         made_up: how many vectors are made up, in the likeness of the whole catalogue's.
-        every_up_to: segments of a catalogue of which all are scored exactly, too: more takes hours.
         folder: an empty one, on a disk with room for the largest index.
+        every_up_to: segments of a catalogue of which all are scored exactly, too: more takes hours.
 
     Raises:
         LinernotesError: there is not so much room.
