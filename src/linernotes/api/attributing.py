@@ -69,6 +69,7 @@ def attribute(
     index: str | Path | None = None,
     exhaustive: bool = False,
     shortlist: int | None = None,
+    audit: int | None = None,
     **settings: Any,
 ) -> list[Attribution]:
     """Attributes clips; writes for each ``attribution.json``, ``scores.parquet``,
@@ -91,6 +92,8 @@ def attribute(
         exhaustive: the built-in catalogue, too.
         shortlist: how many tracks a shortlist has, for an answer that is quicker, or surer; as many as the
             index says if None.
+        audit: how many of the other tracks are drawn at random and scored exactly, too: the more, the closer
+            it is known what they did together, which shares depend on. 100 if None.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
@@ -101,7 +104,7 @@ def attribute(
     with (
         executor_of(engine or EngineSettings()) as executor,
         Workspace(
-            model, catalogue, cache, on_progress, executor, drawn, index, exhaustive, shortlist
+            model, catalogue, cache, on_progress, executor, drawn, index, exhaustive, shortlist, audit
         ) as work,
     ):
         return work.attribute(clips, out, prompt, method, calibration, **settings)

@@ -59,6 +59,7 @@ def plan(
     index: str | Path | None = None,
     exhaustive: bool = False,
     shortlist: int | None = None,
+    audit: int | None = None,
     **settings: Any,
 ) -> list[Plan]:
     """What methods will cost on a model and a catalogue: forward-equivalents,
@@ -72,11 +73,18 @@ def plan(
         index: as of ``attribute``: methods that take shortlists are taken to score no more than these.
         exhaustive: the built-in catalogue, too.
         shortlist: as of ``attribute``.
+        audit: as of ``attribute``.
         settings: the field of ``PlanSettings``, ``queries``, and methods' settings.
     """
     chosen_methods(methods, parted(PlanSettings, settings)[1])  # before a model is loaded
     with Workspace(
-        model, catalogue, on_progress=on_progress, index=index, exhaustive=exhaustive, shortlist=shortlist
+        model,
+        catalogue,
+        on_progress=on_progress,
+        index=index,
+        exhaustive=exhaustive,
+        shortlist=shortlist,
+        audit=audit,
     ) as work:
         return work.plan(methods, engine, **settings)
 

@@ -88,6 +88,7 @@ class Workspace:
         index: str | Path | None = None,
         exhaustive: bool = False,
         shortlist: int | None = None,
+        audit: int | None = None,
     ) -> None:
         """Opens both.
 
@@ -103,16 +104,17 @@ class Workspace:
                 that it was tried with; any other is scored exactly throughout.
             exhaustive: the built-in catalogue, too.
             shortlist: how many tracks a shortlist has; as many as the index says if None.
+            audit: how many of the other tracks are drawn at random and scored exactly, too; 100 if None.
 
         Raises:
-            UsageError: a shortlist and none are asked for, or one without an index.
+            UsageError: a shortlist and none are asked for, or one without an index, or too small an audit.
             LinernotesError: one of them is missing or damaged, they do not fit together, or the model says
                 that it was trained on another catalogue.
         """
         self.names = (name_of(model), name_of(catalogue))
         own = self.names == (BUILTIN, BUILTIN)
         self._ready = own and SHIPPED_INDEX.exists()
-        require_asked(index, exhaustive, shortlist, self._ready)
+        require_asked(index, exhaustive, shortlist, audit, self._ready)
         loaded, opened = load_model(self.names[0]), open_catalogue(self.names[1])
         folder = model_folder(model)
         self._said = drawn_in_training(folder)
@@ -130,7 +132,7 @@ class Workspace:
         shipped = SHIPPED_INDEX if self._ready and not exhaustive else None
         place = shipped if index is None else index
         taken = None if place is None else self._opened(place)
-        self._shortlists = Shortlists(taken, index is not None, shortlist, self._ready and exhaustive)
+        self._shortlists = Shortlists(taken, index is not None, shortlist, audit, self._ready and exhaustive)
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ from linernotes.attribution.result import (
     weigh_tracks,
 )
 from linernotes.attribution.run import Attributed, attribute_clips, content_hash, grouped
-from linernotes.attribution.shortlisting import listed_of
+from linernotes.attribution.shortlisting import audited_of, listed_of
 from linernotes.attribution.tables import read_segment_scores, read_track_errors, read_weights
 from linernotes.attribution.verdict import Judge
 from linernotes.errors import LinernotesError
@@ -158,6 +158,7 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
     if read.shortlist and prepared.index:
         count = read.shortlist.tracks + read.shortlist.outside
         same_list &= read.shortlist.tracks == min(listed_of(prepared, count), count)
+        same_list &= read.shortlist.audited == audited_of(prepared, read.shortlist.outside)
     return asked and given and by and same_list and read.drawn == prepared.drawn
 
 

@@ -202,7 +202,7 @@ def _run_name(clips: list[Clip], prepared: Prepared, method: str, settings: Meth
     made_from = [
         prepared.folder.name,
         METHODS[method].reads(prepared, settings),
-        [prepared.index.hash, prepared.listed] if prepared.index else "",
+        [prepared.index.hash, prepared.listed, prepared.audited] if prepared.index else "",
         *(content_hash(clip) for clip in clips),
     ]
     return hash_json([method, settings.model_dump(), made_from])

@@ -24,8 +24,8 @@ from linernotes.methods.contract import Deviations, Prepared, Query, Scores
 from linernotes.methods.readout_moments import query_moments
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings, ReadoutSettings
 
-AUDITED = 100  # segments outside a shortlist, about, in whole tracks
-LEAST_AUDITED = 25  # tracks: fewer bound nothing
+AUDITED = 100  # tracks outside a shortlist
+LEAST_AUDITED = 25  # fewer bound nothing
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _choose(
         said_qn, owned = said_qn.mean(axis=0, keepdims=True), [windows]
     size = listed_of(prepared, int(tracks.trained_t.sum()))
     return [
-        _chosen(tracks, tracks.gathered(said_n), size, own)
+        _chosen(tracks, tracks.gathered(said_n), size, prepared.audited or AUDITED, own)
         for said_n, own in zip(weights_cq @ said_qn, owned, strict=True)
     ]
 
@@ -154,11 +154,9 @@ def listed_of(prepared: Prepared, tracks: int) -> int:
     return prepared.listed or max(prepared.index.recall.size_for(tracks), FIRST_TRACKS)
 
 
-def _count_audited(segments_t: np.ndarray) -> int:
-    """How many of the tracks outside, of so many segments each, are audited."""
-    if not len(segments_t):
-        return 0
-    return min(max(round(AUDITED / float(segments_t.mean())), LEAST_AUDITED), AUDITED)
+def audited_of(prepared: Prepared, outside: int) -> int:
+    """How many of so many tracks outside a shortlist are audited."""
+    return min(prepared.audited or AUDITED, outside)
 
 
 def expected_segments(prepared: Prepared, queries: int) -> int:
@@ -168,7 +166,7 @@ def expected_segments(prepared: Prepared, queries: int) -> int:
     catalogue = prepared.catalogue
     segments_t = np.unique(catalogue.track_n[catalogue.training_rows], return_counts=True)[1]
     listed = min(listed_of(prepared, len(segments_t)), len(segments_t))
-    audited = min(_count_audited(segments_t), len(segments_t) - listed)
+    audited = audited_of(prepared, len(segments_t) - listed)
     each = listed * len(catalogue) / prepared.n_training + audited
     return min(len(catalogue), round(queries * each * float(segments_t.mean())))
 
@@ -220,7 +218,9 @@ def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.nd
     return (vectors.length_n[:, None] * found_qn).astype(float)
 
 
-def _chosen(tracks: _Tracks, said_t: np.ndarray, size: int, windows: Sequence[Query]) -> _Chosen:
+def _chosen(
+    tracks: _Tracks, said_t: np.ndarray, size: int, audited: int, windows: Sequence[Query]
+) -> _Chosen:
     """The first tracks, until so many of them were trained on: decoys that stand among these come along. And
     an even sample of the others, the same for the same clip.
     """
@@ -230,10 +230,9 @@ def _chosen(tracks: _Tracks, said_t: np.ndarray, size: int, windows: Sequence[Qu
     behind_t = tracks.trained_t.copy()
     behind_t[listed] = False
     outside = np.flatnonzero(behind_t)
-    count = _count_audited(tracks.segments_t[outside])
     seed = hash_arrays({str(i): window.latents_ct.numpy() for i, window in enumerate(windows)})
     draw = np.random.default_rng(int(seed, 16))
-    return _Chosen(listed, np.sort(draw.permutation(outside)[:count]), outside)
+    return _Chosen(listed, np.sort(draw.permutation(outside)[:audited]), outside)
 
 
 def _audited(

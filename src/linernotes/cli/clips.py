@@ -11,6 +11,7 @@ from rich.markup import escape
 import linernotes
 from linernotes.cli.checks import check_attribution, check_clips
 from linernotes.cli.options import (
+    AuditOption,
     BenchmarkCatalogueOption,
     BenchmarkModelOption,
     CatalogueOption,
@@ -132,6 +133,7 @@ def attribute(
     index: IndexOption = None,
     exhaustive: ExhaustiveOption = False,
     shortlist: ShortlistOption = None,
+    audit: AuditOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -160,6 +162,7 @@ def attribute(
             index=index,
             exhaustive=exhaustive,
             shortlist=shortlist,
+            audit=audit,
             **values.model_dump(),
         )
     _show(done, as_json)

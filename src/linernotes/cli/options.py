@@ -76,6 +76,13 @@ ShortlistOption = Annotated[
     int | None,
     typer.Option(help="How many tracks a shortlist has; as many as the index says if left out."),
 ]
+AuditOption = Annotated[
+    int | None,
+    typer.Option(
+        help="How many of the other tracks are drawn at random and scored exactly, too: the more, the closer "
+        "shares are known. 100 if left out."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 Command = Callable[..., None]

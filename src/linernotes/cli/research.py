@@ -13,6 +13,7 @@ from rich.markup import escape
 import linernotes
 from linernotes.cli.checks import check_clips
 from linernotes.cli.options import (
+    AuditOption,
     BankOption,
     CatalogueOption,
     ExhaustiveOption,
@@ -115,6 +116,7 @@ def plan(
     index: IndexOption = None,
     exhaustive: ExhaustiveOption = False,
     shortlist: ShortlistOption = None,
+    audit: AuditOption = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -135,6 +137,7 @@ def plan(
             index=index,
             exhaustive=exhaustive,
             shortlist=shortlist,
+            audit=audit,
             **asked,
         )
     if as_json:

@@ -118,7 +118,8 @@ def share_out(
     if verdict.total_error and verdict.total > 0:
         notes.append(
             "Shares are of all tracks' effects together, and most tracks were met by an audit alone: what "
-            f"they come to is known to within {verdict.total_error / verdict.total:.0%}."
+            f"they come to is known to within {verdict.total_error / verdict.total:.0%}. Attributed with a "
+            "larger --audit it is known more closely."
         )
     for right in RIGHTS:
         owner_of = rights.works.recording if right == "recording" else rights.works.work
