@@ -314,9 +314,12 @@ def test_a_plan_counts_what_a_shortlist_and_its_audit_score(
     read = Attribution.load(both["listed"] / "attribution.json")
     where: dict[str, Any] = {"index": built.path, "audit": LISTED["audit"]}
     assert read.shortlist and planned("readout", **where)[0] == pytest.approx(read.segments, rel=0.1)
-    assert planned("readout", index=built.path)[0] > read.segments  # by itself it audits more
+    listed = EACH * TRACKS / (TRACKS - 6)  # segments of one that is listed, and of decoys that come along
+    for length, audited in ((15, 25), (40, 40)):  # by itself an audit is as long as the list
+        (some,) = planned("readout", index=built.path, shortlist=length)
+        assert some == round(length * listed) + EACH * audited
     (some,) = planned("readout", **where, shortlist=20)
-    assert some == round(20 * EACH * TRACKS / (TRACKS - 6)) + EACH * read.shortlist.audited
+    assert some == round(20 * listed) + EACH * read.shortlist.audited
     assert planned("readout", "latent", index=built.path, queries=50) == [len(many)] * 2
     assert planned("readout") == [len(many)]  # all that there is, and a method that takes no shortlist
     with pytest.raises(UsageError, match="--index takes a shortlist and --exhaustive does not"):

@@ -93,7 +93,8 @@ def attribute(
         shortlist: how many tracks a shortlist has, for an answer that is quicker, or surer; as many as the
             index says if None.
         audit: how many of the other tracks are drawn at random and scored exactly, too: the more, the closer
-            it is known what they did together, which shares depend on. 100 if None.
+            it is known what they did together, which shares depend on. As many as are listed, from 25 to 100,
+            if None.
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:

@@ -104,7 +104,8 @@ class Workspace:
                 that it was tried with; any other is scored exactly throughout.
             exhaustive: the built-in catalogue, too.
             shortlist: how many tracks a shortlist has; as many as the index says if None.
-            audit: how many of the other tracks are drawn at random and scored exactly, too; 100 if None.
+            audit: how many of the other tracks are drawn at random and scored exactly, too; as many as are
+                listed, from 25 to 100, if None.
 
         Raises:
             UsageError: a shortlist and none are asked for, or one without an index, or too small an audit.

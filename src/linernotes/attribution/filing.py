@@ -157,8 +157,8 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
     same_list = index == (prepared.index.hash if prepared.index else None)
     if read.shortlist and prepared.index:
         count = read.shortlist.tracks + read.shortlist.outside
-        same_list &= read.shortlist.tracks == min(listed_of(prepared, count), count)
-        same_list &= read.shortlist.audited == audited_of(prepared, read.shortlist.outside)
+        same_list &= read.shortlist.tracks == listed_of(prepared, count)
+        same_list &= read.shortlist.audited == audited_of(prepared, count)
     return asked and given and by and same_list and read.drawn == prepared.drawn
 
 

@@ -24,7 +24,7 @@ from linernotes.methods.contract import Deviations, Prepared, Query, Scores
 from linernotes.methods.readout_moments import query_moments
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings, ReadoutSettings
 
-AUDITED = 100  # tracks outside a shortlist
+AUDITED = 100  # tracks outside a shortlist, at the most: as many as are on it
 LEAST_AUDITED = 25  # fewer bound nothing
 
 
@@ -141,22 +141,26 @@ def _choose(
     owned = [[w for w, share in zip(windows, weights_q, strict=False) if share] for weights_q in weights_cq]
     if settings.one_set:  # its windows have one score together
         said_qn, owned = said_qn.mean(axis=0, keepdims=True), [windows]
-    size = listed_of(prepared, int(tracks.trained_t.sum()))
+    trained = int(tracks.trained_t.sum())
+    size, audited = listed_of(prepared, trained), audited_of(prepared, trained)
     return [
-        _chosen(tracks, tracks.gathered(said_n), size, prepared.audited or AUDITED, own)
+        _chosen(tracks, tracks.gathered(said_n), size, audited, own)
         for said_n, own in zip(weights_cq @ said_qn, owned, strict=True)
     ]
 
 
 def listed_of(prepared: Prepared, tracks: int) -> int:
-    """How many of so many training tracks are listed, if there are as many."""
+    """How many of so many training tracks are listed."""
     assert prepared.index
-    return prepared.listed or max(prepared.index.recall.size_for(tracks), FIRST_TRACKS)
+    return min(prepared.listed or max(prepared.index.recall.size_for(tracks), FIRST_TRACKS), tracks)
 
 
-def audited_of(prepared: Prepared, outside: int) -> int:
-    """How many of so many tracks outside a shortlist are audited."""
-    return min(prepared.audited or AUDITED, outside)
+def audited_of(prepared: Prepared, tracks: int) -> int:
+    """How many of so many training tracks are audited, of those that are not listed: by itself an audit costs
+    no more than the shortlist.
+    """
+    listed = listed_of(prepared, tracks)
+    return min(prepared.audited or min(max(listed, LEAST_AUDITED), AUDITED), tracks - listed)
 
 
 def expected_segments(prepared: Prepared, queries: int) -> int:
@@ -165,8 +169,7 @@ def expected_segments(prepared: Prepared, queries: int) -> int:
     """
     catalogue = prepared.catalogue
     segments_t = np.unique(catalogue.track_n[catalogue.training_rows], return_counts=True)[1]
-    listed = min(listed_of(prepared, len(segments_t)), len(segments_t))
-    audited = audited_of(prepared, len(segments_t) - listed)
+    listed, audited = listed_of(prepared, len(segments_t)), audited_of(prepared, len(segments_t))
     each = listed * len(catalogue) / prepared.n_training + audited
     return min(len(catalogue), round(queries * each * float(segments_t.mean())))
 

@@ -80,7 +80,7 @@ AuditOption = Annotated[
     int | None,
     typer.Option(
         help="How many of the other tracks are drawn at random and scored exactly, too: the more, the closer "
-        "shares are known. 100 if left out."
+        "shares are known. As many as are listed, from 25 to 100, if left out."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
