@@ -17,7 +17,7 @@ from linernotes.credits.versions import record_rights
 from linernotes.demo.benchmarks.all import benchmark_of
 from linernotes.demo.benchmarks.making import rebuild_benchmark
 from linernotes.demo.bundle import rebuild_bundle, render_catalogue
-from linernotes.demo.large import rebuild_large
+from linernotes.demo.large import SEGMENTS, rebuild_large
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BUILTIN, SHIPPED
 from linernotes.demo.provider import load_model, model_folder
@@ -111,18 +111,27 @@ def rebuild(
     benchmark: str | None = None,
     on_progress: Progress | None = None,
     large: bool = False,
+    segments: int | None = None,
     **settings: Any,
 ) -> None:
     """Makes the built-in catalogue and model anew, from the packages' tunes to the trained weights, in the
-    folder ``out``; or those of a benchmark, by its name; or the large catalogue of 100,000 segments that is
-    not shipped, and a model of it. A stopped run goes on.
+    folder ``out``; or those of a benchmark, by its name; or the large catalogue that is not shipped, and a
+    model of it. A stopped run goes on.
+
+    Args:
+        segments: how many the large catalogue has to train on, at least; 100,000 if None.
 
     Raises:
-        UsageError: no benchmark of that name, or two things at once are asked for.
+        UsageError: no benchmark of that name, two things at once are asked for, or more segments than there
+            are.
         LinernotesError: ``out`` was begun with other settings.
     """
     if benchmark and large:
         raise UsageError("--benchmark and --large are made each by itself: give one of them")
+    if segments is not None and not large:
+        raise UsageError("--segments says how large --large is, and that is not asked for: add --large")
+    if segments is not None and segments < 1:
+        raise UsageError(f"--segments {segments} leaves nothing to train on: ask for 1 at least")
 
     def train(catalogue: Catalogue, template: Path, folder: Path, chosen: TrainingSettings) -> None:
         train_on(catalogue, template, folder, chosen, on_progress)
@@ -132,6 +141,7 @@ def rebuild(
         recipe = benchmark_of(benchmark).training
     chosen = checked(TrainingSettings, {**recipe.model_dump(), **settings})
     asked = {"benchmark": benchmark, "large": large, **chosen.recipe()}
+    asked |= {} if segments is None else {"segments": segments}
     asked |= chosen.model_dump(include={"seed", "checkpoints"})
     begun = Path(out) / "rebuild.json"
     with held(Path(out), "made"):
@@ -144,7 +154,7 @@ def rebuild(
             rebuild_benchmark(Path(out), benchmark, chosen, train, on_progress)
         elif large:
             with executor_of(EngineSettings(engine="processes")) as executor:
-                rebuild_large(Path(out), chosen, train, on_progress, executor)
+                rebuild_large(Path(out), chosen, train, on_progress, executor, segments or SEGMENTS)
         else:
             rebuild_bundle(Path(out), chosen, train, on_progress)
 

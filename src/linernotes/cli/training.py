@@ -67,8 +67,11 @@ def rebuild(
     ] = None,
     large: Annotated[
         bool,
-        typer.Option("--large", help="100,000 segments of whole tunes, which are not shipped, and a model."),
+        typer.Option("--large", help="Many segments of whole tunes, which are not shipped, and a model."),
     ] = False,
+    segments: Annotated[
+        int | None, typer.Option(help="How many, of --large, to train on; 100,000 if left out.")
+    ] = None,
     as_json: JsonOption = False,
     **flags: Any,
 ) -> None:
@@ -78,7 +81,7 @@ def rebuild(
         require_benchmark(benchmark)
     require_folder(out)
     with Bars() as bars:
-        linernotes.rebuild(out, benchmark, on_progress=bars, large=large, **given(flags))
+        linernotes.rebuild(out, benchmark, bars, large, segments, **given(flags))
     model = out / ("trained" if benchmark else "model")
     if as_json:
         print_json({"model": str(model), "catalogue": str(out / "catalogue")})

@@ -34,6 +34,7 @@ from linernotes.demo.tunes import (
     read_notes,
     read_tunes,
 )
+from linernotes.errors import UsageError
 from linernotes.jobs.executor import Executor
 from linernotes.models.encoding import Encoding
 from linernotes.models.small import SmallModel
@@ -86,8 +87,10 @@ def plan_large(
     Args:
         segments: how many there are at least to train on.
         segment_s: how long one is.
-        names: the collections that tunes are taken from; all if None. Each tune is played ``PERFORMANCES``
-            times at the most, so a few collections may give fewer segments.
+        names: the collections that tunes are taken from; all if None.
+
+    Raises:
+        UsageError: there are fewer with each tune played ``PERFORMANCES`` times, which is the most.
     """
     names = names or COLLECTIONS | MORE_COLLECTIONS
     tunes = [t for c in names for t in (read_chorales() if c == "bach" else read_tunes(c))]
@@ -125,6 +128,8 @@ def plan_large(
                 break
         if count >= segments:
             break
+    if count < segments:
+        raise UsageError(f"--segments {segments}: the tunes give {count}, so ask for as many at most")
     return sorted(tracks, key=lambda track: (track.split != "train", track.track_id))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
+from matplotlib.gridspec import GridSpec
 
 from linernotes.report.pictures import ACCENT, DECOY, INK, drawn
 from linernotes.report.table import Table, number, text
@@ -18,6 +19,11 @@ SECONDS = {
     "codes_s": ("search: codes", ACCENT, "s"),
     "build_s": ("building the index", INK, "^"),
     "clip_s": ("attributing a clip", INK, "o"),
+}
+MEMORY = {
+    "product_mib": SECONDS["product_s"],
+    "codes_mib": SECONDS["codes_s"],
+    "build_mib": SECONDS["build_s"],
 }
 
 
@@ -77,26 +83,28 @@ def _pair(held: float | None, summed: float | None) -> str:
 
 
 def _picture(found: Sequence[Growth]) -> str:
-    def draw(axes: Axes) -> None:
-        for field, (label, colour, marker) in SECONDS.items():
-            points = [(each.segments, getattr(each, field)) for each in found]
-            points = [(count, value) for count, value in points if value is not None]
-            if points:
-                style = "--" if field == "build_s" else "-"
-                axes.plot(*zip(*points, strict=True), style, color=colour, marker=marker, label=label)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("segments")
-        axes.set_ylabel("seconds")
-        axes.spines[["top", "right"]].set_visible(False)
-        memory = axes.twinx()
-        for field, colour in (("product_mib", DECOY), ("codes_mib", ACCENT), ("build_mib", INK)):
-            points = [(e.segments, getattr(e, field)) for e in found if getattr(e, field) is not None]
-            if points:
-                memory.plot(*zip(*points, strict=True), ":", color=colour, marker=".")
-        memory.set_yscale("log")
-        memory.set_ylabel("peak, MiB (dotted)")
-        memory.spines[["top"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+    """Seconds on the left, memory on the right."""
 
-    return drawn(7.2, 3.6, draw)
+    def draw(axes: Axes) -> None:
+        figure = axes.get_figure()
+        assert figure is not None
+        grid = GridSpec(1, 2, width_ratios=(3, 2))
+        axes.set_subplotspec(grid[0])
+        memory = figure.add_subplot(grid[1])
+        for panel, lines, unit in ((axes, SECONDS, 1.0), (memory, MEMORY, 1 / 1024)):
+            for field, (label, colour, marker) in lines.items():
+                points = [(each.segments, getattr(each, field)) for each in found]
+                points = [(count, value * unit) for count, value in points if value is not None]
+                if points:
+                    style = "--" if field.startswith("build") else "-"
+                    panel.plot(*zip(*points, strict=True), style, color=colour, marker=marker, label=label)
+            panel.set_xscale("log")
+            panel.set_xlabel("segments")
+            panel.spines[["top", "right"]].set_visible(False)
+        axes.set_yscale("log")
+        axes.set_ylabel("seconds")
+        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        memory.set_ylim(bottom=0)
+        memory.set_ylabel("peak of the whole program, GiB")
+
+    return drawn(8.4, 3.6, draw)
