@@ -86,9 +86,9 @@ def _picture(found: Sequence[Growth]) -> str:
     """Seconds on the left, memory on the right."""
 
     def draw(axes: Axes) -> None:
-        figure = axes.get_figure()
+        figure = axes.get_figure(root=True)
         assert figure is not None
-        grid = GridSpec(1, 2, width_ratios=(3, 2))
+        grid = GridSpec(1, 2, figure=figure, width_ratios=(3, 2))
         axes.set_subplotspec(grid[0])
         memory = figure.add_subplot(grid[1])
         for panel, lines, unit in ((axes, SECONDS, 1.0), (memory, MEMORY, 1 / 1024)):
