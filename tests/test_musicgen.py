@@ -504,7 +504,7 @@ def test_the_small_one_is_made_of_the_benchmark_s_tracks(tmp_path: Path) -> None
 def test_two_things_are_not_made_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--benchmark and --large are made each by itself"):
         linernotes.rebuild(tmp_path / "out", "deep", large=True)
-    with pytest.raises(UsageError, match="--segments says how large --large is, .* add --large"):
+    with pytest.raises(UsageError, match=r"--segments says how large --large is, .* add --large"):
         linernotes.rebuild(tmp_path / "out", segments=5)
     with pytest.raises(UsageError, match="--segments 0 leaves nothing to train on"):
         linernotes.rebuild(tmp_path / "out", large=True, segments=0)
