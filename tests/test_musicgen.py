@@ -511,6 +511,16 @@ def test_two_things_are_not_made_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_more_than_there_is_can_be_asked_for_again_with_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linernotes.demo.large.COLLECTIONS", {"ryansMammoth": "Ryan's Mammoth Collection"})
+    monkeypatch.setattr("linernotes.demo.large.MORE_COLLECTIONS", {})
+    with pytest.raises(UsageError, match=r"--segments 90000: the tunes give \d+, so ask for as many at most"):
+        linernotes.rebuild(tmp_path / "out", large=True, segments=90_000)
+    assert not (tmp_path / "out").exists()
+
+
 def edited(folder: Path, small: Path, part: str = "", **values: object) -> Path:
     """A copy of a model with other values in its config."""
     shutil.copytree(small, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,12 @@ def rebuild(
         recipe = benchmark_of(benchmark).training
     chosen = checked(TrainingSettings, {**recipe.model_dump(), **settings})
     asked = {"benchmark": benchmark, "large": large, **chosen.recipe()}
-    asked |= {} if segments is None else {"segments": segments}
+    asked |= {} if segments in (None, SEGMENTS) else {"segments": segments}
     asked |= chosen.model_dump(include={"seed", "checkpoints"})
     begun = Path(out) / "rebuild.json"
     with held(Path(out), "made"):
-        if begun.exists() and read_json(begun, "a rebuild") != asked:
+        new = not begun.exists()
+        if not new and read_json(begun, "a rebuild") != asked:
             raise LinernotesError(
                 f"{out} was begun with other settings ({begun}): give these, or another folder"
             )
@@ -154,7 +156,14 @@ def rebuild(
             rebuild_benchmark(Path(out), benchmark, chosen, train, on_progress)
         elif large:
             with executor_of(EngineSettings(engine="processes")) as executor:
-                rebuild_large(Path(out), chosen, train, on_progress, executor, segments or SEGMENTS)
+                try:
+                    rebuild_large(Path(out), chosen, train, on_progress, executor, segments or SEGMENTS)
+                except UsageError:  # more than there are: nothing was begun
+                    if new:
+                        begun.unlink()
+                        with suppress(OSError):  # somebody's own folder is not empty
+                            Path(out).rmdir()
+                    raise
         else:
             rebuild_bundle(Path(out), chosen, train, on_progress)
 

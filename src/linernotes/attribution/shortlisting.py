@@ -24,8 +24,8 @@ from linernotes.methods.contract import Deviations, Prepared, Query, Scores
 from linernotes.methods.readout_moments import query_moments
 from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings, ReadoutSettings
 
-AUDITED = 100  # tracks outside a shortlist, at the most: as many as are on it
-LEAST_AUDITED = 25  # fewer bound nothing
+LEAST_AUDITED = 25  # tracks outside a shortlist: fewer bound nothing
+MOST_AUDITED = 100  # unasked
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ def listed_of(prepared: Prepared, tracks: int) -> int:
 
 
 def audited_of(prepared: Prepared, tracks: int) -> int:
-    """How many of so many training tracks are audited, of those that are not listed: by itself an audit costs
-    no more than the shortlist.
+    """How many of so many training tracks are audited, of those that are not listed: by itself as many as
+    are, within bounds.
     """
     listed = listed_of(prepared, tracks)
-    return min(prepared.audited or min(max(listed, LEAST_AUDITED), AUDITED), tracks - listed)
+    return min(prepared.audited or min(max(listed, LEAST_AUDITED), MOST_AUDITED), tracks - listed)
 
 
 def expected_segments(prepared: Prepared, queries: int) -> int:
@@ -192,12 +192,12 @@ def require_shortlists(method: str) -> None:
     if not METHODS[method].shortlists:
         raise UsageError(
             f"{method} goes through the whole catalogue whatever is asked of it, so a shortlist would save "
-            "nothing: leave out --index and --shortlist"
+            "nothing: leave out --index, --shortlist and --audit"
         )
     if METHOD_SETTINGS[method].gather != "sum":
         raise UsageError(
             f"{method} measures likenesses, and of a likeness to what is not on a shortlist nothing is "
-            "known: leave out --index and --shortlist"
+            "known: leave out --index, --shortlist and --audit"
         )
 
 

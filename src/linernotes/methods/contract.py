@@ -61,7 +61,7 @@ class Prepared:
     shipped: Path | None = None  # where the package keeps what is ready of its own model and catalogue
     index: Index | None = None  # what shortlists are taken from; everything is scored exactly if None
     listed: int | None = None  # how many tracks they have; as many as the index says if None
-    audited: int | None = None  # how many of the others are drawn and scored as well; as many if None
+    audited: int | None = None  # how many of the others are drawn and scored as well; about as many if None
 
     @property
     def rows(self) -> np.ndarray:

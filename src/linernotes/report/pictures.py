@@ -102,8 +102,19 @@ def interval_svg(effect: Effect, low: float, high: float) -> str:
     )
 
 
-def drawn(width: float, height: float, draw: Callable[[Axes], None], font_size: float = 9) -> str:
-    """What ``draw`` puts on axes, as SVG; the same input gives the same bytes. Sizes in inches."""
+def drawn(
+    width: float,
+    height: float,
+    draw: Callable[..., None],
+    font_size: float = 9,
+    panels: Sequence[float] = (1.0,),
+) -> str:
+    """What ``draw`` puts on axes, as SVG; the same input gives the same bytes. Sizes in inches.
+
+    Args:
+        draw: is given the axes of each panel.
+        panels: their widths, beside each other, in proportion.
+    """
     style: dict[str, Any] = {
         "svg.hashsalt": "linernotes",
         "svg.fonttype": "none",
@@ -111,7 +122,7 @@ def drawn(width: float, height: float, draw: Callable[[Axes], None], font_size: 
     }
     with rc_context({**style, "font.size": font_size}):  # type: ignore[dict-item]
         figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.add_subplot())
+        draw(*figure.subplots(1, len(panels), width_ratios=panels, squeeze=False)[0])
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     svg = buffer.getvalue()

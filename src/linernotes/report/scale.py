@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
-from matplotlib.gridspec import GridSpec
 
 from linernotes.report.pictures import ACCENT, DECOY, INK, drawn
 from linernotes.report.table import Table, number, text
@@ -85,13 +84,8 @@ def _pair(held: float | None, summed: float | None) -> str:
 def _picture(found: Sequence[Growth]) -> str:
     """Seconds on the left, memory on the right."""
 
-    def draw(axes: Axes) -> None:
-        figure = axes.get_figure(root=True)
-        assert figure is not None
-        grid = GridSpec(1, 2, figure=figure, width_ratios=(3, 2))
-        axes.set_subplotspec(grid[0])
-        memory = figure.add_subplot(grid[1])
-        for panel, lines, unit in ((axes, SECONDS, 1.0), (memory, MEMORY, 1 / 1024)):
+    def draw(seconds: Axes, memory: Axes) -> None:
+        for panel, lines, unit in ((seconds, SECONDS, 1.0), (memory, MEMORY, 1 / 1024)):
             for field, (label, colour, marker) in lines.items():
                 points = [(each.segments, getattr(each, field)) for each in found]
                 points = [(count, value * unit) for count, value in points if value is not None]
@@ -101,10 +95,10 @@ def _picture(found: Sequence[Growth]) -> str:
             panel.set_xscale("log")
             panel.set_xlabel("segments")
             panel.spines[["top", "right"]].set_visible(False)
-        axes.set_yscale("log")
-        axes.set_ylabel("seconds")
-        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        seconds.set_yscale("log")
+        seconds.set_ylabel("seconds")
+        seconds.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         memory.set_ylim(bottom=0)
         memory.set_ylabel("peak of the whole program, GiB")
 
-    return drawn(8.4, 3.6, draw)
+    return drawn(8.4, 3.6, draw, panels=(3, 2))
