@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from linernotes.errors import LinernotesError, UsageError
@@ -173,6 +174,38 @@ def test_whoever_takes_no_more_results_ends_the_workers_at_work(tmp_path: Path) 
         assert time.monotonic() - start < 30 and len(multiprocessing.active_children()) == 1
         assert list(executor.run(Calling(Opening("a", tmp_path / "log"), sleeps), [0, 0])) == [0, 0]
     assert not multiprocessing.active_children()
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    """In the middle of a job: nobody will ask for its answer."""
+    log = tmp_path / "log"
+    host = multiprocessing.get_context("spawn").Process(target=sleeps_in_a_process, args=(log,))
+    host.start()
+    until(lambda: log.exists() and log.read_text().endswith("\n"))
+    worker = int(log.read_text().split()[1])
+    assert runs(worker)
+    host.kill()
+    host.join()
+    until(lambda: not runs(worker))
+
+
+def runs(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def sleeps_in_a_process(log: Path) -> None:
+    with Processes(1) as executor:
+        list(executor.run(Calling(Opening("a", log), sleeps), [600]))
 
 
 def sleeps(worker: list[str], job: int) -> int:

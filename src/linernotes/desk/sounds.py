@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 from linernotes.artefacts import hash_json, replacing
 from linernotes.desk.folder import DeskFolder
 from linernotes.errors import LinernotesError
+from linernotes.jobs.processes import end_with_parent
 
 PEAKS = 1200  # of a waveform, however long
 PREPARING_S = 120
@@ -53,7 +53,7 @@ class Sounds:
 
     def _ready(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _with_its_server)
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
         return self._pool
 
     def _prepare(self, catalogue: Path, place: int, sound: Path, peaks: Path) -> None:
@@ -70,18 +70,6 @@ class Sounds:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _with_its_server() -> None:
-    """Ends this process when its server has gone, however that ended."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def imported() -> None:

@@ -5,8 +5,10 @@ trains, for itself.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -130,6 +132,7 @@ def _started() -> _Process:
 def _serve(pipe: connection.Connection) -> None:
     """A worker's whole life: a briefing, jobs, perhaps another briefing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    end_with_parent()
     one_thread()
     station = Station()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has ended, or has enough
@@ -139,3 +142,17 @@ def _serve(pipe: connection.Connection) -> None:
                 station.brief(content)
             else:
                 pipe.send_bytes(station.answer(content))
+
+
+def end_with_parent() -> None:
+    """Ends this process when its parent has gone, however that ended and whatever is being done: nobody will ask
+    for the answer, and a training takes minutes in which it keeps others off its cores and its locks.
+    """
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
