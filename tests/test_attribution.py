@@ -15,9 +15,9 @@ import linernotes
 from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, tone, write_model, write_recordings
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
-from linernotes.attribution.result import KEPT_TRACKS, Attribution, Effect, gather_tracks, rank_tracks
+from linernotes.attribution.result import KEPT_TRACKS, Attribution, Effect, rank_tracks
 from linernotes.attribution.run import attribute_clips
-from linernotes.attribution.tables import read_evidence
+from linernotes.attribution.tables import read_evidence, read_track_scores
 from linernotes.audio import AudioError
 from linernotes.catalog.store import Catalogue
 from linernotes.catalog.track import Track
@@ -59,11 +59,15 @@ def test_the_files_are_there_and_agree(done: tuple[Path, Attribution], catalogue
     table = pq.read_table(out / "scores.parquet")
     assert table.num_rows == len(catalogue)
     assert b"higher = removing it would hurt" in table.schema.metadata[b"orientation"]
-    sums = table.group_by("track_id").aggregate([("score", "sum")]).to_pylist()
-    by_track = {row["track_id"]: row["score_sum"] for row in sums}
+    segments = table.group_by("track_id").aggregate([("score", "list")]).to_pylist()
+    by_track = {row["track_id"]: np.array(row["score_list"]) for row in segments}
     assert [t.rank for t in attribution.tracks] == list(range(1, len(catalogue.tracks) + 1))
     for t in attribution.tracks:
-        assert t.score == pytest.approx(by_track[t.track_id])
+        own = by_track[t.track_id]
+        norm = np.sqrt((own[own > 0] ** 2).sum()) if (own > 0).any() else own.max()
+        assert t.score == pytest.approx(norm)
+    assert max(map(len, by_track.values())) > 1 and attribution.gather == "norm"
+    assert table.schema.metadata[b"gather"] == b"norm"
     scores = [t.score for t in attribution.tracks]
     assert scores == sorted(scores, reverse=True)
 
@@ -110,17 +114,30 @@ def test_track_text_cannot_break_the_page(
     assert "<script>alert" not in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_tracks_gather_their_segments() -> None:
-    np.testing.assert_allclose(
-        gather_tracks(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 3), [2.0, 5.0, 0.0]
-    )
+def test_a_record_from_before_norms_is_read_as_it_was_made(
+    clip: Path, tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    """Its tracks have the sums of their segments, and another answer is not written over it."""
+    out = tmp_path / "out"
+    linernotes.attribute(clip, out, model_path, catalogue.path, **QUICK)
+    table = pq.read_table(out / "scores.parquet")
+    said = {name: value for name, value in table.schema.metadata.items() if name != b"gather"}
+    pq.write_table(table.replace_schema_metadata(said), out / "scores.parquet")
+    record = json.loads((out / "attribution.json").read_text())
+    del record["gather"]
+    (out / "attribution.json").write_text(json.dumps(record))
+    scores_t = np.bincount(catalogue.track_n, table["score"].to_numpy())
+    found, _ = read_track_scores(out, DEFAULT_METHOD)
+    assert list(found.values()) == pytest.approx(scores_t.tolist())
+    with pytest.raises(LinernotesError, match="holds another attribution already"):
+        linernotes.attribute(clip, out, model_path, catalogue.path, **QUICK)
 
 
 def test_ranks_count_the_decoys_above() -> None:
     tracks = [
         Track(f"{i}", "", "", split=split) for i, split in enumerate(["train", "decoy", "train", "decoy"])
     ]
-    ranked = rank_tracks(np.array([3.0, 2.0, 1.0, 0.0]), np.arange(4), np.zeros(4), tracks)
+    ranked = rank_tracks(np.array([3.0, 2.0, 1.0, 0.0]), np.arange(4), np.zeros(4), tracks, "norm")
     assert [(t.track_id, t.decoys_above) for t in ranked] == [("0", 0), ("1", 0), ("2", 1), ("3", 1)]
 
 
@@ -427,10 +444,10 @@ def test_every_method_that_draws_says_on_which_draws(
 
 def test_a_record_does_not_grow_with_the_catalogue() -> None:
     tracks = [Track(f"{i}", "", "", split="decoy" if i % 5 == 0 else "train") for i in range(2000)]
-    ranked = rank_tracks(np.arange(2000.0), np.arange(2000), np.zeros(2000), tracks)
+    ranked = rank_tracks(np.arange(2000.0), np.arange(2000), np.zeros(2000), tracks, "norm")
     assert sum(t.split == "train" for t in ranked) == KEPT_TRACKS and len(ranked) <= 1.3 * KEPT_TRACKS
     assert [t.rank for t in ranked] == list(range(1, len(ranked) + 1)) and ranked[0].track_id == "1999"
     named = {i: Effect(expected=1.0, low=0.5, high=2.0, named=i >= 1700) for i in range(2000) if i % 5}
-    more = rank_tracks(np.arange(2000.0), np.arange(2000), np.zeros(2000), tracks, effects=named)
+    more = rank_tracks(np.arange(2000.0), np.arange(2000), np.zeros(2000), tracks, "norm", effects=named)
     assert sum(bool(t.effect and t.effect.named) for t in more) == 240  # nobody who is named is left out
     assert more[-1].track_id == "1701"

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 import linernotes
 from linernotes.attribution.prepare import prepare
-from linernotes.attribution.result import gather_tracks
 from linernotes.audio import SILENCE_PEAK
 from linernotes.catalog.cutting import cut_blocks
 from linernotes.catalog.store import Catalogue
@@ -220,7 +219,11 @@ def worlds(noise: float = 0.5) -> list[Case]:
             scores = (1 - share) * value_qn + share * spoilt
             decoys = np.full((len(scores), 3), 1e6)  # nothing of these may count
             all_qt = np.concatenate([scores, decoys], axis=1)
-            ways = {way: all_qt if way == "sum" else -all_qt for way in GATHERS} if name == "other" else {}
+            ways = (
+                {way: all_qt if way in ("sum", "norm") else -all_qt for way in GATHERS}
+                if name == "other"
+                else {}
+            )
             scored[method] = Scored(method, {}, all_qt, 1.0, ways)
         cases.append(Case(name, bank, scored))
     return cases
@@ -303,12 +306,6 @@ def test_scores_are_kept_gathered_in_every_way_and_found_without_a_model(
     np.testing.assert_array_equal(found.gathered["max"], found.scores_qt)  # as likenesses gather
     np.testing.assert_allclose(found.gathered["mean"] * segments, found.gathered["sum"], rtol=1e-5)
     assert stored_scores(bank, [tmp_path], "latent", METHOD_SETTINGS["latent"](seed=1)) is None
-
-
-def test_a_mean_asks_nothing_of_a_tracks_length() -> None:
-    scores_n, track_n = np.array([1.0, 3.0, 2.0, 5.0]), np.array([0, 0, 1, 3])
-    assert gather_tracks(scores_n, track_n, 4, "mean").tolist() == [2.0, 2.0, 0.0, 5.0]
-    assert gather_tracks(scores_n, track_n, 4, "sum").tolist() == [4.0, 2.0, 0.0, 5.0]
 
 
 def test_the_table_says_of_the_shipped_benchmark_what_its_opened_bank_says(tmp_path: Path) -> None:

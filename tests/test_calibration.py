@@ -304,6 +304,9 @@ def test_another_calibration_judges_the_same_scores_anew(
         tmp_path / "other.json"
     )
     calibration.save(tmp_path / "wrong.json")
+    summed = mine.model_copy(update={"gather": "sum"})  # as one is that was made before norms
+    summed.save(tmp_path / "summed.json")
+    assert mine.gather == "norm" and summed.hash == mine.hash  # which records of before name
     with linernotes.open(model_path, catalogue.path) as work:
         (plain,) = work.attribute(clip, tmp_path / "out", **settings)
         assert plain.verdict is None  # nobody knows what scores with these settings are worth
@@ -313,6 +316,8 @@ def test_another_calibration_judges_the_same_scores_anew(
         (direct,) = work.attribute(clip, tmp_path / "new", calibration=tmp_path / "other.json", **settings)
         with pytest.raises(UsageError, match="made with other settings"):
             work.attribute(clip, tmp_path / "out", calibration=tmp_path / "wrong.json", **settings)
+        with pytest.raises(UsageError, match="gathered from segments otherwise than these: make one anew"):
+            work.attribute(clip, tmp_path / "out", calibration=tmp_path / "summed.json", **settings)
     assert first.verdict and second.verdict and first.verdict.lent
     assert first.verdict.calibration_hash != second.verdict.calibration_hash
     assert second.verdict == direct.verdict and second.tracks == direct.tracks

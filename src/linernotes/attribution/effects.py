@@ -19,7 +19,7 @@ from scipy.stats import gamma
 
 from linernotes.artefacts import hash_json, write_json
 from linernotes.records.reading import parsed, read_content
-from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
+from linernotes.settings.methods import METHOD_SETTINGS, Gather, MethodSettings
 from linernotes.version import SCHEMA_VERSION, __version__
 
 LEVEL = 0.90  # of the intervals of effects
@@ -54,6 +54,7 @@ class Calibration(BaseModel, frozen=True):
     linernotes: str = __version__
     method: str
     settings: dict[str, Any]
+    gather: Gather = "sum"  # how tracks' scores were gathered from their segments'; before it was kept, so
     shape: Shape
     curve: Curve
     resamples: list[Curve]  # over clips and retrained models together
@@ -70,12 +71,13 @@ class Calibration(BaseModel, frozen=True):
 
     @property
     def hash(self) -> str:
-        """Names it in records."""
-        return hash_json(self.model_dump())
+        """Names it in records; as it did before ``gather`` was kept."""
+        return hash_json(self.model_dump(exclude={"gather"}))
 
     def fits(self, method: str, settings: MethodSettings) -> bool:
         """Whether scores of a method under these settings have the unit that was calibrated."""
-        return (self.method, asked(self.settings)) == (method, asked(settings.model_dump()))
+        same = (self.method, asked(self.settings)) == (method, asked(settings.model_dump()))
+        return same and self.gather == settings.gather
 
     def save(self, path: Path) -> None:
         write_json(path, self.model_dump())
@@ -113,7 +115,7 @@ def shape_of(method: str) -> Shape:
     own.
     """
     kind = METHOD_SETTINGS[method]
-    return "power" if kind.family in ("unlearning", "gradient") and kind.gather == "sum" else "exponential"
+    return "power" if kind.family in ("unlearning", "gradient") and kind.gather == "norm" else "exponential"
 
 
 def argument(shape: Shape, scores_t: np.ndarray, loss: float, n_training: int) -> np.ndarray:

@@ -10,23 +10,17 @@ from pathlib import Path
 
 from linernotes.artefacts import held
 from linernotes.attribution.query import Clip
-from linernotes.attribution.result import (
-    PAGE,
-    RECORD,
-    Attribution,
-    gather_tracks,
-    rank_tracks,
-    weigh_tracks,
-)
+from linernotes.attribution.result import PAGE, RECORD, Attribution, rank_tracks
 from linernotes.attribution.run import Attributed, attribute_clips, content_hash, grouped
 from linernotes.attribution.shortlisting import audited_of, listed_of
 from linernotes.attribution.tables import read_segment_scores, read_track_errors, read_weights
 from linernotes.attribution.verdict import Judge
+from linernotes.catalog.gathering import gather_tracks, gathered_by, weigh_tracks
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared
 from linernotes.models.contract import device_of
-from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings
+from linernotes.settings.methods import MethodSettings
 from linernotes.version import __version__
 
 
@@ -102,7 +96,7 @@ def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge |
     were attributed now. Standard errors and passages are those of the record.
     """
     read, catalogue = item.attribution, prepared.catalogue
-    gather = METHOD_SETTINGS[read.method].gather
+    gather = gathered_by(read.method, read.gather)
     scores_n, weight_n = read_segment_scores(item.folder), read_weights(item.folder)
     effects, verdict = None, None
     if judge:
@@ -159,7 +153,8 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
         count = read.shortlist.tracks + read.shortlist.outside
         same_list &= read.shortlist.tracks == listed_of(prepared, count)
         same_list &= read.shortlist.audited == audited_of(prepared, count)
-    return asked and given and by and same_list and read.drawn == prepared.drawn
+    as_now = gathered_by(read.method, read.gather) == settings.gather
+    return asked and given and by and same_list and as_now and read.drawn == prepared.drawn
 
 
 def filed(clips: list[Clip], out: Path) -> list[tuple[Path, str]]:

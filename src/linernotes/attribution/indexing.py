@@ -175,7 +175,7 @@ def _new(prepared: Prepared, settings: IndexSettings, work: Path) -> None:
         clips=clips.what,
         method=method,
         settings=unit_of(METHOD_SETTINGS[method]()),
-        seen_n=prepared.as_seen(np.ones(len(catalogue)), "sum")[rows],
+        seen_n=prepared.as_seen(np.ones(len(catalogue)), "norm")[rows],
     )
     noise = _draws(prepared, settings.seed).hash if space.asks_model else ""
     _write(prepared, work, space, table, recall, settings.model_dump(), catalogue.hash, items_n, noise)

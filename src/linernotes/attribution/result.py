@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from linernotes.artefacts import write_json
+from linernotes.catalog.gathering import gather_tracks
 from linernotes.catalog.track import Track
 from linernotes.index.recall import Shortlist
 from linernotes.records.reading import parsed, read_content
@@ -57,7 +58,7 @@ class Effect(BaseModel):
 
 class ScoreError(BaseModel):
     """The standard error of a score: how far it would lie elsewhere had other noise been drawn, as it is with
-    another seed. Of a track that was partly scored exactly, by those segments.
+    another seed. Of a track of several segments, that of one segment which noise lifts as high.
     """
 
     total: float
@@ -182,7 +183,10 @@ class Attribution(BaseModel):
     catalogue: str
     catalogue_hash: str
     noise_hash: str
-    # what training drew evenly: a track's score is the sum of its segments', each as often as training saw it
+    # how a track's score was gathered from its segments'; None: before it was kept, by sums (of likenesses
+    # the highest)
+    gather: Gather | None = None
+    # what training drew evenly: a segment's score counts as often as training saw it
     drawn: Literal["segments", "tracks"] = "segments"
     verdict: Verdict | None = None  # None: scores of this method, so set, have no calibration
     adapter: AdapterPart | None = None  # where the model is one with an adapter
@@ -215,33 +219,12 @@ class Attribution(BaseModel):
         return parsed(cls, path, unsealed(content), remedy)
 
 
-def gather_tracks(
-    scores_n: np.ndarray, track_n: np.ndarray, n_tracks: int, gather: Gather = "sum"
-) -> np.ndarray:
-    """Scores of segments -> scores of tracks: the sum over a track's segments, since removing it removes them
-    all; the highest of them where a score is a likeness; or their mean, which asks nothing of a track's
-    length.
-    """
-    if gather != "max":
-        sum_t = np.bincount(track_n, weights=scores_n, minlength=n_tracks)
-        return sum_t if gather == "sum" else sum_t / np.maximum(np.bincount(track_n, minlength=n_tracks), 1)
-    highest = np.full(n_tracks, -np.inf)
-    np.maximum.at(highest, track_n, scores_n)
-    return highest
-
-
-def weigh_tracks(weight_n: np.ndarray, track_n: np.ndarray, n_tracks: int) -> np.ndarray:
-    """Of how many tracks each one speaks, as all its segments say (``shortlisting.Scored``)."""
-    said_t = np.bincount(track_n, weight_n, n_tracks)
-    return said_t / np.maximum(np.bincount(track_n, minlength=n_tracks), 1)
-
-
 def rank_tracks(
     scores_n: np.ndarray,
     track_n: np.ndarray,
     start_s_n: np.ndarray,
     tracks: list[Track],
-    gather: Gather = "sum",
+    gather: Gather,
     effects: Mapping[int, Effect] | None = None,
     weight_n: np.ndarray | None = None,
     seconds_t: np.ndarray | None = None,

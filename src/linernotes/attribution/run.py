@@ -26,9 +26,7 @@ from linernotes.attribution.result import (
     QueryRecord,
     ScoreError,
     Sources,
-    gather_tracks,
     rank_tracks,
-    weigh_tracks,
 )
 from linernotes.attribution.score_errors import score_errors, totals_of
 from linernotes.attribution.shortlisting import score_clips
@@ -39,6 +37,7 @@ from linernotes.attribution.tables import (
 )
 from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import cautions
+from linernotes.catalog.gathering import gather_tracks, weigh_tracks
 from linernotes.errors import UsageError
 from linernotes.index.recall import Shortlist
 from linernotes.methods.all import METHODS
@@ -115,6 +114,7 @@ def attribute_clips(
         header = {
             "orientation": ORIENTATION,
             "method": method,
+            "gather": settings.gather,
             "model": model.weights_hash,
             "catalogue": catalogue.hash,
             "noise": attribution.noise_hash,
@@ -262,6 +262,7 @@ def _attribution(
         catalogue=catalogue.path.name,
         catalogue_hash=catalogue.hash,
         noise_hash=scores.draws.hash if scores.draws else "",
+        gather=settings.gather,
         drawn=prepared.drawn,
         adapter=part,
         cautions=[*warned, *([said_of(part, model.name)] if part else [])],

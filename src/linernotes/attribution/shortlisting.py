@@ -15,6 +15,7 @@ import torch
 from linernotes.artefacts import hash_arrays
 from linernotes.attribution.indexing import unit_of, vector_settings
 from linernotes.attribution.result import FIRST_TRACKS
+from linernotes.catalog.gathering import gather_tracks
 from linernotes.errors import UsageError
 from linernotes.index.recall import FIRST, Shortlist, audit
 from linernotes.index.search import look_up
@@ -22,7 +23,7 @@ from linernotes.index.store import Index
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Deviations, Prepared, Query, Scores
 from linernotes.methods.readout_moments import query_moments
-from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings, ReadoutSettings
+from linernotes.settings.methods import METHOD_SETTINGS, Gather, MethodSettings, ReadoutSettings
 
 LEAST_AUDITED = 25  # tracks outside a shortlist: fewer bound nothing
 MOST_AUDITED = 100  # unasked
@@ -103,6 +104,7 @@ class _Tracks:
     track_n: np.ndarray
     seen_n: np.ndarray  # how often training saw each segment
     trained_t: np.ndarray  # bool
+    gather: Gather
 
     @classmethod
     def of(cls, prepared: Prepared, settings: MethodSettings) -> _Tracks:
@@ -110,7 +112,7 @@ class _Tracks:
         trained_t = np.array([track.split == "train" for track in catalogue.tracks])
         trained_t &= np.bincount(catalogue.track_n, minlength=len(trained_t)) > 0
         seen_n = prepared.as_seen(np.ones(len(catalogue)), settings.gather)
-        return cls(catalogue.track_n, seen_n, trained_t)
+        return cls(catalogue.track_n, seen_n, trained_t, settings.gather)
 
     @property
     def count(self) -> int:
@@ -125,7 +127,7 @@ class _Tracks:
         track_n, seen_n = (
             (self.track_n, self.seen_n) if rows is None else (self.track_n[rows], self.seen_n[rows])
         )
-        return np.bincount(track_n, scores_n * seen_n, self.count)
+        return gather_tracks(scores_n * seen_n, track_n, self.count, self.gather)
 
 
 def _choose(
@@ -194,7 +196,7 @@ def require_shortlists(method: str) -> None:
             f"{method} goes through the whole catalogue whatever is asked of it, so a shortlist would save "
             "nothing: leave out --index, --shortlist and --audit"
         )
-    if METHOD_SETTINGS[method].gather != "sum":
+    if METHOD_SETTINGS[method].gather != "norm":
         raise UsageError(
             f"{method} measures likenesses, and of a likeness to what is not on a shortlist nothing is "
             "known: leave out --index, --shortlist and --audit"
@@ -260,6 +262,8 @@ def _audited(
     tried_by = "" if method == recall.method else recall.method
     if not tried_by and recall.settings != unit_of(settings):
         tried_by = f"{method} under other settings"
+    if not recall.as_gathered:
+        tried_by = f"{tried_by or method} with the scores of a track's segments added up"
     return Shortlist(
         index_hash=prepared.index.hash,
         tracks=len(listed),

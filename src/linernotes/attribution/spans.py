@@ -30,9 +30,9 @@ CHANCE = 0.01  # a span that so many shuffled tracks have, too, is told apart fr
 
 @dataclass(frozen=True)
 class Alignment:
-    """What pairs of cells of a clip and of a track contribute to the track's score."""
+    """What pairs of cells of a clip and of a track contribute to the scores of the track's segments."""
 
-    pairs_qn: np.ndarray  # clip's cells, track's cells; all of them together are the score, to first order
+    pairs_qn: np.ndarray  # clip's cells, track's cells; all together are these scores' sum, to first order
     cell_s: float
     rise_t: dict[int, np.ndarray] = field(default_factory=dict)  # of each segment's frames, by its row
 
@@ -84,7 +84,7 @@ def align(
 
 def save_alignments(folder: Path, alignments: Mapping[str, Alignment], header: Mapping[str, str]) -> None:
     """Writes ``alignment.parquet``: one row for each half a second of a track (by its identifier) and of the
-    clip, with what they contribute to the track's score.
+    clip, with what they contribute to the scores of the track's segments.
     """
     rows: dict[str, list[Any]] = {"track_id": [], "clip_s": [], "track_s": [], "product": []}
     for name, alignment in alignments.items():

@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linernotes.artefacts import write_table
-from linernotes.attribution.result import gather_tracks
+from linernotes.catalog.gathering import gather_tracks, gathered_by
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
-from linernotes.settings.methods import METHOD_SETTINGS
 
 SCORES, EVIDENCE = "scores.parquet", "evidence.parquet"
 
@@ -85,13 +84,16 @@ def save_evidence(
 
 
 def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict[str, str]]:
-    """Score and split of every track, by its identifier, gathered over its segments as the method does it."""
+    """Score and split of every track, by its identifier, gathered over its segments as it was for the
+    record.
+    """
     table = read_table(folder / SCORES)
     encoded = table["track_id"].combine_chunks().dictionary_encode()
     names, track_n = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     first = np.unique(track_n, return_index=True)[1]
     splits = dict(zip(names, table["split"].take(first).to_pylist(), strict=True))
-    scores = gather_tracks(table["score"].to_numpy(), track_n, len(names), METHOD_SETTINGS[method].gather)
+    said = (table.schema.metadata or {}).get(b"gather", b"").decode()
+    scores = gather_tracks(table["score"].to_numpy(), track_n, len(names), gathered_by(method, said or None))
     return dict(zip(names, scores.tolist(), strict=True)), splits
 
 

@@ -73,7 +73,8 @@ def judge_for(
             return Judge(calibration, calibration.model_hash != model.weights_hash)
         if given:
             raise UsageError(
-                f"{given} says what scores of {calibration.method} are worth, made with other settings or by "
-                "another method than these: give the one that fits, or leave out --calibration"
+                f"{given} says what scores of {calibration.method} are worth, made with other settings, by "
+                "another method, or gathered from segments otherwise than these: make one anew with "
+                "'linernotes calibrate', or leave out --calibration"
             )
     return None

@@ -45,7 +45,7 @@ class OnBenchmark:
     # track is one segment
     gathered: MeasuredLds | None
     # of these ways, by how much each is above the same method's sum; and, on average over all methods whose
-    # scores add up, as "TOGETHER, WAY"
+    # scores are of losses, as "TOGETHER, WAY"
     over_sum: Mapping[str, Interval]
     outcomes: Sequence[Outcome]
     tracks: int
@@ -132,7 +132,7 @@ def _measured(case: Case, kept: Mapping[str, int] | None) -> OnBenchmark:
 def _over_sum(gathered: MeasuredLds) -> dict[str, Interval]:
     ways = {m.method: m for m in gathered.methods}
     found = {}
-    additive = defaultdict[str, list[tuple[float, np.ndarray]]](list)
+    together = defaultdict[str, list[tuple[float, np.ndarray]]](list)
     for way, measured in ways.items():
         method, _, kind = way.partition(", ")
         whole = ways[f"{method}, sum"]
@@ -140,17 +140,17 @@ def _over_sum(gathered: MeasuredLds) -> dict[str, Interval]:
             continue
         over = measured.lds.value - whole.lds.value, measured.drawn_b - whole.drawn_b
         found[way] = interval(*over)
-        if adds_up(method):
-            additive[kind].append(over)
-    for kind, several in additive.items():
+        if of_losses(method):
+            together[kind].append(over)
+    for kind, several in together.items():
         values, drawn = zip(*several, strict=True)
         found[f"{TOGETHER}, {kind}"] = interval(float(np.mean(values)), np.mean(drawn, axis=0))
     return found
 
 
-def adds_up(method: str) -> bool:
-    """Whether a track's score is its segments' summed, as effects are."""
-    return METHOD_SETTINGS[method].gather == "sum" and method != CHANCE
+def of_losses(method: str) -> bool:
+    """Whether a method's scores are of losses or gradients, and no likenesses."""
+    return METHOD_SETTINGS[method].gather == "norm" and method != CHANCE
 
 
 def _trained(case: Case) -> dict[str, np.ndarray]:

@@ -126,6 +126,7 @@ def fit_calibration(
     return Calibration(
         method=method,
         settings=asked(settings.model_dump()),
+        gather=settings.gather,
         shape=shape,
         curve=curve,
         resamples=resamples,

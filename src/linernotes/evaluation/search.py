@@ -22,7 +22,7 @@ import optuna
 
 from linernotes.artefacts import hash_json, replacing, write_parquet
 from linernotes.attribution.query import segment_query
-from linernotes.attribution.result import gather_tracks
+from linernotes.catalog.gathering import gather_tracks
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.scores import of_training_tracks
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from linernotes.attribution.query import segment_query
-from linernotes.attribution.result import gather_tracks
+from linernotes.catalog.gathering import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import score

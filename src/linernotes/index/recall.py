@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from linernotes.catalog.gathering import gather_tracks
 from linernotes.errors import LinernotesError
+from linernotes.settings.methods import Gather
 
 FIRST = 20  # the exact first tracks that a shortlist must not miss
 WANTED = 0.95  # of them, on average
 WANTED_SCORE = 0.97  # of their summed score, on average
 LEVEL = 0.95  # of intervals and bounds
+GATHERED: Gather = "norm"  # tracks of which shortlists are taken: likenesses take none
 
 
 class Recall(BaseModel, frozen=True):
@@ -35,7 +38,10 @@ class Recall(BaseModel, frozen=True):
     segments: int  # theirs
     places: list[list[int]]  # of each clip's exact first ``FIRST``, best first; 0 is the index's first
     scores: list[list[float]]  # theirs
-    behind: float  # the mean score of a segment that is not on the default shortlist
+    # the score of each segment of a track that is not on the default shortlist, were all alike: on average
+    # over such tracks, by their scores
+    behind: float
+    gather: Gather = "sum"  # how tracks' scores were gathered from their segments'; before it was kept, so
 
     def of(self, size: int) -> tuple[float, float, float]:
         """The share of the exact first that are among the index's first ``size`` tracks: mean over clips,
@@ -70,6 +76,11 @@ class Recall(BaseModel, frozen=True):
         return size if tracks in (None, self.tracks) else math.ceil(size * tracks / self.tracks)
 
     @property
+    def as_gathered(self) -> bool:
+        """Whether it was tried on tracks' scores as they are gathered now."""
+        return self.gather == GATHERED or self.tracks == self.segments
+
+    @property
     def _shares_qf(self) -> np.ndarray:
         """What each of a clip's first has of their summed score; alike, where none is above nothing."""
         above_qf = np.maximum(self.scores, 0.0)
@@ -78,13 +89,14 @@ class Recall(BaseModel, frozen=True):
 
     def expected(self, method: str, settings: Mapping[str, Any], n_training: int) -> float:
         """The score of a segment that is not on a shortlist: of all the same, since among these resemblance
-        says next to nothing. 0 where the index was tried with another method or scores of another unit.
+        says next to nothing. 0 where the index was tried with another method, scores of another unit, or
+        tracks gathered otherwise.
 
         Args:
             settings: those that the scores' unit depends on.
             n_training: training segments of the catalogue; a score is as much smaller as it is larger.
         """
-        if (method, dict(settings)) != (self.method, self.settings):
+        if (method, dict(settings)) != (self.method, self.settings) or not self.as_gathered:
             return 0.0
         return self.behind * self.segments / n_training
 
@@ -149,13 +161,17 @@ def measure_recall(
         places=np.take_along_axis(place_qt, first, axis=1).tolist(),
         scores=np.take_along_axis(exact_qt, first, axis=1).tolist(),
         behind=0.0,
+        gather=GATHERED,
     )
-    behind_qn = ((place_qt >= found.size_for()) & allowed_qt)[:, track_n]
-    return found.model_copy(update={"behind": float(exact_qn[behind_qn].mean()) if behind_qn.any() else 0.0})
+    behind_qt = (place_qt >= found.size_for()) & allowed_qt
+    alike_qt = _gathered(np.broadcast_to(seen_n, exact_qn.shape), track_n)
+    behind = float((exact_qt / alike_qt)[behind_qt].mean()) if behind_qt.any() else 0.0
+    return found.model_copy(update={"behind": behind})
 
 
 def _gathered(values_qn: np.ndarray, track_n: np.ndarray) -> np.ndarray:
-    return np.stack([np.bincount(track_n, values_n, int(track_n.max()) + 1) for values_n in values_qn])
+    count = int(track_n.max()) + 1
+    return np.stack([gather_tracks(values_n, track_n, count, GATHERED) for values_n in values_qn])
 
 
 class Shortlist(BaseModel, frozen=True):

@@ -145,8 +145,8 @@ def _serve(pipe: connection.Connection) -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process when its parent has gone, however that ended and whatever is being done: nobody will ask
-    for the answer, and a training takes minutes in which it keeps others off its cores and its locks.
+    """Ends this process when its parent has gone, however that ended and whatever is being done: nobody will
+    ask for the answer, and a training takes minutes in which it keeps others off its cores and its locks.
     """
 
     def watch() -> None:

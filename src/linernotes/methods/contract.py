@@ -80,10 +80,10 @@ class Prepared:
         return self.n_training / tracks / np.bincount(track_n)[track_n]
 
     def as_seen(self, scores_n: np.ndarray, gather: str) -> np.ndarray:
-        """Scores of segments ``[..., N]`` before they become a track's: where they are added up, each counts
-        as often as training saw it.
+        """Scores of segments ``[..., N]`` before they become a track's: where all of them count, each does as
+        often as training saw it.
         """
-        return scores_n * self.weights_n[self.rows] if gather == "sum" else scores_n
+        return scores_n * self.weights_n[self.rows] if gather in ("norm", "sum") else scores_n
 
     @property
     def workplace(self) -> Workplace:
@@ -123,8 +123,8 @@ Changed = tuple[Draws, dict[str, Tensor]]
 @dataclass(frozen=True)
 class Deviations:
     """How far scores would lie elsewhere had other noise been drawn: independent deviations, R of them, whose
-    squares sum to a score's variance. They add up over segments and windows as scores do, sign and all, since
-    one noise is drawn for all of them.
+    squares sum to the variance of a segment's score. One noise is drawn for all segments and windows, so they
+    err together, sign and all.
     """
 
     items_rqn: np.ndarray  # float32; by the draws that items are scored on

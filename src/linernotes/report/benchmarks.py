@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linernotes.artefacts import replacing
-from linernotes.evaluation.benchmarks import TOGETHER, Across, OnBenchmark, adds_up
+from linernotes.evaluation.benchmarks import TOGETHER, Across, OnBenchmark, of_losses
 from linernotes.evaluation.lds import MethodLds
 from linernotes.report.leaderboard import outcomes_table
 from linernotes.report.table import Column, Table, interval, name, number
@@ -28,8 +28,9 @@ ABOUT_CONCORD = (
     "far down."
 )
 ABOUT_GATHERED = (
-    "On `{benchmark}` a track has several segments, of which training drew evenly. Its score can be the sum "
-    "of theirs, their mean, or the highest (max). What a method does by default stands in the tables above."
+    "On `{benchmark}` a track has several segments, of which training drew evenly. Its score can be the "
+    "root of their squares, each with its own sign (norm), their sum, their mean, or the highest (max). What "
+    "a method does by default stands in the tables above."
 )
 
 
@@ -147,9 +148,12 @@ def _over_sum(measured: OnBenchmark) -> Table:
         if method == TOGETHER:
             continue
         rows.setdefault(method, {"method": method})[gathered] = over
-    columns = [METHOD, interval("mean", "mean"), interval("max", "highest")]
+    columns = [METHOD, interval("norm", "norm"), interval("mean", "mean"), interval("max", "highest")]
     notes = []
-    if those := ", ".join(f"`{method}`" for method in rows if adds_up(method)):
-        mean, highest = (measured.over_sum[f"{TOGETHER}, {way}"] for way in ("mean", "max"))
-        notes = [f"On average over {those}, whose scores add up: {mean} the mean, {highest} the highest."]
+    if those := ", ".join(f"`{method}`" for method in rows if of_losses(method)):
+        norm, mean, highest = (measured.over_sum[f"{TOGETHER}, {way}"] for way in ("norm", "mean", "max"))
+        notes = [
+            f"On average over {those}, which compare losses or gradients: {norm} the norm, {mean} the mean, "
+            f"{highest} the highest."
+        ]
     return Table("over_sum", columns, list(rows.values()), notes=notes)

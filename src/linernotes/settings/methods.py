@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 Skew = Literal["difference", "normalised", "first-order"]
-Gather = Literal["sum", "mean", "max"]
+Gather = Literal["norm", "sum", "mean", "max"]  # catalog.gathering
 FisherKind = Literal["sampled", "empirical"]
 
 Draws = Annotated[int, Field(gt=0, description="Draws of noise on which items are scored.")]
@@ -46,7 +46,9 @@ class MethodSettings(BaseModel, frozen=True, extra="forbid"):
     family: ClassVar[str]
     paper: ClassVar[str]
     cost: ClassVar[str]  # once per model; per query. N segments, K draws.
-    gather: ClassVar[Gather] = "sum"  # how the scores of a track's segments become the track's
+    # how the scores of a track's segments become the track's: by their norm where a score is of losses, the
+    # highest where it is a likeness
+    gather: ClassVar[Gather] = "norm"
 
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of all draws.")] = 0
     batch_size: Annotated[int, Field(gt=0, description="Passes at once; does not change the result.")] = 32

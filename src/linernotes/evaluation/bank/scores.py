@@ -19,14 +19,14 @@ from torch import Tensor
 
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
 from linernotes.attribution.query import clip_query, segment_query
-from linernotes.attribution.result import gather_tracks
+from linernotes.catalog.gathering import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.folder import require_scores
 from linernotes.evaluation.bank.store import Bank
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query
-from linernotes.settings.methods import Gather, MethodSettings
+from linernotes.settings.methods import METHOD_SETTINGS, Gather, MethodSettings
 
 SCORES = "scores of a bank's queries"
 GATHERS: tuple[Gather, ...] = get_args(Gather)
@@ -126,20 +126,25 @@ def scores_of(
     if read_too := METHODS[method].reads(prepared, settings):
         header["reads"] = read_too
     name = f"{method}-{hash_json(header)[:8]}.safetensors"
+    several = len(prepared.catalogue) > len(prepared.catalogue.tracks)
     for folder in kept:
-        if (folder / name).exists():
-            return _read(folder / name, header)
+        found = _read(folder / name, header) if (folder / name).exists() else None
+        if found and bool(found.gathered) == several:
+            return found
     work = kept[-1] / f".{name}.partial"
     made = queries()
     start = time.perf_counter()
     scores_qn = score(method, prepared, made, settings, work).scores_qn
     seconds = round(time.perf_counter() - start, 1)
-    kept_as = {"scores_qt": _gathered(scores_qn, prepared, settings.gather)}
-    if len(prepared.catalogue) > len(prepared.catalogue.tracks):
-        kept_as |= {f"{way}_qt": _gathered(scores_qn, prepared, way) for way in GATHERS}
+    if several:
+        kept_as = {f"{way}_qt": _gathered(scores_qn, prepared, way) for way in GATHERS}
+    else:  # the same in every way
+        kept_as = {"scores_qt": _gathered(scores_qn, prepared, settings.gather)}
     save_tensors(kept[-1] / name, kept_as, SCORES, {**header, "seconds": seconds, "axes": "queries, tracks"})
     shutil.rmtree(work, ignore_errors=True)
-    return _read(kept[-1] / name, header)
+    found = _read(kept[-1] / name, header)
+    assert found
+    return found
 
 
 def stored_scores(
@@ -151,8 +156,8 @@ def stored_scores(
     header = _header(bank, method, settings, [query.name for query in bank.queries])
     for path in (path for folder in folders for path in sorted(folder.glob(f"{method}-*.safetensors"))):
         found = load_tensors(path, SCORES)[1]
-        if all(found.get(name) == value for name, value in header.items()):
-            return _read(path, header)
+        if all(found.get(key) == value for key, value in header.items()) and (scored := _read(path, header)):
+            return scored
     return None
 
 
@@ -174,12 +179,16 @@ def _gathered(scores_qn: np.ndarray, prepared: Prepared, way: Gather) -> Tensor:
     return torch.from_numpy(scores_qt.astype(np.float32))
 
 
-def _read(path: Path, header: Mapping[str, Any]) -> Scored:
+def _read(path: Path, header: Mapping[str, Any]) -> Scored | None:
+    """None of what a linernotes kept that did not gather the scores of long tracks as they are now."""
     tensors, found = load_tensors(path, SCORES, header)
     gathered = {way: tensors[f"{way}_qt"].numpy() for way in GATHERS if f"{way}_qt" in tensors}
-    return Scored(
-        found["method"], found["settings"], tensors["scores_qt"].numpy(), found["seconds"], gathered
-    )
+    if gathered and len(gathered) < len(GATHERS):
+        return None
+    scores_qt = gathered.get(METHOD_SETTINGS[found["method"]].gather)
+    if scores_qt is None:
+        scores_qt = tensors["scores_qt"].numpy()
+    return Scored(found["method"], found["settings"], scores_qt, found["seconds"], gathered)
 
 
 def of_training_tracks(scores_qt: np.ndarray, bank: Bank, catalogue: Catalogue) -> np.ndarray:
