@@ -34,7 +34,7 @@ AUDITS = 40  # drawn for each row of the table
 def main(strangers: bool = True) -> None:
     opened = linernotes.open_bank()
     settings = METHOD_SETTINGS[DEFAULT_METHOD]()
-    judge = judge_for(opened.prepared.model, DEFAULT_METHOD, settings)
+    judge = judge_for(opened.prepared.model, opened.prepared.catalogue, DEFAULT_METHOD, settings)
     assert judge
     draws = loss_draws(opened.prepared.model, 0)
     loss_q = np.array([clip_loss(opened.prepared.model, clip, draws) for clip in opened.clips])

@@ -19,6 +19,7 @@ from linernotes.attribution.result import KEPT_TRACKS, Attribution, Effect, rank
 from linernotes.attribution.run import attribute_clips
 from linernotes.attribution.tables import read_evidence, read_track_scores
 from linernotes.audio import AudioError
+from linernotes.catalog.gathering import stray_of
 from linernotes.catalog.store import Catalogue
 from linernotes.catalog.track import Track
 from linernotes.errors import LinernotesError, UsageError
@@ -61,13 +62,17 @@ def test_the_files_are_there_and_agree(done: tuple[Path, Attribution], catalogue
     assert b"higher = removing it would hurt" in table.schema.metadata[b"orientation"]
     segments = table.group_by("track_id").aggregate([("score", "list")]).to_pylist()
     by_track = {row["track_id"]: np.array(row["score_list"]) for row in segments}
+    rows, count_t = catalogue.training_rows, np.bincount(catalogue.track_n)
+    seen_n = len(rows) / len(np.unique(catalogue.track_n[rows])) / count_t[catalogue.track_n]
+    stray = stray_of((table["score"].to_numpy() / seen_n)[rows])
+    seen = dict(zip(table["track_id"].to_pylist(), seen_n, strict=True))
     assert [t.rank for t in attribution.tracks] == list(range(1, len(catalogue.tracks) + 1))
     for t in attribution.tracks:
         own = by_track[t.track_id]
-        norm = np.sqrt((own[own > 0] ** 2).sum()) if (own > 0).any() else own.max()
-        assert t.score == pytest.approx(norm)
+        square = (own[own > 0] ** 2).sum() if (own > 0).any() else -(own.max() ** 2)
+        square -= (len(own) - 1) * stray * seen[t.track_id] ** 2
+        assert t.score == pytest.approx(np.sign(square) * abs(square) ** 0.5)
     assert max(map(len, by_track.values())) > 1 and attribution.gather == "norm"
-    assert table.schema.metadata[b"gather"] == b"norm"
     scores = [t.score for t in attribution.tracks]
     assert scores == sorted(scores, reverse=True)
 
@@ -121,8 +126,7 @@ def test_a_record_from_before_norms_is_read_as_it_was_made(
     out = tmp_path / "out"
     linernotes.attribute(clip, out, model_path, catalogue.path, **QUICK)
     table = pq.read_table(out / "scores.parquet")
-    said = {name: value for name, value in table.schema.metadata.items() if name != b"gather"}
-    pq.write_table(table.replace_schema_metadata(said), out / "scores.parquet")
+    pq.write_table(table.drop_columns(["track_score"]), out / "scores.parquet")
     record = json.loads((out / "attribution.json").read_text())
     del record["gather"]
     (out / "attribution.json").write_text(json.dumps(record))
@@ -137,7 +141,8 @@ def test_ranks_count_the_decoys_above() -> None:
     tracks = [
         Track(f"{i}", "", "", split=split) for i, split in enumerate(["train", "decoy", "train", "decoy"])
     ]
-    ranked = rank_tracks(np.array([3.0, 2.0, 1.0, 0.0]), np.arange(4), np.zeros(4), tracks, "norm")
+    scores = np.array([3.0, 2.0, 1.0, 0.0])
+    ranked = rank_tracks(scores, np.arange(4), np.zeros(4), tracks, scores)
     assert [(t.track_id, t.decoys_above) for t in ranked] == [("0", 0), ("1", 0), ("2", 1), ("3", 1)]
 
 
@@ -444,10 +449,11 @@ def test_every_method_that_draws_says_on_which_draws(
 
 def test_a_record_does_not_grow_with_the_catalogue() -> None:
     tracks = [Track(f"{i}", "", "", split="decoy" if i % 5 == 0 else "train") for i in range(2000)]
-    ranked = rank_tracks(np.arange(2000.0), np.arange(2000), np.zeros(2000), tracks, "norm")
+    scores = np.arange(2000.0)
+    ranked = rank_tracks(scores, np.arange(2000), np.zeros(2000), tracks, scores)
     assert sum(t.split == "train" for t in ranked) == KEPT_TRACKS and len(ranked) <= 1.3 * KEPT_TRACKS
     assert [t.rank for t in ranked] == list(range(1, len(ranked) + 1)) and ranked[0].track_id == "1999"
     named = {i: Effect(expected=1.0, low=0.5, high=2.0, named=i >= 1700) for i in range(2000) if i % 5}
-    more = rank_tracks(np.arange(2000.0), np.arange(2000), np.zeros(2000), tracks, "norm", effects=named)
+    more = rank_tracks(scores, np.arange(2000), np.zeros(2000), tracks, scores, effects=named)
     assert sum(bool(t.effect and t.effect.named) for t in more) == 240  # nobody who is named is left out
     assert more[-1].track_id == "1701"

@@ -219,11 +219,9 @@ def worlds(noise: float = 0.5) -> list[Case]:
             scores = (1 - share) * value_qn + share * spoilt
             decoys = np.full((len(scores), 3), 1e6)  # nothing of these may count
             all_qt = np.concatenate([scores, decoys], axis=1)
-            ways = (
-                {way: all_qt if way in ("sum", "norm") else -all_qt for way in GATHERS}
-                if name == "other"
-                else {}
-            )
+            ways = {way: all_qt if way == "sum" else -all_qt for way in GATHERS} if name == "other" else {}
+            if ways:
+                ways["norm"] = all_qt + 2 * np.random.default_rng(4).standard_normal(all_qt.shape)
             scored[method] = Scored(method, {}, all_qt, 1.0, ways)
         cases.append(Case(name, bank, scored))
     return cases
@@ -241,6 +239,8 @@ def test_one_table_over_benchmarks() -> None:
     assert one.over_sum == {} and other.over_sum["readout, mean"].value == pytest.approx(
         -2 * by["readout, sum"]
     )
+    over = other.over_sum["readout, norm"].value
+    assert over == pytest.approx(by["readout, norm"] - by["readout, sum"]) and -1 < over < 0
     those = [other.over_sum[f"{method}, max"].value for method in ("readout", "abu")]
     assert other.over_sum["together, max"].value == pytest.approx(np.mean(those))
     kept = {m.method: m.kept for m in one.lds.methods}
@@ -250,6 +250,10 @@ def test_one_table_over_benchmarks() -> None:
     assert across.kept_on == "one"  # on the other nothing was chosen
     assert [m.kept for m in one.lds.methods] == [m.kept for m in other.lds.methods]
     page = across_page(across, "command")
+    table = page[page.index("Over the same method's sum:") :].splitlines()
+    assert table[2] == "| method | norm | mean | highest |"
+    row = next(line for line in table if line.startswith("| `readout` |")).split(" | ")
+    assert row[1].startswith(f"{over:.2f} [") and row[2].startswith(f"{-2 * by['readout, sum']:.2f} [")
     for method in ("readout", "abu", "latent", "random"):
         assert page.count(f"| `{method}` |") == 6
     record = across_table(across).json()

@@ -24,6 +24,9 @@ from linernotes.attribution.result import RECORD, Attribution
 from linernotes.attribution.run import attribute_clips
 from linernotes.attribution.verdict import Judge, why_none
 from linernotes.catalog.store import Catalogue
+from linernotes.demo.opening import open_catalogue
+from linernotes.demo.places import BENCHMARK
+from linernotes.demo.provider import judge_for
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.calibration import LEAST_HALVES, fit_calibration, outcomes_of
@@ -298,15 +301,13 @@ def test_another_calibration_judges_the_same_scores_anew(
     settings = {"draws": 8, "gradient_draws": 8}
     clip = linernotes.generate("tone", tmp_path / "clip.flac", seed=1, model=model_path)
     asked = METHOD_SETTINGS["readout"](**settings).model_dump(exclude={"seed", "batch_size"})
-    mine = calibration.model_copy(update={"settings": asked})
+    mine = calibration.model_copy(update={"settings": asked, "gather": "norm"})
     mine.save(tmp_path / "mine.json")
     mine.model_copy(update={"curve": Curve(scale=9.0, bend=1.0, share=0.1, own=0.0)}).save(
         tmp_path / "other.json"
     )
     calibration.save(tmp_path / "wrong.json")
-    summed = mine.model_copy(update={"gather": "sum"})  # as one is that was made before norms
-    summed.save(tmp_path / "summed.json")
-    assert mine.gather == "norm" and summed.hash == mine.hash  # which records of before name
+    mine.model_copy(update={"gather": None}).save(tmp_path / "single.json")  # of tracks of one segment
     with linernotes.open(model_path, catalogue.path) as work:
         (plain,) = work.attribute(clip, tmp_path / "out", **settings)
         assert plain.verdict is None  # nobody knows what scores with these settings are worth
@@ -316,8 +317,8 @@ def test_another_calibration_judges_the_same_scores_anew(
         (direct,) = work.attribute(clip, tmp_path / "new", calibration=tmp_path / "other.json", **settings)
         with pytest.raises(UsageError, match="made with other settings"):
             work.attribute(clip, tmp_path / "out", calibration=tmp_path / "wrong.json", **settings)
-        with pytest.raises(UsageError, match="gathered from segments otherwise than these: make one anew"):
-            work.attribute(clip, tmp_path / "out", calibration=tmp_path / "summed.json", **settings)
+        with pytest.raises(UsageError, match="of tracks that are not gathered"):
+            work.attribute(clip, tmp_path / "out", calibration=tmp_path / "single.json", **settings)
     assert first.verdict and second.verdict and first.verdict.lent
     assert first.verdict.calibration_hash != second.verdict.calibration_hash
     assert second.verdict == direct.verdict and second.tracks == direct.tracks
@@ -331,13 +332,32 @@ def test_another_calibration_judges_the_same_scores_anew(
     assert str(escape(second.verdict.sentence)) in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_what_is_lent_was_measured_on_tracks_like_these(model: StableAudio, catalogue: Catalogue) -> None:
+    """What the norm of several segments is worth is not what the score of a single one is."""
+    single = open_catalogue(BENCHMARK)
+    assert len(catalogue) > len(catalogue.tracks) and len(single) == len(single.tracks)
+    for method in ("readout", "abu", "latent"):
+        settings = METHOD_SETTINGS[method]()
+        several, one = (judge_for(model, each, method, settings) for each in (catalogue, single))
+        assert several and one and several.lent and one.lent
+        assert one.calibration.gather is None
+        if method == "latent":  # a likeness is the highest of its segments', however many
+            assert several.calibration == one.calibration
+        else:
+            assert several.calibration.gather == "norm" and several.calibration.bank == "long"
+    assert judge_for(model, single, "grad-dot", METHOD_SETTINGS["grad-dot"]())
+    assert (
+        judge_for(model, catalogue, "grad-dot", METHOD_SETTINGS["grad-dot"]()) is None
+    )  # nobody measured it
+
+
 def test_a_model_that_learned_nothing_names_nothing(
     tmp_path: Path, model_path: Path, catalogue: Catalogue, calibration: Calibration
 ) -> None:
     settings = {"draws": 8, "gradient_draws": 8}
     asked = METHOD_SETTINGS["readout"](**settings).model_dump(exclude={"seed", "batch_size"})
     sure = Curve(scale=9.0, bend=1.0, share=0.01, own=0.01)
-    update = {"settings": asked, "curve": sure, "resamples": [sure], "fitness": 0.4}
+    update = {"settings": asked, "gather": "norm", "curve": sure, "resamples": [sure], "fitness": 0.4}
     calibration.model_copy(update=update).save(tmp_path / "c.json")
     clip = linernotes.generate("tone", tmp_path / "clip.flac", seed=1, model=model_path)
     (found,) = linernotes.attribute(

@@ -23,9 +23,9 @@ from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import segment_query
 from linernotes.attribution.result import FIRST_TRACKS, RECORD, Attribution
 from linernotes.attribution.shortlisting import _chosen, _Tracks
-from linernotes.attribution.tables import SCORES, read_table, read_weights
+from linernotes.attribution.tables import SCORES, read_scores_of, read_table, read_weights
 from linernotes.attribution.verdict import whole
-from linernotes.catalog.gathering import gather_tracks, weigh_tracks
+from linernotes.catalog.gathering import Gatherer, gather_tracks, weigh_tracks
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
@@ -180,7 +180,9 @@ def test_recall_is_of_whole_tracks() -> None:
     exact = draw.standard_normal((3, 180))
     said = exact + draw.standard_normal((3, 180))
     found = recall_of(said, exact, track_n)
-    by_track = np.stack([gather_tracks(values, track_n, 60, "norm") for values in (*said, *exact)])
+    gather = Gatherer("norm", track_n, 60, np.ones(180, dtype=bool), np.ones(180))
+    said_t = [gather_tracks(values, track_n, 60, "norm") for values in said]
+    by_track = np.stack([*said_t, *(gather.of(values) for values in exact)])
     order = np.argsort(-by_track[:3], axis=1)
     for q in range(3):
         first = np.argsort(-by_track[3 + q])[:FIRST]
@@ -210,19 +212,18 @@ def test_what_is_expected_behind_a_shortlist_is_in_the_unit_of_the_scores_or_not
     assert once == pytest.approx(np.mean([np.sort(own)[:-FIRST] for own in exact]))
     assert found.expected(**asked, n_training=500) == pytest.approx(once / 10)  # as a score is
     assert found.expected("abu", {"draws": 16}, 50) == 0 == found.expected("readout", {"draws": 4}, 50)
-    track_n = np.repeat(np.arange(30), 1 + np.arange(30) % 4)
+    track_n = np.repeat(np.arange(60), 1 + np.arange(60) % 4)
     exact = draw.standard_normal((2, len(track_n)))
     several = recall_of(exact, exact, track_n)
-    exact_t = np.stack([gather_tracks(values, track_n, 30, "norm") for values in exact])
-    alike_t = np.stack([gather_tracks(np.ones(len(track_n)), track_n, 30, "norm")] * 2)
-    behind_t = np.argsort(np.argsort(-exact_t, axis=1), axis=1) >= several.size_for()
-    assert behind_t.any() and several.expected(**asked, n_training=len(track_n)) == pytest.approx(
-        (exact_t / alike_t)[behind_t].mean()
-    )
-    summed = several.model_copy(update={"gather": "sum"})  # of an index from before norms
+    gather = Gatherer("norm", track_n, 60, np.ones(len(track_n), dtype=bool), np.ones(len(track_n)))
+    exact_t = np.stack([gather.of(values) for values in exact])
+    said_t = np.stack([gather_tracks(values, track_n, 60, "norm") for values in exact])
+    place_t = np.argsort(np.argsort(-said_t, axis=1), axis=1)
+    behind = exact_t[place_t >= several.size_for()]
+    assert len(behind) and several.expected(**asked, n_training=len(track_n)) == pytest.approx(behind.mean())
+    summed = several.model_copy(update={"gather": None})  # of an index from before norms
     assert summed.expected(**asked, n_training=50) == 0 and not summed.as_gathered
-    of_one = found.model_copy(update={"gather": "sum"})  # where a track is one segment it is the same
-    assert of_one.expected(**asked, n_training=50) == once
+    assert found.gather is None and found.as_gathered  # where a track is one segment it is the same
 
 
 def test_an_audit_bounds_what_is_outside() -> None:
@@ -274,7 +275,7 @@ def test_listed_segments_score_as_in_a_whole_sweep(both: dict[str, Path], many: 
     trained = np.array([track.split == "train" for track in many.tracks])
     assert weight_t[trained].sum() == pytest.approx(TRACKS - 6)  # all are spoken for
     listed_t, sampled_t = trained & (weight_t == 1), trained & (weight_t > 1)
-    score_t = gather_tracks(a, many.track_n, TRACKS, "norm")
+    score_t = read_scores_of(both["listed"], "readout", many.track_n, TRACKS)
     bar = np.sort(score_t[listed_t])[::-1][min(FIRST, listed_t.sum()) - 1]
     assert found.above == (score_t[sampled_t] >= bar).sum()
     assert (found.tracks, found.segments) == (listed_t.sum(), EACH * listed_t.sum())
@@ -387,7 +388,7 @@ def test_an_audit_speaks_for_the_tracks_outside_on_average() -> None:
     track_n = np.repeat(np.arange(400), draw.integers(1, 7, 400))
     value_t, said_t = draw.standard_normal(400) + 2, draw.random(400)
     trained_t = draw.random(400) < 0.9
-    tracks = _Tracks(track_n, np.ones(len(track_n)), trained_t, "norm")
+    tracks = _Tracks(track_n, np.ones(len(track_n)), trained_t)
     totals, inside = [], []
     for i in range(1000):
         chosen = _chosen(tracks, said_t, 15, 30, [clip_of(i)])

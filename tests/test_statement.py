@@ -418,6 +418,19 @@ def test_shares_that_do_not_mean_the_same_are_not_added_up_and_models_are_kept_a
     )
     smallest = credited(tmp_path, own, "three", "--smallest-share", "1 %")
     refused(run("statement", one, smallest, *PERIOD, "-o", tmp_path / "s"), "another smallest share")
+    place = saved(tmp_path, own, "normed")
+    change(place / "attribution.json", lambda a: a.update(gather="norm"), seal=True)
+    assert run("credits", place).exit_code == 0
+    refused(
+        run("statement", one, place, *PERIOD, "-o", tmp_path / "s"),
+        "credits.json is from before the scores of a track's segments were gathered as those of",
+        "attribute and credit that clip anew",
+    )
+    alone = linernotes.write_statement([place], "2026-Q4", tmp_path / "normed-alone")
+    assert (
+        alone.estimator["gather"] == "norm"
+        and "gather" not in linernotes.write_statement([one], "2026-Q4", tmp_path / "one-alone").estimator
+    )
     place = saved(tmp_path, own, "four")
     change(place / "attribution.json", lambda a: a.update(model_hash="another", model="larger"), seal=True)
     assert run("credits", place).exit_code == 0

@@ -84,8 +84,8 @@ def attribute(
         engine: what passes over the catalogue run on: threads of this process if None. The result is the
             same.
         drawn: what the model's training drew evenly: ``segments``, or ``tracks`` and a
-            random place in them (stable-audio-tools, audiocraft). Decides how segments add up to a track.
-            If None what linernotes trained says so itself, and others drew tracks.
+            random place in them (stable-audio-tools, audiocraft). Decides how much a segment counts in its
+            track. If None what linernotes trained says so itself, and others drew tracks.
         index: a folder that ``build_index`` made: a shortlist is scored exactly, and what it may miss is
             said. If None the built-in catalogue has the one that is shipped, for the method that it was tried
             with; any other is scored exactly throughout.

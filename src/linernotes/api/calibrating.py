@@ -9,6 +9,7 @@ import numpy as np
 
 from linernotes.artefacts import held
 from linernotes.attribution.fitness import clip_loss, fitness_of, loss_draws
+from linernotes.catalog.gathering import noted
 from linernotes.evaluation.bank.opened import OpenedBank
 from linernotes.evaluation.calibration import fit_calibration
 from linernotes.evaluation.unseen import MeasuredCalibration, measure_calibration
@@ -37,7 +38,8 @@ def calibrate(
     draws = loss_draws(prepared.model, 0)
     loss_q = np.array([clip_loss(prepared.model, clip, draws) for clip in opened.clips])
     place = {track.track_id: i for i, track in enumerate(prepared.catalogue.tracks)}
-    segments_t = np.bincount(prepared.catalogue.track_n, minlength=len(place))
+    # as a judge counts them
+    segments_t = np.bincount(prepared.catalogue.track_n, prepared.weights_n**2, len(place))
     segments_n = segments_t[[place[name] for name in bank.tracks]]
     calibration = fit_calibration(
         bank=bank,
@@ -49,8 +51,12 @@ def calibrate(
         model=prepared.model.name,
         fitness=fitness_of(prepared).loss,
         on_progress=prepared.progress("fitting"),
+        gather=noted(prepared.catalogue, chosen.gather),
+        n_training=prepared.n_training,
     )
-    measured = measure_calibration(bank, scores_qn, loss_q, segments_n, calibration)
+    measured = measure_calibration(
+        bank, scores_qn, loss_q, segments_n, calibration, n_training=prepared.n_training
+    )
     if out is not None:
         with held(Path(out).parent):
             calibration.save(Path(out))

@@ -232,7 +232,9 @@ class Workspace:
             method=method,
             settings=chosen,
             command=words,
-            judge=judge_for(self.model, method, chosen, Path(calibration) if calibration else None),
+            judge=judge_for(
+                self.model, self.catalogue, method, chosen, Path(calibration) if calibration else None
+            ),
         )
         for item in done:
             if not (item.folder / PAGE).is_file():
@@ -262,7 +264,7 @@ class Workspace:
             require_layers(self.model, own)
         loaded, folder = self.load_clips(list(clips), prompt), Path(out)
         words = self._words("attribute", loaded, prompt)
-        judges = {name: judge_for(self.model, name, own) for name, own in chosen.items()}
+        judges = {name: judge_for(self.model, self.catalogue, name, own) for name, own in chosen.items()}
         found = compare_methods(
             clips=loaded, prepared=self.prepared, chosen=chosen, folder=folder, command=words, judges=judges
         )

@@ -54,11 +54,11 @@ class Calibration(BaseModel, frozen=True):
     linernotes: str = __version__
     method: str
     settings: dict[str, Any]
-    gather: Gather = "sum"  # how tracks' scores were gathered from their segments'; before it was kept, so
+    gather: Gather | None = None  # of tracks of several segments; None: each was one, or before norms
     shape: Shape
     curve: Curve
     resamples: list[Curve]  # over clips and retrained models together
-    whole: float  # N times the effect of a track taken at random
+    whole: float  # the effect of a track taken at random, times how many there are
     retrain_sd: float  # of a clip's loss from training seed to training seed, as a share of it
     fitness: float | None  # the model's loss of its own tracks, as a share of what knowing nothing costs
     clips: int
@@ -71,13 +71,19 @@ class Calibration(BaseModel, frozen=True):
 
     @property
     def hash(self) -> str:
-        """Names it in records; as it did before ``gather`` was kept."""
-        return hash_json(self.model_dump(exclude={"gather"}))
+        """Names it in records."""
+        said = self.model_dump()
+        return hash_json(said if self.gather else {k: v for k, v in said.items() if k != "gather"})
 
-    def fits(self, method: str, settings: MethodSettings) -> bool:
-        """Whether scores of a method under these settings have the unit that was calibrated."""
-        same = (self.method, asked(self.settings)) == (method, asked(settings.model_dump()))
-        return same and self.gather == settings.gather
+    def fits(self, method: str, settings: MethodSettings, gather: Gather | None) -> bool:
+        """Whether scores of a method under these settings have the unit that was calibrated.
+
+        Args:
+            gather: ``catalog.gathering.noted`` of the catalogue. What a score of several segments is worth is
+                not what one is of a single segment.
+        """
+        asks = method, asked(settings.model_dump()), gather
+        return (self.method, asked(self.settings), self.gather) == asks
 
     def save(self, path: Path) -> None:
         write_json(path, self.model_dump())

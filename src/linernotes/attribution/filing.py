@@ -13,9 +13,9 @@ from linernotes.attribution.query import Clip
 from linernotes.attribution.result import PAGE, RECORD, Attribution, rank_tracks
 from linernotes.attribution.run import Attributed, attribute_clips, content_hash, grouped
 from linernotes.attribution.shortlisting import audited_of, listed_of
-from linernotes.attribution.tables import read_segment_scores, read_track_errors, read_weights
+from linernotes.attribution.tables import read_scores_of, read_segment_scores, read_track_errors, read_weights
 from linernotes.attribution.verdict import Judge
-from linernotes.catalog.gathering import gather_tracks, gathered_by, weigh_tracks
+from linernotes.catalog.gathering import noted, weigh_tracks
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared
@@ -96,11 +96,10 @@ def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge |
     were attributed now. Standard errors and passages are those of the record.
     """
     read, catalogue = item.attribution, prepared.catalogue
-    gather = gathered_by(read.method, read.gather)
     scores_n, weight_n = read_segment_scores(item.folder), read_weights(item.folder)
+    scores_t = read_scores_of(item.folder, read.method, catalogue.track_n, len(catalogue.tracks))
     effects, verdict = None, None
     if judge:
-        scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), gather)
         weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
         error_t = read_track_errors(item.folder, catalogue.track_n, len(catalogue.tracks))
         effects, verdict = judge.judge(clip, prepared, scores_t, weight_t, error_t)
@@ -110,7 +109,7 @@ def judged_anew(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge |
         track_n=catalogue.track_n,
         start_s_n=catalogue.start_s_n,
         tracks=catalogue.tracks,
-        gather=gather,
+        scores_t=scores_t,
         effects=effects,
         weight_n=weight_n,
         seconds_t=catalogue.seconds_t,
@@ -153,7 +152,7 @@ def _same(read: Attribution, content: str, prepared: Prepared, method: str, sett
         count = read.shortlist.tracks + read.shortlist.outside
         same_list &= read.shortlist.tracks == listed_of(prepared, count)
         same_list &= read.shortlist.audited == audited_of(prepared, count)
-    as_now = gathered_by(read.method, read.gather) == settings.gather
+    as_now = read.gather == noted(catalogue, settings.gather)
     return asked and given and by and same_list and as_now and read.drawn == prepared.drawn
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import BaseModel
 
 from linernotes.artefacts import write_json
-from linernotes.catalog.gathering import gather_tracks
 from linernotes.catalog.track import Track
 from linernotes.index.recall import Shortlist
 from linernotes.records.reading import parsed, read_content
@@ -183,8 +182,8 @@ class Attribution(BaseModel):
     catalogue: str
     catalogue_hash: str
     noise_hash: str
-    # how a track's score was gathered from its segments'; None: before it was kept, by sums (of likenesses
-    # the highest)
+    # how scores of tracks of several segments were gathered from theirs (``catalog.gathering``); None: every
+    # track is one segment, or has the highest of likenesses, or, before norms, the sum
     gather: Gather | None = None
     # what training drew evenly: a segment's score counts as often as training saw it
     drawn: Literal["segments", "tracks"] = "segments"
@@ -224,7 +223,7 @@ def rank_tracks(
     track_n: np.ndarray,
     start_s_n: np.ndarray,
     tracks: list[Track],
-    gather: Gather,
+    scores_t: np.ndarray,
     effects: Mapping[int, Effect] | None = None,
     weight_n: np.ndarray | None = None,
     seconds_t: np.ndarray | None = None,
@@ -234,17 +233,17 @@ def rank_tracks(
     named are there; ties keep the catalogue's order.
 
     Args:
+        scores_n, scores_t: of segments and of their tracks.
         effects: by a track's place in ``tracks``.
         weight_n: of how many tracks each one's track speaks; of none if it was not scored exactly. Of itself
             if None.
         seconds_t, errors: of all tracks, where they are known.
     """
     exact = np.ones(len(tracks)) if weight_n is None else np.bincount(track_n, weight_n, len(tracks))
-    scores = gather_tracks(scores_n, track_n, len(tracks), gather)
     best, rising = np.full(len(tracks), -1), np.argsort(scores_n, kind="stable")
     best[track_n[rising]] = rising  # of several for one track the last stays
-    decoys = np.sort(scores[[track.split == "decoy" for track in tracks]])
-    order = np.argsort(-scores, kind="stable")
+    decoys = np.sort(scores_t[[track.split == "decoy" for track in tracks]])
+    order = np.argsort(-scores_t, kind="stable")
     trained = np.array([tracks[i].split == "train" for i in order])
     named = [i for i, track in enumerate(order) if effects and track in effects and effects[track].named]
     kept = max(int(np.searchsorted(np.cumsum(trained), KEPT_TRACKS)), *named[-1:], 0)
@@ -255,9 +254,11 @@ def rank_tracks(
             track_id=tracks[i].track_id,
             title=tracks[i].title,
             artist=tracks[i].artist,
-            score=float(scores[i]),
+            score=float(scores_t[i]),
             split=tracks[i].split,  # type: ignore[arg-type]
-            decoys_above=int(len(decoys) - np.searchsorted(decoys, scores[i])) - (tracks[i].split == "decoy"),
+            decoys_above=len(decoys)
+            - int(np.searchsorted(decoys, scores_t[i]))
+            - (tracks[i].split == "decoy"),
             best_segment_start_s=float(start_s_n[best[i]]),
             seconds=None if seconds_t is None else float(seconds_t[i]),
             error=errors[i] if errors and exact[i] else None,

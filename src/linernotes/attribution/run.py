@@ -37,7 +37,7 @@ from linernotes.attribution.tables import (
 )
 from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import cautions
-from linernotes.catalog.gathering import gather_tracks, weigh_tracks
+from linernotes.catalog.gathering import noted, weigh_tracks
 from linernotes.errors import UsageError
 from linernotes.index.recall import Shortlist
 from linernotes.methods.all import METHODS
@@ -95,9 +95,10 @@ def attribute_clips(
     ):
         folder = out if len(clips) == 1 else out / clip.query.name
         seen_n = prepared.as_seen(np.ones(len(prepared.rows)), settings.gather)
-        scores_n = weights_q @ scores.scores_qn * seen_n
-        n_tracks = len(catalogue.tracks)
-        errors = score_errors(scores.deviations, weights_q, seen_n, catalogue.track_n, n_tracks)
+        plain_n, gather = weights_q @ scores.scores_qn, prepared.gatherer(settings.gather)
+        scores_n, scores_t = plain_n * seen_n, gather.of(plain_n, weight_n)
+        slope_n = gather.slopes(plain_n, weight_n)
+        errors = score_errors(scores.deviations, weights_q, slope_n, catalogue.track_n, len(scores_t))
         attribution = _attribution(
             clip=clip,
             prepared=prepared,
@@ -105,6 +106,7 @@ def attribute_clips(
             settings=settings,
             scores=scores,
             scores_n=scores_n,
+            scores_t=scores_t,
             errors=errors,
             weight_n=weight_n,
             shortlist=shortlist,
@@ -114,7 +116,6 @@ def attribute_clips(
         header = {
             "orientation": ORIENTATION,
             "method": method,
-            "gather": settings.gather,
             "model": model.weights_hash,
             "catalogue": catalogue.hash,
             "noise": attribution.noise_hash,
@@ -130,6 +131,7 @@ def attribute_clips(
             header,
             weight_n if shortlist else None,
             totals_of(errors),
+            scores_t if attribution.gather else None,
         )
         attribution = _with_evidence(
             attribution, clip, prepared, settings, scores, scores_n, weights_q, folder, header
@@ -227,6 +229,7 @@ def _attribution(
     settings: MethodSettings,
     scores: Scores,
     scores_n: np.ndarray,
+    scores_t: np.ndarray,
     errors: list[ScoreError | None],
     weight_n: np.ndarray,
     shortlist: Shortlist | None,
@@ -237,7 +240,6 @@ def _attribution(
     query = clip.query
     effects, verdict = None, None
     if judge:
-        scores_t = gather_tracks(scores_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
         weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
         effects, verdict = judge.judge(clip, prepared, scores_t, weight_t, totals_of(errors))
     part = adapter_part(clip, model)
@@ -262,7 +264,7 @@ def _attribution(
         catalogue=catalogue.path.name,
         catalogue_hash=catalogue.hash,
         noise_hash=scores.draws.hash if scores.draws else "",
-        gather=settings.gather,
+        gather=noted(catalogue, settings.gather),
         drawn=prepared.drawn,
         adapter=part,
         cautions=[*warned, *([said_of(part, model.name)] if part else [])],
@@ -283,7 +285,7 @@ def _attribution(
             track_n=catalogue.track_n,
             start_s_n=catalogue.start_s_n,
             tracks=catalogue.tracks,
-            gather=settings.gather,
+            scores_t=scores_t,
             effects=effects,
             weight_n=weight_n,
             seconds_t=catalogue.seconds_t,

@@ -17,13 +17,13 @@ from linernotes.attribution.indexing import unit_of, vector_settings
 from linernotes.attribution.result import FIRST_TRACKS
 from linernotes.catalog.gathering import gather_tracks
 from linernotes.errors import UsageError
-from linernotes.index.recall import FIRST, Shortlist, audit
+from linernotes.index.recall import FIRST, GATHERED, Shortlist, audit
 from linernotes.index.search import look_up
 from linernotes.index.store import Index
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Deviations, Prepared, Query, Scores
 from linernotes.methods.readout_moments import query_moments
-from linernotes.settings.methods import METHOD_SETTINGS, Gather, MethodSettings, ReadoutSettings
+from linernotes.settings.methods import METHOD_SETTINGS, MethodSettings, ReadoutSettings
 
 LEAST_AUDITED = 25  # tracks outside a shortlist: fewer bound nothing
 MOST_AUDITED = 100  # unasked
@@ -84,14 +84,14 @@ def score_clips(
     union = np.flatnonzero(weight_cn.any(axis=0))
     scores = score(method, replace(prepared, only=tuple(union.tolist())), windows, settings, folder)
     expected = index.recall.expected(method, unit_of(settings), prepared.n_training)
-    all_qn = np.full((len(scores.scores_qn), len(prepared.catalogue)), expected)
-    expected_t = tracks.gathered(all_qn[0])
+    gather = prepared.gatherer(settings.gather)
+    all_qn = np.tile(expected / gather.seen_n, (len(scores.scores_qn), 1))
     shortlists: list[Shortlist | None] = []
     for each, weights_q, weight_n in zip(chosen, weights_cq, weight_cn, strict=True):
-        exact_t = tracks.gathered(weights_q @ scores.scores_qn, union)
-        shortlists.append(_audited(prepared, method, settings, tracks, each, expected_t, exact_t))
         for q in np.flatnonzero(weights_q):
             all_qn[q, weight_n > 0] = scores.scores_qn[q, weight_n[union] > 0]
+        exact_t = gather.of(weights_q @ all_qn, weight_n)
+        shortlists.append(_audited(prepared, method, settings, tracks, each, expected, exact_t))
     exact_qn = (weights_cq > 0).T.astype(float) @ weight_cn > 0  # each window is of one clip
     deviations = _among(scores.deviations, union, exact_qn)
     return Scored(replace(scores, scores_qn=all_qn, deviations=deviations), weight_cn, shortlists)
@@ -104,7 +104,6 @@ class _Tracks:
     track_n: np.ndarray
     seen_n: np.ndarray  # how often training saw each segment
     trained_t: np.ndarray  # bool
-    gather: Gather
 
     @classmethod
     def of(cls, prepared: Prepared, settings: MethodSettings) -> _Tracks:
@@ -112,7 +111,7 @@ class _Tracks:
         trained_t = np.array([track.split == "train" for track in catalogue.tracks])
         trained_t &= np.bincount(catalogue.track_n, minlength=len(trained_t)) > 0
         seen_n = prepared.as_seen(np.ones(len(catalogue)), settings.gather)
-        return cls(catalogue.track_n, seen_n, trained_t, settings.gather)
+        return cls(catalogue.track_n, seen_n, trained_t)
 
     @property
     def count(self) -> int:
@@ -122,12 +121,9 @@ class _Tracks:
     def segments_t(self) -> np.ndarray:
         return np.bincount(self.track_n, minlength=self.count)
 
-    def gathered(self, scores_n: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """Scores of all segments, or of some, as their tracks'."""
-        track_n, seen_n = (
-            (self.track_n, self.seen_n) if rows is None else (self.track_n[rows], self.seen_n[rows])
-        )
-        return gather_tracks(scores_n * seen_n, track_n, self.count, self.gather)
+    def said(self, said_n: np.ndarray) -> np.ndarray:
+        """What an index says of segments, as of their tracks."""
+        return gather_tracks(said_n * self.seen_n, self.track_n, self.count, GATHERED)
 
 
 def _choose(
@@ -146,7 +142,7 @@ def _choose(
     trained = int(tracks.trained_t.sum())
     size, audited = listed_of(prepared, trained), audited_of(prepared, trained)
     return [
-        _chosen(tracks, tracks.gathered(said_n), size, audited, own)
+        _chosen(tracks, tracks.said(said_n), size, audited, own)
         for said_n, own in zip(weights_cq @ said_qn, owned, strict=True)
     ]
 
@@ -246,13 +242,14 @@ def _audited(
     settings: MethodSettings,
     tracks: _Tracks,
     chosen: _Chosen,
-    expected_t: np.ndarray,
+    expected: float,
     exact_t: np.ndarray,
 ) -> Shortlist:
     listed = chosen.listed[tracks.trained_t[chosen.listed]]
     of_listed = exact_t[listed]
     bar = float(np.sort(of_listed)[::-1][min(FIRST, len(listed)) - 1])
-    found = audit(exact_t[chosen.audited], expected_t[chosen.audited], expected_t[chosen.outside], bar)
+    said_a, said_outside = np.full(len(chosen.audited), expected), np.full(len(chosen.outside), expected)
+    found = audit(exact_t[chosen.audited], said_a, said_outside, bar)
     total = max(float(of_listed.sum()), float(np.abs(of_listed).max()) or 1.0)  # a share of nothing is none
     assert prepared.index
     recall = prepared.index.recall
@@ -263,7 +260,7 @@ def _audited(
     if not tried_by and recall.settings != unit_of(settings):
         tried_by = f"{method} under other settings"
     if not recall.as_gathered:
-        tried_by = f"{tried_by or method} with the scores of a track's segments added up"
+        tried_by = f"{tried_by or method} with segments' scores added up, as is not done now (build anew)"
     return Shortlist(
         index_hash=prepared.index.hash,
         tracks=len(listed),

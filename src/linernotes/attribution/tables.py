@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linernotes.artefacts import write_table
-from linernotes.catalog.gathering import gather_tracks, gathered_by
+from linernotes.catalog.gathering import gather_tracks, gathered_before
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 
@@ -27,6 +27,7 @@ def save_scores(
     header: Mapping[str, str],
     weight_n: np.ndarray | None = None,
     error_t: np.ndarray | None = None,
+    scores_t: np.ndarray | None = None,
 ) -> None:
     """The scores of all segments, one row a segment in the catalogue's order; each window's own beside
     them.
@@ -36,6 +37,7 @@ def save_scores(
             what is expected of such. Each of itself if None.
         error_t: standard errors of the tracks' scores, nan where one is not known: the same in every row of a
             track.
+        scores_t: the tracks', alike, where they do not follow from their own segments' alone.
     """
     columns = {
         "track_id": _of_tracks([track.track_id for track in catalogue.tracks], catalogue.track_n),
@@ -44,6 +46,7 @@ def save_scores(
         "seconds": catalogue.seconds_n,
         "score": scores_n,
         **({} if weight_n is None else {"weight": weight_n}),
+        **({} if scores_t is None else {"track_score": scores_t[catalogue.track_n]}),
         **({} if error_t is None or np.isnan(error_t).all() else {"track_error": error_t[catalogue.track_n]}),
         **{f"window_{w}": scores_w for w, scores_w in enumerate(windows_wn)},
     }
@@ -84,17 +87,28 @@ def save_evidence(
 
 
 def read_track_scores(folder: Path, method: str) -> tuple[dict[str, float], dict[str, str]]:
-    """Score and split of every track, by its identifier, gathered over its segments as it was for the
-    record.
-    """
+    """Score and split of every track, by its identifier."""
     table = read_table(folder / SCORES)
     encoded = table["track_id"].combine_chunks().dictionary_encode()
     names, track_n = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     first = np.unique(track_n, return_index=True)[1]
     splits = dict(zip(names, table["split"].take(first).to_pylist(), strict=True))
-    said = (table.schema.metadata or {}).get(b"gather", b"").decode()
-    scores = gather_tracks(table["score"].to_numpy(), track_n, len(names), gathered_by(method, said or None))
+    scores = _track_scores(table, method, track_n, len(names))
     return dict(zip(names, scores.tolist(), strict=True)), splits
+
+
+def read_scores_of(folder: Path, method: str, track_n: np.ndarray, n_tracks: int) -> np.ndarray:
+    """Scores of all tracks, by their places in the catalogue."""
+    return _track_scores(read_table(folder / SCORES), method, track_n, n_tracks)
+
+
+def _track_scores(table: pa.Table, method: str, track_n: np.ndarray, n_tracks: int) -> np.ndarray:
+    """As they were written; or gathered from segments' as it was done before they were."""
+    if "track_score" not in table.column_names:
+        return gather_tracks(table["score"].to_numpy(), track_n, n_tracks, gathered_before(method))
+    scores_t = np.zeros(n_tracks)
+    scores_t[track_n] = table["track_score"].to_numpy()
+    return scores_t
 
 
 def read_segment_scores(folder: Path) -> np.ndarray:

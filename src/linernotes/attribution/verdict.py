@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from linernotes.attribution.effects import Calibration, Effects, effects_of
 from linernotes.attribution.fitness import (
@@ -25,9 +25,9 @@ from linernotes.attribution.fitness import (
 )
 from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Effect, Verdict
-from linernotes.attribution.score_errors import SURE
 from linernotes.methods.contract import Prepared
 
+SURE = float(ndtri(0.95))  # standard errors that a named track's score stands above 0
 ASKED_TRACKS = 1000  # how many of the first get an interval, more if more are named
 UNLEARNED = 1.25  # times the loss of the model that was calibrated: one that has not learned its tracks
 
@@ -94,7 +94,7 @@ class Judge:
             loss=loss,
             fitness=fitness.loss,
             own=own,
-            random_track=self.calibration.whole / prepared.n_training,
+            random_track=self.calibration.whole / len(trained),
             retrain_sd=self.calibration.retrain_sd,
             lent=self.lent,
             calibration=(

@@ -26,7 +26,7 @@ from linernotes.credits.crediting import calibrated
 from linernotes.settings.methods import METHOD_SETTINGS
 
 EFFECT_DIGITS = 1e-4  # of an interval's width: its ends are found by bisection
-SCORE_DIGITS = 1e-9  # of the largest score: sums over segments may be added up in another order
+SCORE_DIGITS = 1e-9  # of the largest score: segments may be taken in another order
 
 
 def audit_attribution(path: Path, content: Mapping[str, Any]) -> Iterator[Check]:

@@ -98,6 +98,7 @@ def _estimator(attribution: Attribution) -> Estimator:
     return Estimator(
         method=attribution.method,
         settings=attribution.settings,
+        gather=attribution.gather,
         orientation=attribution.orientation,
         seed=attribution.seed,
         device=attribution.device,

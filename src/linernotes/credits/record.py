@@ -117,6 +117,7 @@ class Estimator(Frozen):
 
     method: str
     settings: dict[str, Any]
+    gather: str | None = None  # of tracks of several segments (``Attribution.gather``)
     orientation: str
     seed: int
     device: str

@@ -19,7 +19,7 @@ from datetime import date
 from typing import Any
 
 from linernotes.credits.entries import RIGHTS, Right
-from linernotes.credits.record import KINDS, Credits, Line, LineKind, left_over
+from linernotes.credits.record import KINDS, Credits, Estimator, Line, LineKind, left_over
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement_record import (
     ClipEntry,
@@ -76,7 +76,7 @@ def build_statement(
         "reporter": reporter,
         "rule": first.rule,
         "smallest_share": first.smallest_share,
-        "estimator": first.estimator.model_dump(include={"method", "settings", "orientation"}),
+        "estimator": _estimator(first.estimator),
         "named": sum(source.credits.validation.named for source in counted),
         "expected_false": math.fsum(source.credits.validation.expected_false for source in counted),
         "notes": notes,
@@ -145,6 +145,12 @@ def _each_clip_once(sources: Sequence[Source]) -> tuple[list[Source], list[str]]
     return sorted(counted, key=lambda s: (s.credits.hashes.clip, s.sha256)), sorted(notes)
 
 
+def _estimator(estimator: Estimator) -> dict[str, Any]:
+    """What the shares of all clips rest on alike."""
+    said = estimator.model_dump(include={"method", "settings", "gather", "orientation"})
+    return {name: value for name, value in said.items() if name != "gather" or value}
+
+
 def _require_alike(sources: Sequence[Source]) -> None:
     """Refuses to add up shares that do not mean the same."""
     first = sources[0]
@@ -160,6 +166,16 @@ def _require_alike(sources: Sequence[Source]) -> None:
                     f"{first.called} and {source.called} have another {what} ({_apart(one, other)}), so "
                     "their shares do not add up: credit all clips alike, or make two statements"
                 )
+    by_catalogue: dict[str, Source] = {}
+    for source in sources:
+        alike = by_catalogue.setdefault(source.credits.hashes.catalogue, source)
+        if source.credits.estimator.gather != alike.credits.estimator.gather:
+            older, newer = sorted((alike, source), key=lambda each: bool(each.credits.estimator.gather))
+            raise LinernotesError(
+                f"{older.called} is from before the scores of a track's segments were gathered as those of "
+                f"{newer.called} are, so their shares do not add up: attribute and credit that clip anew, or "
+                "make two statements"
+            )
 
 
 def _apart(one: Any, other: Any) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from linernotes.attribution.effects import Calibration
 from linernotes.attribution.result import Attribution
 from linernotes.attribution.verdict import Judge
+from linernotes.catalog.gathering import noted
+from linernotes.catalog.store import Catalogue
 from linernotes.demo.benchmarks.making import open_benchmark
 from linernotes.demo.places import BENCHMARKS, BUILTIN, CALIBRATIONS, MODEL, SHIPPED
 from linernotes.errors import UsageError
@@ -58,23 +60,28 @@ def model_place(read: Attribution) -> str:
 
 
 def judge_for(
-    model: GenerativeModel, method: str, settings: MethodSettings, given: Path | None = None
+    model: GenerativeModel,
+    catalogue: Catalogue,
+    method: str,
+    settings: MethodSettings,
+    given: Path | None = None,
 ) -> Judge | None:
     """What scores of a method are worth: by a ``given`` calibration, else as far as the package knows, which
-    measured it on the benchmark's model and lends it to others that predict a target, as that one does. None
-    where these settings were not measured.
+    measured it on benchmarks' models, of tracks of one segment and of several, and lends it to others that
+    predict a target, as these do. None where these settings were not measured.
 
     Raises:
         UsageError: the given one is of another method, or of other settings.
     """
+    gather = noted(catalogue, settings.gather)
     for path in [given] if given else sorted(CALIBRATIONS.glob(f"{method}*.json")):
         calibration = Calibration.load(path)
-        if calibration.fits(method, settings) and (given or isinstance(model, PredictingModel)):
+        if calibration.fits(method, settings, gather) and (given or isinstance(model, PredictingModel)):
             return Judge(calibration, calibration.model_hash != model.weights_hash)
         if given:
             raise UsageError(
                 f"{given} says what scores of {calibration.method} are worth, made with other settings, by "
-                "another method, or gathered from segments otherwise than these: make one anew with "
-                "'linernotes calibrate', or leave out --calibration"
+                "another method, or of tracks that are not gathered from their segments like these: make one "
+                "anew with 'linernotes calibrate', or leave out --calibration"
             )
     return None

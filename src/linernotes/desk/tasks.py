@@ -17,6 +17,7 @@ from linernotes.api.reporting import draw_content
 from linernotes.artefacts import hash_json, replacing, write_json
 from linernotes.attribution.result import RECORD
 from linernotes.audio import read_sound
+from linernotes.catalog.gathering import noted
 from linernotes.credits.record import RECORD as CREDITS
 from linernotes.credits.statement import period_days
 from linernotes.credits.statement_record import RECORD as STATEMENT
@@ -161,7 +162,7 @@ class Tasks:
         work, row = self.open(), self._clip(clip)
         calibration = self.opened.calibration if method == self.opened.method else None
         given = Path(calibration) if calibration else None
-        judge = judge_for(work.model, method, settings_of(method)(), given)
+        judge = judge_for(work.model, work.catalogue, method, settings_of(method)(), given)
         name = attribution_id(
             clip,
             method,
@@ -170,7 +171,7 @@ class Tasks:
             judge.calibration.hash if judge else "",
             work.prepared.drawn,
             self.opened.index or "",
-            str(RECORD_VERSION),
+            f"{RECORD_VERSION}{noted(work.catalogue, settings_of(method).gather) or ''}",
         )
         path, folder = self.folder.clip(clip) / row.file, self.folder.attribution(name)
         prompt = None if row.origin == "generated" else row.prompt

@@ -26,7 +26,7 @@ from linernotes.attribution.effects import (
 )
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.store import Bank
-from linernotes.settings.methods import MethodSettings
+from linernotes.settings.methods import Gather, MethodSettings
 
 LEAST_HALVES = 16
 LEAST_AGAIN = 4  # halves trained on twice
@@ -48,7 +48,8 @@ class Outcomes:
     x_hn: np.ndarray  # which tracks each half holds, less a half
     within_hq: np.ndarray  # squared deviations of a half's models from their mean, added up
     pairs_h: np.ndarray  # how many models more than one each half has
-    segments_n: np.ndarray
+    segments_n: np.ndarray  # of each track, or the sum of the squares of how often training saw them
+    n: int  # training segments
 
     def noise_q(self, halves: np.ndarray) -> np.ndarray:
         """Each clip's variance from seed to seed, as these halves say."""
@@ -61,11 +62,16 @@ class Outcomes:
         return np.sort(order[::2]), np.sort(order[1::2])
 
 
-def outcomes_of(bank: Bank, loss_q: np.ndarray, segments_n: np.ndarray) -> Outcomes:
+def outcomes_of(
+    bank: Bank, loss_q: np.ndarray, segments_n: np.ndarray, n_training: int | None = None
+) -> Outcomes:
     """What is asked of a bank.
 
     Args:
         loss_q: the clips' losses under the model they are from.
+        segments_n: how many segments each track has, or the sum of the squares of how often training saw
+            them.
+        n_training: of how many segments training drew; their sum if None.
 
     Raises:
         LinernotesError: too few retrains for an interval.
@@ -85,6 +91,7 @@ def outcomes_of(bank: Bank, loss_q: np.ndarray, segments_n: np.ndarray) -> Outco
         np.stack([((relative_mq[run] - relative_mq[run].mean(axis=0)) ** 2).sum(axis=0) for run in runs]),
         np.array([len(run) - 1 for run in runs]),
         segments_n,
+        int(segments_n.sum()) if n_training is None else n_training,
     )
 
 
@@ -99,15 +106,21 @@ def fit_calibration(
     fitness: float | None = None,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
+    gather: Gather | None = None,
+    n_training: int | None = None,
 ) -> Calibration:
     """The calibration of one method's scores of a bank's clips over its training tracks.
+
+    Args:
+        segments_n, n_training: as in ``outcomes_of``.
+        gather: ``catalog.gathering.noted`` of the catalogue.
 
     Raises:
         LinernotesError: too few retrains.
     """
-    found = outcomes_of(bank, loss_q, segments_n)
-    shape, n = shape_of(method), int(segments_n.sum())
-    u_qn = arguments(shape, scores_qn, loss_q, n)
+    found = outcomes_of(bank, loss_q, segments_n, n_training)
+    shape = shape_of(method)
+    u_qn = arguments(shape, scores_qn, loss_q, found.n)
     clips, halves = np.arange(len(loss_q)), np.arange(len(found.y_hq))
     noise_q = found.noise_q(halves)
     curve, start = fit_curve(found, shape, u_qn, clips, halves, noise_q, START[shape])
@@ -126,7 +139,7 @@ def fit_calibration(
     return Calibration(
         method=method,
         settings=asked(settings.model_dump()),
-        gather=settings.gather,
+        gather=gather,
         shape=shape,
         curve=curve,
         resamples=resamples,
@@ -162,7 +175,7 @@ def fit_curve(
     """The curve of the highest marginal likelihood on some clips and halves, and the four numbers it was
     found by.
     """
-    n = float(found.segments_n.sum())
+    n = float(found.n)
     u = torch.from_numpy(u_qn[clips])
     y = torch.from_numpy(found.y_hq[np.ix_(halves, clips)].T.copy())
     x = torch.from_numpy(found.x_hn[halves])

@@ -22,7 +22,6 @@ import optuna
 
 from linernotes.artefacts import hash_json, replacing, write_parquet
 from linernotes.attribution.query import segment_query
-from linernotes.catalog.gathering import gather_tracks
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.bank.scores import of_training_tracks
 from linernotes.evaluation.bank.store import LEAST_MODELS, Bank
@@ -120,11 +119,9 @@ def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric
 
     def measure(method: str, settings: MethodSettings, folder: Path) -> dict[str, float]:
         scores_qs = score(method, prepared, [clips[q] for q in rows], settings, folder).scores_qn
-        gathered = [
-            gather_tracks(s, catalogue.track_n, len(catalogue.tracks), settings.gather)
-            for s in prepared.as_seen(scores_qs, settings.gather)
-        ]
-        scores_qn = of_training_tracks(np.stack(gathered), bank, catalogue)
+        gather = prepared.gatherer(settings.gather)
+        scores_qt = np.stack([gather.of(scores_n) for scores_n in scores_qs])
+        scores_qn = of_training_tracks(scores_qt, bank, catalogue)
         kept = choose_kept(scores_qn, present_mn, target_qm)
         plain, short = (
             predicted_mean(s, present_mn, target_qm) for s in (scores_qn, truncated(scores_qn, kept))
@@ -136,6 +133,10 @@ def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric
         "catalogue": catalogue.hash,
         "clips": bank.header["clips"],
     }
+    if prepared.drawn == "tracks":
+        made_from["drawn"] = prepared.drawn
+    if len(catalogue) > len(catalogue.tracks):
+        made_from["gather"] = "norm"  # as methods of losses do it since they do not add up
     return Metric("maximize", f"LDS, {len(rows)} tuning clips, {len(halves)} models", measure, made_from)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from linernotes.attribution.query import segment_query
-from linernotes.catalog.gathering import gather_tracks
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import score
@@ -50,8 +49,7 @@ def self_influence(
     ranks = []
     for row, scores_n in zip(rows, scores_qn, strict=True):
         own = catalogue.track_n[row]
-        seen_n = prepared.as_seen(scores_n, settings.gather)
-        track_scores = gather_tracks(seen_n, catalogue.track_n, len(catalogue.tracks), settings.gather)
+        track_scores = prepared.gatherer(settings.gather).of(scores_n)
         track = catalogue.tracks[own]
         ranks.append(
             SelfRank(

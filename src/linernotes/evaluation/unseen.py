@@ -80,6 +80,7 @@ def measure_calibration(
     calibration: Calibration,
     edges: Sequence[float] = (-np.inf, -5e-4, 0.0, 5e-4, 1e-3, 2e-3, 4e-3, 1e-2, np.inf),
     seed: int = 0,
+    n_training: int | None = None,
 ) -> MeasuredCalibration:
     """Fits again without each quarter of the clips and each half of the models, and holds the expected
     effects of these against the contrasts of these: what the models with a track know of the clip over what
@@ -87,8 +88,8 @@ def measure_calibration(
     seed is read off the models that were fitted on, too. Of a track that all of these models saw, or none,
     nothing is known.
     """
-    found = outcomes_of(bank, loss_q, segments_n)
-    u_qn = arguments(calibration.shape, scores_qn, loss_q, int(segments_n.sum()))
+    found = outcomes_of(bank, loss_q, segments_n, n_training)
+    u_qn = arguments(calibration.shape, scores_qn, loss_q, found.n)
     order = np.random.default_rng(seed).permutation(len(loss_q))
     parts = found.parts()
     pieces = [
@@ -123,8 +124,7 @@ def _unseen(
     seen_h: np.ndarray,
 ) -> Contrasts:
     """The contrasts of some clips in some halves, and what a fit on the other clips and halves expects."""
-    segments_n = found.segments_n
-    n = int(segments_n.sum())
+    segments_n, n = found.segments_n, found.n
     noise_q = found.noise_q(seen_h)
     seen_q = np.setdiff1d(np.arange(len(u_qn)), unseen_q)
     curve, _ = fit_curve(found, shape, u_qn, seen_q, seen_h, noise_q, START[shape])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from linernotes.catalog.gathering import gather_tracks
+from linernotes.catalog.gathering import Gatherer, gather_tracks
 from linernotes.errors import LinernotesError
 from linernotes.settings.methods import Gather
 
@@ -38,10 +38,8 @@ class Recall(BaseModel, frozen=True):
     segments: int  # theirs
     places: list[list[int]]  # of each clip's exact first ``FIRST``, best first; 0 is the index's first
     scores: list[list[float]]  # theirs
-    # the score of each segment of a track that is not on the default shortlist, were all alike: on average
-    # over such tracks, by their scores
-    behind: float
-    gather: Gather = "sum"  # how tracks' scores were gathered from their segments'; before it was kept, so
+    behind: float  # the mean score of a track that is not on the default shortlist
+    gather: Gather | None = None  # of tracks of several segments; None: by sums, before norms
 
     def of(self, size: int) -> tuple[float, float, float]:
         """The share of the exact first that are among the index's first ``size`` tracks: mean over clips,
@@ -88,7 +86,7 @@ class Recall(BaseModel, frozen=True):
         return np.where(total_q1 > 0, above_qf / np.where(total_q1 > 0, total_q1, 1.0), 1 / above_qf.shape[1])
 
     def expected(self, method: str, settings: Mapping[str, Any], n_training: int) -> float:
-        """The score of a segment that is not on a shortlist: of all the same, since among these resemblance
+        """The score of a track that is not on a shortlist: of all the same, since among these resemblance
         says next to nothing. 0 where the index was tried with another method, scores of another unit, or
         tracks gathered otherwise.
 
@@ -141,7 +139,10 @@ def measure_recall(
     """
     _, track_n = np.unique(track_n, return_inverse=True)
     seen_n = np.ones(len(track_n)) if seen_n is None else seen_n
-    said_qt, exact_qt = (_gathered(values_qn * seen_n, track_n) for values_qn in (said_qn, exact_qn))
+    count = int(track_n.max()) + 1
+    said_qt = np.stack([gather_tracks(said_n * seen_n, track_n, count, GATHERED) for said_n in said_qn])
+    gather = Gatherer(GATHERED, track_n, count, np.ones(len(track_n), dtype=bool), seen_n)
+    exact_qt = np.stack([gather.of(exact_n) for exact_n in exact_qn])
     allowed_qt = np.isfinite(exact_qt)
     order_qt = np.argsort(-np.where(allowed_qt, said_qt, -np.inf), axis=1, kind="stable")
     place_qt = np.empty_like(order_qt)
@@ -161,17 +162,10 @@ def measure_recall(
         places=np.take_along_axis(place_qt, first, axis=1).tolist(),
         scores=np.take_along_axis(exact_qt, first, axis=1).tolist(),
         behind=0.0,
-        gather=GATHERED,
+        gather=None if count == len(track_n) else GATHERED,
     )
     behind_qt = (place_qt >= found.size_for()) & allowed_qt
-    alike_qt = _gathered(np.broadcast_to(seen_n, exact_qn.shape), track_n)
-    behind = float((exact_qt / alike_qt)[behind_qt].mean()) if behind_qt.any() else 0.0
-    return found.model_copy(update={"behind": behind})
-
-
-def _gathered(values_qn: np.ndarray, track_n: np.ndarray) -> np.ndarray:
-    count = int(track_n.max()) + 1
-    return np.stack([gather_tracks(values_n, track_n, count, GATHERED) for values_n in values_qn])
+    return found.model_copy(update={"behind": float(exact_qt[behind_qt].mean()) if behind_qt.any() else 0.0})
 
 
 class Shortlist(BaseModel, frozen=True):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linernotes.catalog.gathering import Gatherer, gatherer
 from linernotes.catalog.store import Catalogue
 from linernotes.catalog.workplace import Workplace, workplace
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, random_for
@@ -17,6 +18,7 @@ from linernotes.errors import UsageError
 from linernotes.index.store import Index
 from linernotes.jobs.executor import Executor
 from linernotes.models.contract import GenerativeModel, placed_items
+from linernotes.settings.methods import Gather
 from linernotes.settings.training import Drawn
 
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
@@ -79,11 +81,15 @@ class Prepared:
         tracks = len(np.unique(track_n[self.catalogue.training_rows]))
         return self.n_training / tracks / np.bincount(track_n)[track_n]
 
-    def as_seen(self, scores_n: np.ndarray, gather: str) -> np.ndarray:
+    def as_seen(self, scores_n: np.ndarray, gather: Gather) -> np.ndarray:
         """Scores of segments ``[..., N]`` before they become a track's: where all of them count, each does as
         often as training saw it.
         """
         return scores_n * self.weights_n[self.rows] if gather in ("norm", "sum") else scores_n
+
+    def gatherer(self, gather: Gather) -> Gatherer:
+        """How scores of segments become their tracks'."""
+        return gatherer(self.catalogue, gather, self.weights_n)
 
     @property
     def workplace(self) -> Workplace:

@@ -29,8 +29,8 @@ ABOUT_CONCORD = (
 )
 ABOUT_GATHERED = (
     "On `{benchmark}` a track has several segments, of which training drew evenly. Its score can be the "
-    "root of their squares, each with its own sign (norm), their sum, their mean, or the highest (max). What "
-    "a method does by default stands in the tables above."
+    "root of the sum of squares of those above 0, less what length alone makes of it (norm), their sum, "
+    "their mean, or the highest (max). What a method does by default stands in the tables above."
 )
 
 

@@ -355,6 +355,7 @@ class RandomSettings(MethodSettings, frozen=True, extra="forbid"):
     family: ClassVar[str] = "chance"
     paper: ClassVar[str] = "baseline"
     cost: ClassVar[str] = "nothing; nothing"
+    gather: ClassVar[Gather] = "sum"  # noise of which a long track is not ahead
 
 
 METHOD_SETTINGS: dict[str, type[MethodSettings]] = {

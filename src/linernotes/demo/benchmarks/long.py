@@ -1,6 +1,6 @@
 """Decides what the benchmark ``long`` is: 256 training tracks and 48 decoys of 2 to 12 segments, whole tunes
-as they are written, of which training draws segments evenly. Is a track's score the sum of its segments',
-their mean, or the highest of them?
+as they are written, of which training draws segments evenly. Is a track's score the norm of its segments',
+their sum, their mean, or the highest of them?
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from linernotes.artefacts import hash_json, load_tensors, save_tensors
 from linernotes.attribution.query import clip_query, segment_query
-from linernotes.catalog.gathering import gather_tracks
+from linernotes.catalog.gathering import Gatherer
 from linernotes.catalog.store import Catalogue
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.bank.folder import require_scores
@@ -136,10 +136,11 @@ def scores_of(
     start = time.perf_counter()
     scores_qn = score(method, prepared, made, settings, work).scores_qn
     seconds = round(time.perf_counter() - start, 1)
+    gather = prepared.gatherer(settings.gather)
     if several:
-        kept_as = {f"{way}_qt": _gathered(scores_qn, prepared, way) for way in GATHERS}
+        kept_as = {f"{way}_qt": _gathered(scores_qn, gather, way) for way in GATHERS}
     else:  # the same in every way
-        kept_as = {"scores_qt": _gathered(scores_qn, prepared, settings.gather)}
+        kept_as = {"scores_qt": _gathered(scores_qn, gather)}
     save_tensors(kept[-1] / name, kept_as, SCORES, {**header, "seconds": seconds, "axes": "queries, tracks"})
     shutil.rmtree(work, ignore_errors=True)
     found = _read(kept[-1] / name, header)
@@ -173,9 +174,8 @@ def _header(bank: Bank, method: str, settings: MethodSettings, names: Sequence[s
     }
 
 
-def _gathered(scores_qn: np.ndarray, prepared: Prepared, way: Gather) -> Tensor:
-    track_n, tracks = prepared.catalogue.track_n, len(prepared.catalogue.tracks)
-    scores_qt = np.stack([gather_tracks(s, track_n, tracks, way) for s in prepared.as_seen(scores_qn, way)])
+def _gathered(scores_qn: np.ndarray, gather: Gatherer, way: Gather | None = None) -> Tensor:
+    scores_qt = np.stack([gather.of(scores_n, way=way) for scores_n in scores_qn])
     return torch.from_numpy(scores_qt.astype(np.float32))
 
 
