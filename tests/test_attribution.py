@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
@@ -135,6 +136,29 @@ def test_a_record_from_before_norms_is_read_as_it_was_made(
     assert list(found.values()) == pytest.approx(scores_t.tolist())
     with pytest.raises(LinernotesError, match="holds another attribution already"):
         linernotes.attribute(clip, out, model_path, catalogue.path, **QUICK)
+
+
+@pytest.mark.parametrize("drawn", ["segments", "tracks"])
+def test_an_audit_gathers_the_scores_of_tracks_anew(
+    clip: Path, tmp_path: Path, model_path: Path, catalogue: Catalogue, drawn: str
+) -> None:
+    """So a track's score cannot be changed in record and table alike."""
+    out, what = tmp_path / "out", "scores are those of scores.parquet"
+    (read,) = linernotes.attribute(clip, out, model_path, catalogue.path, drawn=drawn, **QUICK)
+
+    def outcome() -> str:
+        (check,) = (check for check in linernotes.audit(out) if check.what == what)
+        return check.outcome + check.detail
+
+    assert outcome().startswith("holds")
+    table, first = pq.read_table(out / "scores.parquet"), read.tracks[0]
+    own = np.array(table["track_id"].to_pylist()) == first.track_id
+    more = pa.array(np.where(own, 1.01, 1.0) * table["track_score"].to_numpy())
+    column = table.column_names.index("track_score")
+    pq.write_table(table.set_column(column, "track_score", more), out / "scores.parquet")
+    changed = first.model_copy(update={"score": 1.01 * first.score})
+    read.model_copy(update={"tracks": [changed, *read.tracks[1:]]}).save(out / "attribution.json")
+    assert f"track_score of {first.track_id}" in outcome()
 
 
 def test_ranks_count_the_decoys_above() -> None:

@@ -14,7 +14,8 @@ from linernotes.report.truth import METHOD, lds_table
 
 ABOUT = """\
 All methods run with their defaults, which were chosen on the tuning clips of the first benchmark; on the
-others nothing was chosen, and no figure of theirs was looked at before the scores of all methods stood.
+others nothing was chosen, and no figure of theirs was looked at before the scores of all methods stood; but
+that a track of several segments has the norm of their scores was decided after `long` had been looked at.
 Intervals are 95 %, by bootstrap over clips and models together. What the benchmarks are, and what the figures
 mean: [Held against retraining](evaluation.md)."""
 ABOUT_TRUNCATED = (
