@@ -368,16 +368,23 @@ def test_the_record_says_what_was_not_scored(both: dict[str, Path]) -> None:
 
 def test_a_score_on_a_shortlist_has_the_error_that_it_has_anyway(both: dict[str, Path]) -> None:
     whole, listed = (Attribution.load(both[name] / RECORD) for name in ("all", "listed"))
-    errors = {track.track_id: track.error for track in whole.tracks}
+    before = {track.track_id: track for track in whole.tracks}
+    errors = {name: track.error for name, track in before.items()}
     weights = read_weights(both["listed"])
     names = read_table(both["listed"] / SCORES)["track_id"].to_pylist()
     part = {name for name, weight in zip(names, weights, strict=True) if weight == 0}
     exact = [track for track in listed.tracks if track.track_id not in part and errors.get(track.track_id)]
     estimated = [track for track in listed.tracks if track.estimated]
     assert exact and estimated and not any(track.error for track in estimated)
+    less = []
     for track in exact:
-        error = errors[track.track_id]
-        assert error and track.error and track.error.total == pytest.approx(error.total, rel=1e-3)
+        error, score = errors[track.track_id], before[track.track_id].score
+        assert error and track.error  # a norm's error is the larger, the smaller what is left of it
+        assert track.error.total * abs(track.score) == pytest.approx(error.total * abs(score), rel=1e-3)
+        less.append(np.sign(score) * score**2 - np.sign(track.score) * track.score**2)
+    # what is taken off tracks of several segments is told from a sample here: of all the same
+    assert np.ptp(less) < 1e-3 * max(track.score for track in exact) ** 2
+    assert np.abs(less).max() < 0.1 * max(track.score for track in exact) ** 2
 
 
 def test_an_audit_speaks_for_the_tracks_outside_on_average() -> None:

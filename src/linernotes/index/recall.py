@@ -139,9 +139,9 @@ def measure_recall(
     """
     _, track_n = np.unique(track_n, return_inverse=True)
     seen_n = np.ones(len(track_n)) if seen_n is None else seen_n
-    count = int(track_n.max()) + 1
-    said_qt = np.stack([gather_tracks(said_n * seen_n, track_n, count, GATHERED) for said_n in said_qn])
-    gather = Gatherer(GATHERED, track_n, count, np.ones(len(track_n), dtype=bool), seen_n)
+    n_tracks = int(track_n.max()) + 1
+    said_qt = np.stack([gather_tracks(said_n * seen_n, track_n, n_tracks, GATHERED) for said_n in said_qn])
+    gather = Gatherer(GATHERED, track_n, n_tracks, np.ones(len(track_n), dtype=bool), seen_n)
     exact_qt = np.stack([gather.of(exact_n) for exact_n in exact_qn])
     allowed_qt = np.isfinite(exact_qt)
     order_qt = np.argsort(-np.where(allowed_qt, said_qt, -np.inf), axis=1, kind="stable")
@@ -162,7 +162,7 @@ def measure_recall(
         places=np.take_along_axis(place_qt, first, axis=1).tolist(),
         scores=np.take_along_axis(exact_qt, first, axis=1).tolist(),
         behind=0.0,
-        gather=None if count == len(track_n) else GATHERED,
+        gather=None if n_tracks == len(track_n) else GATHERED,
     )
     behind_qt = (place_qt >= found.size_for()) & allowed_qt
     return found.model_copy(update={"behind": float(exact_qt[behind_qt].mean()) if behind_qt.any() else 0.0})
