@@ -15,14 +15,15 @@ from markupsafe import escape
 
 import linernotes
 from conftest import write_model, write_recordings
-from linernotes.attribution.effects import Calibration, Curve, effects_of
+from linernotes.attribution.effects import Calibration, Curve, Effects, effects_of
 from linernotes.attribution.filing import judged_anew
 from linernotes.attribution.fitness import STRANGER, Fitness, clip_loss, likely_own, loss_draws
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import load_clip
 from linernotes.attribution.result import RECORD, Attribution
 from linernotes.attribution.run import attribute_clips
-from linernotes.attribution.verdict import Judge, why_none
+from linernotes.attribution.verdict import Judge, first_named, why_none
+from linernotes.attribution.verdict import sentence as sentence_of
 from linernotes.catalog.store import Catalogue
 from linernotes.demo.opening import open_catalogue
 from linernotes.demo.places import BENCHMARK
@@ -330,6 +331,18 @@ def test_another_calibration_judges_the_same_scores_anew(
     assert all(t.effect for t in trained) and not any(t.effect for t in read.tracks if t.split == "decoy")
     assert "what all tracks" in second.verdict.sentence or "No" in second.verdict.sentence
     assert str(escape(second.verdict.sentence)) in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_sentence_speaks_of_the_first_that_is_named() -> None:
+    """And not of a higher one of which too little is known."""
+    expected_t, high_t = np.array([0.2, 0.05, 0.04]), np.array([0.6, 0.09, 0.08])
+    found = Effects(expected_t, np.array([-0.1, 0.01, 0.005]), high_t, np.array([0.2, 0.01, 0.02]))
+    said = sentence_of([], found, np.array([False, True, True]), (0.3, 0.0), "Second", lent=False)
+    assert "2 tracks can be named; they carry 30%" in said
+    assert "Without the first of them, Second, the clip's loss would be 5.0% higher (1.0% to 9.0%)." in said
+    assert first_named(found, np.zeros(3, dtype=bool)) == 0
+    alone = sentence_of([], found, np.array([False, True, False]), (0.3, 0.0), "Second", lent=True)
+    assert "Without it, Second, the clip's loss would be 5.0% higher" in alone and alone.endswith("and lent.")
 
 
 def test_what_is_lent_was_measured_on_tracks_like_these(model: StableAudio, catalogue: Catalogue) -> None:

@@ -81,7 +81,7 @@ class Judge:
             )
             if low == low
         }
-        first = int(trained[int(np.argmax(found.expected_t))])
+        first = int(trained[first_named(found, named)])
         title = catalogue.tracks[first].title or catalogue.tracks[first].track_id
         total, total_error = whole(np.maximum(found.expected_t, 0), weight_t)
         verdict = Verdict(
@@ -144,6 +144,13 @@ def why_none(calibration: Calibration, fitness: Fitness, vouched: bool, own: flo
     return why
 
 
+def first_named(found: Effects, named: np.ndarray) -> int:
+    """The place of the named track of the largest expected effect; of any, where none is named. The first of
+    all may be unnamed: of how much a high score is worth least is known.
+    """
+    return int(np.argmax(np.where(named | ~named.any(), found.expected_t, -np.inf)))
+
+
 def percent(share: float) -> str:
     """A share with one decimal, or two where it is small."""
     return f"{share:.1%}" if share >= 0.01 else f"{share:.2%}"
@@ -169,11 +176,12 @@ def sentence(
             "No single track can be named: no track's expected effect can be told apart from that of an "
             "unrelated one."
         )
-    top = int(np.argmax(found.expected_t))
+    top = first_named(found, named)
     count = int(named.sum())
     what = (
         "1 track can be named, and it carries" if count == 1 else f"{count} tracks can be named; they carry"
     )
+    which = "it" if count == 1 else "the first of them"
     carried, (all_of_it, error) = float(found.expected_t[named].sum()), total
     between = ""
     if error:  # the others' were met by an audit alone
@@ -181,7 +189,7 @@ def sentence(
         between = f" ({carried / (all_of_it + error):.0%} to {most:.0%}, by what an audit of the others says)"
     said = (
         f"{what} {carried / all_of_it:.0%}{between} of what all tracks are expected to have done. "
-        f"Without the first, {first}, the clip's loss would be {percent(found.expected_t[top])} higher "
+        f"Without {which}, {first}, the clip's loss would be {percent(found.expected_t[top])} higher "
         f"({percent(max(found.low_t[top], 0))} to {percent(found.high_t[top])})."
     )
     return said + (" Measured on another model, and lent." if lent else "")
