@@ -4,6 +4,7 @@ they say, and nothing is named where nothing can be.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -331,6 +332,23 @@ def test_another_calibration_judges_the_same_scores_anew(
     assert all(t.effect for t in trained) and not any(t.effect for t in read.tracks if t.split == "decoy")
     assert "what all tracks" in second.verdict.sentence or "No" in second.verdict.sentence
     assert str(escape(second.verdict.sentence)) in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_higher_score_is_never_named_later(calibration: Calibration) -> None:
+    """However little is known of the curve far out: every curve that may be says that a high score is worth
+    more than a low one.
+    """
+    vague = [
+        Curve(scale=scale, bend=bend, share=0.8, own=0.3)
+        for scale, bend in itertools.product((0.5, 1.0, 2.0, 4.0), (0.6, 0.9, 1.2, 1.5))
+    ]
+    curve = Curve(scale=1.5, bend=1.05, share=0.8, own=0.3)
+    wide = calibration.model_copy(update={"curve": curve, "resamples": vague})
+    u_t = np.geomspace(0.01, 100, 60)
+    found = effects_of(wide, u_t * 0.5 / 60, np.ones(60), loss=0.5, n_training=60)
+    assert (np.diff(found.doubt_t) <= 1e-12).all() and found.doubt_t[0] > 0.3 and found.doubt_t[-1] < 1e-3
+    assert (np.diff(found.low_t[found.low_t > 0]) > 0).all() and (found.low_t > 0).sum() > 5
+    assert ((found.low_t < found.expected_t) & (found.expected_t < found.high_t)).all()
 
 
 def test_the_sentence_speaks_of_the_first_that_is_named() -> None:

@@ -72,6 +72,19 @@ def test_an_effect_that_does_not_follow_from_its_score_is_found(
     del record["seal"]
     place.write_text(json.dumps(sealed(record)))  # by someone who knows how
     assert {c.what: c for c in linernotes.audit(place)}[what].detail.startswith("tracks[1].effect")
+    record["tracks"][1]["effect"]["expected"] /= 1.01
+    record["tracks"][1]["effect"]["low"] -= 0.01
+    for unknown, outcome in (
+        ("mixed", "fails"),
+        ("normal", "holds"),
+    ):  # ends that were told as they were before
+        record["verdict"]["unknown"] = unknown
+        record.pop("seal", None)
+        place.write_text(json.dumps(sealed(record)))
+        assert {c.what: c for c in linernotes.audit(place)}[what].outcome == outcome
+    (anew,) = linernotes.attribute(clip, tmp_path / "out", model_path, many.path, drawn=drawn)
+    assert anew.verdict and anew.verdict.unknown == "mixed"  # the same scores, judged as it is done now
+    assert {c.what: c for c in linernotes.audit(place)}[what].outcome == "holds"
 
 
 def test_what_has_gone_or_changed_is_said(

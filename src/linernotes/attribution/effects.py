@@ -27,6 +27,7 @@ LEVEL = 0.90  # of the intervals of effects
 NOT_ASKED = ("seed", "batch_size")
 TINY = 1e-6  # keeps the slope of a power finite at 0
 NODES = 100  # of the gamma distribution
+TURNS, STRIDE = 4, 7  # maps that a node meets, and how far the next one's are from them
 HALVINGS = 40  # of the reach of a quantile
 
 Shape = Literal["power", "exponential"]
@@ -162,10 +163,10 @@ def effects_of(
     u_t = argument(calibration.shape, scores_t, loss, n_training)
     curve = calibration.curve
     f_t = mapped(calibration.shape, u_t, curve)
+    # what is not known of the map, too: any of these may be it
     drawn_bt = np.stack([mapped(calibration.shape, u_t, drawn) for drawn in calibration.resamples])
-    # what is not known of the map, too
-    sd_t = np.sqrt(curve.own**2 * segments_t + drawn_bt.var(axis=0))
-    doubt_t = below(np.zeros_like(f_t), f_t, sd_t, curve.share)
+    sd_t = curve.own * np.sqrt(segments_t)
+    doubt_t = below(np.zeros_like(f_t), drawn_bt, sd_t, curve.share)
     if first is None or first >= len(f_t):
         asked_t = np.ones(len(f_t), dtype=bool)
     else:
@@ -174,24 +175,34 @@ def effects_of(
         asked_t |= doubt_t <= 0.5 - LEVEL / 2
     low_t, high_t = np.full((2, len(f_t)), np.nan)
     for edge_t, p in ((low_t, 0.5 - LEVEL / 2), (high_t, 0.5 + LEVEL / 2)):
-        edge_t[asked_t] = quantile(f_t[asked_t], sd_t[asked_t], curve.share, p)
+        edge_t[asked_t] = quantile(drawn_bt[:, asked_t], sd_t[asked_t], curve.share, p)
     return Effects(f_t / n_training, low_t / n_training, high_t / n_training, doubt_t)
 
 
-def below(x_t: np.ndarray, f_t: np.ndarray, sd_t: np.ndarray, share: float) -> np.ndarray:
-    """The probability that f G + sd Z is at most x, G gamma of mean 1 and deviation ``share``, Z normal."""
+def below(x_t: np.ndarray, f_bt: np.ndarray, sd_t: np.ndarray, share: float) -> np.ndarray:
+    """The probability that f G + sd Z is at most x, f any of B maps' (all as probable), G gamma of mean 1 and
+    deviation ``share``, Z normal.
+
+    Each node of G meets ``TURNS`` of the maps, every map as many nodes low and high.
+    """
     multiples = gamma.ppf((np.arange(NODES) + 0.5) / NODES, 1 / share**2, scale=share**2)
-    sd_t = np.maximum(sd_t, TINY)
-    return np.mean([ndtr((x_t - f_t * multiple) / sd_t) for multiple in multiples], axis=0)
+    sd_t, maps = np.maximum(sd_t, TINY), len(f_bt)
+    turns = min(TURNS, maps)
+    found_t = np.zeros(np.shape(x_t))
+    for turn in range(turns):
+        for i, multiple in enumerate(multiples):
+            found_t += ndtr((x_t - f_bt[(STRIDE * i + turn) % maps] * multiple) / sd_t)
+    return found_t / (turns * NODES)
 
 
-def quantile(f_t: np.ndarray, sd_t: np.ndarray, share: float, p: float) -> np.ndarray:
+def quantile(f_bt: np.ndarray, sd_t: np.ndarray, share: float, p: float) -> np.ndarray:
     """What f G + sd Z is at most with probability ``p``, by bisection."""
-    reach_t = 10 * (sd_t + np.abs(f_t) * max(share, 1.0)) + TINY
-    low_t, high_t = f_t - reach_t, f_t + reach_t
+    largest_t, middle_t = np.abs(f_bt).max(axis=0), f_bt.mean(axis=0)
+    reach_t = 10 * (sd_t + largest_t * max(share, 1.0)) + TINY
+    low_t, high_t = middle_t - reach_t, middle_t + reach_t
     for _ in range(HALVINGS):
         middle_t = (low_t + high_t) / 2
-        under_t = below(middle_t, f_t, sd_t, share) < p
+        under_t = below(middle_t, f_bt, sd_t, share) < p
         low_t, high_t = np.where(under_t, middle_t, low_t), np.where(under_t, high_t, middle_t)
     return (low_t + high_t) / 2
 

@@ -64,7 +64,9 @@ def attributions_in(
 
 def _judged(item: Attributed, clip: Clip, prepared: Prepared, judge: Judge | None) -> Attributed:
     before = item.attribution.verdict
-    if (before.calibration_hash if before else None) == (judge.calibration.hash if judge else None):
+    as_now = before is None or before.unknown == "mixed"
+    same = (before.calibration_hash if before else None) == (judge.calibration.hash if judge else None)
+    if same and as_now:
         return item
     (item.folder / PAGE).unlink(missing_ok=True)
     return judged_anew(item, clip, prepared, judge)

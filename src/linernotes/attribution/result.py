@@ -98,6 +98,9 @@ class Verdict(BaseModel):
     lent: bool  # whether the calibration is of another model than this one
     calibration: str  # where it was measured, in words
     calibration_hash: str
+    # how what is not known of the calibration's curve stands in intervals: as normal, before; or as any of
+    # the curves that may be
+    unknown: Literal["normal", "mixed"] = "normal"
 
 
 class AdapterPart(BaseModel):

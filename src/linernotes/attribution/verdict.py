@@ -102,6 +102,7 @@ class Judge:
                 f"{self.calibration.tracks} tracks, {self.calibration.clips} clips"
             ),
             calibration_hash=self.calibration.hash,
+            unknown="mixed",
         )
         return effects, verdict
 

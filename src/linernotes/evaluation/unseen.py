@@ -140,7 +140,7 @@ def _unseen(
             noise_q[q] * found.share_h[unseen_h],
             told_n,
         )
-        doubt_n = below(np.zeros_like(f_n), f_n, curve.own * np.sqrt(segments_n), curve.share)
+        doubt_n = below(np.zeros_like(f_n), f_n[None], curve.own * np.sqrt(segments_n), curve.share)
         named_n = doubt_n < (1 - LEVEL) / 2
         rows.append((np.full(told_n.sum(), q), (f_n / n)[told_n], measured_n, error_n, named_n[told_n]))
     return Contrasts(*(np.concatenate(column) for column in zip(*rows, strict=True)))
