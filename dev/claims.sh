@@ -40,6 +40,7 @@ claim linernotes evaluate benchmarks -o "$out/benchmarks.md"
 claim linernotes evaluate benchmarks --benchmarks flow,adapter,codec-lm --methods readout,random -o "$out/families.md"
 claim linernotes evaluate thinning -o "$out/thinning.md"
 claim linernotes calibrate --json
+claim python dev/lent.py readout benchmark benchmark benchmark
 claim linernotes evaluate counterfactual --json
 claim python dev/peers --quick
 claim python dev/worth.py --without-strangers

@@ -334,7 +334,23 @@ def test_another_calibration_judges_the_same_scores_anew(
     assert str(escape(second.verdict.sentence)) in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_higher_score_is_never_named_later(calibration: Calibration) -> None:
+def test_what_is_lent_is_held_against_a_bank_as_it_is(calibration: Calibration) -> None:
+    """Nothing is fitted: a curve that is ten times too low is found out, and one that is right holds."""
+    bank, scores_qn, loss_q = world(0)
+    one_each = np.ones(scores_qn.shape[1])
+    right, low = (
+        measure_calibration(
+            bank, scores_qn, loss_q, one_each, calibration.model_copy(update={"curve": curve}), lent=True
+        )
+        for curve in (TRUE, TRUE.model_copy(update={"scale": TRUE.scale / 10, "own": TRUE.own / 10}))
+    )
+    assert right.coverage.low < 0.9 < right.coverage.high
+    assert low.coverage.high < right.coverage.low
+
+
+def test_the_interval_of_a_higher_score_is_above_nothing_wherever_a_lower_ones_is(
+    calibration: Calibration,
+) -> None:
     """However little is known of the curve far out: every curve that may be says that a high score is worth
     more than a low one.
     """

@@ -25,7 +25,7 @@ from linernotes.attribution.result import FIRST_TRACKS, RECORD, Attribution
 from linernotes.attribution.shortlisting import _chosen, _Tracks
 from linernotes.attribution.tables import SCORES, read_scores_of, read_table, read_weights
 from linernotes.attribution.verdict import whole
-from linernotes.catalog.gathering import Gatherer, gather_tracks, weigh_tracks
+from linernotes.catalog.gathering import Gatherer, gather_tracks, stray_of, weigh_tracks
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
@@ -382,9 +382,15 @@ def test_a_score_on_a_shortlist_has_the_error_that_it_has_anyway(both: dict[str,
         assert error and track.error  # a norm's error is the larger, the smaller what is left of it
         assert track.error.total * abs(track.score) == pytest.approx(error.total * abs(score), rel=1e-3)
         less.append(np.sign(score) * score**2 - np.sign(track.score) * track.score**2)
-    # what is taken off tracks of several segments is told from a sample here: of all the same
-    assert np.ptp(less) < 1e-3 * max(track.score for track in exact) ** 2
-    assert np.abs(less).max() < 0.1 * max(track.score for track in exact) ** 2
+    # what is taken off for each segment but one is told from those scored, audited ones for all others
+    table = read_table(both["all"] / SCORES)
+    trained = np.array(table["split"].to_pylist()) == "train"
+    everything = stray_of(table["score"].to_numpy()[trained])
+    scored = trained & (weights > 0)
+    sampled = stray_of(read_table(both["listed"] / SCORES)["score"].to_numpy()[scored], weights[scored])
+    assert sampled != everything
+    largest = max(track.score for track in exact) ** 2
+    assert less == pytest.approx([(EACH - 1) * (sampled - everything)] * len(less), abs=1e-3 * largest)
 
 
 def test_an_audit_speaks_for_the_tracks_outside_on_average() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from linernotes.artefacts import held
+from linernotes.attribution.effects import Calibration
 from linernotes.attribution.fitness import clip_loss, fitness_of, loss_draws
 from linernotes.catalog.gathering import noted
 from linernotes.evaluation.bank.opened import OpenedBank
@@ -19,13 +20,18 @@ from linernotes.settings.reading import chosen_method
 
 
 def calibrate(
-    opened: OpenedBank, method: str = DEFAULT_METHOD, out: str | Path | None = None, **settings: Any
+    opened: OpenedBank,
+    method: str = DEFAULT_METHOD,
+    out: str | Path | None = None,
+    lent: Calibration | None = None,
+    **settings: Any,
 ) -> MeasuredCalibration:
     """Fits what a method's scores are worth on a bank, and measures on clips and models that the fit has not
     seen whether its intervals hold.
 
     Args:
         out: where the calibration is written, for ``attribute(..., calibration=...)``; nowhere if None.
+        lent: another model's, of these scores: it is held against the bank, and none is fitted.
 
     Raises:
         LinernotesError: too few retrains, scores that predict nothing of them, or ``out`` exists already.
@@ -41,7 +47,7 @@ def calibrate(
     # as a judge counts them
     segments_t = np.bincount(prepared.catalogue.track_n, prepared.weights_n**2, len(place))
     segments_n = segments_t[[place[name] for name in bank.tracks]]
-    calibration = fit_calibration(
+    calibration = lent or fit_calibration(
         bank=bank,
         scores_qn=scores_qn,
         loss_q=loss_q,
@@ -55,7 +61,13 @@ def calibrate(
         n_training=prepared.n_training,
     )
     measured = measure_calibration(
-        bank, scores_qn, loss_q, segments_n, calibration, n_training=prepared.n_training
+        bank,
+        scores_qn,
+        loss_q,
+        segments_n,
+        calibration,
+        n_training=prepared.n_training,
+        lent=lent is not None,
     )
     if out is not None:
         with held(Path(out).parent):

@@ -15,9 +15,8 @@ import torch
 from linernotes.artefacts import hash_arrays
 from linernotes.attribution.indexing import unit_of, vector_settings
 from linernotes.attribution.result import FIRST_TRACKS
-from linernotes.catalog.gathering import gather_tracks
 from linernotes.errors import UsageError
-from linernotes.index.recall import FIRST, GATHERED, Shortlist, audit
+from linernotes.index.recall import FIRST, Shortlist, audit, said_of_tracks
 from linernotes.index.search import look_up
 from linernotes.index.store import Index
 from linernotes.methods.all import METHODS, score
@@ -121,10 +120,6 @@ class _Tracks:
     def segments_t(self) -> np.ndarray:
         return np.bincount(self.track_n, minlength=self.count)
 
-    def said(self, said_n: np.ndarray) -> np.ndarray:
-        """What an index says of segments, as of their tracks."""
-        return gather_tracks(said_n * self.seen_n, self.track_n, self.count, GATHERED)
-
 
 def _choose(
     index: Index,
@@ -142,7 +137,9 @@ def _choose(
     trained = int(tracks.trained_t.sum())
     size, audited = listed_of(prepared, trained), audited_of(prepared, trained)
     return [
-        _chosen(tracks, tracks.said(said_n), size, audited, own)
+        _chosen(
+            tracks, said_of_tracks(said_n * tracks.seen_n, tracks.track_n, tracks.count), size, audited, own
+        )
         for said_n, own in zip(weights_cq @ said_qn, owned, strict=True)
     ]
 

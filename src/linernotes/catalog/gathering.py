@@ -8,12 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from linernotes.settings.methods import METHOD_SETTINGS, Gather
+from linernotes.settings.training import Drawn
 
 if TYPE_CHECKING:
     from linernotes.catalog.store import Catalogue
 
+ALL_COUNT: tuple[Gather, ...] = ("norm", "sum")  # each segment as often as training saw it
 MEDIAN_SQUARE = 0.45493642  # of normal deviates
 STEEPEST = 1e6
+
+
+def seen_by(track_n: np.ndarray, trained_n: np.ndarray, drawn: Drawn) -> np.ndarray:
+    """How often training saw each segment, over an even draw of segments: 1, or, where it drew tracks evenly
+    and a random place in them, less for a segment of a long track.
+
+    Args:
+        trained_n: which were trained on.
+    """
+    if drawn == "segments":
+        return np.ones(len(track_n))
+    tracks = len(np.unique(track_n[trained_n]))
+    return int(trained_n.sum()) / tracks / np.bincount(track_n)[track_n]
 
 
 def gather_tracks(
@@ -94,7 +109,7 @@ class Gatherer:
             scored_t = np.bincount(self.track_n, weight_n, self.n_tracks) > 0
             highest_t = gather_tracks(scores_n, self.track_n, self.n_tracks, "max")
             scores_t = np.where(scored_t, scores_t, highest_t)
-        return scores_t * self.seen_t if way in ("norm", "sum") else scores_t
+        return scores_t * self.seen_t if way in ALL_COUNT else scores_t
 
     def slopes(self, scores_n: np.ndarray, weight_n: np.ndarray | None = None) -> np.ndarray:
         """By how much each segment's score moves its track's norm ``[N]``, at most ``STEEPEST``: what errors
@@ -125,9 +140,15 @@ class Gatherer:
 
 def gatherer(catalogue: Catalogue, gather: Gather, seen_n: np.ndarray) -> Gatherer:
     """Of all segments of a catalogue."""
+    trained_n = trained_of(catalogue)
+    return Gatherer(gather, catalogue.track_n, len(catalogue.tracks), trained_n, seen_n)
+
+
+def trained_of(catalogue: Catalogue) -> np.ndarray:
+    """Which segments were trained on."""
     trained_n = np.zeros(len(catalogue), dtype=bool)
     trained_n[catalogue.training_rows] = True
-    return Gatherer(gather, catalogue.track_n, len(catalogue.tracks), trained_n, seen_n)
+    return trained_n
 
 
 def weigh_tracks(weight_n: np.ndarray, track_n: np.ndarray, n_tracks: int) -> np.ndarray:

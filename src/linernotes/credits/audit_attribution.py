@@ -15,7 +15,7 @@ import pyarrow as pa
 from linernotes.attribution.effects import Calibration, effects_of
 from linernotes.attribution.result import Attribution, Verdict
 from linernotes.attribution.tables import SCORES, read_table, read_track_scores
-from linernotes.catalog.gathering import Gatherer
+from linernotes.catalog.gathering import Gatherer, seen_by
 from linernotes.credits.checks import (
     Check,
     attempted,
@@ -107,7 +107,7 @@ def _other_scores(path: Path, read: Attribution) -> Iterator[str]:
     if read.method not in METHOD_SETTINGS:
         yield f"method: there is no {read.method!r}"
         return
-    scores, splits = read_track_scores(path.parent, read.method)
+    scores, _ = read_track_scores(path.parent, read.method)
     largest = max((abs(score) for score in scores.values()), default=0.0)
     for i, track in enumerate(read.tracks):
         found = scores.get(track.track_id)
@@ -115,20 +115,15 @@ def _other_scores(path: Path, read: Attribution) -> Iterator[str]:
             there = "none" if found is None else f"{found:.9g}"
             yield f"tracks[{i}].score: {track.score:.9g} here, {there} there"
     if read.gather:
-        yield from _other_gathering(read_table(path.parent / SCORES), read, scores, splits)
+        yield from _other_gathering(read_table(path.parent / SCORES), read, scores)
 
 
-def _other_gathering(
-    table: pa.Table, read: Attribution, scores: Mapping[str, float], splits: Mapping[str, str]
-) -> Iterator[str]:
+def _other_gathering(table: pa.Table, read: Attribution, scores: Mapping[str, float]) -> Iterator[str]:
     """Tracks whose score is not the norm of their segments'."""
     place = {name: t for t, name in enumerate(scores)}
     track_n = np.array([place[name] for name in table["track_id"].to_pylist()])
     trained_n = np.array([split == "train" for split in table["split"].to_pylist()])
-    seen_n = np.ones(len(track_n))
-    if read.drawn == "tracks":
-        trained = sum(split == "train" for split in splits.values())
-        seen_n = trained_n.sum() / trained / np.bincount(track_n)[track_n]
+    seen_n = seen_by(track_n, trained_n, read.drawn)
     weight_n = table["weight"].to_numpy() if "weight" in table.column_names else np.ones(len(track_n))
     gather = Gatherer("norm", track_n, len(place), trained_n, seen_n)
     found_t = gather.of(table["score"].to_numpy() / seen_n, weight_n)

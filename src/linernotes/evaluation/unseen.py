@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from linernotes.attribution.effects import LEVEL, Calibration, Shape, below, mapped, track_variance
+from linernotes.attribution.effects import LEVEL, Calibration, Curve, Shape, below, mapped, track_variance
 from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.calibration import START, Outcomes, arguments, fit_curve, outcomes_of
 from linernotes.evaluation.intervals import Interval, bootstrap_mean
@@ -81,19 +81,32 @@ def measure_calibration(
     edges: Sequence[float] = (-np.inf, -5e-4, 0.0, 5e-4, 1e-3, 2e-3, 4e-3, 1e-2, np.inf),
     seed: int = 0,
     n_training: int | None = None,
+    lent: bool = False,
 ) -> MeasuredCalibration:
     """Fits again without each quarter of the clips and each half of the models, and holds the expected
     effects of these against the contrasts of these: what the models with a track know of the clip over what
     those without know, the other tracks' expected effects taken out. How much chance there is from seed to
     seed is read off the models that were fitted on, too. Of a track that all of these models saw, or none,
     nothing is known.
+
+    Args:
+        lent: the calibration is another model's: its own curve is held against all clips and models, and none
+            is fitted.
     """
     found = outcomes_of(bank, loss_q, segments_n, n_training)
     u_qn = arguments(calibration.shape, scores_qn, loss_q, found.n)
     order = np.random.default_rng(seed).permutation(len(loss_q))
     parts = found.parts()
     pieces = [
-        _unseen(found, calibration.shape, u_qn, order[fold::FOLDS], unseen_h, seen_h)
+        _unseen(
+            found,
+            calibration.shape,
+            u_qn,
+            order[fold::FOLDS],
+            unseen_h,
+            seen_h,
+            calibration.curve if lent else None,
+        )
         for fold in range(FOLDS)
         for unseen_h, seen_h in (parts, parts[::-1])
     ]
@@ -122,12 +135,14 @@ def _unseen(
     unseen_q: np.ndarray,
     unseen_h: np.ndarray,
     seen_h: np.ndarray,
+    curve: Curve | None,
 ) -> Contrasts:
     """The contrasts of some clips in some halves, and what a fit on the other clips and halves expects."""
     segments_n, n = found.segments_n, found.n
     noise_q = found.noise_q(seen_h)
-    seen_q = np.setdiff1d(np.arange(len(u_qn)), unseen_q)
-    curve, _ = fit_curve(found, shape, u_qn, seen_q, seen_h, noise_q, START[shape])
+    if curve is None:
+        seen_q = np.setdiff1d(np.arange(len(u_qn)), unseen_q)
+        curve, _ = fit_curve(found, shape, u_qn, seen_q, seen_h, noise_q, START[shape])
     told_n = np.ptp(found.x_hn[unseen_h], axis=0) > 0
     rows = []
     for q in unseen_q:

@@ -140,7 +140,7 @@ def measure_recall(
     _, track_n = np.unique(track_n, return_inverse=True)
     seen_n = np.ones(len(track_n)) if seen_n is None else seen_n
     n_tracks = int(track_n.max()) + 1
-    said_qt = np.stack([gather_tracks(said_n * seen_n, track_n, n_tracks, GATHERED) for said_n in said_qn])
+    said_qt = np.stack([said_of_tracks(said_n * seen_n, track_n, n_tracks) for said_n in said_qn])
     gather = Gatherer(GATHERED, track_n, n_tracks, np.ones(len(track_n), dtype=bool), seen_n)
     exact_qt = np.stack([gather.of(exact_n) for exact_n in exact_qn])
     allowed_qt = np.isfinite(exact_qt)
@@ -166,6 +166,13 @@ def measure_recall(
     )
     behind_qt = (place_qt >= found.size_for()) & allowed_qt
     return found.model_copy(update={"behind": float(exact_qt[behind_qt].mean()) if behind_qt.any() else 0.0})
+
+
+def said_of_tracks(said_n: np.ndarray, track_n: np.ndarray, n_tracks: int) -> np.ndarray:
+    """What an index says of segments, as of their tracks ``[n_tracks]``; nothing is taken off for length,
+    since of segments far behind it may say no more than that they are.
+    """
+    return gather_tracks(said_n, track_n, n_tracks, GATHERED)
 
 
 class Shortlist(BaseModel, frozen=True):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.catalog.gathering import Gatherer, gatherer
+from linernotes.catalog.gathering import ALL_COUNT, Gatherer, gatherer, seen_by, trained_of
 from linernotes.catalog.store import Catalogue
 from linernotes.catalog.workplace import Workplace, workplace
 from linernotes.draws import EVERY_LEVEL, Batch, Draws, Levels, random_for
@@ -72,20 +72,14 @@ class Prepared:
 
     @property
     def weights_n(self) -> np.ndarray:
-        """How often training saw each segment, over an even draw of segments: 1, or, where it drew tracks
-        evenly and a random place in them, less for a segment of a long track.
-        """
-        if self.drawn == "segments":
-            return np.ones(len(self.catalogue))
-        track_n = self.catalogue.track_n
-        tracks = len(np.unique(track_n[self.catalogue.training_rows]))
-        return self.n_training / tracks / np.bincount(track_n)[track_n]
+        """How often training saw each segment (``catalog.gathering``)."""
+        return seen_by(self.catalogue.track_n, trained_of(self.catalogue), self.drawn)
 
     def as_seen(self, scores_n: np.ndarray, gather: Gather) -> np.ndarray:
         """Scores of segments ``[..., N]`` before they become a track's: where all of them count, each does as
         often as training saw it.
         """
-        return scores_n * self.weights_n[self.rows] if gather in ("norm", "sum") else scores_n
+        return scores_n * self.weights_n[self.rows] if gather in ALL_COUNT else scores_n
 
     def gatherer(self, gather: Gather) -> Gatherer:
         """How scores of segments become their tracks'."""
