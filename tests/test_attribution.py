@@ -26,6 +26,7 @@ from linernotes.catalog.track import Track
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.evaluation.search import write_settings
 from linernotes.models.stable_audio import StableAudio
+from linernotes.report.page import uncalibrated
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, AbuSettings, TrakSettings
 from linernotes.settings.reading import read_settings
 
@@ -74,6 +75,10 @@ def test_the_files_are_there_and_agree(done: tuple[Path, Attribution], catalogue
         square -= (len(own) - 1) * stray * seen[t.track_id] ** 2
         assert t.score == pytest.approx(np.sign(square) * abs(square) ** 0.5)
     assert max(map(len, by_track.values())) > 1 and attribution.gather == "norm"
+    assert "with these settings, of tracks of several segments, were never calibrated" in uncalibrated(
+        attribution
+    )
+    assert "settings and of tracks of several segments have no unit" in (out / "report.html").read_text()
     scores = [t.score for t in attribution.tracks]
     assert scores == sorted(scores, reverse=True)
 

@@ -278,7 +278,7 @@ def _show(attributions: list[Attribution], as_json: bool) -> None:
 
     for a in attributions:
         stdout.print(f"\n[bold]{escape(a.query.name)}[/]  [dim]{escape(a.query.prompt)}[/]")
-        stdout.print(f"[bold]{escape(a.verdict.sentence if a.verdict else uncalibrated(a.method))}[/]")
+        stdout.print(f"[bold]{escape(a.verdict.sentence if a.verdict else uncalibrated(a))}[/]")
         for caution in a.cautions:
             stdout.print(f"[bold red]{escape(caution)}[/]")
         if a.shortlist:

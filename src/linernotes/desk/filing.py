@@ -46,7 +46,7 @@ def file_attribution(session: Session, name: str, clip_id: str, read: Attributio
             model=read.model,
             model_hash=read.model_hash,
             catalogue_hash=read.catalogue_hash,
-            sentence=verdict.sentence if verdict else uncalibrated(read.method),
+            sentence=verdict.sentence if verdict else uncalibrated(read),
             named=verdict.named if verdict else 0,
             remainder=shares.remainder + shares.base if shares and may_share else None,
             lent=bool(verdict and verdict.lent),

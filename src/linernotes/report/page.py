@@ -41,11 +41,13 @@ def score_in_words(track: TrackScore) -> str:
     return f"{track.score:.3g}" + (f" ± {track.error.total:.1g}" if track.error else "")
 
 
-def uncalibrated(method: str) -> str:
+def uncalibrated(attribution: Attribution) -> str:
     """What is said in a verdict's place where scores have no calibration."""
+    several = ", of tracks of several segments," if attribution.gather else ""
     return (
-        f"The tracks can be ranked, but none can be named: scores of {method} with these settings were never "
-        "calibrated, so nothing tells what they are worth. 'linernotes calibrate' with them does."
+        f"The tracks can be ranked, but none can be named: scores of {attribution.method} with these settings"
+        f"{several} were never calibrated, so nothing tells what they are worth. 'linernotes calibrate' with "
+        "them does."
     )
 
 
@@ -151,7 +153,7 @@ def _context(shown: Shown, shelf: Shelf) -> dict[str, Any]:
         "strips": any(card.evidence for card in cards),
         "chance": CHANCE,
         "missing": shown.missing,
-        "uncalibrated": uncalibrated(attribution.method),
+        "uncalibrated": uncalibrated(attribution),
         "scores": scores_svg(list(shown.training), list(shown.decoys)),
         "n_training": len(shown.training),
         "n_decoys_between": max((t.score.rank for t in shown.tracks), default=0) - len(shown.tracks),
