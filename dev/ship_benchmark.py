@@ -18,9 +18,10 @@ from pathlib import Path
 
 import linernotes
 from linernotes.artefacts import load_tensors, save_tensors
-from linernotes.demo.places import OTHER_KINDS, SIZED, benchmark_parts, require_benchmark
+from linernotes.demo.places import BENCHMARK, OTHER_KINDS, SIZED, benchmark_parts, require_benchmark
 from linernotes.errors import LinernotesWarning
 from linernotes.evaluation.bank.folder import BANK_FILE
+from linernotes.evaluation.bank.scores import SCORES
 from linernotes.evaluation.bank.store import BANK
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE
 from linernotes.settings.methods import ACROSS, BY_SIZE, METHOD_SETTINGS
@@ -28,14 +29,29 @@ from linernotes.settings.methods import ACROSS, BY_SIZE, METHOD_SETTINGS
 
 def ship(source: Path, target: Path) -> None:
     """A bank, without what the package has no use for: every draw's loss (their mean is kept), and clips that
-    stand in the benchmark's bank or that nobody is to score by another method.
+    stand in the benchmark's bank or that nobody is to score by another method. Losses of tracks, which only
+    planted relations are read from, have half precision elsewhere.
     """
     tensors, header = load_tensors(source, BANK)
     for what in ("loss_mqk", "change_mqk"):
         tensors[what] = tensors[what].double().mean(dim=2, keepdim=True).float()
     if target.name != BANK_FILE or target.parent.name.startswith(SIZED):
         tensors.pop("latents_qct", None)
+    if target != benchmark_parts(BENCHMARK) / BANK_FILE:
+        tensors["item_loss_ms"] = tensors["item_loss_ms"].half()
     save_tensors(target, tensors, BANK, {**header, "means": True})
+
+
+def halve(path: Path) -> None:
+    """A file of scores in half precision, about the median of each clip's, in the unit of the farthest."""
+    tensors, header = load_tensors(path, SCORES)
+    if "unit_q1" in tensors:
+        return
+    scores_qt = tensors["scores_qt"]
+    median_q1 = scores_qt.median(dim=1, keepdim=True).values
+    unit_q1 = (scores_qt - median_q1).abs().amax(dim=1, keepdim=True)
+    halved = {"scores_qt": ((scores_qt - median_q1) / unit_q1).half()}
+    save_tensors(path, {**halved, "unit_q1": unit_q1, "median_q1": median_q1}, SCORES, header)
 
 
 def main() -> None:
@@ -57,6 +73,9 @@ def main() -> None:
     for file in (BANK_FILE, COUNTERFACTUAL_FILE):
         if (Path(bank) / file).exists():
             ship(Path(bank) / file, parts / file)
+    if name.startswith(SIZED):
+        for path in (parts / "scores").glob("*.safetensors"):
+            halve(path)
     sizes = [path.stat().st_size for path in parts.rglob("*") if path.is_file()]
     print(f"{parts}: {sum(sizes) / 1e6:.1f} MB in {len(sizes)} files")
 

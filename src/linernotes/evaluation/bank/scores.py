@@ -182,6 +182,9 @@ def _gathered(scores_qn: np.ndarray, gather: Gatherer, way: Gather | None = None
 def _read(path: Path, header: Mapping[str, Any]) -> Scored | None:
     """None of what a linernotes kept that did not gather the scores of long tracks as they are now."""
     tensors, found = load_tensors(path, SCORES, header)
+    if "unit_q1" in tensors:  # half precision about each query's median, in some files of the package
+        unit_q1, median_q1 = tensors.pop("unit_q1"), tensors.pop("median_q1")
+        tensors = {name: tensor.float() * unit_q1 + median_q1 for name, tensor in tensors.items()}
     gathered = {way: tensors[f"{way}_qt"].numpy() for way in GATHERS if f"{way}_qt" in tensors}
     if gathered and len(gathered) < len(GATHERS):
         return None

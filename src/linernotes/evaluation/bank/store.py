@@ -343,6 +343,7 @@ def read_bank(path: Path) -> Bank:
     if header.get("means"):  # a file of the package
         tensors["loss_mqk"] = tensors["loss_mqk"].expand(-1, -1, header["draws"])
     tensors["change_mqk"] = tensors["change_mqk"].expand_as(tensors["loss_mqk"])
+    tensors["item_loss_ms"] = tensors["item_loss_ms"].float()  # half precision in some files of the package
     tensors.setdefault("latents_qct", torch.empty(0))  # of a file that came without its clips
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     retrains = header["retrains"]
