@@ -157,10 +157,11 @@ def encode(place: Path, _depth: int, _segments: int, _draws: int) -> dict[str, A
 
 
 def forward(place: Path, _depth: int, _segments: int, _draws: int) -> dict[str, Any]:
-    """The item loss of one segment under one draw."""
+    """The item loss of one segment under one draw, and what a pass of one pair holds."""
     import torch
 
     import linernotes
+    from linernotes.models.passes import pass_bytes
 
     model: Any = linernotes.load_model(place)
     latents = torch.randn(1, 64, 1024)
@@ -169,7 +170,9 @@ def forward(place: Path, _depth: int, _segments: int, _draws: int) -> dict[str, 
     began = time.perf_counter()
     with torch.inference_mode():
         loss = model.loss_bt(items, draws)
-    return {"seconds": round(time.perf_counter() - began, 1), "loss": round(float(loss.mean()), 3)}
+    found = {"seconds": round(time.perf_counter() - began, 1), "loss": round(float(loss.mean()), 3)}
+    held = {name: pass_bytes(model, items, draws, name == "backward") for name in ("forward", "backward")}
+    return found | {f"{name}_pass_gib": round(count / 2**30, 2) for name, count in held.items()}
 
 
 def plan(place: Path, _depth: int, _segments: int, draws: int) -> dict[str, Any]:

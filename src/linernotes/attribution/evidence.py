@@ -10,7 +10,9 @@ from linernotes.attribution.result import FIRST_TRACKS, Attribution
 from linernotes.attribution.spans import Alignment
 from linernotes.losses import frame_losses
 from linernotes.methods.contract import Prepared, Scores
+from linernotes.methods.room import FORWARD, in_room
 from linernotes.models.weights import ChangedWeights
+from linernotes.settings.methods import MethodSettings
 
 
 def evidence_of(
@@ -52,10 +54,11 @@ def changes_by_passes(
     assert scores.draws is not None
     catalogue = prepared.catalogue
     change_nt = np.zeros((len(rows), catalogue.encoding.frames))
+    size = in_room(prepared, MethodSettings(), FORWARD).batch_size
     for q in np.flatnonzero(weights_q):
         for part, weights in scores.changed[q]:
             sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}
-            losses = frame_losses(prepared.model, catalogue, part, sets, rows)
+            losses = frame_losses(prepared.model, catalogue, part, sets, rows, size)
             change_nt += (
                 weights_q[q] * (losses["changed"].double() - losses["base"].double()).sum(dim=1).numpy()
             )

@@ -5,6 +5,7 @@ never saw, and could it have made this clip?
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -23,6 +24,7 @@ from linernotes.models.workers import in_order
 FITNESS = "fitness.json"
 LOSS_DRAWS = 64  # for the loss of one clip
 TRACK_DRAWS = 16  # for losses of many tracks
+FRAMES_AT_ONCE = 1 << 12
 TRACKS = 128  # of each kind
 LEAST_DECOYS = 32  # fewer say nothing
 OWN_CLIPS = 8  # clips that the model makes to compare one with
@@ -43,9 +45,16 @@ class Fitness:
 
 def clip_loss(model: GenerativeModel, query: Query, draws: Draws) -> float:
     """The model's own loss of a clip, mean over draws and frames."""
-    draws = draws.to(device_of(model))
+    one, draws = query.items(model), draws.to(device_of(model))
     with torch.inference_mode():
-        return float(model.loss_bt(query.items(model, len(draws)), draws).double().mean())
+        losses = [model.loss_bt(one.repeat(len(some)), some) for some in _parts(model, draws)]
+        return float(torch.cat(losses).double().mean())
+
+
+def _parts(model: GenerativeModel, draws: Draws) -> Iterator[Draws]:
+    """As many draws at a time as have ``FRAMES_AT_ONCE``."""
+    size = max(1, FRAMES_AT_ONCE // model.encoding.frames)
+    return (draws[start : start + size] for start in range(0, len(draws), size))
 
 
 def loss_draws(model: GenerativeModel, seed: int) -> Draws:
@@ -85,12 +94,14 @@ def _losses(
     worker: GenerativeModel, row: int, catalogue: Catalogue, draws: Draws
 ) -> tuple[float, float | None]:
     """The loss of a segment, and what predicting nothing costs; None of a model that predicts nothing."""
-    items = items_of(worker, catalogue, np.array([row])).repeat(len(draws))
+    one = items_of(worker, catalogue, np.array([row]))
+    parts = [(one.repeat(len(some)), some) for some in _parts(worker, draws)]
     with torch.inference_mode():
-        loss = float(worker.loss_bt(items, draws).double().mean())
+        loss = float(torch.cat([worker.loss_bt(*part) for part in parts]).double().mean())
         if not isinstance(worker, PredictingModel):
             return loss, None
-        return loss, float(worker.target(items, draws).double().square().mean())
+        nothing = torch.cat([worker.target(*part) for part in parts])
+        return loss, float(nothing.double().square().mean())
 
 
 def likely_own(model: GenerativeModel, first: Query, loss: float, draws: Draws) -> float | None:

@@ -38,6 +38,7 @@ from linernotes.methods.readout_moments import (
     sweep_moments,
     whitener,
 )
+from linernotes.methods.room import in_room, passes_of
 from linernotes.models.contract import GeneratingModel, ReadoutModel, is_placed
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings, ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
@@ -236,7 +237,8 @@ class _Sweep:
 
     def __init__(self, prepared: Prepared, settings: IndexSettings, clips: list[Query], work: Path) -> None:
         self.prepared, self.work = prepared, work
-        self.method = ReadoutSettings(seed=settings.seed)
+        method = ReadoutSettings(seed=settings.seed)
+        self.method = in_room(prepared, method, passes_of(method))
         self.draws = _draws(prepared, settings.seed)
         curvature_bff = fit_curvature(
             prepared, self.draws, self.method.noise_bands, self.method.batch_size, settings.seed

@@ -14,6 +14,7 @@ import numpy as np
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods import gradients, mucs, projected, readout, similarity, unlearning
 from linernotes.methods.contract import Prepared, Query, Scores, Work
+from linernotes.methods.room import in_room, passes_of
 from linernotes.models.contract import (
     POWERS,
     AnyReadout,
@@ -108,10 +109,11 @@ def score(
 
     Raises:
         UsageError: the model lacks what the method needs.
-        LinernotesError: scores are not finite; such are never ranked.
+        LinernotesError: scores are not finite, and such are never ranked; memory does not hold the passes.
     """
     require_runs_on(method, prepared.model)
     require_layers(prepared.model, settings)
+    settings = in_room(prepared, settings, passes_of(settings))
     scores = METHODS[method].score(prepared, queries, settings, folder)
     if not np.isfinite(scores.scores_qn).all():
         raise LinernotesError(

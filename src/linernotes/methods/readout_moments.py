@@ -24,6 +24,7 @@ from linernotes.index.space import Space
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.readout import damped, query_moment, read_bands, readout_of, rises_of
+from linernotes.methods.room import FORWARD, in_room
 from linernotes.models.contract import GenerativeModel, Readout
 from linernotes.settings.methods import ReadoutSettings
 
@@ -53,6 +54,7 @@ def query_moments(
 ) -> Tensor:
     """Moments of clips, ``[Q, bands x C x K]``."""
     bands = len(strongest_bfk)
+    settings = in_room(prepared, settings, FORWARD)
 
     def moment(query: Query) -> Tensor:
         parts = (query_moment(prepared, query, settings, (b, bands)).cpu() for b in range(bands))

@@ -28,6 +28,7 @@ from linernotes.methods.readout import (
     readout_of,
     solve_damped,
 )
+from linernotes.methods.room import in_room, passes_of
 from linernotes.models.contract import GenerativeModel, Readout
 from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
@@ -57,6 +58,7 @@ def frame_pairs(
         cells: ``Scores.cells`` of these windows; formed now if there are none.
     """
     readout, bands = readout_of(prepared.model), settings.noise_bands
+    settings = in_room(prepared, settings, passes_of(settings))
     draws = prepared.draws(settings.draws, settings.seed)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
     if not cells:

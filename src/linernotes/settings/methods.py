@@ -51,7 +51,10 @@ class MethodSettings(BaseModel, frozen=True, extra="forbid"):
     gather: ClassVar[Gather] = "norm"
 
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of all draws.")] = 0
-    batch_size: Annotated[int, Field(gt=0, description="Passes at once; does not change the result.")] = 32
+    batch_size: Annotated[
+        int,
+        Field(gt=0, description="Passes at once, where memory holds so many; does not change the result."),
+    ] = 32
 
     # what can be asked of every method, also of one that has no such setting
 

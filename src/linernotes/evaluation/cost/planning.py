@@ -22,6 +22,7 @@ from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
 from linernotes.methods.all import METHODS
 from linernotes.methods.contract import Prepared, Progress, Query
+from linernotes.methods.room import in_room, passes_of
 from linernotes.models.workers import at_once
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import MethodSettings
@@ -71,6 +72,7 @@ def plan(
 
     Raises:
         UsageError: ``engine`` does not say how many workers.
+        LinernotesError: memory does not hold the passes.
     """
     workers, here = workers_of(prepared, engine or EngineSettings())
     forget_peak()
@@ -78,6 +80,7 @@ def plan(
         counts_of_draws = {"draws", "gradient_draws"} & type(settings).model_fields.keys()
         settings = settings.model_copy(update=dict.fromkeys(counts_of_draws, 1))
     work = METHODS[method].work(prepared, settings, query)
+    settings = in_room(prepared, settings, passes_of(settings))
     counts = (work.once, work.per_run, work.per_query)
     seconds = seconds_of_units(prepared, settings, query, {"forward"}.union(*counts))
 
