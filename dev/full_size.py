@@ -161,7 +161,7 @@ def forward(place: Path, _depth: int, _segments: int, _draws: int) -> dict[str, 
     import torch
 
     import linernotes
-    from linernotes.models.passes import pass_bytes
+    from linernotes.models.passes import bytes_held
 
     model: Any = linernotes.load_model(place)
     latents = torch.randn(1, 64, 1024)
@@ -171,7 +171,10 @@ def forward(place: Path, _depth: int, _segments: int, _draws: int) -> dict[str, 
     with torch.inference_mode():
         loss = model.loss_bt(items, draws)
     found = {"seconds": round(time.perf_counter() - began, 1), "loss": round(float(loss.mean()), 3)}
-    held = {name: pass_bytes(model, items, draws, name == "backward") for name in ("forward", "backward")}
+    held = {
+        name: bytes_held(model, lambda worker: worker.loss_bt(items, draws), trained)
+        for name, trained in (("forward", ()), ("backward", model.layers("all")))
+    }
     return found | {f"{name}_pass_gib": round(count / 2**30, 2) for name, count in held.items()}
 
 

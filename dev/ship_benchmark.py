@@ -29,8 +29,8 @@ from linernotes.settings.methods import ACROSS, BY_SIZE, METHOD_SETTINGS
 
 def ship(source: Path, target: Path) -> None:
     """A bank, without what the package has no use for: every draw's loss (their mean is kept), and clips that
-    stand in the benchmark's bank or that nobody is to score by another method. Losses of tracks, which only
-    planted relations are read from, have half precision elsewhere.
+    stand in the benchmark's bank or that nobody is to score by another method. Losses of tracks, from which
+    planted relations are read there, have half precision elsewhere.
     """
     tensors, header = load_tensors(source, BANK)
     for what in ("loss_mqk", "change_mqk"):
@@ -49,7 +49,7 @@ def halve(path: Path) -> None:
         return
     scores_qt = tensors["scores_qt"]
     median_q1 = scores_qt.median(dim=1, keepdim=True).values
-    unit_q1 = (scores_qt - median_q1).abs().amax(dim=1, keepdim=True)
+    unit_q1 = (scores_qt - median_q1).abs().amax(dim=1, keepdim=True).clamp_min(1e-30)
     halved = {"scores_qt": ((scores_qt - median_q1) / unit_q1).half()}
     save_tensors(path, {**halved, "unit_q1": unit_q1, "median_q1": median_q1}, SCORES, header)
 

@@ -19,16 +19,28 @@ from linernotes.catalog.store import Catalogue
 from linernotes.draws import Batch
 from linernotes.errors import LinernotesError
 from linernotes.losses import items_of
-from linernotes.methods.all import METHODS, score
+from linernotes.methods.all import METHODS, score, with_room
 from linernotes.methods.contract import Prepared
+from linernotes.methods.readout import query_cells
+from linernotes.methods.readout_cells import cell_bytes, cell_frames, may_be_kept
 from linernotes.methods.room import FORWARD, in_room, passes_of
-from linernotes.models.passes import SHARE, fitting, free_bytes, pass_bytes
+from linernotes.models.passes import SHARE, bytes_held, fitting, memory_of
 from linernotes.models.stable_audio import StableAudio
-from linernotes.settings.methods import METHOD_SETTINGS, AbuSettings, GradDotSettings, ReadoutSettings
+from linernotes.settings.methods import (
+    METHOD_SETTINGS,
+    AbuSettings,
+    GradDotSettings,
+    MucsSettings,
+    ReadoutSettings,
+    RepresenterSettings,
+)
 
-# units of work that go forward alone, and that go backward, too
-FORWARD_UNITS = {"forward", "activation"}
+# what units of work are passes of which kind
+KINDS = {"forward": {"forward"}, "hidden": {"activation"}}
 NO_PASSES = {"sound", "clap", "gigaflop"}
+# where all draws of a segment go together: draws by default over noise bands
+TOGETHER = {"readout": 16, "activations": 4, "d-trak": 8, "trak": 8}
+TOGETHER |= {"grad-dot": 8, "grad-cos": 8, "tracin": 8, "ekfac": 8, "representer": 8}
 
 
 @pytest.fixture
@@ -36,11 +48,18 @@ def prepared(tmp_path: Path, model: StableAudio, catalogue: Catalogue) -> Prepar
     return prepare(model, catalogue, tmp_path)
 
 
+def say(prepared: Prepared, share: float, *kinds: str) -> None:
+    """That a pass holds a share of this machine's memory, on one of its workers."""
+    here = memory_of(torch.device("cpu")).total / torch.get_num_threads()
+    for kind in kinds:
+        write_json(prepared.folder / f"pass-{kind}.json", {"bytes": round(share * here)})
+
+
 class Chain:
     """Layers one after the other, each as wide as the next."""
 
     def __init__(self, layers: int, width: int) -> None:
-        self.network = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers)))
+        self.network = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers))).requires_grad_(False)
 
     def loss_bt(self, items: Batch, _draws: Batch) -> Tensor:
         x_bf: Tensor = items.tensors["x"]
@@ -54,27 +73,37 @@ def test_a_pass_holds_two_layers_outputs_at_a_time_and_all_of_them_for_gradients
     model: Any = Chain(layers=6, width=64)
     batch = Batch({"x": torch.ones(items, 64)})
     output = items * 64 * 4
-    assert pass_bytes(model, batch, batch, gradients=False) == 2 * output
-    assert pass_bytes(model, batch, batch, gradients=True) == 6 * output + items * 4  # and the sum
+
+    def held(*trained: str) -> int:
+        return bytes_held(model, lambda worker: worker.loss_bt(batch, batch), trained)
+
+    assert held() == 2 * output
+    assert held(*dict(model.network.named_parameters())) == 6 * output + items * 4  # and the sum
+    assert held("5.weight") == 2 * output + items * 4  # the last one alone
 
 
 def test_as_many_passes_hold_as_many_times_as_much(model: StableAudio, catalogue: Catalogue) -> None:
     item, draws = items_of(model, catalogue, [0]), draws_of(model, 8)
-    for gradients in (False, True):
-        one, eight = (pass_bytes(model, item.repeat(n), draws[:n], gradients) for n in (1, 8))
-        assert eight == pytest.approx(8 * one, rel=0.02)
-    assert pass_bytes(model, item, draws[:1], True) > 2 * pass_bytes(model, item, draws[:1], False)
+
+    def held(passes: int, trained: dict[str, Any]) -> int:
+        pairs = item.repeat(passes), draws[:passes]
+        return bytes_held(model, lambda worker: worker.loss_bt(*pairs), trained)
+
+    for kind in ("", "all"):
+        trained: dict[str, Any] = dict(model.layers(kind)) if kind else {}
+        assert held(8, trained) == pytest.approx(8 * held(1, trained), rel=0.02)
+    assert held(1, {}) <= held(1, dict(model.layers("output"))) < held(1, dict(model.layers("all")))
     assert not any(p.requires_grad for p in model.network.parameters())
 
 
 @given(*(st.integers(1, 10**6) for _ in range(2)), st.integers(0, 10**6), st.integers(1, 10**9))
-def test_the_number_is_halved_until_it_fits(most: int, each: int, beside: int, free: int) -> None:
-    number = fitting(most, each, beside, free)
+def test_the_number_is_halved_until_it_fits(most: int, each: int, beside: int, room: int) -> None:
+    number = fitting(most, each, beside, room)
     halvings = [most >> k for k in range(most.bit_length())]
     assert number in halvings
-    assert number == 1 or number * each + beside <= SHARE * free
+    assert number == 1 or number * each + beside <= SHARE * room
     larger = halvings[: halvings.index(number)]
-    assert not larger or larger[-1] * each + beside > SHARE * free
+    assert not larger or larger[-1] * each + beside > SHARE * room
 
 
 @pytest.mark.parametrize("method", sorted(METHODS.keys() - {"clap"}))
@@ -82,35 +111,63 @@ def test_a_method_says_what_passes_it_makes(method: str, prepared: Prepared) -> 
     settings = METHOD_SETTINGS[method]()
     work = METHODS[method].work(prepared, settings, query_of(prepared.catalogue, 0))
     units = {*work.once, *work.per_run, *work.per_query} - NO_PASSES
-    passes = passes_of(settings)
+    passes = passes_of(prepared, settings)
     assert (passes is not None) == bool(units)
-    if passes:
-        assert passes.backward == bool(units - FORWARD_UNITS)
+    if passes and method != "mucs":
+        assert (units == KINDS[passes.kind]) if passes.kind in KINDS else units - KINDS["forward"]
+        assert passes.together == TOGETHER.get(method, 1)
+        of_weights = {"gradient", "square", "product", "output product"} & units
+        assert passes.formed == bool(of_weights)
+
+
+def test_what_first_order_scores_and_noise_bands_take_together(prepared: Prepared) -> None:
+    def together(settings: Any, queries: int = 1) -> int:
+        passes = passes_of(prepared, settings, queries)
+        assert passes
+        return passes.together
+
+    assert together(AbuSettings(score_by="first-order", draws=12)) == 12
+    assert together(AbuSettings(score_by="first-order", draws=12, noise_bands=4)) == 3
+    assert together(GradDotSettings(draws=8, noise_bands=2)) == 4
+    assert together(MucsSettings(gradient_draws=32, retain_batch=5), queries=3) == 3 * 32 + 5
 
 
 def test_fewer_passes_at_once_where_one_holds_much_and_the_same_scores(prepared: Prepared) -> None:
     queries, settings = [query_of(prepared.catalogue, 0)], AbuSettings(draws=4, gradient_draws=16)
+    assert with_room("abu", prepared, settings, queries) == settings
     whole = score("abu", prepared, queries, settings, prepared.folder / "whole").scores_qn
-    assert in_room(prepared, settings, passes_of(settings)) == settings
-    free = free_bytes(torch.device("cpu"))
-    for kind in ("forward", "backward"):
-        write_json(prepared.folder / f"pass-{kind}.json", {"bytes": free // torch.get_num_threads() // 5})
-    assert in_room(prepared, settings, passes_of(settings)).batch_size in (1, 2)
+    say(prepared, 0.11, "backward-all")
+    assert with_room("abu", prepared, settings, queries).batch_size == 4
     parts = score("abu", prepared, queries, settings, prepared.folder / "parts").scores_qn
     assert parts == pytest.approx(whole, rel=1e-3, abs=1e-5 * abs(whole).max())
 
 
+def test_a_run_that_is_taken_up_again_takes_the_same_number(prepared: Prepared) -> None:
+    """Whatever else has come to need memory: its results would have other last bits, and other names."""
+    settings, queries = ReadoutSettings(draws=8), [query_of(prepared.catalogue, 0)]
+    say(prepared, 0.011, "forward")
+    size = with_room("readout", prepared, settings, queries).batch_size
+    taken = torch.zeros(memory_of(torch.device("cpu")).free // 40)  # a tenth, in bytes
+    assert with_room("readout", prepared, settings, queries).batch_size == size == 32
+    del taken
+
+
 def test_what_has_no_room_is_refused_before_it_begins(prepared: Prepared) -> None:
-    free = free_bytes(torch.device("cpu"))
-    write_json(prepared.folder / "pass-forward.json", {"bytes": free // 8})
-    write_json(prepared.folder / "pass-backward.json", {"bytes": 2 * free})
+    say(prepared, 0.08, "forward", "hidden")
+    say(prepared, 2.0, "backward-all", "backward-mlp")
     in_room(prepared, ReadoutSettings(), FORWARD)
-    with pytest.raises(LinernotesError, match=r"16 passes, which go together.* GB are free: .*fewer --draws"):
-        in_room(prepared, ReadoutSettings(), passes_of(ReadoutSettings()))
+    readout, queries = ReadoutSettings(), [query_of(prepared.catalogue, 0)]
+    with pytest.raises(
+        LinernotesError, match=r"^16 passes, which go together.* GB are free: .* fewer --draws"
+    ):
+        with_room("readout", prepared, readout, queries)
     with pytest.raises(LinernotesError, match=r"^one pass of .* take .* GB of memory, and .* GB are free: "):
-        score("abu", prepared, [query_of(prepared.catalogue, 0)], AbuSettings(), prepared.folder / "abu")
+        score("abu", prepared, queries, AbuSettings(), prepared.folder / "abu")
     with pytest.raises(LinernotesError, match="8 passes, which go together"):
-        in_room(prepared, GradDotSettings(), passes_of(GradDotSettings()))
+        with_room("grad-dot", prepared, GradDotSettings(), queries)
+    with pytest.raises(LinernotesError, match="fewer --gradient-draws or a smaller --retain-batch"):
+        with_room("mucs", prepared, MucsSettings(), queries)
+    with_room("representer", prepared, RepresenterSettings(), queries)  # its passes go back one layer
 
 
 def test_a_clips_loss_is_the_same_in_parts(prepared: Prepared) -> None:
@@ -119,3 +176,21 @@ def test_a_clips_loss_is_the_same_in_parts(prepared: Prepared) -> None:
     with torch.inference_mode():
         whole = float(model.loss_bt(query.items(model, len(draws)), draws).double().mean())
     assert clip_loss(model, query, draws) == pytest.approx(whole, rel=1e-6)
+
+
+def test_cells_are_longer_where_they_would_be_too_much(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, query, bands = prepared.model, query_of(prepared.catalogue, 0), 2
+    settings = ReadoutSettings(draws=4, gradient_draws=8, noise_bands=bands)
+    short_ncf = query_cells(prepared, query, settings, (1, bands))
+    one, cells = cell_bytes(model, bands), len(short_ncf)
+    assert one == bands * short_ncf[0].numel() * 4
+    assert cell_frames(model, bands) == model.encoding.frames // cells
+    room = "linernotes.methods.readout_cells"
+    monkeypatch.setattr(f"{room}.KEPT_BYTES", 3 * cells * one)
+    assert [may_be_kept(model, bands, windows) for windows in (3, 4)] == [True, False]
+    monkeypatch.setattr(f"{room}.CELLS_BYTES", cells // 2 * one)
+    long_ncf = query_cells(prepared, query, settings, (1, bands))
+    expected = short_ncf.unflatten(0, (cells // 2, 2)).sum(dim=1)
+    torch.testing.assert_close(long_ncf, expected, rtol=1e-4, atol=1e-6)

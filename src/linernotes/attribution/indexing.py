@@ -238,7 +238,7 @@ class _Sweep:
     def __init__(self, prepared: Prepared, settings: IndexSettings, clips: list[Query], work: Path) -> None:
         self.prepared, self.work = prepared, work
         method = ReadoutSettings(seed=settings.seed)
-        self.method = in_room(prepared, method, passes_of(method))
+        self.method = in_room(prepared, method, passes_of(prepared, method))
         self.draws = _draws(prepared, settings.seed)
         curvature_bff = fit_curvature(
             prepared, self.draws, self.method.noise_bands, self.method.batch_size, settings.seed

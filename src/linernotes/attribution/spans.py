@@ -15,7 +15,7 @@ from linernotes.attribution.query import Clip
 from linernotes.attribution.result import Span
 from linernotes.attribution.tables import read_table, save_table
 from linernotes.methods.contract import Prepared
-from linernotes.methods.readout import cell_frames
+from linernotes.methods.readout_cells import cell_frames
 from linernotes.methods.readout_pairs import frame_pairs
 from linernotes.models.contract import ReadoutModel
 from linernotes.settings.methods import MethodSettings, ReadoutSettings
@@ -57,7 +57,7 @@ def align(
     catalogue = prepared.catalogue
     rows = np.flatnonzero(np.isin(catalogue.track_n, np.asarray(tracks)))
     frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
-    size = cell_frames(catalogue.encoding)
+    size = cell_frames(prepared.model, settings.noise_bands)
     cell_s = size * frame_s
     seconds = np.array([window.seconds for window in clip.windows])
     at_q = np.ceil(np.round(np.concatenate([[0.0], np.cumsum(seconds)]) / cell_s, 6)).astype(int)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -102,6 +102,25 @@ def require_layers(model: GenerativeModel, settings: MethodSettings) -> None:
         )
 
 
+def with_room(
+    method: str, prepared: Prepared, settings: MethodSettings, queries: Sequence[Query], count: int = 0
+) -> MethodSettings:
+    """The same settings with as many passes at once as memory holds beside what the method keeps.
+
+    Args:
+        queries: one of them at least; ``count``: how many there are to be, if more.
+
+    Raises:
+        LinernotesError: there is no room for the passes that must go together.
+    """
+    count = count or len(queries)
+    passes, beside = passes_of(prepared, settings, count), 0.0
+    if passes and not passes.alone:  # whose work is only known by doing some of it
+        work = METHODS[method].work(prepared, settings, queries[0])
+        beside = work.memory_bytes + count * work.memory_bytes_per_query
+    return in_room(prepared, settings, passes, beside)
+
+
 def score(
     method: str, prepared: Prepared, queries: list[Query], settings: MethodSettings, folder: Path
 ) -> Scores:
@@ -113,7 +132,7 @@ def score(
     """
     require_runs_on(method, prepared.model)
     require_layers(prepared.model, settings)
-    settings = in_room(prepared, settings, passes_of(settings))
+    settings = with_room(method, prepared, settings, queries)
     scores = METHODS[method].score(prepared, queries, settings, folder)
     if not np.isfinite(scores.scores_qn).all():
         raise LinernotesError(

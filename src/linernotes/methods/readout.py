@@ -32,16 +32,14 @@ from linernotes.draws import Band, Draws, noise_contrasts
 from linernotes.methods.contract import TENSOR_BYTES, Deviations, Prepared, Query, Scores, Work
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.query_gradient import heard_weights, query_draws
+from linernotes.methods.readout_cells import cell_frames, in_cells, may_be_kept
 from linernotes.methods.readout_softmax import score_softmax_readout, work_of_softmax_readout
 from linernotes.models.contract import GenerativeModel, Readout, ReadoutModel, SoftmaxReadoutModel, device_of
-from linernotes.models.encoding import Encoding
 from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
 
 # so many segments have some hundred thousand frames, where a layer has some thousand inputs
 CURVATURE_SEGMENTS = 2048
-CELL_S = 0.1  # pairs of passages are looked at in cells of at least so long
-CELLS_KEPT = 4  # windows whose cells are kept for that: some 80 MB each
 
 
 def score_readout(
@@ -57,7 +55,7 @@ def score_readout(
     parts = draws.bands(bands)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
     sets_of = [queries] if settings.together else [[query] for query in queries]
-    keep = len(queries) <= CELLS_KEPT and not settings.together
+    keep = may_be_kept(prepared.model, bands, len(queries)) and not settings.together
     solved = []
     for i, some in enumerate(sets_of):
         if prepared.on_progress and len(sets_of) > 1:
@@ -322,7 +320,7 @@ def query_moments_of(
         for start in range(half, len(draws), 2 * size)
     )
 
-    cell = cell_frames(model.encoding)
+    cell = cell_frames(model, settings.noise_bands)
 
     def moment(worker: GenerativeModel, job: tuple[int, Draws]) -> tuple[int, Tensor, Tensor]:
         half, some = job
@@ -332,25 +330,14 @@ def query_moments_of(
             return half, moment_cf, moment_cf[:0]
         return half, moment_cf, in_cells(residual_btc * weight_t[:, None], given_btf, cell) / len(draws)
 
-    found = list(in_order(model, jobs, moment))
-    total_hcf = torch.zeros(2, *found[0][1].shape, device=device)
-    for half, moment_cf, _ in found:
-        total_hcf[half] += moment_cf
-    return total_hcf, torch.stack([cells for *_, cells in found]).sum(dim=0)
-
-
-def cell_frames(encoding: Encoding) -> int:
-    """How many frames a cell has."""
-    return max(1, round(CELL_S * encoding.rate_hz / encoding.frame_samples))
-
-
-def in_cells(residual_btc: Tensor, given_btf: Tensor, size: int) -> Tensor:
-    """Sums of r phi' over the batch and the frames of each cell, ``[cells, C, F (+ 1)]``; the last may be
-    shorter.
-    """
-    starts = range(0, residual_btc.shape[1], size)
-    parts = ((residual_btc[:, at : at + size], given_btf[:, at : at + size]) for at in starts)
-    return torch.stack([r.flatten(0, 1).T @ phi.flatten(0, 1) for r, phi in parts])
+    totals: dict[int, Tensor] = {}
+    cells_ncf: Tensor | None = None  # added up as they come: they are large
+    for half, moment_cf, part_ncf in in_order(model, jobs, moment):
+        totals[half] = totals[half] + moment_cf if half in totals else moment_cf
+        cells_ncf = part_ncf if cells_ncf is None else cells_ncf + part_ncf
+    assert cells_ncf is not None
+    nothing = torch.zeros_like(totals[0])
+    return torch.stack([totals.get(half, nothing) for half in (0, 1)]), cells_ncf
 
 
 def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> dict[str, Tensor]:

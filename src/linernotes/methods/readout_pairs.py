@@ -20,14 +20,13 @@ from linernotes.losses import items_of
 from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.items import whole_items
 from linernotes.methods.readout import (
-    cell_frames,
     fit_curvature,
-    in_cells,
     query_cells,
     read_bands,
     readout_of,
     solve_damped,
 )
+from linernotes.methods.readout_cells import cell_frames, in_cells
 from linernotes.methods.room import in_room, passes_of
 from linernotes.models.contract import GenerativeModel, Readout
 from linernotes.models.workers import in_order
@@ -58,7 +57,7 @@ def frame_pairs(
         cells: ``Scores.cells`` of these windows; formed now if there are none.
     """
     readout, bands = readout_of(prepared.model), settings.noise_bands
-    settings = in_room(prepared, settings, passes_of(settings))
+    settings = in_room(prepared, settings, passes_of(prepared, settings))
     draws = prepared.draws(settings.draws, settings.seed)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
     if not cells:
@@ -78,7 +77,7 @@ def frame_pairs(
         asked_bwqcf=2 / solved_bwqcf.shape[3] / prepared.model.encoding.frames / bands * solved_bwqcf,
         step_wbcf=solved_bwqcf.sum(dim=2).transpose(0, 1),
         each=len(draws),
-        cell=cell_frames(prepared.model.encoding),
+        cell=cell_frames(prepared.model, bands),
     )
     items = items_of(prepared.model, prepared.catalogue, rows)
     jobs = whole_items(prepared.model, items, draws, settings.batch_size)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from linernotes.artefacts import read_json, write_json
 from linernotes.errors import LinernotesError
 from linernotes.losses import items_of
-from linernotes.methods.contract import Prepared
-from linernotes.models.contract import device_of
-from linernotes.models.passes import fitting, free_bytes, pass_bytes
+from linernotes.methods.contract import Prepared, weight_bytes
+from linernotes.methods.similarity import block_outputs
+from linernotes.models.contract import GenerativeModel, device_of
+from linernotes.models.passes import bytes_held, fitting, memory_of
 from linernotes.models.workers import at_once
 from linernotes.settings.methods import (
     DasSettings,
     MethodSettings,
     MucsSettings,
+    ProjectedSettings,
     ReadoutSettings,
     RescoringSettings,
     SimilaritySettings,
@@ -26,72 +30,95 @@ GB = 1e9
 Settings = TypeVar("Settings", bound=MethodSettings)
 
 
-class Passes(NamedTuple):
-    """What passes a method makes."""
+@dataclass(frozen=True)
+class Passes:
+    """What passes a method makes, a pass being one segment's on one draw."""
 
-    backward: bool  # not forward alone
-    together: int = 1  # that only go at once: all draws of a segment that is looked at whole
+    kind: Literal["forward", "hidden", "backward"]  # hidden: forward, and every block's output is kept
+    layers: str = ""  # that a backward pass leads to
+    formed: bool = False  # whether gradients of whole weights are held
+    together: int = 1  # passes that only go at once: all draws of a segment that is looked at whole
+    alone: bool = False  # one batch at a time, however many cores there are
+    fewer: str = "--draws"  # what makes them fewer
 
 
-FORWARD = Passes(backward=False)
+FORWARD = Passes("forward")
 
 
-def passes_of(settings: MethodSettings) -> Passes | None:
+def passes_of(prepared: Prepared, settings: MethodSettings, queries: int = 1) -> Passes | None:
     """The passes that a method makes; None if it makes none."""
     if not settings.item_draws:
         return None
+    each = settings.item_draws if prepared.model.random else 1
     if isinstance(settings, ReadoutSettings | SimilaritySettings):
-        return Passes(False, settings.item_draws)
+        return Passes("forward" if isinstance(settings, ReadoutSettings) else "hidden", together=each)
+    kind = settings.layer_kind
     if isinstance(settings, MucsSettings):
-        return Passes(True, max(settings.gradient_draws, settings.retain_batch))
+        clips = queries * (settings.gradient_draws if prepared.model.random else 1)
+        held = clips + min(settings.retain_batch, prepared.n_training)
+        return Passes("backward", kind, True, held, True, "--gradient-draws or a smaller --retain-batch")
     whole = not isinstance(settings, DasSettings | RescoringSettings) or (
         isinstance(settings, RescoringSettings) and settings.score_by == "first-order"
     )
-    return Passes(True, max(1, settings.item_draws // settings.bands) if whole else 1)
+    together = max(1, each // settings.bands) if whole else 1
+    return Passes("backward", kind, not isinstance(settings, ProjectedSettings), together)
 
 
-def in_room(prepared: Prepared, settings: Settings, passes: Passes | None) -> Settings:
-    """The same settings with as many passes at once as half of free memory holds, ``batch_size`` at the most;
-    on a GPU ``ON_GPU``, where that is as by default.
+def in_room(prepared: Prepared, settings: Settings, passes: Passes | None, beside: float = 0) -> Settings:
+    """The same settings with as many passes at once as half of the memory holds, ``batch_size`` at the most;
+    on a GPU ``ON_GPU``, where that is as by default. Of *all* memory, so that a run that is taken up again
+    takes the same number and ends in the same bytes.
 
     What a pass holds is measured once for a model and kept with what else is.
 
+    Args:
+        beside: bytes that the method holds besides.
+
     Raises:
-        LinernotesError: there is no room for the passes that must go together.
+        LinernotesError: there is no room in free memory for the passes that must go together.
     """
     if passes is None:
         return settings
     model = prepared.model
-    device, workers = device_of(model), at_once(model)
-    most, together = settings.batch_size, passes.together if model.random else 1
-    if device.type == "cuda" and most == MethodSettings.model_fields["batch_size"].default:
+    device, workers = device_of(model), 1 if passes.alone else at_once(model)
+    most = settings.batch_size
+    if device.type == "cuda" and "batch_size" not in settings.model_fields_set:
         most = ON_GPU
-    each, free = bytes_of_pass(prepared, passes.backward), free_bytes(device)
-    weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
-    beside = weights if passes.backward else 0
-    if (least := workers * (together * each + beside)) > free:
-        raise LinernotesError(_too_little(model.name, together, workers, least, free))
-    return settings.model_copy(update={"batch_size": fitting(most, each, beside, free // workers)})
+    each, memory = bytes_of_pass(prepared, passes), memory_of(device)
+    gradient = weight_bytes(prepared, passes.layers) if passes.formed else 0
+    # each worker's gradient, their sum, and one that waits to be added to it
+    least = workers * (passes.together * each + gradient) + 2 * gradient + round(beside)
+    if least > memory.free:
+        raise LinernotesError(_too_little(model.name, passes, workers, least, memory.free))
+    return settings.model_copy(update={"batch_size": fitting(most, each, gradient, memory.total // workers)})
 
 
-def bytes_of_pass(prepared: Prepared, backward: bool) -> int:
+def bytes_of_pass(prepared: Prepared, passes: Passes) -> int:
     """What one pass of the model over a segment on one draw holds, measured once."""
-    kind = "backward" if backward else "forward"
+    kind = f"{passes.kind}-{passes.layers}" if passes.layers else passes.kind
     path = prepared.folder / f"pass-{kind}.json"
-    if not path.exists():
-        model = prepared.model
-        item, draw = items_of(model, prepared.catalogue, [0]), prepared.draws(1, 0).to(device_of(model))
-        write_json(path, {"bytes": pass_bytes(model, item, draw, backward)})
-    return int(read_json(path, f"a {kind} pass")["bytes"])
+    if path.exists():
+        return int(read_json(path, "what a pass holds")["bytes"])
+    model = prepared.model
+    pair = items_of(model, prepared.catalogue, [0]), prepared.draws(1, 0).to(device_of(model))
+
+    def one(worker: GenerativeModel) -> object:
+        return block_outputs(worker, pair) if passes.kind == "hidden" else worker.loss_bt(*pair)
+
+    trained = model.layers(passes.layers).keys() if passes.layers else ()
+    held = bytes_held(model, one, trained)
+    with suppress(OSError):  # a cache that cannot be written to
+        write_json(path, {"bytes": held})
+    return held
 
 
-def _too_little(name: str, together: int, workers: int, least: int, free: int) -> str:
-    passes = "one pass" if together == 1 else f"{together} passes, which go together,"
-    at_once = f" {workers} times at once" if workers > 1 else ""
+def _too_little(name: str, passes: Passes, workers: int, least: int, free: int) -> str:
+    what = "one pass" if passes.together == 1 else f"{passes.together} passes, which go together,"
+    at_once = f", {workers} times at once," if workers > 1 else ""
     remedies = ["end other programs"]
-    remedies += ["give fewer --draws"] if together > 1 else []
+    remedies += [f"give fewer {passes.fewer}"] if passes.together > 1 else []
     remedies += ["set OMP_NUM_THREADS=1, for one at a time"] if workers > 1 else []
     return (
-        f"{passes} of {name}{at_once} take {least / GB:.1f} GB of memory, and {free / GB:.1f} GB are free: "
-        f"{', '.join(remedies)}, or take a machine with more"
+        f"{what} of {name}{at_once} and what is kept meanwhile take {least / GB:.1f} GB of memory, and "
+        f"{free / GB:.1f} GB are free: {', '.join(remedies)}, or take a machine with more"
     )

@@ -1,12 +1,12 @@
-"""What one pass through a model holds in memory, and how many go through at once in what is free."""
+"""What passes through a model hold in memory, and how many go through at once in what a device has."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -14,54 +14,67 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from linernotes.draws import Batch, Draws
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.weights import with_gradients
 from linernotes.models.workers import twin
 
-SHARE = 0.5  # of free memory that passes may take: operations hold more while they run than what they return
-CGROUP = Path("/sys/fs/cgroup")  # of a container: what it may take, and has
+SHARE = 0.5  # of memory that passes may take: operations hold more while they run than what they return
+# what a container may take and has, by the two generations of control groups
+CGROUPS = [
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+]
 
 
-def pass_bytes(model: GenerativeModel, item: Batch, draw: Draws, gradients: bool) -> int:
-    """The most bytes of tensors that a pass of one pair holds at a time, the model's own not among them; what
-    a backward pass needs of a forward one is kept if ``gradients``.
+class Memory(NamedTuple):
+    """Bytes of a device: all that it has, and what is free of it."""
+
+    total: int
+    free: int
+
+
+def bytes_held(
+    model: GenerativeModel, work: Callable[[GenerativeModel], object], trained: Collection[str] = ()
+) -> int:
+    """The most bytes of tensors that ``work`` holds at a time, the model's own not among them.
+
+    Args:
+        work: is given a twin of the model.
+        trained: parameters that take gradients meanwhile, by their names: what a backward pass to them needs
+            of a forward one is kept.
     """
-    worker = twin(model)
-    held = _Held()
-    if gradients:
-        with with_gradients(list(worker.network.parameters())), held:
-            worker.loss_bt(item, draw)
-    else:
-        with torch.inference_mode(), held:
-            worker.loss_bt(item, draw)
+    worker, held = twin(model), _Held()
+    parameters = [p for name, p in worker.network.named_parameters() if name in trained]
+    with with_gradients(parameters) if parameters else torch.inference_mode(), held:
+        work(worker)
     return held.peak
 
 
-def fitting(most: int, each: int, beside: int, free: int) -> int:
-    """How many passes go through at once: ``most``, halved until there is room, so that the number is seldom
-    another where a little more memory is free.
+def fitting(most: int, each: int, beside: int, room: int) -> int:
+    """How many passes go through at once: ``most``, halved until there is room.
 
     Args:
         each: bytes of a pass; ``beside``: what is held besides, however many they are.
-        free: bytes of memory there are for them.
+        room: bytes of memory that there are for them, of which they take ``SHARE``.
     """
-    while most > 1 and most * each + beside > SHARE * free:
+    while most > 1 and most * each + beside > SHARE * room:
         most //= 2
     return most
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free for tensors on a device; for the CPU of a container, of what that may take."""
+def memory_of(device: torch.device) -> Memory:
+    """What a device has; for the CPU of a container, what that may take."""
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # no container, or one that says "max"
-        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        free = min(free, limit - used + int(stat.get("inactive_file", 0)))
-    return free
+        free, total = torch.cuda.mem_get_info(device)
+        return Memory(total, free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    here = psutil.virtual_memory()
+    total, free = int(here.total), int(here.available)
+    for folder, *names in CGROUPS:
+        with suppress(OSError, ValueError, KeyError):  # no container, or one that says "max"
+            limit, used = (int(Path(folder, name).read_text()) for name in names[:2])
+            stat = dict(line.split() for line in Path(folder, "memory.stat").read_text().splitlines())
+            total, free = min(total, limit), min(free, limit - used + int(stat[names[2]]))
+    return Memory(total, free)
 
 
 class _Held(TorchDispatchMode):

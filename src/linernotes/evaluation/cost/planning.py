@@ -20,9 +20,8 @@ from linernotes.attribution.query import heard_rows, segment_query
 from linernotes.attribution.shortlisting import expected_segments
 from linernotes.errors import UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
-from linernotes.methods.all import METHODS
+from linernotes.methods.all import METHODS, with_room
 from linernotes.methods.contract import Prepared, Progress, Query
-from linernotes.methods.room import in_room, passes_of
 from linernotes.models.workers import at_once
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.methods import MethodSettings
@@ -75,12 +74,12 @@ def plan(
         LinernotesError: memory does not hold the passes.
     """
     workers, here = workers_of(prepared, engine or EngineSettings())
+    settings = with_room(method, prepared, settings, [query], queries)
     forget_peak()
     if not prepared.model.random:
         counts_of_draws = {"draws", "gradient_draws"} & type(settings).model_fields.keys()
         settings = settings.model_copy(update=dict.fromkeys(counts_of_draws, 1))
     work = METHODS[method].work(prepared, settings, query)
-    settings = in_room(prepared, settings, passes_of(settings))
     counts = (work.once, work.per_run, work.per_query)
     seconds = seconds_of_units(prepared, settings, query, {"forward"}.union(*counts))
 
