@@ -21,8 +21,8 @@ from linernotes.settings.verbs import BankSettings
 
 SEED = 4000
 DECOYS = 48
-# of the training of the model that makes the clips: with 0 that of 2,000 tracks ends in flat ones, as one in five
-# does, and clips' losses then say above all which way a model went (dev/LOG.md)
+# of the training of the model that makes the clips: with 0 that of 2,000 tracks ends in flat ones, as one in
+# five does, and clips' losses then say above all which way a model went (dev/LOG.md)
 TRAINING_SEEDS = {2000: 4}
 
 
