@@ -17,14 +17,15 @@ from linernotes.attribution.fitness import FRAMES_AT_ONCE, clip_loss
 from linernotes.attribution.prepare import prepare
 from linernotes.catalog.store import Catalogue
 from linernotes.draws import Batch
-from linernotes.errors import LinernotesError
+from linernotes.errors import LinernotesError, LinernotesWarning
+from linernotes.evaluation.cost.planning import plan_methods
 from linernotes.losses import items_of
 from linernotes.methods.all import METHODS, score, with_room
 from linernotes.methods.contract import Prepared
 from linernotes.methods.readout import query_cells
 from linernotes.methods.readout_cells import cell_bytes, cell_frames, may_be_kept
 from linernotes.methods.room import FORWARD, in_room, passes_of
-from linernotes.models.passes import SHARE, bytes_held, fitting, memory_of
+from linernotes.models.passes import SHARE, Memory, bytes_held, fitting, memory_of
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import (
     METHOD_SETTINGS,
@@ -129,7 +130,9 @@ def test_what_first_order_scores_and_noise_bands_take_together(prepared: Prepare
     assert together(AbuSettings(score_by="first-order", draws=12)) == 12
     assert together(AbuSettings(score_by="first-order", draws=12, noise_bands=4)) == 3
     assert together(GradDotSettings(draws=8, noise_bands=2)) == 4
-    assert together(MucsSettings(gradient_draws=32, retain_batch=5), queries=3) == 3 * 32 + 5
+    mucs = MucsSettings(gradient_draws=32, retain_batch=5)
+    assert together(mucs, queries=3) == 32 + 5  # one clip after the other
+    assert together(mucs.model_copy(update={"together": True}), queries=3) == 3 * 32 + 5
 
 
 def test_fewer_passes_at_once_where_one_holds_much_and_the_same_scores(prepared: Prepared) -> None:
@@ -142,14 +145,29 @@ def test_fewer_passes_at_once_where_one_holds_much_and_the_same_scores(prepared:
     assert parts == pytest.approx(whole, rel=1e-3, abs=1e-5 * abs(whole).max())
 
 
-def test_a_run_that_is_taken_up_again_takes_the_same_number(prepared: Prepared) -> None:
-    """Whatever else has come to need memory: its results would have other last bits, and other names."""
+def test_a_run_that_is_taken_up_again_takes_the_same_number(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else has come to need memory: its results would have other last bits, and other names. Or it
+    says that there is no room now."""
     settings, queries = ReadoutSettings(draws=8), [query_of(prepared.catalogue, 0)]
+    total = memory_of(torch.device("cpu")).total
     say(prepared, 0.011, "forward")
-    size = with_room("readout", prepared, settings, queries).batch_size
-    taken = torch.zeros(memory_of(torch.device("cpu")).free // 40)  # a tenth, in bytes
-    assert with_room("readout", prepared, settings, queries).batch_size == size == 32
-    del taken
+
+    def of_free(free: int) -> int:
+        monkeypatch.setattr("linernotes.methods.room.memory_of", lambda _device: Memory(total, free))
+        return with_room("readout", prepared, settings, queries).batch_size
+
+    assert of_free(total) == of_free(total // 2) == 32  # half of what is free would be 16
+    with pytest.raises(LinernotesError, match="^32 passes of ") as refused:
+        of_free(total // 5)
+    assert "a smaller --batch-size" in str(refused.value)
+
+
+def test_the_diagonal_fisher_counts_whichever_layers_are_unlearned_in(prepared: Prepared) -> None:
+    for method, of_all in (("abu", True), ("abu-ekfac", False), ("forward-inf", False)):
+        passes = passes_of(prepared, METHOD_SETTINGS[method](layers="output"))
+        assert passes and passes.layers == ("all" if of_all else "output")
 
 
 def test_what_has_no_room_is_refused_before_it_begins(prepared: Prepared) -> None:
@@ -168,6 +186,16 @@ def test_what_has_no_room_is_refused_before_it_begins(prepared: Prepared) -> Non
     with pytest.raises(LinernotesError, match="fewer --gradient-draws or a smaller --retain-batch"):
         with_room("mucs", prepared, MucsSettings(), queries)
     with_room("representer", prepared, RepresenterSettings(), queries)  # its passes go back one layer
+
+
+def test_what_has_no_room_is_left_out_of_a_plan_of_several(prepared: Prepared) -> None:
+    say(prepared, 2.0, "backward-all")
+    both = {"latent": METHOD_SETTINGS["latent"](), "abu": AbuSettings()}
+    with pytest.warns(LinernotesWarning, match="^abu is not planned: one pass of .* GB are free"):
+        (found,) = plan_methods(both, lambda _name: prepared, 1)
+    assert found.method == "latent"
+    with pytest.raises(LinernotesError, match="^one pass of"):
+        plan_methods({"abu": AbuSettings()}, lambda _name: prepared, 1)
 
 
 def test_a_clips_loss_is_the_same_in_parts(prepared: Prepared) -> None:

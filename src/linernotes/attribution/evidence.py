@@ -54,7 +54,7 @@ def changes_by_passes(
     assert scores.draws is not None
     catalogue = prepared.catalogue
     change_nt = np.zeros((len(rows), catalogue.encoding.frames))
-    size = in_room(prepared, MethodSettings(), FORWARD).batch_size
+    size = in_room(prepared, MethodSettings(), FORWARD, begun=True).batch_size
     for q in np.flatnonzero(weights_q):
         for part, weights in scores.changed[q]:
             sets: dict[str, ChangedWeights] = {"base": {}, "changed": weights}

@@ -14,7 +14,7 @@ import numpy as np
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods import gradients, mucs, projected, readout, similarity, unlearning
 from linernotes.methods.contract import Prepared, Query, Scores, Work
-from linernotes.methods.room import in_room, passes_of
+from linernotes.methods.room import FORWARD, in_room, passes_of
 from linernotes.models.contract import (
     POWERS,
     AnyReadout,
@@ -114,11 +114,12 @@ def with_room(
         LinernotesError: there is no room for the passes that must go together.
     """
     count = count or len(queries)
-    passes, beside = passes_of(prepared, settings, count), 0.0
-    if passes and not passes.alone:  # whose work is only known by doing some of it
-        work = METHODS[method].work(prepared, settings, queries[0])
-        beside = work.memory_bytes + count * work.memory_bytes_per_query
-    return in_room(prepared, settings, passes, beside)
+    passes = passes_of(prepared, settings, count)
+    if passes and passes.alone:  # its work is only known by doing some of it
+        return in_room(prepared, in_room(prepared, settings, passes), FORWARD)
+    work = METHODS[method].work(prepared, settings, queries[0])
+    sets = 1 if settings.one_set else count
+    return in_room(prepared, settings, passes, work.memory_bytes + sets * work.memory_bytes_per_query)
 
 
 def score(

@@ -57,25 +57,30 @@ def frame_pairs(
         cells: ``Scores.cells`` of these windows; formed now if there are none.
     """
     readout, bands = readout_of(prepared.model), settings.noise_bands
-    settings = in_room(prepared, settings, passes_of(prepared, settings))
+    settings = in_room(prepared, settings, passes_of(prepared, settings), begun=True)
     draws = prepared.draws(settings.draws, settings.seed)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
-    if not cells:
-        cells = [
-            torch.stack([query_cells(prepared, window, settings, (b, bands)) for b in range(bands)])
-            for window in windows
-        ]
     one_ff = torch.eye(curvature_bff.shape[1], device=curvature_bff.device)
     # the inverse once: there are thousands of rows to solve for
     inverse_bff = torch.stack([solve_damped(own_ff, one_ff, settings.damping) for own_ff in curvature_bff])
-    asked_bwqcf = torch.stack(tuple(cells), dim=1)
-    solved_bwqcf = (asked_bwqcf.flatten(1, 3) @ inverse_bff).reshape(asked_bwqcf.shape)
-    solved_bwqcf *= settings.step_size / prepared.n_training
+    asked_bwqcf, steps = torch.empty(0), []
+    for w, window in enumerate(windows):  # one after the other: they are large
+        cells_bqcf = (
+            cells[w]
+            if cells
+            else torch.stack([query_cells(prepared, window, settings, (b, bands)) for b in range(bands)])
+        )
+        solved_bqcf = (cells_bqcf.flatten(1, 2) @ inverse_bff).reshape(cells_bqcf.shape)
+        solved_bqcf *= settings.step_size / prepared.n_training
+        steps.append(solved_bqcf.sum(dim=1))
+        if not w:
+            asked_bwqcf = solved_bqcf.new_empty(bands, len(windows), *solved_bqcf.shape[1:])
+        asked_bwqcf[:, w] = solved_bqcf * (2 / solved_bqcf.shape[2] / prepared.model.encoding.frames / bands)
     look = partial(
         _products,
         readout=readout,
-        asked_bwqcf=2 / solved_bwqcf.shape[3] / prepared.model.encoding.frames / bands * solved_bwqcf,
-        step_wbcf=solved_bwqcf.sum(dim=2).transpose(0, 1),
+        asked_bwqcf=asked_bwqcf,
+        step_wbcf=torch.stack(steps),
         each=len(draws),
         cell=cell_frames(prepared.model, bands),
     )

@@ -15,6 +15,7 @@ from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.passes import bytes_held, fitting, memory_of
 from linernotes.models.workers import at_once
 from linernotes.settings.methods import (
+    AbuSettings,
     DasSettings,
     MethodSettings,
     MucsSettings,
@@ -52,9 +53,12 @@ def passes_of(prepared: Prepared, settings: MethodSettings, queries: int = 1) ->
     each = settings.item_draws if prepared.model.random else 1
     if isinstance(settings, ReadoutSettings | SimilaritySettings):
         return Passes("forward" if isinstance(settings, ReadoutSettings) else "hidden", together=each)
-    kind = settings.layer_kind
+    # the diagonal Fisher is of all layers, whichever are unlearned in
+    kind = "all" if type(settings) is AbuSettings else settings.layer_kind
     if isinstance(settings, MucsSettings):
-        clips = queries * (settings.gradient_draws if prepared.model.random else 1)
+        clips = (queries if settings.one_set else 1) * (
+            settings.gradient_draws if prepared.model.random else 1
+        )
         held = clips + min(settings.retain_batch, prepared.n_training)
         return Passes("backward", kind, True, held, True, "--gradient-draws or a smaller --retain-batch")
     whole = not isinstance(settings, DasSettings | RescoringSettings) or (
@@ -64,7 +68,9 @@ def passes_of(prepared: Prepared, settings: MethodSettings, queries: int = 1) ->
     return Passes("backward", kind, not isinstance(settings, ProjectedSettings), together)
 
 
-def in_room(prepared: Prepared, settings: Settings, passes: Passes | None, beside: float = 0) -> Settings:
+def in_room(
+    prepared: Prepared, settings: Settings, passes: Passes | None, beside: float = 0, begun: bool = False
+) -> Settings:
     """The same settings with as many passes at once as half of the memory holds, ``batch_size`` at the most;
     on a GPU ``ON_GPU``, where that is as by default. Of *all* memory, so that a run that is taken up again
     takes the same number and ends in the same bytes.
@@ -73,9 +79,10 @@ def in_room(prepared: Prepared, settings: Settings, passes: Passes | None, besid
 
     Args:
         beside: bytes that the method holds besides.
+        begun: it is the end of a run, which is not to be lost: nothing is refused.
 
     Raises:
-        LinernotesError: there is no room in free memory for the passes that must go together.
+        LinernotesError: free memory does not hold so many.
     """
     if passes is None:
         return settings
@@ -86,11 +93,13 @@ def in_room(prepared: Prepared, settings: Settings, passes: Passes | None, besid
         most = ON_GPU
     each, memory = bytes_of_pass(prepared, passes), memory_of(device)
     gradient = weight_bytes(prepared, passes.layers) if passes.formed else 0
+    size = fitting(most, each, gradient, memory.total // workers)
+    count = max(size, passes.together)
     # each worker's gradient, their sum, and one that waits to be added to it
-    least = workers * (passes.together * each + gradient) + 2 * gradient + round(beside)
-    if least > memory.free:
-        raise LinernotesError(_too_little(model.name, passes, workers, least, memory.free))
-    return settings.model_copy(update={"batch_size": fitting(most, each, gradient, memory.total // workers)})
+    held = workers * (count * each + gradient) + 2 * gradient + round(beside)
+    if held > memory.free and not begun:
+        raise LinernotesError(_too_little(model.name, passes, count, workers, held, memory.free))
+    return settings.model_copy(update={"batch_size": size})
 
 
 def bytes_of_pass(prepared: Prepared, passes: Passes) -> int:
@@ -112,13 +121,15 @@ def bytes_of_pass(prepared: Prepared, passes: Passes) -> int:
     return held
 
 
-def _too_little(name: str, passes: Passes, workers: int, least: int, free: int) -> str:
-    what = "one pass" if passes.together == 1 else f"{passes.together} passes, which go together,"
+def _too_little(name: str, passes: Passes, count: int, workers: int, held: int, free: int) -> str:
+    what = "one pass" if count == 1 else f"{count} passes"
+    what += ", which go together," if count == passes.together > 1 else ""
     at_once = f", {workers} times at once," if workers > 1 else ""
     remedies = ["end other programs"]
-    remedies += [f"give fewer {passes.fewer}"] if passes.together > 1 else []
+    remedies += ["give a smaller --batch-size"] if count > passes.together else []
+    remedies += [f"give fewer {passes.fewer}"] if count == passes.together > 1 else []
     remedies += ["set OMP_NUM_THREADS=1, for one at a time"] if workers > 1 else []
     return (
-        f"{what} of {name}{at_once} and what is kept meanwhile take {least / GB:.1f} GB of memory, and "
+        f"{what} of {name}{at_once} and what is kept meanwhile take {held / GB:.1f} GB of memory, and "
         f"{free / GB:.1f} GB are free: {', '.join(remedies)}, or take a machine with more"
     )

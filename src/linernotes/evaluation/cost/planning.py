@@ -11,6 +11,7 @@ import ctypes
 import gc
 import resource
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from linernotes.attribution.query import heard_rows, segment_query
 from linernotes.attribution.shortlisting import expected_segments
-from linernotes.errors import UsageError
+from linernotes.errors import LinernotesError, LinernotesWarning, UsageError
 from linernotes.evaluation.cost.units import seconds_of_units
 from linernotes.methods.all import METHODS, with_room
 from linernotes.methods.contract import Prepared, Progress, Query
@@ -116,6 +117,9 @@ def plan_methods(
 
     Args:
         prepared_for: model and catalogue, with what a method takes shortlists from.
+
+    Raises:
+        LinernotesError: memory does not hold the passes of the only one; of several, a warning says so.
     """
     plans = []
     for i, (name, settings) in enumerate(chosen.items()):
@@ -124,7 +128,12 @@ def plan_methods(
         prepared = prepared_for(name)
         query = segment_query(prepared.catalogue, int(heard_rows(prepared.catalogue, 1)[0]))
         only = tuple(range(expected_segments(prepared, queries))) if prepared.index else None
-        plans.append(plan(name, replace(prepared, only=only), settings, queries, query, engine))
+        try:
+            plans.append(plan(name, replace(prepared, only=only), settings, queries, query, engine))
+        except LinernotesError as error:
+            if len(chosen) == 1 or isinstance(error, UsageError):
+                raise
+            warnings.warn(f"{name} is not planned: {error}", LinernotesWarning, stacklevel=2)
     if on_progress:
         on_progress("measuring", len(chosen), len(chosen))
     return plans
