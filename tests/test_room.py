@@ -159,7 +159,7 @@ def test_a_run_that_is_taken_up_again_takes_the_same_number(
         return with_room("readout", prepared, settings, queries).batch_size
 
     assert of_free(total) == of_free(total // 2) == 32  # half of what is free would be 16
-    with pytest.raises(LinernotesError, match="^32 passes of ") as refused:
+    with pytest.raises(LinernotesError, match=r"^32 passes of ") as refused:
         of_free(total // 5)
     assert "a smaller --batch-size" in str(refused.value)
 
@@ -194,7 +194,7 @@ def test_what_has_no_room_is_left_out_of_a_plan_of_several(prepared: Prepared) -
     with pytest.warns(LinernotesWarning, match="^abu is not planned: one pass of .* GB are free"):
         (found,) = plan_methods(both, lambda _name: prepared, 1)
     assert found.method == "latent"
-    with pytest.raises(LinernotesError, match="^one pass of"):
+    with pytest.raises(LinernotesError, match=r"^one pass of"):
         plan_methods({"abu": AbuSettings()}, lambda _name: prepared, 1)
 
 
