@@ -115,7 +115,8 @@ def test_a_method_says_what_passes_it_makes(method: str, prepared: Prepared) -> 
     passes = passes_of(prepared, settings)
     assert (passes is not None) == bool(units)
     if passes and method != "mucs":
-        assert (units == KINDS[passes.kind]) if passes.kind in KINDS else units - KINDS["forward"]
+        one_kind = KINDS.get(passes.kind, units)
+        assert units == one_kind and (passes.kind == "backward") == bool(units - {"forward", "activation"})
         assert passes.together == TOGETHER.get(method, 1)
         of_weights = {"gradient", "square", "product", "output product"} & units
         assert passes.formed == bool(of_weights)

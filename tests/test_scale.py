@@ -231,9 +231,9 @@ def test_what_disk_or_memory_do_not_hold_is_not_begun(
     require_room(prepared, IndexSettings(), out)
     with pytest.raises(LinernotesError, match=r"GB of disk .* GB are free: free some, or give another --out"):
         require_room(prepared, IndexSettings(), out, there=need.disk - free - 2**30)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=need.memory - 1))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=0, available=need.memory - 1))
     with pytest.raises(LinernotesError, match=r"GB of memory, and .* GB are free: end other programs, or"):
         build_index(prepared, IndexSettings(), out)
     assert not out.exists() and not out.with_name("index.partial").exists()
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=need.memory))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=0, available=need.memory))
     require_room(prepared, IndexSettings(), out)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+import torch
 
 from linernotes.errors import LinernotesError
 from linernotes.index.codes import NUMBERS_A_CODE
 from linernotes.index.store import EXACT_UP_TO
 from linernotes.methods.contract import Prepared
 from linernotes.models.contract import ReadoutModel
+from linernotes.models.passes import memory_of
 from linernotes.settings.methods import ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
 
@@ -97,7 +98,7 @@ def require_room(prepared: Prepared, settings: IndexSettings, path: Path, there:
             f"building {path} takes {need.disk / GB:.1f} GB of disk ({need.index / GB:.1f} GB are kept), and "
             f"{free / GB:.1f} GB are free: free some, or give another --out or fewer --moments"
         )
-    memory = psutil.virtual_memory().available
+    memory = memory_of(torch.device("cpu")).free
     if need.memory > memory:
         raise LinernotesError(
             f"building {path} takes {need.memory / GB:.1f} GB of memory, and {memory / GB:.1f} GB are free: "

@@ -52,7 +52,7 @@ def passes_of(prepared: Prepared, settings: MethodSettings, queries: int = 1) ->
         return None
     each = settings.item_draws if prepared.model.random else 1
     if isinstance(settings, ReadoutSettings | SimilaritySettings):
-        return Passes("forward" if isinstance(settings, ReadoutSettings) else "hidden", together=each)
+        return Passes("hidden" if isinstance(settings, SimilaritySettings) else "forward", together=each)
     # the diagonal Fisher is of all layers, whichever are unlearned in
     kind = "all" if type(settings) is AbuSettings else settings.layer_kind
     if isinstance(settings, MucsSettings):
@@ -60,12 +60,14 @@ def passes_of(prepared: Prepared, settings: MethodSettings, queries: int = 1) ->
             settings.gradient_draws if prepared.model.random else 1
         )
         held = clips + min(settings.retain_batch, prepared.n_training)
-        return Passes("backward", kind, True, held, True, "--gradient-draws or a smaller --retain-batch")
+        fewer = "--gradient-draws or a smaller --retain-batch"
+        return Passes("backward", kind, formed=True, together=held, alone=True, fewer=fewer)
     whole = not isinstance(settings, DasSettings | RescoringSettings) or (
         isinstance(settings, RescoringSettings) and settings.score_by == "first-order"
     )
     together = max(1, each // settings.bands) if whole else 1
-    return Passes("backward", kind, not isinstance(settings, ProjectedSettings), together)
+    formed = not isinstance(settings, ProjectedSettings)
+    return Passes("backward", kind, formed=formed, together=together)
 
 
 def in_room(
