@@ -21,10 +21,10 @@ from linernotes.errors import LinernotesError, LinernotesWarning
 from linernotes.evaluation.cost.planning import plan_methods
 from linernotes.losses import items_of
 from linernotes.methods.all import METHODS, score, with_room
-from linernotes.methods.contract import Prepared
+from linernotes.methods.contract import FORWARD, Prepared
 from linernotes.methods.readout import query_cells
 from linernotes.methods.readout_cells import cell_bytes, cell_frames, may_be_kept
-from linernotes.methods.room import FORWARD, in_room, passes_of
+from linernotes.methods.room import in_room
 from linernotes.models.passes import SHARE, Memory, bytes_held, fitting, memory_of
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import (
@@ -112,7 +112,7 @@ def test_a_method_says_what_passes_it_makes(method: str, prepared: Prepared) -> 
     settings = METHOD_SETTINGS[method]()
     work = METHODS[method].work(prepared, settings, query_of(prepared.catalogue, 0))
     units = {*work.once, *work.per_run, *work.per_query} - NO_PASSES
-    passes = passes_of(prepared, settings)
+    passes = METHODS[method].passes(prepared, settings, 1)
     assert (passes is not None) == bool(units)
     if passes and method != "mucs":
         one_kind = KINDS.get(passes.kind, units)
@@ -123,17 +123,17 @@ def test_a_method_says_what_passes_it_makes(method: str, prepared: Prepared) -> 
 
 
 def test_what_first_order_scores_and_noise_bands_take_together(prepared: Prepared) -> None:
-    def together(settings: Any, queries: int = 1) -> int:
-        passes = passes_of(prepared, settings, queries)
+    def together(method: str, settings: Any, queries: int = 1) -> int:
+        passes = METHODS[method].passes(prepared, settings, queries)
         assert passes
         return passes.together
 
-    assert together(AbuSettings(score_by="first-order", draws=12)) == 12
-    assert together(AbuSettings(score_by="first-order", draws=12, noise_bands=4)) == 3
-    assert together(GradDotSettings(draws=8, noise_bands=2)) == 4
+    assert together("abu", AbuSettings(score_by="first-order", draws=12)) == 12
+    assert together("abu", AbuSettings(score_by="first-order", draws=12, noise_bands=4)) == 3
+    assert together("grad-dot", GradDotSettings(draws=8, noise_bands=2)) == 4
     mucs = MucsSettings(gradient_draws=32, retain_batch=5)
-    assert together(mucs, queries=3) == 32 + 5  # one clip after the other
-    assert together(mucs.model_copy(update={"together": True}), queries=3) == 3 * 32 + 5
+    assert together("mucs", mucs, queries=3) == 32 + 5  # one clip after the other
+    assert together("mucs", mucs.model_copy(update={"together": True}), queries=3) == 3 * 32 + 5
 
 
 def test_fewer_passes_at_once_where_one_holds_much_and_the_same_scores(prepared: Prepared) -> None:
@@ -167,7 +167,7 @@ def test_a_run_that_is_taken_up_again_takes_the_same_number(
 
 def test_the_diagonal_fisher_counts_whichever_layers_are_unlearned_in(prepared: Prepared) -> None:
     for method, of_all in (("abu", True), ("abu-ekfac", False), ("forward-inf", False)):
-        passes = passes_of(prepared, METHOD_SETTINGS[method](layers="output"))
+        passes = METHODS[method].passes(prepared, METHOD_SETTINGS[method](layers="output"), 1)
         assert passes and passes.layers == ("all" if of_all else "output")
 
 

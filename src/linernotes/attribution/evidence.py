@@ -9,8 +9,8 @@ import numpy as np
 from linernotes.attribution.result import FIRST_TRACKS, Attribution
 from linernotes.attribution.spans import Alignment
 from linernotes.losses import frame_losses
-from linernotes.methods.contract import Prepared, Scores
-from linernotes.methods.room import FORWARD, in_room
+from linernotes.methods.contract import FORWARD, Prepared, Scores
+from linernotes.methods.room import in_room
 from linernotes.models.weights import ChangedWeights
 from linernotes.settings.methods import MethodSettings
 

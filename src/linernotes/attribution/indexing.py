@@ -30,7 +30,7 @@ from linernotes.index.store import EXACT_UP_TO, RECORD, SPACE, Index, items_of, 
 from linernotes.index.vectors import Vectors, resemblance
 from linernotes.methods.all import runs_on, score
 from linernotes.methods.contract import Prepared, Query
-from linernotes.methods.readout import fit_curvature, unlearning_steps
+from linernotes.methods.readout import fit_curvature, passes_of_readout, unlearning_steps
 from linernotes.methods.readout_moments import (
     query_moments,
     strongest_features,
@@ -38,7 +38,7 @@ from linernotes.methods.readout_moments import (
     sweep_moments,
     whitener,
 )
-from linernotes.methods.room import in_room, passes_of
+from linernotes.methods.room import in_room
 from linernotes.models.contract import GeneratingModel, ReadoutModel, is_placed
 from linernotes.settings.methods import DEFAULT_METHOD, METHOD_SETTINGS, MethodSettings, ReadoutSettings
 from linernotes.settings.verbs import IndexSettings
@@ -238,7 +238,7 @@ class _Sweep:
     def __init__(self, prepared: Prepared, settings: IndexSettings, clips: list[Query], work: Path) -> None:
         self.prepared, self.work = prepared, work
         method = ReadoutSettings(seed=settings.seed)
-        self.method = in_room(prepared, method, passes_of(prepared, method))
+        self.method = in_room(prepared, method, passes_of_readout(prepared, method))
         self.draws = _draws(prepared, settings.seed)
         curvature_bff = fit_curvature(
             prepared, self.draws, self.method.noise_bands, self.method.batch_size, settings.seed

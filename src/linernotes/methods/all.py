@@ -13,8 +13,9 @@ import numpy as np
 
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.methods import gradients, mucs, projected, readout, similarity, unlearning
-from linernotes.methods.contract import Prepared, Query, Scores, Work
-from linernotes.methods.room import FORWARD, in_room, passes_of
+from linernotes.methods.contract import FORWARD, Passes, Prepared, Query, Scores, Work
+from linernotes.methods.rescoring import passes_of_rescoring
+from linernotes.methods.room import in_room
 from linernotes.models.contract import (
     POWERS,
     AnyReadout,
@@ -27,12 +28,14 @@ from linernotes.settings.methods import MethodSettings
 
 @dataclass(frozen=True)
 class Method:
-    """``score(prepared, queries, settings, folder)``, ``work(prepared, settings, query)`` and
-    ``reads(prepared, settings)``.
+    """``score(prepared, queries, settings, folder)``, ``work(prepared, settings, query)``,
+    ``passes(prepared, settings, queries)`` and ``reads(prepared, settings)``.
     """
 
     score: Callable[..., Scores]
     work: Callable[..., Work]
+    # what passes it makes for so many queries, if any
+    passes: Callable[..., Passes | None] = lambda _prepared, _settings, _queries: None
     # hash of what is read besides model and catalogue, if anything
     reads: Callable[..., str] = lambda _prepared, _settings: ""
     # what the model must be able to do beyond the contract
@@ -41,30 +44,63 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "readout": Method(readout.score_readout, readout.work_of_readout, power=AnyReadout, shortlists=True),
-    "abu": Method(unlearning.score_abu, unlearning.work_of_abu, shortlists=True),
-    "abu-ekfac": Method(unlearning.score_abu_ekfac, unlearning.work_of_abu_ekfac, shortlists=True),
-    "mucs": Method(mucs.score_mucs, mucs.work_of_mucs, shortlists=True),
-    "forward-inf": Method(unlearning.score_forward_inf, unlearning.work_of_forward_inf, shortlists=True),
-    "grad-dot": Method(gradients.score_grad_dot, gradients.work_of_products, shortlists=True),
-    "grad-cos": Method(gradients.score_grad_cos, gradients.work_of_products, shortlists=True),
-    "tracin": Method(
-        gradients.score_tracin, gradients.work_of_tracin, gradients.checkpoints_hash, shortlists=True
+    "readout": Method(
+        readout.score_readout,
+        readout.work_of_readout,
+        readout.passes_of_readout,
+        power=AnyReadout,
+        shortlists=True,
     ),
-    "trak": Method(projected.score_trak, projected.work_of_gram),
-    "d-trak": Method(projected.score_dtrak, projected.work_of_gram, power=PredictingModel),
-    "das": Method(projected.score_das, projected.work_of_das, power=PredictingModel),
-    "ekfac": Method(gradients.score_ekfac, gradients.work_of_ekfac, shortlists=True),
+    "abu": Method(unlearning.score_abu, unlearning.work_of_abu, unlearning.passes_of_abu, shortlists=True),
+    "abu-ekfac": Method(
+        unlearning.score_abu_ekfac, unlearning.work_of_abu_ekfac, passes_of_rescoring, shortlists=True
+    ),
+    "mucs": Method(mucs.score_mucs, mucs.work_of_mucs, mucs.passes_of_mucs, shortlists=True),
+    "forward-inf": Method(
+        unlearning.score_forward_inf, unlearning.work_of_forward_inf, passes_of_rescoring, shortlists=True
+    ),
+    "grad-dot": Method(
+        gradients.score_grad_dot, gradients.work_of_products, gradients.passes_of_products, shortlists=True
+    ),
+    "grad-cos": Method(
+        gradients.score_grad_cos, gradients.work_of_products, gradients.passes_of_products, shortlists=True
+    ),
+    "tracin": Method(
+        gradients.score_tracin,
+        gradients.work_of_tracin,
+        gradients.passes_of_products,
+        gradients.checkpoints_hash,
+        shortlists=True,
+    ),
+    "trak": Method(projected.score_trak, projected.work_of_gram, projected.passes_of_gram),
+    "d-trak": Method(
+        projected.score_dtrak, projected.work_of_gram, projected.passes_of_gram, power=PredictingModel
+    ),
+    "das": Method(projected.score_das, projected.work_of_das, projected.passes_of_das, power=PredictingModel),
+    "ekfac": Method(
+        gradients.score_ekfac, gradients.work_of_ekfac, gradients.passes_of_products, shortlists=True
+    ),
     "latent": Method(similarity.score_latent, similarity.no_work),
     "timbre": Method(similarity.score_timbre, similarity.work_of_sound),
     "tonal": Method(similarity.score_tonal, similarity.work_of_sound),
     "activations": Method(
-        similarity.score_activations, similarity.work_of_activations, power=HiddenStatesModel, shortlists=True
+        similarity.score_activations,
+        similarity.work_of_activations,
+        similarity.passes_of_activations,
+        power=HiddenStatesModel,
+        shortlists=True,
     ),
     "clap": Method(
-        similarity.score_clap, similarity.work_of_sound, lambda _prepared, s: similarity.hash_clap(s.clap)
+        similarity.score_clap,
+        similarity.work_of_sound,
+        reads=lambda _prepared, s: similarity.hash_clap(s.clap),
     ),
-    "representer": Method(gradients.score_representer, gradients.work_of_products, shortlists=True),
+    "representer": Method(
+        gradients.score_representer,
+        gradients.work_of_products,
+        gradients.passes_of_products,
+        shortlists=True,
+    ),
     "random": Method(similarity.score_random, similarity.no_work),
 }
 
@@ -114,7 +150,7 @@ def with_room(
         LinernotesError: there is no room for the passes that must go together.
     """
     count = count or len(queries)
-    passes = passes_of(prepared, settings, count)
+    passes = METHODS[method].passes(prepared, settings, count)
     if passes and passes.alone:  # its work is only known by doing some of it
         return in_room(prepared, in_room(prepared, settings, passes), FORWARD)
     work = METHODS[method].work(prepared, settings, queries[0])

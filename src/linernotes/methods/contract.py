@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from linernotes.errors import UsageError
 from linernotes.index.store import Index
 from linernotes.jobs.executor import Executor
 from linernotes.models.contract import GenerativeModel, placed_items
-from linernotes.settings.methods import Gather
+from linernotes.settings.methods import Gather, MethodSettings
 from linernotes.settings.training import Drawn
 
 SILENCE_DB = -60.0  # frames quieter than this are not unlearned when silence is masked
@@ -163,6 +164,26 @@ class Work:
     disk_bytes: float = 0.0  # what is kept for the next query
     memory_bytes: float = 0.0  # beyond a running model
     memory_bytes_per_query: float = 0.0
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What passes a method makes, a pass being one segment's on one draw."""
+
+    kind: Literal["forward", "hidden", "backward"]  # hidden: forward, and every block's output is kept
+    layers: str = ""  # that a backward pass leads to
+    formed: bool = False  # whether gradients of whole weights are held
+    together: int = 1  # passes that only go at once: all draws of a segment that is looked at whole
+    alone: bool = False  # one batch at a time, however many cores there are
+    fewer: str = "--draws"  # what makes them fewer
+
+
+FORWARD = Passes("forward")
+
+
+def draws_together(prepared: Prepared, settings: MethodSettings) -> int:
+    """Passes of a segment that is looked at on all its draws at once."""
+    return settings.item_draws if prepared.model.random else 1
 
 
 TENSOR_BYTES = 4

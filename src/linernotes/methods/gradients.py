@@ -17,7 +17,7 @@ import numpy as np
 from linernotes.artefacts import hash_files
 from linernotes.curvature.ekfac import precondition_ekfac
 from linernotes.draws import WHOLE, Band, Draws
-from linernotes.methods.contract import Prepared, Query, Scores, Work, weight_bytes
+from linernotes.methods.contract import Passes, Prepared, Query, Scores, Work, draws_together, weight_bytes
 from linernotes.methods.fitted import ekfac_of, ekfac_units, factor_bytes
 from linernotes.methods.items import gradient_products
 from linernotes.methods.query_gradient import Gradient, query_draws, query_gradient
@@ -143,6 +143,12 @@ def gradient_of_query(
         return query_gradient(
             prepared.model, query, weights, draws, settings.mask_silence, settings.batch_size, on_draws
         )
+
+
+def passes_of_products(prepared: Prepared, settings: ProductSettings, _queries: int = 1) -> Passes:
+    """Gradients of a segment's draws in a band together."""
+    together = max(1, draws_together(prepared, settings) // settings.bands)
+    return Passes("backward", settings.layers, formed=True, together=together)
 
 
 def work_of_products(prepared: Prepared, settings: ProductSettings, _query: Query, times: int = 1) -> Work:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from linernotes.draws import EVERY_LEVEL, random_for
 from linernotes.losses import items_of
-from linernotes.methods.contract import Prepared, Query, Scores, Work, draw
+from linernotes.methods.contract import Passes, Prepared, Query, Scores, Work, draw
 from linernotes.methods.query_gradient import heard_weights
 from linernotes.methods.rescoring import rescore, rescoring_work
 from linernotes.models.contract import GenerativeModel, device_of
@@ -123,6 +123,20 @@ def _retain_loss(model: GenerativeModel, prepared: Prepared, settings: MucsSetti
     ]
     draws = model.draw(size, generator).to(device)
     return model.loss_bt(items_of(model, prepared.catalogue, chosen), draws).mean()
+
+
+def passes_of_mucs(prepared: Prepared, settings: MucsSettings, queries: int = 1) -> Passes:
+    """A step's gradient is of all draws of its clips and of the retain batch at once."""
+    clips = queries if settings.one_set else 1
+    draws = settings.gradient_draws if prepared.model.random else 1
+    return Passes(
+        "backward",
+        settings.layers,
+        formed=True,
+        together=clips * draws + min(settings.retain_batch, prepared.n_training),
+        alone=True,
+        fewer="--gradient-draws or a smaller --retain-batch",
+    )
 
 
 def work_of_mucs(prepared: Prepared, settings: MucsSettings, query: Query) -> Work:

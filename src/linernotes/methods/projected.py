@@ -20,7 +20,16 @@ from linernotes.artefacts import hash_json
 from linernotes.curvature.per_item import Measured, item_loss_b, matrix_layers, probe, squared_output_b
 from linernotes.curvature.projection import Projection, draw_projection, projected_gradients
 from linernotes.draws import Draws, random_for
-from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work, draw
+from linernotes.methods.contract import (
+    TENSOR_BYTES,
+    Passes,
+    Prepared,
+    Query,
+    Scores,
+    Work,
+    draw,
+    draws_together,
+)
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.models.contract import GenerativeModel, PredictingModel, device_of
 from linernotes.models.workers import in_order
@@ -195,6 +204,16 @@ def _query_features(
         return projected_gradients(worker, projection, measured, n, item.repeat(n), some)[0].cpu() * n
 
     return torch.stack(list(in_order(model, jobs, part))).sum(dim=0) / len(draws)
+
+
+def passes_of_gram(prepared: Prepared, settings: GramSettings, _queries: int = 1) -> Passes:
+    """Projected gradients of all draws of a segment together."""
+    return Passes("backward", settings.layers, together=draws_together(prepared, settings))
+
+
+def passes_of_das(_prepared: Prepared, settings: DasSettings, _queries: int = 1) -> Passes:
+    """The same for each draw by itself."""
+    return Passes("backward", settings.layers)
 
 
 def work_of_gram(prepared: Prepared, settings: GramSettings, _query: Query) -> Work:

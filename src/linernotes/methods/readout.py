@@ -29,7 +29,16 @@ from linernotes.curvature.fitting import Drawn, fit_sums
 from linernotes.curvature.packed import load_packed
 from linernotes.curvature.per_item import with_ones
 from linernotes.draws import Band, Draws, noise_contrasts
-from linernotes.methods.contract import TENSOR_BYTES, Deviations, Prepared, Query, Scores, Work
+from linernotes.methods.contract import (
+    TENSOR_BYTES,
+    Deviations,
+    Passes,
+    Prepared,
+    Query,
+    Scores,
+    Work,
+    draws_together,
+)
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.query_gradient import heard_weights, query_draws
 from linernotes.methods.readout_cells import cell_frames, in_cells, may_be_kept
@@ -350,6 +359,11 @@ def weights_after(model: GenerativeModel, readout: Readout, step_cf: Tensor) -> 
     if layer.bias is not None:
         after[f"{readout.layer}.bias"] = layer.bias + move_of[:, -1].float()
     return after
+
+
+def passes_of_readout(prepared: Prepared, settings: ReadoutSettings, _queries: int = 1) -> Passes:
+    """Forward passes only, all draws of a segment at once."""
+    return Passes("forward", together=draws_together(prepared, settings))
 
 
 def work_of_readout(prepared: Prepared, settings: ReadoutSettings, _query: Query) -> Work:

@@ -21,10 +21,10 @@ from linernotes.artefacts import hash_arrays
 from linernotes.draws import Draws
 from linernotes.errors import LinernotesError
 from linernotes.index.space import Space
-from linernotes.methods.contract import Prepared, Query
+from linernotes.methods.contract import FORWARD, Prepared, Query
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.methods.readout import damped, query_moment, read_bands, readout_of, rises_of
-from linernotes.methods.room import FORWARD, in_room
+from linernotes.methods.room import in_room
 from linernotes.models.contract import GenerativeModel, Readout
 from linernotes.settings.methods import ReadoutSettings
 

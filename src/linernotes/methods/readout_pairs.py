@@ -21,13 +21,14 @@ from linernotes.methods.contract import Prepared, Query
 from linernotes.methods.items import whole_items
 from linernotes.methods.readout import (
     fit_curvature,
+    passes_of_readout,
     query_cells,
     read_bands,
     readout_of,
     solve_damped,
 )
 from linernotes.methods.readout_cells import cell_frames, in_cells
-from linernotes.methods.room import in_room, passes_of
+from linernotes.methods.room import in_room
 from linernotes.models.contract import GenerativeModel, Readout
 from linernotes.models.workers import in_order
 from linernotes.settings.methods import ReadoutSettings
@@ -57,7 +58,7 @@ def frame_pairs(
         cells: ``Scores.cells`` of these windows; formed now if there are none.
     """
     readout, bands = readout_of(prepared.model), settings.noise_bands
-    settings = in_room(prepared, settings, passes_of(prepared, settings), begun=True)
+    settings = in_room(prepared, settings, passes_of_readout(prepared, settings), begun=True)
     draws = prepared.draws(settings.draws, settings.seed)
     curvature_bff = fit_curvature(prepared, draws, bands, settings.batch_size, settings.seed)
     one_ff = torch.eye(curvature_bff.shape[1], device=curvature_bff.device)

@@ -17,10 +17,12 @@ from linernotes.methods.contract import (
     TENSOR_BYTES,
     Changed,
     Deviations,
+    Passes,
     Prepared,
     Query,
     Scores,
     Work,
+    draws_together,
     weight_bytes,
 )
 from linernotes.methods.items import gradient_products
@@ -135,6 +137,13 @@ def base_losses(prepared: Prepared, draws: Draws, batch_size: int, folder: Path)
         executor=prepared.executor,
         model_folder=prepared.model_folder,
     )["base"]
+
+
+def passes_of_rescoring(prepared: Prepared, settings: RescoringSettings, _queries: int = 1) -> Passes:
+    """Gradients of the layers that are unlearned in; to first order those of a segment's draws together."""
+    whole = settings.score_by == "first-order"
+    together = max(1, draws_together(prepared, settings) // settings.bands) if whole else 1
+    return Passes("backward", settings.layer_kind, formed=True, together=together)
 
 
 def rescoring_work(prepared: Prepared, settings: RescoringSettings, step: Mapping[str, float]) -> Work:

@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from linernotes.artefacts import read_json, write_json
 from linernotes.errors import LinernotesError
 from linernotes.losses import items_of
-from linernotes.methods.contract import Prepared, weight_bytes
+from linernotes.methods.contract import Passes, Prepared, weight_bytes
 from linernotes.methods.similarity import block_outputs
 from linernotes.models.contract import GenerativeModel, device_of
 from linernotes.models.passes import bytes_held, fitting, memory_of
 from linernotes.models.workers import at_once
-from linernotes.settings.methods import (
-    AbuSettings,
-    DasSettings,
-    MethodSettings,
-    MucsSettings,
-    ProjectedSettings,
-    ReadoutSettings,
-    RescoringSettings,
-    SimilaritySettings,
-)
+from linernotes.settings.methods import MethodSettings
 
 ON_GPU = 512  # passes at once there, unless another number is asked for
 GB = 1e9
 
 Settings = TypeVar("Settings", bound=MethodSettings)
-
-
-@dataclass(frozen=True)
-class Passes:
-    """What passes a method makes, a pass being one segment's on one draw."""
-
-    kind: Literal["forward", "hidden", "backward"]  # hidden: forward, and every block's output is kept
-    layers: str = ""  # that a backward pass leads to
-    formed: bool = False  # whether gradients of whole weights are held
-    together: int = 1  # passes that only go at once: all draws of a segment that is looked at whole
-    alone: bool = False  # one batch at a time, however many cores there are
-    fewer: str = "--draws"  # what makes them fewer
-
-
-FORWARD = Passes("forward")
-
-
-def passes_of(prepared: Prepared, settings: MethodSettings, queries: int = 1) -> Passes | None:
-    """The passes that a method makes; None if it makes none."""
-    if not settings.item_draws:
-        return None
-    each = settings.item_draws if prepared.model.random else 1
-    if isinstance(settings, ReadoutSettings | SimilaritySettings):
-        return Passes("hidden" if isinstance(settings, SimilaritySettings) else "forward", together=each)
-    # the diagonal Fisher is of all layers, whichever are unlearned in
-    kind = "all" if type(settings) is AbuSettings else settings.layer_kind
-    if isinstance(settings, MucsSettings):
-        clips = (queries if settings.one_set else 1) * (
-            settings.gradient_draws if prepared.model.random else 1
-        )
-        held = clips + min(settings.retain_batch, prepared.n_training)
-        fewer = "--gradient-draws or a smaller --retain-batch"
-        return Passes("backward", kind, formed=True, together=held, alone=True, fewer=fewer)
-    whole = not isinstance(settings, DasSettings | RescoringSettings) or (
-        isinstance(settings, RescoringSettings) and settings.score_by == "first-order"
-    )
-    together = max(1, each // settings.bands) if whole else 1
-    formed = not isinstance(settings, ProjectedSettings)
-    return Passes("backward", kind, formed=formed, together=together)
 
 
 def in_room(

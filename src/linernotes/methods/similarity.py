@@ -25,7 +25,7 @@ from linernotes.draws import random_for
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.index.space import code_shares
 from linernotes.jobs.shards import in_shards
-from linernotes.methods.contract import TENSOR_BYTES, Prepared, Query, Scores, Work
+from linernotes.methods.contract import TENSOR_BYTES, Passes, Prepared, Query, Scores, Work, draws_together
 from linernotes.methods.items import Pairs, sweep_items
 from linernotes.models.contract import GenerativeModel, HiddenStatesModel, device_of
 from linernotes.models.workers import in_order
@@ -285,6 +285,11 @@ def work_of_sound(prepared: Prepared, settings: SimilaritySettings, _query: Quer
         {unit: 1},
         TENSOR_BYTES * len(prepared.catalogue) * DESCRIBED_NUMBERS,
     )
+
+
+def passes_of_activations(prepared: Prepared, settings: ActivationsSettings, _queries: int = 1) -> Passes:
+    """Forward passes whose hidden states are kept, all draws of a segment at once."""
+    return Passes("hidden", together=draws_together(prepared, settings))
 
 
 def work_of_activations(prepared: Prepared, settings: ActivationsSettings, _query: Query) -> Work:

@@ -17,10 +17,10 @@ from linernotes.curvature.diagonal import precondition
 from linernotes.curvature.ekfac import precondition_ekfac
 from linernotes.draws import WHOLE, Band
 from linernotes.errors import LinernotesError
-from linernotes.methods.contract import Prepared, Progress, Query, Scores, Work, weight_bytes
+from linernotes.methods.contract import Passes, Prepared, Progress, Query, Scores, Work, weight_bytes
 from linernotes.methods.fitted import ekfac_of, ekfac_units, factor_bytes, fisher_of
 from linernotes.methods.query_gradient import Gradient, query_draws, query_gradient
-from linernotes.methods.rescoring import rescore, rescoring_work
+from linernotes.methods.rescoring import passes_of_rescoring, rescore, rescoring_work
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.weights import ChangedWeights, all_finite
 from linernotes.settings.methods import AbuEkfacSettings, AbuSettings, ForwardInfSettings
@@ -129,6 +129,11 @@ def queries_gradient(
         for name, g in gradient.items():
             total[name] = total[name] + g / len(queries) if name in total else g / len(queries)
     return total
+
+
+def passes_of_abu(prepared: Prepared, settings: AbuSettings, queries: int = 1) -> Passes:
+    """The diagonal Fisher is of all layers, whichever are unlearned in."""
+    return replace(passes_of_rescoring(prepared, settings, queries), layers="all")
 
 
 def work_of_abu(prepared: Prepared, settings: AbuSettings, _query: Query) -> Work:
