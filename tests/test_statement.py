@@ -22,7 +22,7 @@ from linernotes.attribution.result import Attribution
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.credits.checks import Check
-from linernotes.credits.record import KINDS
+from linernotes.credits.record import KINDS, Credits
 from linernotes.credits.shares import PARTS
 from linernotes.credits.statement import period_days
 from linernotes.errors import LinernotesError, UsageError
@@ -406,6 +406,31 @@ def test_one_clip_counts_once(tmp_path: Path, own: Catalogue) -> None:
     assert [Path(c.credits_file).parent.name for c in last.clips] == ["newer"]
     assert "is superseded by newer credits" in last.notes[0]
     assert set(outcomes(linernotes.audit(tmp_path / "s3")).values()) == {"holds", "not checked"}
+
+
+def test_one_sound_with_two_prompts_is_one_clip(tmp_path: Path, own: Catalogue) -> None:
+    """What was scored differs, and so do the shares; it is paid for once all the same."""
+
+    def heard(content: dict[str, Any]) -> None:
+        content["sources"]["clips"] = [{"path": "clip.flac", "sound_hash": "5" * 64}]
+
+    places = [saved(tmp_path, own, name) / "attribution.json" for name in ("told", "untold")]
+    for place in places:
+        change(place, heard, seal=True)
+        assert run("credits", place.parent).exit_code == 0
+    told, untold = (place.with_name("credits.json") for place in places)
+    clips = [Credits.load(path).hashes.clip for path in (told, untold)]
+    assert clips[0] != clips[1]
+    refused(
+        run("statement", told, untold, *PERIOD, "-o", tmp_path / "s1"),
+        "stands twice",
+        str(told),
+        str(untold),
+    )
+    newer = ("credits", untold.parent, "-o", tmp_path / "newer", "--supersedes", told)
+    assert run(*newer).exit_code == 0
+    last = linernotes.write_statement([told, tmp_path / "newer"], "2026-11", tmp_path / "s2")
+    assert len(last.clips) == 1
 
 
 def test_shares_that_do_not_mean_the_same_are_not_added_up_and_models_are_kept_apart(

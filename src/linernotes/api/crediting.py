@@ -263,7 +263,8 @@ def _superseded(earlier: str | Path | None, read: Attribution) -> str | None:
     if earlier is None:
         return None
     path = credits_at(earlier)
-    if Credits.load(path).hashes.clip != read.query.content_hash:
+    ours = {read.query.content_hash, *(file.sound_hash for file in read.sources.clips)}
+    if not ours & Credits.load(path).hashes.of_clip:
         raise LinernotesError(f"{path} holds the credits of another clip: give those of {read.query.name}")
     return sha256_of(path)
 

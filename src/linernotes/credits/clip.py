@@ -127,6 +127,7 @@ def _hashes(path: Path, attribution: Attribution, verdict: Verdict, rights: Righ
     scores = path.parent / SCORES
     return Hashes(
         clip=attribution.query.content_hash,
+        sounds=[file.sound_hash for file in attribution.sources.clips],
         model=attribution.model_hash,
         catalogue=attribution.catalogue_hash,
         draws=attribution.noise_hash,

@@ -149,6 +149,7 @@ class Hashes(Frozen):
     """What the credits were made from; ``sha256`` are of files, the others as their own records have them."""
 
     clip: str
+    sounds: list[str] = []  # of the clip's samples, whatever is said of it; empty in older credits
     model: str
     catalogue: str
     draws: str
@@ -156,6 +157,11 @@ class Hashes(Frozen):
     rights: str
     attribution_sha256: str
     scores_sha256: str | None
+
+    @property
+    def of_clip(self) -> set[str]:
+        """What says that a clip is this one: the same sound with another prompt is the same clip."""
+        return {self.clip, *self.sounds}
 
 
 class Places(Frozen):

@@ -120,29 +120,28 @@ def line_id(line: StatementLine, period: str, reporter: str | None) -> str:
 def _each_clip_once(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
     """The credits that count, by clip, and a sentence for each that does not."""
     replaced = {source.credits.supersedes for source in sources} - {None}
-    by_clip: dict[str, dict[str, Source]] = defaultdict(dict)
+    counted: dict[str, Source] = {}
     notes = []
     for source in sorted(sources, key=lambda s: (s.sha256, s.file)):
-        clip = source.credits.hashes.clip
-        if source.sha256 in by_clip[clip]:
+        if source.sha256 in counted:
             notes.append(f"{source.file} holds the same credits as another file: counted once.")
         elif source.sha256 in replaced:
             notes.append(f"{source.file} is superseded by newer credits of its clip: not counted.")
         else:
-            by_clip[clip][source.sha256] = source
-    counted: list[Source] = []
-    for of_clip in by_clip.values():
-        if len(of_clip) > 1:
-            one, other, *_ = sorted(of_clip.values(), key=lambda s: s.file)
-            raise LinernotesError(
-                f"the clip {one.credits.query.get('name')!r} stands twice, in {one.called} and "
-                f"{other.called}, and a clip counts once: leave one out, or credit it with --supersedes and "
-                "the other"
-            )
-        counted += of_clip.values()
+            counted[source.sha256] = source
+    by_clip: dict[str, Source] = {}
+    for other in sorted(counted.values(), key=lambda s: s.file):
+        for clip in other.credits.hashes.of_clip:
+            one = by_clip.setdefault(clip, other)
+            if one is not other:
+                raise LinernotesError(
+                    f"the clip {one.credits.query.get('name')!r} stands twice, in {one.called} and "
+                    f"{other.called}, and a clip counts once: leave one out, or credit it with --supersedes "
+                    "and the other"
+                )
     if not counted:
         raise LinernotesError("no credits are left to count: give the newest of each clip")
-    return sorted(counted, key=lambda s: (s.credits.hashes.clip, s.sha256)), sorted(notes)
+    return sorted(counted.values(), key=lambda s: (s.credits.hashes.clip, s.sha256)), sorted(notes)
 
 
 def _estimator(estimator: Estimator) -> dict[str, Any]:
