@@ -51,14 +51,14 @@ class Codes:
     def __len__(self) -> int:
         return int(self._scanned.ntotal)
 
-    def first(self, asked: Vectors, count: int) -> np.ndarray:
-        """The ``count`` vectors that resemble any of the ``asked`` most, by their codes: places, in order."""
+    def first(self, asked: Vectors, count: int) -> list[np.ndarray]:
+        """The ``count`` vectors that resemble each of the ``asked`` most, by their codes: places, in order."""
         moments_qr, latents_qp = directions(asked.moments_nr), directions(asked.latents_np)
         if moments_qr.shape[1]:
             latents_qp = LATENTS_WEIGHT * latents_qp
         asked_qd = _padded(np.concatenate([moments_qr, latents_qp], axis=1))
         _, places_qk = self._scanned.search(asked_qd, min(count, len(self)))
-        return np.unique(places_qk[places_qk >= 0])
+        return [np.unique(places_k[places_k >= 0]) for places_k in places_qk]
 
     def save(self, path: Path, header: dict[str, Any]) -> None:
         """Writes them."""

@@ -16,12 +16,16 @@ CANDIDATES = 4
 def look_up(index: Index, asked: Vectors, wanted: int) -> np.ndarray:
     """How much each of N segments is expected to have done to each of Q clips, ``[Q, N]`` float32, as
     ``resemblance`` has it; in an index with codes, of all but ``CANDIDATES`` times the ``wanted``, as much as
-    of the last of these.
+    of the last of these. What is found for a clip does not depend on those beside it.
     """
     if index.codes is None:
         return resemblance(asked, index.vectors)
-    rows = index.codes.first(asked, CANDIDATES * wanted)
-    near_qn = resemblance(asked, index.take(rows))
-    found_qn = np.repeat(near_qn.min(axis=1, keepdims=True), len(index), axis=1)
-    found_qn[:, rows] = near_qn
+    rows_q = index.codes.first(asked, CANDIDATES * wanted)
+    union = np.unique(np.concatenate(rows_q))
+    vectors = index.take(union)
+    found_qn = np.empty((len(asked), len(index)), dtype=np.float32)
+    for q, rows in enumerate(rows_q):
+        near_n = resemblance(asked[q : q + 1], vectors[np.searchsorted(union, rows)])[0]
+        found_qn[q] = near_n.min()
+        found_qn[q, rows] = near_n
     return found_qn
