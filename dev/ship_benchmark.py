@@ -21,7 +21,7 @@ from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.demo.places import BENCHMARK, OTHER_KINDS, SIZED, benchmark_parts, require_benchmark
 from linernotes.errors import LinernotesWarning
 from linernotes.evaluation.bank.folder import BANK_FILE
-from linernotes.evaluation.bank.scores import SCORES
+from linernotes.evaluation.bank.scores import BY, SCORES
 from linernotes.evaluation.bank.store import BANK
 from linernotes.evaluation.counterfactual import COUNTERFACTUAL_FILE
 from linernotes.settings.methods import ACROSS, BY_SIZE, METHOD_SETTINGS
@@ -40,6 +40,13 @@ def ship(source: Path, target: Path) -> None:
     if target != benchmark_parts(BENCHMARK) / BANK_FILE:
         tensors["item_loss_ms"] = tensors["item_loss_ms"].half()
     save_tensors(target, tensors, BANK, {**header, "means": True})
+
+
+def for_good(path: Path) -> None:
+    """Scores that are read whatever has computed them: they are what was measured."""
+    tensors, header = load_tensors(path, SCORES)
+    if header.pop(BY, None) is not None:
+        save_tensors(path, tensors, SCORES, header)
 
 
 def halve(path: Path) -> None:
@@ -73,8 +80,9 @@ def main() -> None:
     for file in (BANK_FILE, COUNTERFACTUAL_FILE):
         if (Path(bank) / file).exists():
             ship(Path(bank) / file, parts / file)
-    if name.startswith(SIZED):
-        for path in (parts / "scores").glob("*.safetensors"):
+    for path in (parts / "scores").glob("*.safetensors"):
+        for_good(path)
+        if name.startswith(SIZED):
             halve(path)
     sizes = [path.stat().st_size for path in parts.rglob("*") if path.is_file()]
     print(f"{parts}: {sum(sizes) / 1e6:.1f} MB in {len(sizes)} files")

@@ -32,6 +32,12 @@ def wav(hz: float = 330.0, samples: int = SEGMENT_SAMPLES, kind: str = "WAV") ->
     return sound_file(tone(hz, samples), kind)
 
 
+def lossless(samples: int = SEGMENT_SAMPLES) -> tuple[bytes, bytes]:
+    """The very same samples as WAV and as FLAC."""
+    whole = np.round(tone(330.0, samples) * 2**14).astype(np.int16)
+    return sound_file(whole), sound_file(whole, "FLAC")
+
+
 def sound_file(samples: np.ndarray, kind: str = "WAV") -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, RATE_HZ, format=kind)

@@ -13,11 +13,12 @@ import pytest
 
 import linernotes
 from conftest import write_recordings
-from desks import a_worker, browser, counted, wav, worked_off
+from desks import a_worker, browser, counted, lossless, wav, worked_off
+from linernotes.attribution.result import Attribution
 from linernotes.catalog.store import Catalogue
 from linernotes.desk.desk import Desk, open_desk
 from linernotes.desk.opened import Opened
-from linernotes.desk.schema import AttributionRow, ClipRow, JobRow, ShareRow
+from linernotes.desk.schema import AttributionRow, ClipRow, JobRow, ShareRow, StatementRow
 from linernotes.desk.supervisor import Supervisor
 
 DROPPED, MADE = 0, 1
@@ -192,3 +193,86 @@ def test_what_an_answer_rests_on_makes_it_another_and_the_first_one_stays(
         assert [job.sentence for job in worked_off(desk)] == ["", ""]
         assert [row.id == first.id for row in attributions(desk)] == [True, False]
         assert (desk.folder.attribution(first.id) / "attribution.json").read_bytes() == record
+
+
+def test_one_sound_is_accounted_for_once_whatever_it_was_dropped_as(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    """With another prompt, or in another container: clips of their own, each with its answer, of which the
+    first one counts; and what an earlier month accounts for is not counted again."""
+    opened = Opened(folder=tmp_path / "desk", model=str(model_path), catalogue=str(catalogue.path))
+    with open_desk(opened, working=False) as desk:
+        client = browser(desk)
+        one, packed = lossless()
+        for name, sound, prompt in (
+            ("a.wav", one, "tone 1"),
+            ("b.wav", one, None),
+            ("c.flac", packed, "tone 1"),
+        ):
+            said = {"prompt": prompt} if prompt else {}
+            client.post("/api/clips", files={"file": (name, sound)}, data=said)
+        client.post("/api/clips", files={"file": ("other.wav", wav(660.0))})
+        worked_off(desk)
+        with desk.database.writing() as session:
+            clips = session.query(ClipRow).order_by(ClipRow.created, ClipRow.id).all()
+            names = [clip.name for clip in clips]
+            first = clips[0].id
+            month = clips[0].created[:7]
+        client.post("/api/statements", json={"period": month})
+        assert [(job.kind, job.state, job.sentence) for job in worked_off(desk)][-1] == ("state", "done", "")
+        with desk.database.reading() as session:
+            (statement,) = session.query(StatementRow).all()
+        assert len(names) == 4 and len(statement.clips) == 2
+        assert [why for _, why in statement.left_out] == [
+            f"it is the same sound as a.wav, of {clips[0].created[:10]}, and a clip counts once"
+        ] * 2
+        with desk.database.writing() as session:
+            session.get_one(ClipRow, first).created = "2020-01-31T00:00:00.000Z"
+        client.post("/api/statements", json={"period": month})
+        assert worked_off(desk)[-1].state == "done"
+        with desk.database.reading() as session:
+            newest = session.query(StatementRow).order_by(StatementRow.created.desc()).first()
+        assert newest and len(newest.clips) == 1 and len(newest.left_out) == 2
+
+
+def test_a_desk_with_an_index_compares_methods_that_take_no_shortlists(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    index = linernotes.build_index(tmp_path / "index", model_path, catalogue.path, queries=3)
+    opened = Opened(
+        folder=tmp_path / "desk", model=str(model_path), catalogue=str(catalogue.path), index=str(index.path)
+    )
+    with open_desk(opened, working=False) as desk:
+        client = browser(desk)
+        client.post("/api/clips", files={"file": ("a.wav", wav())}, data={"prompt": "tone 1"})
+        (job,) = worked_off(desk)
+        client.post(f"/api/clips/{job.clip_id}/comparisons", json={"methods": ["readout", "latent"]})
+        assert [(job.kind, job.state, job.sentence) for job in worked_off(desk)][-1] == (
+            "compare",
+            "done",
+            "",
+        )
+        read = {
+            row.method: Attribution.load(desk.folder.attribution(row.id) / "attribution.json")
+            for row in attributions(desk)
+        }
+        assert read["readout"].shortlist and not read["latent"].shortlist
+        assert "--index" not in read["latent"].sources.command
+
+
+def test_what_an_answer_rests_on_names_it(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer linernotes answers anew, and keeps what an older one answered."""
+    opened = Opened(
+        folder=tmp_path / "desk", model=str(model_path), catalogue=str(catalogue.path), method="latent"
+    )
+    with open_desk(opened, working=False) as desk:
+        client = browser(desk)
+        client.post("/api/clips", files={"file": ("a.wav", wav())})
+        (job,) = worked_off(desk)
+        for module in ("desk.tasks", "attribution.filing", "attribution.result"):
+            monkeypatch.setattr(f"linernotes.{module}.__version__", "9.9")
+        client.post(f"/api/clips/{job.clip_id}/attributions", json={})
+        assert [(job.state, job.sentence) for job in worked_off(desk)][-1] == ("done", "")
+        assert len(attributions(desk)) == 2

@@ -87,6 +87,17 @@ class Queue(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running())
     @rule()
+    def closed(self) -> None:
+        """In order, for which the job is not to blame, however often."""
+        (one,) = self.running()
+        wish, _, begun = self.model[one]
+        with self.database.writing() as session:
+            stopped = session.get_one(JobRow, one).stop
+            queue.take_back(session, None)
+        self.model[one] = (wish, STOPPED, begun) if stopped else (wish, QUEUED, begun - 1)
+
+    @precondition(lambda self: self.running())
+    @rule()
     def finish(self) -> None:
         (one,) = self.running()
         with self.database.writing() as session:

@@ -211,6 +211,19 @@ def test_sidecars_belong_to_the_clips_that_they_are_named_after(tmp_path: Path) 
         assert (rows["b.wav"]["prompt"], rows["b.wav"]["origin"]) == (None, "dropped")
 
 
+def test_a_sidecar_that_comes_later_is_not_thrown_away(tmp_path: Path) -> None:
+    """The clip with it is another one than without it, though prompt and sound are the same."""
+    with reading_desk(tmp_path / "desk") as desk:
+        dropped(desk, ("a.wav", wav()), prompt="a jig")
+        for _ in range(2):
+            dropped(desk, ("a.wav", wav()), ("a.wav.safetensors", sidecar()))
+        rows = browser(desk).get("/api/clips").json()["rows"]
+        assert sorted((row["origin"], row["prompt"], row["seed"]) for row in rows) == [
+            ("dropped", "a jig", None),
+            ("generated", "a jig", 3),
+        ]
+
+
 def test_a_clip_that_was_edited_after_its_sidecar_was_written_is_a_sentence(
     tmp_path: Path, model_path: Path, catalogue: Catalogue
 ) -> None:

@@ -24,6 +24,7 @@ from linernotes.cli.app import app
 from linernotes.credits.checks import Check
 from linernotes.credits.record import KINDS, Credits
 from linernotes.credits.shares import PARTS
+from linernotes.credits.signing import key_at
 from linernotes.credits.statement import period_days
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.records.seal import sealed
@@ -549,6 +550,19 @@ def test_a_statement_whose_signing_fails_does_not_stand_and_can_be_drawn_up_agai
     shutil.rmtree(out / "statement.sig.json")
     assert run("statement", path, *PERIOD, "-o", out, "--key", key).exit_code == 0
     assert set(outcomes(linernotes.audit(out, key=public)).values()) == {"holds"}
+
+
+def test_a_pair_of_keys_is_made_once_and_one_that_was_cut_short_is_completed(tmp_path: Path) -> None:
+    private = tmp_path / "desk.key"
+    public = key_at(private)
+    both = private.read_bytes(), public.read_bytes()
+    assert key_at(private) == public and (private.read_bytes(), public.read_bytes()) == both
+    public.unlink()
+    assert (key_at(private), public.read_bytes()) == (public, both[1])
+    private.unlink()
+    with pytest.raises(LinernotesError, match=r"desk\.key is gone, .*: put it back, or move desk\.key\.pub"):
+        key_at(private)
+    assert not private.exists() and public.read_bytes() == both[1]
 
 
 @pytest.mark.parametrize(

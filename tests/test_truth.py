@@ -31,7 +31,15 @@ from linernotes.evaluation.bank.folder import BANK_FILE
 from linernotes.evaluation.bank.measuring import query_pass
 from linernotes.evaluation.bank.retraining import RETRAIN, run_retrains
 from linernotes.evaluation.bank.sanity import check_bank
-from linernotes.evaluation.bank.scores import Source, read_scores, related_sources, scores_of
+from linernotes.evaluation.bank.scores import (
+    BY,
+    SCORES,
+    Source,
+    read_scores,
+    related_sources,
+    scores_of,
+    stored_scores,
+)
 from linernotes.evaluation.bank.setting import BankQuery, Retrain
 from linernotes.evaluation.bank.store import (
     Bank,
@@ -679,3 +687,33 @@ def test_scores_that_were_kept_are_read_and_not_computed_again(
     )
     assert asked == 1
     np.testing.assert_array_equal(first.scores_qt, second.scores_qt)
+
+
+@pytest.mark.parametrize("by", [["0.0.9", "cpu"], [linernotes.__version__, "cuda"]])
+def test_scores_that_another_version_or_device_computed_are_computed_anew(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, by: list[str]
+) -> None:
+    """Those of the package, which say nothing of what computed them, hold."""
+    bank, _ = linear_world(noise=1.0, queries=2)
+    header = {"model": model.weights_hash, "catalogue": catalogue.hash, "clips": "c"}
+    bank = replace(bank, header={**bank.header, **header})
+    names = [query.name for query in bank.queries]
+    prepared, settings = prepare(model, catalogue), METHOD_SETTINGS["latent"]()
+
+    def found() -> np.ndarray:
+        queries = [query_of(catalogue, row) for row in (0, 1)]
+        made = scores_of(names, lambda: queries, prepared, bank, "latent", settings, [tmp_path])
+        return made.scores_qt
+
+    now = found()
+    (path,) = tmp_path.glob("*.safetensors")
+    tensors, said = load_tensors(path, SCORES)
+    assert said[BY] == [linernotes.__version__, "cpu"]
+    other = {name: 2 * tensor for name, tensor in tensors.items()}
+    save_tensors(path, other, SCORES, {name: value for name, value in said.items() if name != BY})
+    np.testing.assert_array_equal(found(), 2 * now)
+    assert stored_scores(bank, [tmp_path], "latent", settings) is not None
+    save_tensors(path, other, SCORES, {**said, BY: by})
+    assert stored_scores(bank, [tmp_path], "latent", settings) is None
+    np.testing.assert_array_equal(found(), now)
+    assert not list(tmp_path.glob(".*.partial"))

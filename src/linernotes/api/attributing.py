@@ -13,6 +13,7 @@ from linernotes.artefacts import held
 from linernotes.attribution.generating import generate_clip
 from linernotes.attribution.replay import Replay
 from linernotes.attribution.result import PAGE, Attribution, record_at
+from linernotes.attribution.shortlisting import require_shortlists
 from linernotes.demo.opening import catalogue_folder, open_catalogue
 from linernotes.demo.places import BENCHMARK, BUILTIN
 from linernotes.demo.provider import load_model, model_folder, model_place
@@ -98,10 +99,13 @@ def attribute(
         settings: the method's settings: draws, layers, seed, ... (``linernotes.settings.methods``)
 
     Raises:
+        UsageError: a shortlist is asked for, and the method takes none.
         LinernotesError: the model was trained on another catalogue, or ``out`` holds something else, or is
             being written.
     """
     checked(settings_of(method), settings, f" for {method}")  # before a model is loaded
+    if (index, shortlist, audit) != (None, None, None):
+        require_shortlists(method)
     with (
         executor_of(engine or EngineSettings()) as executor,
         Workspace(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linernotes.attribution.result import FIRST_TRACKS
-from linernotes.attribution.shortlisting import LEAST_AUDITED, require_shortlists
+from linernotes.attribution.shortlisting import LEAST_AUDITED, takes_shortlists
 from linernotes.errors import UsageError
 from linernotes.index.store import Index
 from linernotes.methods.contract import Prepared
@@ -26,31 +26,26 @@ class Shortlists:
     declined: bool = False  # an index that is there
 
     def of(self, prepared: Prepared, method: str) -> Prepared:
-        """``prepared``, which has none, with what ``method`` takes shortlists from: nothing, if it was not
-        tried with it and nobody asks for a shortlist.
-
-        Raises:
-            UsageError: one is asked for, and the method takes none.
+        """``prepared``, which has none, with what ``method`` takes shortlists from: nothing, if it takes
+        none, or was not tried with it and nobody asks for a shortlist.
         """
-        if self.given or self.tracks is not None or self.audited is not None:
-            require_shortlists(method)
-        elif not (self.index and self.index.recall.method == method):
+        if not self._serves(method):
             return prepared
         return replace(prepared, index=self.index, listed=self.tracks, audited=self.audited)
 
-    def of_any(self, prepared: Prepared, method: str) -> Prepared:
-        """The same, without complaint."""
-        try:
-            return self.of(prepared, method)
-        except UsageError:
-            return prepared
+    def _serves(self, method: str) -> bool:
+        if self.given or self.tracks is not None or self.audited is not None:
+            return takes_shortlists(method)
+        return self.index is not None and self.index.recall.method == method
 
     def words(self, method: str) -> list[str]:
         """How the same is asked for on the command line."""
+        if not self._serves(method):
+            return ["--exhaustive"] if self.declined and method == DEFAULT_METHOD else []
         words = ["--index", str(self.index.path)] if self.given and self.index else []
         words += ["--shortlist", str(self.tracks)] if self.tracks is not None else []
         words += ["--audit", str(self.audited)] if self.audited is not None else []
-        return words or (["--exhaustive"] if self.declined and method == DEFAULT_METHOD else [])
+        return words
 
 
 def require_asked(

@@ -100,8 +100,9 @@ class Workspace:
                 segments were. If None what linernotes trained says so itself, and others drew tracks.
             executor: what runs passes over the catalogue (``linernotes.jobs``); this process if None.
             index: a folder that ``build_index`` made: of each clip a shortlist is scored exactly, and what it
-                may miss is said. If None the built-in catalogue has the one that is shipped, for the method
-                that it was tried with; any other is scored exactly throughout.
+                may miss is said, by methods that take one; others score everything. If None the built-in
+                catalogue has the one that is shipped, for the method that it was tried with; any other is
+                scored exactly throughout.
             exhaustive: the built-in catalogue, too.
             shortlist: how many tracks a shortlist has; as many as the index says if None.
             audit: how many of the other tracks are drawn at random and scored exactly, too; as many as are
@@ -174,6 +175,10 @@ class Workspace:
         opened = Index(Path(index))
         opened.require(self.model.weights_hash, self.catalogue)
         return opened
+
+    def index_for(self, method: str) -> Index | None:
+        """What a method's shortlists are taken from; None where it scores everything."""
+        return self._shortlists.of(self.prepared, method).index
 
     def use_index(self, index: str | Path | None) -> None:
         """Takes shortlists from an index from now on, as long as it says; from none if None.
@@ -279,7 +284,7 @@ class Workspace:
         """What methods will cost; see ``linernotes.plan``."""
         asked, of_methods = parted(PlanSettings, settings)
         chosen = chosen_methods(methods, of_methods)
-        prepared_for = partial(self._shortlists.of_any, self._quiet)
+        prepared_for = partial(self._shortlists.of, self._quiet)
         return plan_methods(chosen, prepared_for, asked.queries, self.prepared.on_progress, engine)
 
     def self_influence(self, method: str = DEFAULT_METHOD, **settings: Any) -> list[SelfRank]:

@@ -189,11 +189,16 @@ def require_shortlists(method: str) -> None:
             f"{method} goes through the whole catalogue whatever is asked of it, so a shortlist would save "
             "nothing: leave out --index, --shortlist and --audit"
         )
-    if METHOD_SETTINGS[method].gather != "norm":
+    if not takes_shortlists(method):
         raise UsageError(
             f"{method} measures likenesses, and of a likeness to what is not on a shortlist nothing is "
             "known: leave out --index, --shortlist and --audit"
         )
+
+
+def takes_shortlists(method: str) -> bool:
+    """Whether a method's scores can be computed of a shortlist alone, and of the others be said."""
+    return METHODS[method].shortlists and METHOD_SETTINGS[method].gather == "norm"
 
 
 def said_by(index: Index, prepared: Prepared, windows: Sequence[Query]) -> np.ndarray:

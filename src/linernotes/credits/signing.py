@@ -59,13 +59,33 @@ def new_key(path: Path) -> Path:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(public_path, _pem(key.public_key()), 0o644)
+    _write(path, private, OWNER_ONLY)
     try:
-        _write(path, private, OWNER_ONLY)
+        _write(public_path, _pem(key.public_key()), 0o644)
     except BaseException:
-        public_path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
     return public_path
+
+
+def key_at(path: Path) -> Path:
+    """The public key of the pair at ``path``; a pair that is not there is made, and one whose making was cut
+    short after the private key gets its public one.
+
+    Raises:
+        LinernotesError: the private key is gone, or is none.
+    """
+    public_path = path.with_name(path.name + ".pub")
+    if path.exists():
+        if not public_path.exists():
+            _write(public_path, _pem(load_private_key(path).public_key()), 0o644)
+        return public_path
+    if public_path.exists():
+        raise LinernotesError(
+            f"the private key {path} is gone, and its public one is there: put it back, or move "
+            f"{public_path.name} elsewhere for a new pair"
+        )
+    return new_key(path)
 
 
 def load_private_key(path: Path) -> Ed25519PrivateKey:

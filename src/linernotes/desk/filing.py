@@ -20,9 +20,11 @@ from linernotes.report.shares import shares_of
 WORDS = ("title", "artist", "album", "caption", "identifiers")  # what tracks are searched by
 
 
-def clip_id(content: str, prompt: str | None) -> str:
-    """The name of a clip: the same sound, given with the same prompt, is the same clip."""
-    return hash_json([content, prompt])
+def clip_id(content: str, prompt: str | None, generated: bool) -> str:
+    """The name of a clip: the same sound, given with the same prompt, is the same clip; with its sidecar it
+    is another one, of which more is known.
+    """
+    return hash_json([content, prompt, *(["generated"] if generated else [])])
 
 
 def attribution_id(clip_id: str, method: str, *rests_on: str) -> str:

@@ -53,17 +53,19 @@ def take(session: Session) -> JobRow | None:
     return job
 
 
-def take_back(session: Session, why: str) -> list[JobRow]:
+def take_back(session: Session, why: str | None) -> list[JobRow]:
     """Puts what was under way back into the queue, when the worker that did it has ended; gives up what
     was begun too often.
 
     Args:
-        why: how it ended, in words.
+        why: how it ended, in words; None if it was asked to, for which no job is to blame.
     """
     jobs = list(session.scalars(select(JobRow).where(JobRow.state == RUNNING)))
     for job in jobs:
         if job.stop:
             end(job, STOPPED, "")
+        elif why is None:
+            job.state, job.what, job.begun = QUEUED, "", job.begun - 1
         elif job.begun >= ATTEMPTS:
             end(job, FAILED, f"{why} in this job {job.begun} times, so it is not begun again")
         else:

@@ -49,6 +49,9 @@ class Supervisor:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
+                self._process.wait()
+            with suppress(OperationalError), self._database.writing() as session:
+                queue.take_back(session, None)
         self._thread.join(5)
 
     @property

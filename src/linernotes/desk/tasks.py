@@ -19,6 +19,8 @@ from linernotes.attribution.result import RECORD
 from linernotes.audio import read_sound
 from linernotes.catalog.gathering import noted
 from linernotes.credits.record import RECORD as CREDITS
+from linernotes.credits.record import Credits
+from linernotes.credits.signing import key_at
 from linernotes.credits.statement import period_days
 from linernotes.credits.statement_record import RECORD as STATEMENT
 from linernotes.demo.opening import open_catalogue
@@ -43,11 +45,12 @@ from linernotes.desk.sitting import put_sounds
 from linernotes.errors import LinernotesError
 from linernotes.evaluation.comparison import agreement_of
 from linernotes.evaluation.listening import alike_by, draw_pairs
+from linernotes.models.contract import device_of
 from linernotes.records.seal import sha256_of
 from linernotes.report.truth import lds_table
 from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.settings.reading import settings_of
-from linernotes.version import RECORD_VERSION
+from linernotes.version import RECORD_VERSION, __version__
 
 Made = dict[str, Any]
 Progress = Callable[[str, int, int], None]
@@ -120,7 +123,7 @@ class Tasks:
         settings: dict[str, Any] = {"seed": ask.seed}
         settings |= {"seconds": ask.seconds} if ask.seconds is not None else {}
         clip = work.generate(ask.prompt, made / "clip.flac", **settings)
-        name = clip_id(sha256_of(clip), ask.prompt)
+        name = clip_id(sha256_of(clip), ask.prompt, True)
         place = self.folder.clip(name)
         if not place.exists():
             place.parent.mkdir(exist_ok=True)
@@ -162,7 +165,8 @@ class Tasks:
         work, row = self.open(), self._clip(clip)
         calibration = self.opened.calibration if method == self.opened.method else None
         given = Path(calibration) if calibration else None
-        judge = judge_for(work.model, work.catalogue, method, settings_of(method)(), given)
+        settings, index = settings_of(method)(), work.index_for(method)
+        judge = judge_for(work.model, work.catalogue, method, settings, given)
         name = attribution_id(
             clip,
             method,
@@ -170,8 +174,10 @@ class Tasks:
             work.catalogue.hash,
             judge.calibration.hash if judge else "",
             work.prepared.drawn,
-            self.opened.index or "",
-            f"{RECORD_VERSION}{noted(work.catalogue, settings_of(method).gather) or ''}",
+            index.hash if index else "",
+            hash_json(settings.model_dump()),
+            f"{__version__} {device_of(work.model).type}",
+            f"{RECORD_VERSION}{noted(work.catalogue, settings.gather) or ''}",
         )
         path, folder = self.folder.clip(clip) / row.file, self.folder.attribution(name)
         prompt = None if row.origin == "generated" else row.prompt
@@ -236,7 +242,7 @@ class Tasks:
             clips = [
                 clip
                 for clip in session.scalars(select(ClipRow).order_by(ClipRow.created, ClipRow.id))
-                if start <= date.fromisoformat(clip.created[:10]) <= end
+                if date.fromisoformat(clip.created[:10]) <= end
             ]
             rows = {
                 row.clip_id: row
@@ -246,18 +252,31 @@ class Tasks:
                     .order_by(AttributionRow.created)
                 )
             }
+        # of the same sound that of an earlier period counts, then the one of which most is known
+        clips.sort(key=lambda clip: (clip.created[:10] >= start.isoformat(), clip.origin != "generated"))
         credited, left_out = [], []
+        counted: dict[str, ClipRow] = {}  # by what says that a clip is the same one
         for i, clip in enumerate(clips):
             self.on_progress("crediting", i, len(clips))
-            attribution = rows.get(clip.id)
+            attribution, now_due = rows.get(clip.id), start <= date.fromisoformat(clip.created[:10])
             if attribution is None:
-                left_out.append([clip.id, "it was not attributed"])
+                left_out += [[clip.id, "it was not attributed"]] if now_due else []
                 continue
+            path = self.folder.attribution(attribution.id) / CREDITS
             try:
-                self._credit(attribution.id)
-                credited.append(attribution.id)
+                if now_due:
+                    self._credit(attribution.id)
+                same = Credits.load(path).hashes.of_clip if path.exists() else set()
             except LinernotesError as error:
-                left_out.append([clip.id, str(error)])
+                left_out += [[clip.id, str(error)]] if now_due else []
+                continue
+            twin = next((counted[one] for one in sorted(same & counted.keys())), None)
+            counted = {**dict.fromkeys(same, clip), **counted}
+            if twin and now_due:
+                why = f"it is the same sound as {twin.name}, of {twin.created[:10]}, and a clip counts once"
+                left_out.append([clip.id, why])
+            elif now_due:
+                credited.append(attribution.id)
         if not credited:
             why = f" ({left_out[0][1]})" if left_out else ""
             raise LinernotesError(
@@ -266,8 +285,7 @@ class Tasks:
         sources = [self.folder.attribution(one) / CREDITS for one in credited]
         name = hash_json([ask.period, [sha256_of(path) for path in sources]])
         folder = self.folder.statement(name)
-        if not self.folder.key.exists():
-            linernotes.new_key(self.folder.key)
+        key_at(self.folder.key)
         if not (folder / STATEMENT).exists():
             linernotes.write_statement(sources, ask.period, folder, key=self.folder.key)
         with self.database.writing() as session:

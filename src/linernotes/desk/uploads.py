@@ -177,7 +177,7 @@ def looked_at(
             if prompt not in (None, said.prompt):
                 raise UsageError(f"{called} was generated from {said.prompt!r}: leave out its prompt")
             prompt = said.prompt
-        name = clip_id(sha256_of(path), prompt)
+        name = clip_id(sha256_of(path), prompt, said is not None)
         with desk.database.reading() as session:
             there = session.get(ClipRow, name) is not None
         if there:

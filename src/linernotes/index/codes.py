@@ -52,7 +52,7 @@ class Codes:
         return int(self._scanned.ntotal)
 
     def first(self, asked: Vectors, count: int) -> list[np.ndarray]:
-        """The ``count`` vectors that resemble each of the ``asked`` most, by their codes: places, in order."""
+        """The ``count`` vectors that resemble each of the ``asked`` most by their codes: places, in order."""
         moments_qr, latents_qp = directions(asked.moments_nr), directions(asked.latents_np)
         if moments_qr.shape[1]:
             latents_qp = LATENTS_WEIGHT * latents_qp

@@ -26,9 +26,12 @@ from linernotes.evaluation.bank.folder import require_scores
 from linernotes.evaluation.bank.store import Bank
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query
+from linernotes.models.contract import best_device, device_of
 from linernotes.settings.methods import METHOD_SETTINGS, Gather, MethodSettings
+from linernotes.version import __version__
 
 SCORES = "scores of a bank's queries"
+BY = "by"  # what computed them; the package's own say nothing of it, and hold whatever reads them
 GATHERS: tuple[Gather, ...] = get_args(Gather)
 SOURCE_DRAWS = 4  # planted sources are many, and it is only their first places that count
 
@@ -111,7 +114,7 @@ def scores_of(
     kept: Sequence[Path],
 ) -> Scored:
     """Scores of queries, read from the first of the ``kept`` folders that has them, or computed and put in
-    the last one.
+    the last one. What another linernotes computed, or another kind of device, is computed anew.
 
     Args:
         names: of the queries; ``queries`` is only called when scores must be computed.
@@ -126,12 +129,14 @@ def scores_of(
     if read_too := METHODS[method].reads(prepared, settings):
         header["reads"] = read_too
     name = f"{method}-{hash_json(header)[:8]}.safetensors"
+    by = computed_by(device_of(prepared.model))
     several = len(prepared.catalogue) > len(prepared.catalogue.tracks)
     for folder in kept:
-        found = _read(folder / name, header) if (folder / name).exists() else None
+        found = _read(folder / name, header, by) if (folder / name).exists() else None
         if found and bool(found.gathered) == several:
             return found
-    work = kept[-1] / f".{name}.partial"
+    # what other code has begun is not gone on with: its folder has the code's hash
+    work = kept[-1] / f".{name}.{hash_json(prepared.folder.name)[:8]}.partial"
     made = queries()
     start = time.perf_counter()
     scores_qn = score(method, prepared, made, settings, work).scores_qn
@@ -141,9 +146,11 @@ def scores_of(
         kept_as = {f"{way}_qt": _gathered(scores_qn, gather, way) for way in GATHERS}
     else:  # the same in every way
         kept_as = {"scores_qt": _gathered(scores_qn, gather)}
-    save_tensors(kept[-1] / name, kept_as, SCORES, {**header, "seconds": seconds, "axes": "queries, tracks"})
-    shutil.rmtree(work, ignore_errors=True)
-    found = _read(kept[-1] / name, header)
+    said = {**header, BY: by, "seconds": seconds, "axes": "queries, tracks"}
+    save_tensors(kept[-1] / name, kept_as, SCORES, said)
+    for begun in (work, *kept[-1].glob(f".{name}*.partial")):
+        shutil.rmtree(begun, ignore_errors=True)
+    found = _read(kept[-1] / name, header, by)
     assert found
     return found
 
@@ -155,11 +162,21 @@ def stored_scores(
     neither model nor catalogue is opened. None where there are none.
     """
     header = _header(bank, method, settings, [query.name for query in bank.queries])
+    by = computed_by(best_device())
     for path in (path for folder in folders for path in sorted(folder.glob(f"{method}-*.safetensors"))):
         found = load_tensors(path, SCORES)[1]
-        if all(found.get(key) == value for key, value in header.items()) and (scored := _read(path, header)):
+        if all(found.get(key) == value for key, value in header.items()) and (
+            scored := _read(path, header, by)
+        ):
             return scored
     return None
+
+
+def computed_by(device: torch.device) -> list[str]:
+    """What computes scores: this linernotes, on a kind of device; others' differ in the last digits, or by
+    what was mended.
+    """
+    return [__version__, device.type]
 
 
 def _header(bank: Bank, method: str, settings: MethodSettings, names: Sequence[str]) -> dict[str, Any]:
@@ -179,9 +196,13 @@ def _gathered(scores_qn: np.ndarray, gather: Gatherer, way: Gather | None = None
     return torch.from_numpy(scores_qt.astype(np.float32))
 
 
-def _read(path: Path, header: Mapping[str, Any]) -> Scored | None:
-    """None of what a linernotes kept that did not gather the scores of long tracks as they are now."""
+def _read(path: Path, header: Mapping[str, Any], by: list[str]) -> Scored | None:
+    """None of what was computed otherwise, or kept by a linernotes that did not gather the scores of long
+    tracks as they are now.
+    """
     tensors, found = load_tensors(path, SCORES, header)
+    if found.get(BY, by) != by:
+        return None
     if "unit_q1" in tensors:  # half precision about each query's median, in some files of the package
         unit_q1, median_q1 = tensors.pop("unit_q1"), tensors.pop("median_q1")
         tensors = {name: tensor.float() * unit_q1 + median_q1 for name, tensor in tensors.items()}
