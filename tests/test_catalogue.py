@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +19,11 @@ from hypothesis import strategies as st
 
 from conftest import FRAME_SAMPLES, RATE_HZ, SEGMENT_SAMPLES, tone, write_model, write_recordings
 from linernotes.audio import AudioError, read_sound
-from linernotes.catalog.cutting import cut_blocks
+from linernotes.catalog.cutting import Files, Finished, cut_blocks, decode_track
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
+from linernotes.catalog.track import Track
 from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
 from linernotes.models.stable_audio import StableAudio
@@ -266,3 +270,28 @@ def test_a_catalogue_of_another_model_is_refused(tmp_path: Path, catalogue: Cata
         LinernotesError, match=r"was encoded by another model \(tiny\) than other: build it anew"
     ):
         catalogue.require(other.encoding, other.name)
+
+
+def test_what_cannot_be_read_now_is_not_left_out_for_good(tmp_path: Path) -> None:
+    """A system that has no more file handles says nothing of a recording, and neither does a disk that does
+    not answer: the build ends with a sentence, and nothing is known of the recording.
+    """
+    sounds = tmp_path / "sounds"
+    write_recordings(sounds, [SEGMENT_SAMPLES] * 3, decoys=0)
+    source = read_source(sounds)
+    most, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, highest))
+    try:
+        with pytest.raises(LinernotesError, match=r"cannot be read now .*run the same command again"):
+            list(decode_track(Files(sounds), source.tracks[0], CUTTING))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, highest))
+    assert isinstance(list(decode_track(Files(sounds), source.tracks[0], CUTTING))[-1], Finished)
+
+    class Away(Files):
+        def blocks(self, track: Track, encoding: Encoding) -> Iterable[np.ndarray]:
+            yield from ()
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(LinernotesError, match="Input/output error"):
+        list(decode_track(Away(sounds), source.tracks[0], CUTTING))

@@ -574,3 +574,19 @@ def test_two_files_of_one_stem_are_two_tracks(tmp_path: Path) -> None:
     assert reasons(table(tmp_path, "file_name,track_id\ntake.flac,x\ntake.wav,x\n", files="take.wav")) == {
         "take.wav": "duplicate id"
     }
+
+
+def test_an_empty_split_leaves_the_word_to_the_sidecar_and_the_folder(tmp_path: Path) -> None:
+    """What nobody says of a held-out recording must not make it one that is paid for."""
+    sounds(tmp_path, "train/a.wav", "test/b.wav", "train/c.wav", "train/d.wav")
+    (tmp_path / "train" / "c.json").write_text('{"split": "test"}')
+    rows = "train/a.wav,\ntest/b.wav,\ntrain/c.wav,\ntrain/d.wav,test\n"
+    (tmp_path / "metadata.csv").write_text("file_name,split\n" + rows)
+    source = read_source(tmp_path)
+    assert splits(source) == {
+        "train/a.wav": "train",
+        "test/b.wav": "decoy",
+        "train/c.wav": "decoy",
+        "train/d.wav": "decoy",
+    }
+    assert "rows whose split is empty (1) are training tracks" in source.notes

@@ -16,7 +16,8 @@ import soxr
 
 from linernotes.audio.container import Container, look_at, xing_samples
 from linernotes.audio.mixing import Block, Blocks
-from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, with_channels
+from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, out_of_reach, with_channels
+from linernotes.errors import LinernotesError
 
 RATES_HZ = (4000, 768000)
 LOUDEST_PEAK = 16.0  # +24 dB of full scale: beyond, a float file holds other units
@@ -102,10 +103,15 @@ def _decoded(path: Path) -> tuple[int, Iterator[Block]]:
     try:
         rate_hz = _rate_of(path, container)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise AudioError(path, "undecodable", f"{_brief(error)}; export it again") from None
+        raise _undecodable(path, error) from None
     if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
         raise AudioError(path, "damaged", f"its header says {rate_hz} Hz; export it again")
     return rate_hz, _blocks(path, container, rate_hz)
+
+
+def _undecodable(path: Path, error: Exception) -> LinernotesError:
+    lost = None if isinstance(error, av.error.FFmpegError) else out_of_reach(path, error)
+    return lost or AudioError(path, "undecodable", f"{_brief(error)}; export it again")
 
 
 def _rate_of(path: Path, container: Container) -> int:
@@ -182,7 +188,7 @@ def _blocks(path: Path, container: Container, rate_hz: int) -> Iterator[Block]:
         except av.error.FFmpegError:
             raise _damaged(path, link.seen_s) from None
         except (OSError, ValueError) as error:
-            raise AudioError(path, "undecodable", f"{_brief(error)}; export it again") from None
+            raise _undecodable(path, error) from None
         link.close()
         seen_s = link.seen_s
     block = parts.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,30 @@ class AudioError(LinernotesError):
         super().__init__(f"{path} is {reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+# what the system says of a disk, a share or a process, and not of a file
+NOT_OF_A_FILE = {
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+}
+
+
+def out_of_reach(path: str | Path, error: BaseException) -> LinernotesError | None:
+    """What to say of a file that cannot be read *now*, so that nothing is known of it; None where an error is
+    about the file.
+    """
+    if not (isinstance(error, OSError) and error.errno in NOT_OF_A_FILE):
+        return None
+    return LinernotesError(
+        f"{path} cannot be read now ({error.strerror or error}): look after the disk or share that it lies "
+        "on, then run the same command again"
+    )
 
 
 @dataclass(frozen=True)

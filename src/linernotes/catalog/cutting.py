@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, stream_sound
+from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, out_of_reach, stream_sound
 from linernotes.catalog.track import Reject, Track
 from linernotes.models.encoding import Encoding
 
@@ -134,6 +134,9 @@ def decode_track(
 ) -> Iterator[CutSound | Finished | Reject]:
     """The segments of one recording, then ``Finished``; or, whenever something is wrong with it, a ``Reject``
     at the end.
+
+    Raises:
+        LinernotesError: it cannot be read now, whatever is in it.
     """
     digest, n, peak = hashlib.sha256(), 0, 0.0
     try:
@@ -146,6 +149,8 @@ def decode_track(
         yield Reject(track.file_name, error.reason, error.detail)
         return
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        if lost := out_of_reach(track.file_name, error):
+            raise lost from None
         yield Reject(track.file_name, "unreadable", f"{type(error).__name__}: {error}; check the file")
         return
     if peak < SILENCE_PEAK:

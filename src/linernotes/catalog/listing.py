@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from linernotes.audio import SUFFIXES
+from linernotes.audio import SUFFIXES, out_of_reach
 from linernotes.catalog.track import Flaw, Reject, printable
 from linernotes.errors import LinernotesError
 
@@ -89,11 +89,16 @@ def list_folder(folder: Path) -> Listing:
 def head_flaw(path: Path) -> Flaw | None:
     """What is wrong with a file that is no recording at all, whatever its name says; None if it may be
     one.
+
+    Raises:
+        LinernotesError: it cannot be read now, whatever is in it.
     """
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:
+        if lost := out_of_reach(path, error):
+            raise lost from None
         return "unreadable", f"it cannot be opened ({error.strerror}); check its permissions"
     if not head:
         return "empty", "it has no bytes; copy it again"

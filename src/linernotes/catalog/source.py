@@ -186,14 +186,17 @@ class _Reading:
         else:
             self.rows.append((name, {}, name))
 
-    def _split(self, name: str, word: str | None, near: str) -> str:
-        """``train`` or ``decoy``: what its own word says, else the folder in which it or its table lies."""
+    def _split(self, name: str, words: Sequence[str | None], near: str) -> str:
+        """``train`` or ``decoy``: what the first of its own words says that is not empty, else the folder in
+        which it or its table lies.
+        """
+        word = next((word for word in words if word), None)
         if word is None:
             inside = lies_in(name, self.held_out) or lies_in(near, self.held_out)
             self.held_out_used |= {inside} if inside else set()
+            self.unsaid += not inside and "" in words
             return "decoy" if inside else "train"
-        self.unsaid += not word
-        if word and word.casefold() not in TRAIN_WORDS | DECOY_WORDS:
+        if word.casefold() not in TRAIN_WORDS | DECOY_WORDS:
             self.words.add(word)
         return split_of(word) or "train"
 
@@ -211,9 +214,8 @@ class _Reading:
             if flaw := _split_flaw(beside.get("split", "")):
                 self.rejects.append(Reject(name, *flaw))
                 continue
-            values = (
-                beside | values | {"split": self._split(name, row.get("split", beside.get("split")), near)}
-            )
+            split = self._split(name, (row.get("split"), beside.get("split")), near)
+            values = beside | values | {"split": split}
             if "title" not in values and "artist" not in values:
                 values = read_tags(self.folder / name) | values
             if reserved(self.folder / name):
