@@ -19,9 +19,9 @@ from linernotes.artefacts import load_tensors, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.cli.app import app
 from linernotes.demo import places
-from linernotes.errors import LinernotesWarning
+from linernotes.errors import LinernotesWarning, UsageError
 from linernotes.evaluation.bank.folder import BANK_FILE
-from linernotes.evaluation.bank.store import BANK, read_bank
+from linernotes.evaluation.bank.store import BANK, plan_retrains, read_bank
 
 METHODS = "latent,random"
 
@@ -317,3 +317,9 @@ def test_a_bank_with_models_that_went_wrong_is_measured_by_the_others_and_names_
     # of this bank too few halves are left; that is the sentence, after the one that names the model
     assert done.exit_code == 1 and f"left out: {there / BANK_FILE}: {broken} went wrong" in done.stderr
     assert "Warning" not in done.stderr and "7 halves" in done.stderr
+
+
+@pytest.mark.parametrize("tracks", [0, 1])
+def test_halves_of_a_track_are_refused_before_anything_is_trained(tracks: int) -> None:
+    with pytest.raises(UsageError, match=f"^a half of {tracks} training track"):
+        plan_retrains(tracks, halves=8, again=2, full=2, seed=0)

@@ -330,7 +330,6 @@ def test_another_calibration_judges_the_same_scores_anew(
     assert read.verdict == second.verdict
     trained = [t for t in read.tracks if t.split == "train"]
     assert all(t.effect for t in trained) and not any(t.effect for t in read.tracks if t.split == "decoy")
-    assert "what all tracks" in second.verdict.sentence or "No" in second.verdict.sentence
     assert str(escape(second.verdict.sentence)) in (tmp_path / "out" / "report.html").read_text()
 
 

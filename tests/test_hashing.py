@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from pathlib import Path
 
 import pytest
 
+import linernotes
 from linernotes.artefacts import hash_files
+from linernotes.attribution.prepare import code_files
 from linernotes.models import hashing
 
 
@@ -78,3 +81,24 @@ def test_small_files_and_damaged_notes_are_read_anew(
     monkeypatch.setattr(hashing, "LARGE_BYTES", 1 << 20)
     assert hashed() == first
     assert hashed.read == 3
+
+
+# rooms that compute nothing which the cache keeps: what they read or write carries hashes of its own
+NOT_KEPT = {"artefacts", "catalog", "errors", "index", "jobs", "settings", "version"}
+
+
+def test_all_code_that_fills_the_cache_names_it() -> None:
+    """What a hashed module takes from another one is hashed as well, so that an edit there is never answered
+    by what was computed before it.
+    """
+    package = Path(linernotes.__file__).parent
+    hashed = {path.relative_to(package).as_posix() for path in code_files()}
+    taken = set()
+    for name in hashed:
+        for node in ast.walk(ast.parse((package / name).read_text())):
+            module = node.module if isinstance(node, ast.ImportFrom) and not node.level else None
+            if module and module.startswith("linernotes."):
+                taken.add(module.removeprefix("linernotes.").replace(".", "/"))
+    files = {f"{name}.py" for name in taken} | {f"{name}/__init__.py" for name in taken}
+    there = {name for name in files if (package / name).exists()}
+    assert {name for name in there if name.split("/")[0].removesuffix(".py") not in NOT_KEPT} <= hashed

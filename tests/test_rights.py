@@ -130,6 +130,26 @@ def test_rights_are_kept_as_versions_and_none_is_overwritten(tmp_path: Path) -> 
         require_version(first, new)
 
 
+def test_one_work_on_two_albums_is_one_work(tmp_path: Path) -> None:
+    """Albums, labels and numbers that stand in one row only are no other parties."""
+    rows = [
+        holder("a", "Ann", 60, "composition", album="First", ipi="00045620792"),
+        holder("a", "Bea", 40, "composition", album="First"),
+        holder("b", "Ann", 30, "composition", album="Best of"),
+        holder("b", "Ann", 30, "composition", label="L"),
+        holder("b", "Bea", 40, "composition", album="Best of"),
+    ]
+    rights = rights_of(tmp_path, rows, TRACKS)
+    assert parties(rights, "composition") == {"a": {"Ann": Fraction(3, 5), "Bea": Fraction(2, 5)}}
+    assert {h.ipi for h in rights.holdings["composition"]["a"] if h.party == "Ann"} == {"00045620792"}
+    alone = rights_of(tmp_path, [holder("a", "Ann", 50, ipi="00045620792"), holder("a", "Ann", 50)], TRACKS)
+    (held,) = alone.holdings["recording"]["a"]
+    assert (held.split, held.ipi) == (1, "00045620792")
+    rows[-1] = holder("b", "Cid", 40, "composition")
+    with pytest.raises(LinernotesError, match="are of one composition, and their parties differ"):
+        rights_of(tmp_path, rows, TRACKS)
+
+
 def row(**changed: Any) -> list[dict[str, Any]]:
     return [{**holder("a", "P"), **changed}]
 

@@ -122,6 +122,19 @@ def test_a_method_says_what_passes_it_makes(method: str, prepared: Prepared) -> 
         assert passes.formed == bool(of_weights)
 
 
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"clap"}))
+def test_what_a_method_says_it_costs_once_is_what_it_does_once(method: str, prepared: Prepared) -> None:
+    settings = METHOD_SETTINGS[method]()
+    if method in ("timbre", "tonal"):
+        assert settings.cost.startswith("N decodings; ")
+        return
+    once, _, _ = settings.cost.partition("; ")
+    work = METHODS[method].work(prepared, settings, query_of(prepared.catalogue, 0))
+    assert (once == "nothing") == (not work.once)
+    backward = {"square", "covariance", "value", "projection", "single projection", "output projection"}
+    assert ("gradients" in once) == bool(backward & work.once.keys())
+
+
 def test_what_first_order_scores_and_noise_bands_take_together(prepared: Prepared) -> None:
     def together(method: str, settings: Any, queries: int = 1) -> int:
         passes = METHODS[method].passes(prepared, settings, queries)

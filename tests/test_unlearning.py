@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from conftest import draws_of, query_of
+from linernotes.artefacts import held
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.catalog.track import Track
 from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition, squared_gradients
@@ -113,6 +115,29 @@ def test_a_killed_fisher_resumes_to_the_same_bytes(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_two_that_fit_the_same_at_once_fit_it_once(
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue
+) -> None:
+    """Two processes with one cache: one waits for the other, and nothing half-done stays behind."""
+    path = tmp_path / "fisher.safetensors"
+
+    def fit() -> Gradient:
+        return fit_diagonal_fisher(model, catalogue, 1, 0, path, batch_size=8)
+
+    with ThreadPoolExecutor(1) as other:
+        with held(path, "computed"):
+            waiting = other.submit(fit)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+            assert not path.exists()
+        first = waiting.result(timeout=60)
+    written = path.stat().st_mtime_ns
+    again = fit()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert path.stat().st_mtime_ns == written
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_decoys_do_not_enter_the_fisher(
     tmp_path: Path, model: StableAudio, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +191,20 @@ def test_masked_frames_are_not_unlearned(prepared: Prepared) -> None:
     assert not torch.allclose(gradient(partly, mask=True), gradient(query, mask=True), rtol=0.01)
     with pytest.raises(LinernotesError, match="silent throughout"):
         gradient(replace(query, heard_t=heard & False), mask=True)
+
+
+def test_a_gradient_is_the_same_on_however_many_cores(prepared: Prepared) -> None:
+    query, before = query_of(prepared.catalogue, 0), torch.get_num_threads()
+    weights, found = dict(prepared.model.layers("all")), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(
+                query_gradient(prepared.model, query, weights, draws_of(prepared.model, 24), False, 32)
+            )
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0][name], other[name]) for other in found[1:] for name in weights)
 
 
 def test_a_set_is_unlearned_by_the_mean_of_its_gradients(prepared: Prepared, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from linernotes.settings.places import cache_folder
 from linernotes.settings.training import Drawn
 from linernotes.version import __version__
 
-__all__ = ["cache_folder", "prepare"]
+PACKAGE = Path(__file__).parent.parent
 
 
 def prepare(
@@ -48,12 +48,17 @@ def prepare(
 @functools.cache
 def code_hash() -> str:
     """Hash of the code that fills the cache: what other code computed is never taken for its own."""
-    root = Path(__file__).parent.parent
-    rooms = ("models", "curvature", "methods")
+    return hash_files(code_files(), PACKAGE)
+
+
+def code_files() -> list[Path]:
+    """The code that fills the cache, in order."""
+    rooms = ("audio", "models", "curvature", "methods")
     files = [
-        *(path for room in rooms for path in root.glob(f"{room}/**/*.py")),
-        root / "draws.py",
-        root / "losses.py",
-        root / "attribution" / "fitness.py",
+        *(path for room in rooms for path in PACKAGE.glob(f"{room}/**/*.py")),
+        PACKAGE / "descriptors.py",
+        PACKAGE / "draws.py",
+        PACKAGE / "losses.py",
+        PACKAGE / "attribution" / "fitness.py",
     ]
-    return hash_files(sorted(files), root)
+    return sorted(files)

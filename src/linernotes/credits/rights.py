@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
 
@@ -125,7 +125,7 @@ def _holdings(
 ) -> tuple[dict[Right, dict[str, tuple[Holding, ...]]], list[str]]:
     """By right and by recording or work what its parties hold; and what is wrong with their shares."""
     by_subject: dict[tuple[Right, Link], list[Entry]] = defaultdict(list)
-    for entry in entries:
+    for entry in _numbered(entries):
         by_subject[entry.right, entry.subject].append(entry)
     flaws: list[str] = []
     kept: dict[tuple[Right, str], tuple[str, tuple[Holding, ...]]] = {}
@@ -142,7 +142,7 @@ def _holdings(
             continue
         held = _summed(members, splits)
         first, other = kept.setdefault((right, owner), (about, held))
-        if other != held:
+        if _parts(other) != _parts(held):
             flaws.append(
                 f"{members[0].where}: the {about} and the {first} are of one {right}, and their parties "
                 "differ: correct one"
@@ -151,6 +151,30 @@ def _holdings(
     for (right, owner), (_, held) in kept.items():
         holdings[right][owner] = held
     return holdings, flaws
+
+
+def _numbered(entries: Sequence[Entry]) -> list[Entry]:
+    """Every row with its party's IPI and ISNI, which may stand in another one only (and in no two
+    differently, ``read_entries``).
+    """
+    known: dict[tuple[str, str], str] = {}
+    for held in (entry.holding for entry in entries if entry.holding.party):
+        known |= {(held.party, "ipi"): held.ipi} if held.ipi else {}
+        known |= {(held.party, "isni"): held.isni} if held.isni else {}
+
+    def numbered(held: Holding) -> Holding:
+        ipi, isni = (known.get((held.party, kind), "") for kind in ("ipi", "isni"))
+        return replace(held, ipi=ipi or held.ipi, isni=isni or held.isni)
+
+    return [replace(entry, holding=numbered(entry.holding)) for entry in entries]
+
+
+def _parts(held: Sequence[Holding]) -> dict[tuple[str, str], Fraction]:
+    """What each party holds in each role, whichever album or label it is grouped by."""
+    sums: dict[tuple[str, str], Fraction] = defaultdict(Fraction)
+    for holding in held:
+        sums[holding.party, holding.role] += holding.split
+    return sums
 
 
 def _summed(members: Sequence[Entry], splits: Sequence[Fraction]) -> tuple[Holding, ...]:

@@ -4,6 +4,7 @@ resumable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linernotes.artefacts import hash_arrays, load_tensors, save_tensors
+from linernotes.artefacts import hash_arrays, held, load_tensors, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.draws import Batch, Draws, no_draws, random_for
 from linernotes.errors import LinernotesError
@@ -80,28 +81,33 @@ def fit_sums(
     rows = training if rows is None else rows
     if path.exists():
         return load_tensors(path, kind, header)[0]
-    partial = path.with_name(path.name + ".partial")
-    sums: dict[str, Tensor] = {}
-    done = 0
-    if partial.exists():
-        sums, saved_header = load_tensors(partial, f"{kind}, partial", header)
-        done = saved_header["done"]
-    device = device_of(model)
-    for start in range(done, len(rows), SEGMENTS_IN_CHUNK):
-        some = rows[start : start + SEGMENTS_IN_CHUNK]
-        chance = _the_same(shared, len(some)) if shared else _their_own(model, len(some), draws, seed, start)
-        passes = _passes(items_of(model, catalogue, some), chance, batch_size, device)
-        for measured in in_order(model, passes, measure):
-            for name, value in measured.items():
-                sums[name] = sums[name].to(device) + value if name in sums else value.clone()
-        done = start + len(some)
-        if on_progress:
-            on_progress(done, len(rows))
-        if done < len(rows):
-            save_tensors(partial, sums, f"{kind}, partial", {**header, "done": done})
-    save_tensors(path, sums, kind, header)
-    partial.unlink(missing_ok=True)
-    return sums
+    with held(path, "computed", math.inf):  # by another process at the same time: its result is read
+        if path.exists():
+            return load_tensors(path, kind, header)[0]
+        partial = path.with_name(path.name + ".partial")
+        sums: dict[str, Tensor] = {}
+        done = 0
+        if partial.exists():
+            sums, saved_header = load_tensors(partial, f"{kind}, partial", header)
+            done = saved_header["done"]
+        device = device_of(model)
+        for start in range(done, len(rows), SEGMENTS_IN_CHUNK):
+            some = rows[start : start + SEGMENTS_IN_CHUNK]
+            chance = (
+                _the_same(shared, len(some)) if shared else _their_own(model, len(some), draws, seed, start)
+            )
+            passes = _passes(items_of(model, catalogue, some), chance, batch_size, device)
+            for measured in in_order(model, passes, measure):
+                for name, value in measured.items():
+                    sums[name] = sums[name].to(device) + value if name in sums else value.clone()
+            done = start + len(some)
+            if on_progress:
+                on_progress(done, len(rows))
+            if done < len(rows):
+                save_tensors(partial, sums, f"{kind}, partial", {**header, "done": done})
+        save_tensors(path, sums, kind, header)
+        partial.unlink(missing_ok=True)
+        return sums
 
 
 Chance = tuple[Draws, Batch]  # one draw of every segment, and what its sampled targets are drawn by

@@ -17,6 +17,7 @@ from linernotes.models.workers import in_order
 from linernotes.settings.methods import ProductSettings, UnlearningSettings
 
 Gradient = dict[str, Tensor]  # by parameter name
+LEAST_PIECES = 8
 
 
 def query_draws(
@@ -52,7 +53,9 @@ def query_gradient(
     device = device_of(model)
     weight_t = heard_weights(query, mask_silence).to(device)
     item = query.items(model)
-    size = min(batch_size, math.ceil(len(draws) / torch.get_num_threads()))  # few draws: some for every core
+    # few draws are a few pieces all the same, for cores to share; as many on every machine, so that the sum
+    # is the same
+    size = min(batch_size, math.ceil(len(draws) / LEAST_PIECES)) if device.type == "cpu" else batch_size
     jobs = (draws[start : start + size].to(device) for start in range(0, len(draws), size))
 
     def gradient_of(worker: GenerativeModel, some: Draws) -> tuple[Gradient, int]:

@@ -40,4 +40,5 @@ def sampled_error_b(prediction_bct: Tensor, noise_bct: Tensor) -> Tensor:
     """The squared error's curvature in D numbers of output is 2 / D: targets lie around the output in white
     noise, whose gradient at the output is sqrt(2 / D) times white noise.
     """
-    return (prediction_bct * noise_bct * math.sqrt(2 / noise_bct[0].numel())).sum(dim=(1, 2))
+    direction_bct = noise_bct * math.sqrt(2 / noise_bct[0].numel())
+    return (prediction_bct * direction_bct).sum(dim=(1, 2))

@@ -6,7 +6,6 @@ stable-audio-tools.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from linernotes.models.hidden import outputs_of
 from linernotes.models.objectives import PathKind
 from linernotes.models.parts import quiet_libraries
 from linernotes.models.sampling import descend
+from linernotes.models.squared_error import draw_times, sampled_error_b, squared_loss_bt, white_noise
 from linernotes.models.stable_audio_folder import TRAINED, DiffusersFolder
 from linernotes.models.stable_audio_tools import ToolsFolder
 
@@ -135,11 +135,7 @@ class StableAudio:
         levels: Levels = EVERY_LEVEL,
         order: Tensor | None = None,
     ) -> Draws:
-        """Times in (0, 1), one in each part of the levels that training drew equally often, and white
-        noise.
-        """
-        t_k = self.objective.times(count, generator, levels)
-        return Draws({"t": t_k if order is None else t_k[order], "eps": self._noise(count, generator)})
+        return draw_times(self.objective, self.encoding, count, generator, levels, order)
 
     def prediction(self, items: Batch, draws: Draws) -> Tensor:
         x, t_b = items.tensors, draws.tensors["t"]
@@ -153,21 +149,13 @@ class StableAudio:
         return self.objective.target(items.tensors["latents"], draws.tensors["eps"], draws.tensors["t"])
 
     def loss_bt(self, items: Batch, draws: Draws) -> Tensor:
-        return (self.prediction(items, draws) - self.target(items, draws)).square().mean(dim=1)
+        return squared_loss_bt(self, items, draws)
 
     def draw_targets(self, count: int, generator: torch.Generator) -> Batch:
-        return Batch({"noise": self._noise(count, generator)})
+        return Batch({"noise": white_noise(self.encoding, count, generator)})
 
     def sampled_loss_b(self, items: Batch, draws: Draws, targets: Batch) -> Tensor:
-        """The squared error's curvature in D numbers of output is 2 / D: targets lie around the output in
-        white noise, whose gradient at the output is sqrt(2 / D) times white noise.
-        """
-        noise_bct = targets.tensors["noise"]
-        direction_bct = noise_bct * math.sqrt(2 / noise_bct[0].numel())
-        return (self.prediction(items, draws) * direction_bct).sum(dim=(1, 2))
-
-    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.randn(count, self.encoding.latent_channels, self.encoding.frames, generator=generator)
+        return sampled_error_b(self.prediction(items, draws), targets.tensors["noise"])
 
     def layers(self, kind: str) -> dict[str, nn.Parameter]:
         if kind not in LAYER_PATTERNS:
@@ -199,7 +187,7 @@ class StableAudio:
         the CPU: a seed means the same anywhere.
         """
         generator = torch.Generator().manual_seed(seed)
-        start = self._noise(1, generator).to(self.device)
+        start = white_noise(self.encoding, 1, generator).to(self.device)
         if self.scheduler is None:
             return self._descended(prompt, seconds, start, generator, on_step)
         pipeline = StableAudioPipeline(

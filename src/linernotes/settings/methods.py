@@ -136,6 +136,7 @@ class AbuSettings(RescoringSettings, frozen=True, extra="forbid"):
     """Unlearn the query by steps preconditioned with the diagonal Fisher; what gets worse shaped it."""
 
     paper: ClassVar[str] = "Wang et al. 2024 (2406.09408); music: Choi et al. 2025 (2506.18312)"
+    cost: ClassVar[str] = "N K forwards, N squared gradients a Fisher draw; N K forwards"
 
     noise_bands: NoiseBands = 1
     step_size: StepSize = 1e-4
@@ -152,6 +153,7 @@ class AbuEkfacSettings(AbuSettings, frozen=True, extra="forbid"):
     """AbU+: the same with EK-FAC curvature, on the linear layers."""
 
     paper: ClassVar[str] = "Wang et al. 2025 (2511.10721)"
+    cost: ClassVar[str] = "N K forwards, two passes of item gradients over the training set; N K forwards"
 
     fisher: Annotated[FisherKind, Field(description="EK-FAC from sampled or from true targets.")] = "sampled"
     step_size: StepSize = 1e-2

@@ -150,7 +150,15 @@ def plan_retrains(
 
     Each is known by its name: a plan for more of any has all of a smaller one's, so a bank can grow. With the
     seed 0 no seed of the bank is that of a model trained with the seed 0.
+
+    Raises:
+        UsageError: there are no halves of so few tracks.
     """
+    if n_training < 2:
+        raise UsageError(
+            f"a half of {n_training} training track{'s' * (n_training != 1)} is none: build the catalogue of "
+            "2 at least, better of hundreds"
+        )
     everything = np.ones(n_training, dtype=bool)
     retrains = [Retrain(f"full-{i}", "full", everything, seed + 1 + i) for i in range(full)]
     repeats: list[Retrain] = []
