@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -96,7 +96,7 @@ KINDS: dict[str, type[Ask]] = {
     "sit": Sit,
     "measure": Measure,
 }
-Kind = Literal["generate", "attribute", "compare", "verify", "credit", "state", "audit", "sit", "measure"]
+KIND_OF = {model: kind for kind, model in KINDS.items()}
 
 
 class UnknownKindError(Exception):
@@ -105,7 +105,7 @@ class UnknownKindError(Exception):
 
 def kind_of(ask: Ask) -> str:
     """The name under which a wish is queued."""
-    return next(kind for kind, model in KINDS.items() if type(ask) is model)
+    return KIND_OF[type(ask)]
 
 
 def read_ask(kind: str, asked: dict[str, Any]) -> Ask:

@@ -14,10 +14,11 @@ from linernotes.report.truth import METHOD, lds_table
 
 ABOUT = """\
 All methods run with their defaults, which were chosen on the tuning clips of the first benchmark; on the
-others nothing was chosen, and no figure of theirs was looked at before the scores of all methods stood; but
-that a track of several segments has the norm of their scores was decided after `long` had been looked at.
+others nothing was chosen, and no figure of theirs was looked at before the scores of all methods stood{but}.
 Intervals are 95 %, by bootstrap over clips and models together. What the benchmarks are, and what the figures
 mean: [Held against retraining](evaluation.md)."""
+BUT = """; but
+that a track of several segments has the norm of their scores was decided after `long` had been looked at"""
 ABOUT_TRUNCATED = (
     "Only the first tracks of each clip count, by how far they stand above the next. How many is chosen on "
     "the tuning clips of {kept_on}, and the same number is kept everywhere: {numbers}."
@@ -46,7 +47,7 @@ def across_page(across: Across, command: str) -> str:
     parts = [
         f"# The same methods on {', '.join(each.name for each in across.benchmarks)}",
         f"Written by `{command}`, from retrain banks and the scores kept with them.",
-        ABOUT,
+        ABOUT.format(but=BUT if any(each.gathered for each in across.benchmarks) else ""),
         _benchmarks(across).markdown(),
         "## LDS",
         _by_benchmark(across, "lds", lambda m: m.lds).markdown(),
