@@ -77,7 +77,7 @@ def build_bank(
         queries = captions_as_queries(opened, seconds, asked.seed)
     require_enough(asked.halves, asked.again, asked.seeds, queries)
     retrains = plan_retrains(
-        n_training=sum(track.split == "train" for track in opened.tracks),
+        n_training=int(opened.trained_t.sum()),
         halves=asked.halves,
         again=asked.again,
         full=asked.full,

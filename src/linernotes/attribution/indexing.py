@@ -320,7 +320,7 @@ def _hold(prepared: Prepared, settings: IndexSettings) -> _Held:
         rows = np.sort(heard_rows(catalogue, count, shuffled))
         queries = [segment_query(catalogue, int(row)) for row in rows]
         return _Held(queries, catalogue.track_n[rows].tolist(), f"{len(rows)} training segments")
-    captions = sorted({track.caption for track in catalogue.tracks if track.split == "train"})
+    captions = sorted({track.caption for track in catalogue.tracks if track.trained})
     queries = []
     for i in range(count):
         prompt = draw.choice(captions)

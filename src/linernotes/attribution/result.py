@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from linernotes.artefacts import write_json
-from linernotes.catalog.track import Track
+from linernotes.catalog.track import Split, Track
 from linernotes.index.recall import Shortlist
 from linernotes.records.reading import parsed, read_content
 from linernotes.records.seal import sealed, unsealed
@@ -129,7 +129,7 @@ class TrackScore(BaseModel):
     title: str
     artist: str
     score: float
-    split: Literal["train", "decoy"]
+    split: Split
     decoys_above: int  # (other) decoys that score at least as high; decoys were never trained on
     best_segment_start_s: float  # where in the track the highest-scoring segment begins
     seconds: float | None = None  # of the track, as far as the catalogue has it
@@ -245,9 +245,9 @@ def rank_tracks(
     exact = np.ones(len(tracks)) if weight_n is None else np.bincount(track_n, weight_n, len(tracks))
     best, rising = np.full(len(tracks), -1), np.argsort(scores_n, kind="stable")
     best[track_n[rising]] = rising  # of several for one track the last stays
-    decoys = np.sort(scores_t[[track.split == "decoy" for track in tracks]])
+    decoys = np.sort(scores_t[[not track.trained for track in tracks]])
     order = np.argsort(-scores_t, kind="stable")
-    trained = np.array([tracks[i].split == "train" for i in order])
+    trained = np.array([tracks[i].trained for i in order])
     named = [i for i, track in enumerate(order) if effects and track in effects and effects[track].named]
     kept = max(int(np.searchsorted(np.cumsum(trained), KEPT_TRACKS)), *named[-1:], 0)
     order = order[: kept + 1]
@@ -258,10 +258,8 @@ def rank_tracks(
             title=tracks[i].title,
             artist=tracks[i].artist,
             score=float(scores_t[i]),
-            split=tracks[i].split,  # type: ignore[arg-type]
-            decoys_above=len(decoys)
-            - int(np.searchsorted(decoys, scores_t[i]))
-            - (tracks[i].split == "decoy"),
+            split=tracks[i].split,
+            decoys_above=len(decoys) - int(np.searchsorted(decoys, scores_t[i])) - (not tracks[i].trained),
             best_segment_start_s=float(start_s_n[best[i]]),
             seconds=None if seconds_t is None else float(seconds_t[i]),
             error=errors[i] if errors and exact[i] else None,

@@ -270,8 +270,8 @@ def _attribution(
         cautions=[*warned, *([said_of(part, model.name)] if part else [])],
         torch=torch.__version__,
         device=device_of(model).type,
-        training_tracks=sum(track.split == "train" for track in catalogue.tracks),
-        decoys=sum(track.split == "decoy" for track in catalogue.tracks),
+        training_tracks=int(catalogue.trained_t.sum()),
+        decoys=int((~catalogue.trained_t).sum()),
         segments=int((weight_n > 0).sum()),
         shortlist=shortlist,
         sources=Sources(

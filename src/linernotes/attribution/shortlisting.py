@@ -107,10 +107,9 @@ class _Tracks:
     @classmethod
     def of(cls, prepared: Prepared, settings: MethodSettings) -> _Tracks:
         catalogue = prepared.catalogue
-        trained_t = np.array([track.split == "train" for track in catalogue.tracks])
-        trained_t &= np.bincount(catalogue.track_n, minlength=len(trained_t)) > 0
+        here_t = np.bincount(catalogue.track_n, minlength=len(catalogue.tracks)) > 0
         seen_n = prepared.as_seen(np.ones(len(catalogue)), settings.gather)
-        return cls(catalogue.track_n, seen_n, trained_t)
+        return cls(catalogue.track_n, seen_n, catalogue.trained_t & here_t)
 
     @property
     def count(self) -> int:

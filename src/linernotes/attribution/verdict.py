@@ -62,7 +62,7 @@ class Judge:
         seconds = np.array([window.seconds for window in clip.windows])
         losses = [clip_loss(model, window, draws) for window in clip.windows]
         loss = float(np.average(losses, weights=seconds))
-        trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
+        trained = np.flatnonzero(catalogue.trained_t)
         squares_t = np.bincount(catalogue.track_n, prepared.weights_n**2, len(catalogue.tracks))[trained]
         found = effects_of(
             self.calibration, scores_t[trained], squares_t, loss, prepared.n_training, ASKED_TRACKS

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from linernotes.catalog.track import Split
 from linernotes.errors import LinernotesError
 
 MEANINGS = {
@@ -135,7 +136,7 @@ def present(value: str) -> str:
     return "" if value in MISSING else value
 
 
-def split_of(word: str) -> str | None:
+def split_of(word: str) -> Split | None:
     """``train`` or ``decoy`` for a word of any case (``Test``, ``held-out``), None if it is neither."""
     word = re.sub(r"[\s_\-]+", "", word.casefold())
     if word in TRAIN_WORDS:

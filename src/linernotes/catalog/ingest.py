@@ -184,11 +184,7 @@ def _assemble(
     # of several tracks with the same sound the first that was trained on stays
     first_with: dict[str, Track] = {}
     for track, entry in zip(source.tracks, itertools.chain(*entries), strict=True):
-        if (
-            "hash" in entry
-            and first_with.setdefault(entry["hash"], track).split == "decoy"
-            and track.split == "train"
-        ):
+        if "hash" in entry and not first_with.setdefault(entry["hash"], track).trained and track.trained:
             first_with[entry["hash"]] = track
     for piece, of_piece in zip(pieces, entries, strict=True):
         kept.append([])

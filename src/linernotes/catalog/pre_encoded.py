@@ -19,7 +19,7 @@ import numpy as np
 from linernotes.audio import SUFFIXES, out_of_reach
 from linernotes.catalog.columns import split_of
 from linernotes.catalog.listing import Listing
-from linernotes.catalog.track import RECORDING_SECONDS, Reject, Track, printable
+from linernotes.catalog.track import RECORDING_SECONDS, Reject, Split, Track, printable
 from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
 
@@ -124,7 +124,7 @@ def _recording(name: str, words: Mapping[str, Any]) -> str:
     return str(words.get("path") or words.get("relpath") or name)
 
 
-def _track(recording: str, name: str, words: Mapping[str, Any], split: str, used: set[str]) -> Track:
+def _track(recording: str, name: str, words: Mapping[str, Any], split: Split, used: set[str]) -> Track:
     short = PurePosixPath(str(words.get("relpath") or recording).replace("\\", "/"))
     track_id = str(words.get("track_id") or short.with_suffix("")).lstrip("/")
     while track_id in used:

@@ -20,7 +20,7 @@ from linernotes.catalog.pre_encoded import WORDS, holds_latents, read_latents_fo
 from linernotes.catalog.reservations import COLUMN, RESERVED, reserved, said_of
 from linernotes.catalog.tables import Row, Table, read_tables
 from linernotes.catalog.tags import read_tags
-from linernotes.catalog.track import Flaw, Reject, Track, printable, sayable
+from linernotes.catalog.track import Flaw, Reject, Split, Track, printable, sayable
 from linernotes.errors import LinernotesError
 from linernotes.settings.paths import require_recordings
 
@@ -186,7 +186,7 @@ class _Reading:
         else:
             self.rows.append((name, {}, name))
 
-    def _split(self, name: str, words: Sequence[str | None], near: str) -> str:
+    def _split(self, name: str, words: Sequence[str | None], near: str) -> Split:
         """``train`` or ``decoy``: what the first of its own words says that is not empty, else the folder in
         which it or its table lies.
         """

@@ -90,8 +90,12 @@ class Catalogue:
     @cached_property
     def training_rows(self) -> np.ndarray:
         """Indices of the segments that were trained on: those of tracks that are no decoys."""
-        trained = np.array([track.split == "train" for track in self.tracks])
-        return np.flatnonzero(trained[self.track_n])
+        return np.flatnonzero(self.trained_t[self.track_n])
+
+    @cached_property
+    def trained_t(self) -> np.ndarray:
+        """Which tracks were trained on, bool; the others are decoys."""
+        return np.array([track.trained for track in self.tracks], dtype=bool)
 
     @cached_property
     def seconds_t(self) -> np.ndarray:
@@ -311,7 +315,7 @@ def write_catalogue(
         "hash": hash_bytes(digests),
         "encoder": asdict(encoding),
         "tracks": len(tracks),
-        "decoys": sum(track.split == "decoy" for track in tracks),
+        "decoys": sum(not track.trained for track in tracks),
         "segments": count,
         "rejects": len(rejects),
         **made_from,

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
+Split = Literal["train", "decoy"]
 Flaw = tuple[str, str]  # why something is not taken: in a word or two, and in a sentence with the remedy
 
 RECORDING_SECONDS = "recording_seconds"  # a further column
@@ -29,8 +31,13 @@ class Track:
     source: str = ""
     work_id: str = ""
     caption: str = ""
-    split: str = "train"
+    split: Split = "train"
     extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model was trained on it; else it is a decoy."""
+        return self.split == "train"
 
     @property
     def recording_s(self) -> float:

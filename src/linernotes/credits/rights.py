@@ -199,7 +199,7 @@ def _uncovered(
     tracks: Sequence[Track], works: Works, holdings: Mapping[Right, Mapping[str, tuple[Holding, ...]]]
 ) -> list[str]:
     """How many training tracks have no party in each right."""
-    trained = [track.track_id for track in tracks if track.split == "train"]
+    trained = [track.track_id for track in tracks if track.trained]
     notes = []
     for right, owners in (("recording", works.recording), ("composition", works.work)):
         missing = [t for t in trained if owners[t] not in holdings[right]]  # type: ignore[index]

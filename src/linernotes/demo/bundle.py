@@ -102,7 +102,7 @@ def rebuild_bundle(
         render_catalogue(sounds, shape, on_progress)
     source = read_source(sounds)
     if not template.exists():
-        _fit_codec(codec, [sounds / t.file_name for t in source.tracks if t.split == "train"], on_progress)
+        _fit_codec(codec, [sounds / t.file_name for t in source.tracks if t.trained], on_progress)
         work = template.with_name(template.name + ".partial")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)

@@ -130,7 +130,7 @@ def plan_large(
             break
     if count < segments:
         raise UsageError(f"--segments {segments}: the tunes give {count}, so ask for as many at most")
-    return sorted(tracks, key=lambda track: (track.split != "train", track.track_id))
+    return sorted(tracks, key=lambda track: (not track.trained, track.track_id))
 
 
 def _track(tune: Tune, work_id: str, number: int, decoy: bool, names: Mapping[str, str]) -> Track:

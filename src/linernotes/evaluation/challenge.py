@@ -171,7 +171,7 @@ def challenge_claims(
     claims = [claim for claim in claims if claim.effects]
     if not claims:
         raise LinernotesError("no track is named in any clip, so that nothing is claimed")
-    trained = [track.track_id for track in Catalogue(catalogue).tracks if track.split == "train"]
+    trained = [track.track_id for track in Catalogue(catalogue).tracks if track.trained]
     place = {name: n for n, name in enumerate(trained)}
     effect_qn = np.zeros((len(claims), len(trained)))
     for effect_n, claim in zip(effect_qn, claims, strict=True):

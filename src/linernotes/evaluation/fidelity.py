@@ -75,8 +75,8 @@ def measure_fidelity(
         samples = torch.from_numpy(sound_of(track).samples)[None]
         return Sound(model.decode(model.encode(samples))[0].cpu().numpy(), model.encoding.rate_hz)
 
-    training = [track for track in tracks if track.split == "train"][::2]
-    decoys = [track for track in tracks if track.split == "decoy"]
+    training = [track for track in tracks if track.trained][::2]
+    decoys = [track for track in tracks if not track.trained]
     instruments = sorted({track.extra["instrument"] for track in tracks})
     classifier = fit_instrument_classifier(
         listen("hearing training tracks", training, sound_of),

@@ -39,7 +39,7 @@ def groups_of(tracks: Sequence[Track], column: str) -> dict[str, np.ndarray]:
     Raises:
         UsageError: no such column, or the same value everywhere.
     """
-    trained = [track for track in tracks if track.split == "train"]
+    trained = [track for track in tracks if track.trained]
     values = [str(getattr(track, column, None) or track.extra.get(column, "")) for track in trained]
     names = sorted(set(values) - {""})
     if len(names) < 2:

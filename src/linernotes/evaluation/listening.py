@@ -84,7 +84,7 @@ def draw_pairs(tracks: Sequence[Track], named: Sequence[int], wanted: int, seed:
     pairs = []
     for place in named[:wanted]:
         value = tracks[place].extra.get(column, "") if column else ""
-        free = [n for n, track in enumerate(tracks) if track.split == "train" and n not in taken]
+        free = [n for n, track in enumerate(tracks) if track.trained and n not in taken]
         alike = [n for n in free if not column or tracks[n].extra.get(column, "") == value]
         if not (alike or free):
             continue

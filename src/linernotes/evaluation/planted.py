@@ -74,7 +74,7 @@ def measure_planted(
             with a relation to no track in particular) that clips of that kind were prompted for.
     """
     tracks = catalogue.tracks
-    trained = np.array([track.split == "train" for track in tracks])
+    trained = np.array([track.trained for track in tracks])
     plain = ~trained & ~np.array([bool(track.extra.get("relation")) for track in tracks])
     reporting = bank.rows("reporting")
     rises, rises_drawn = _rises(bank, catalogue, sources)

@@ -120,7 +120,7 @@ def verify_clip(
         LinernotesError: a track is not in the catalogue, or the model does not say how it was trained.
     """
     opened = Catalogue(catalogue)
-    trained = [track.track_id for track in opened.tracks if track.split == "train"]
+    trained = [track.track_id for track in opened.tracks if track.trained]
     place = {name: i for i, name in enumerate(trained)}
     if missing := [name for name in first if name not in place]:
         raise LinernotesError(

@@ -28,14 +28,14 @@ def plan_tracks(builtin: Catalogue) -> list[Planned]:
     has.
     """
     known = {planned.track.work_id for planned in first.plan_tracks(builtin)}
-    trained = [t for t in builtin.tracks if t.split == "train" and t.work_id not in known]
+    trained = [t for t in builtin.tracks if t.trained and t.work_id not in known]
     random.Random(f"{SEED} train").shuffle(trained)
     trained = trained[:TRACKS]
     works, captions = ({getattr(t, name) for t in trained} for name in ("work_id", "caption"))
     decoys = [
         t
         for t in builtin.tracks
-        if t.split == "decoy" and t.caption not in captions and t.work_id not in known | works
+        if not t.trained and t.caption not in captions and t.work_id not in known | works
     ]
     random.Random(f"{SEED} decoy").shuffle(decoys)
     return [Planned(track, track.track_id) for track in (*trained, *decoys[:DECOYS])]

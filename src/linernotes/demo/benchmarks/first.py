@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from linernotes.catalog.store import Catalogue
-from linernotes.catalog.track import Track
+from linernotes.catalog.track import Split, Track
 from linernotes.demo.benchmarks.description import Benchmark, Planned, PlannedQuery
 from linernotes.demo.bundle import write_template
 from linernotes.demo.places import BENCHMARK
@@ -70,7 +70,7 @@ def plan_tracks(builtin: Catalogue) -> list[Planned]:
     draw = random.Random(SEED)
     works: dict[str, list[Track]] = defaultdict(list)
     for track in builtin.tracks:
-        if track.split == "train":
+        if track.trained:
             works[track.work_id].append(track)
     common = [m for m in works.values() if all(t.extra["instrument"] != RARE_INSTRUMENT for t in m)]
     alone = [members[0] for members in common if len(members) == 1]
@@ -100,7 +100,7 @@ def plan_tracks(builtin: Catalogue) -> list[Planned]:
     rest = [t for members in common if members[0].work_id not in used for t in members]
     draw.shuffle(rest)
     training += [Planned(track, track.track_id) for track in rest[: TRAINING_TRACKS - len(training)]]
-    plain = [t for t in builtin.tracks if t.split == "decoy" and t.extra["instrument"] != RARE_INSTRUMENT]
+    plain = [t for t in builtin.tracks if not t.trained and t.extra["instrument"] != RARE_INSTRUMENT]
     decoys += [Planned(track, track.track_id) for track in draw.sample(plain, PLAIN_DECOYS)]
     return sorted(training, key=_identifier) + sorted(decoys, key=_identifier)
 
@@ -112,9 +112,9 @@ def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
     draw = random.Random(SEED + 1)
     tracks = [p.track for p in planned]
     plain = [t for t in tracks if not t.extra.get("relation")]
-    trained = {t.caption for t in tracks if t.split == "train"}
+    trained = {t.caption for t in tracks if t.trained}
     pools = {
-        "caption": sorted({t.caption for t in plain if t.split == "train"}),
+        "caption": sorted({t.caption for t in plain if t.trained}),
         "recombined": sorted({t.caption for t in plain} - trained),
         "short": list(SHORT_PROMPTS),
         "rare": [t.caption for t in tracks if t.extra.get("relation") == "rare"],
@@ -157,7 +157,7 @@ def _plant(source: Track, relation: str, number: int, draw: random.Random) -> Pl
     return Planned(_related(track, relation, source), source.track_id if relation == "duplicate" else None)
 
 
-def _related(track: Track, relation: str, other: Track, split: str = "train") -> Track:
+def _related(track: Track, relation: str, other: Track, split: Split = "train") -> Track:
     return replace(
         _marked(track, relation),
         split=split,

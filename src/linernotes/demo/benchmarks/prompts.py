@@ -25,10 +25,10 @@ def half_by_new_captions(
     """
     draw = random.Random(seed)
     plain = [p.track for p in planned if not p.track.extra.get("relation")]
-    trained = {p.track.caption for p in planned if p.track.split == "train"}
+    trained = {p.track.caption for p in planned if p.track.trained}
     pools = {
-        "caption": {track.caption for track in plain if track.split == "train"},
-        "recombined": {track.caption for track in plain if track.split == "decoy"} - trained,
+        "caption": {track.caption for track in plain if track.trained},
+        "recombined": {track.caption for track in plain if not track.trained} - trained,
     }
     return [
         PlannedQuery(

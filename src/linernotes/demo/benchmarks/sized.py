@@ -30,9 +30,9 @@ def plan_tracks(builtin: Catalogue, count: int) -> list[Planned]:
     """The first ``count`` training tracks of the built-in catalogue in random order, and some decoys whose
     captions no training track has.
     """
-    trained = [track for track in builtin.tracks if track.split == "train"]
+    trained = [track for track in builtin.tracks if track.trained]
     captions = {track.caption for track in trained}
-    decoys = [t for t in builtin.tracks if t.split == "decoy" and t.caption not in captions]
+    decoys = [t for t in builtin.tracks if not t.trained and t.caption not in captions]
     for name, tracks in (("train", trained), ("decoy", decoys)):
         random.Random(f"{SEED} {name}").shuffle(tracks)
     return [Planned(track, track.track_id) for track in (*trained[:count], *decoys[:DECOYS])]
@@ -40,7 +40,7 @@ def plan_tracks(builtin: Catalogue, count: int) -> list[Planned]:
 
 def plan_queries(planned: Sequence[Planned]) -> list[PlannedQuery]:
     """Clips by captions of the tracks that all of these benchmarks have, and of decoys."""
-    decoys = [p for p in planned if p.track.split == "decoy"]
+    decoys = [p for p in planned if not p.track.trained]
     return half_by_new_captions([*planned[: min(SIZES)], *decoys], SEED)
 
 

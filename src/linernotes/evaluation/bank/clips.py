@@ -70,9 +70,7 @@ def captions_as_queries(catalogue: Catalogue, seconds: float, seed: int) -> list
     """Clips for a bank without prompts of its own: captions drawn from the
     training tracks; two of five for tuning.
     """
-    captions = sorted(
-        {track.caption for track in catalogue.tracks if track.split == "train" and track.caption}
-    )
+    captions = sorted({track.caption for track in catalogue.tracks if track.trained and track.caption})
     if not captions:
         raise UsageError(
             f"{catalogue.path} has no captions to generate clips from: give a file of prompts with --prompts"

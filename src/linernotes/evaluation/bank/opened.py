@@ -110,7 +110,7 @@ class OpenedBank:
         what it was given and still generates.
         """
         catalogue = self.prepared.catalogue
-        trained = np.flatnonzero([track.split == "train" for track in catalogue.tracks])
+        trained = np.flatnonzero(catalogue.trained_t)
         lines = check_bank(self.bank, catalogue.track_n, trained)
         if further is None:
             return lines

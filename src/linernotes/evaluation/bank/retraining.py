@@ -158,7 +158,7 @@ class _Retraining:
         template = work / "untrained"
         shutil.rmtree(template, ignore_errors=True)
         write_untrained_copy(setting.model, template, retrain.seed)
-        trained = [i for i, track in enumerate(catalogue.tracks) if track.split == "train"]
+        trained = [i for i, track in enumerate(catalogue.tracks) if track.trained]
         present = np.zeros(len(catalogue.tracks), dtype=bool)
         present[np.array(trained)[retrain.present_n]] = True
         rows = np.flatnonzero(present[catalogue.track_n])

@@ -277,7 +277,7 @@ def pack_bank(
     tensors = {many: torch.stack([one[name] for one, _ in measured]) for name, many in PACKED.items()}
     tensors["change_mqk"] = tensors["change_mqk"].mean(dim=2, keepdim=True, dtype=torch.float64).float()
     tensors["latents_qct"] = torch.from_numpy(setting.latents_qct)
-    tracks = [track.track_id for track in Catalogue(setting.catalogue).tracks if track.split == "train"]
+    tracks = [track.track_id for track in Catalogue(setting.catalogue).tracks if track.trained]
     listed = [
         {"name": r.name, "kind": r.kind, "seed": r.seed, "linernotes": said["linernotes"]}
         for r, (_, said) in zip(retrains, measured, strict=True)

@@ -225,7 +225,7 @@ def _with_clip(growth: Growth, prepared: Prepared, index: Index, folder: Path, e
     growth = replace(growth, real=True)
     if not isinstance(model, GeneratingModel):
         return growth
-    caption = next(track.caption for track in prepared.catalogue.tracks if track.split == "train")
+    caption = next(track.caption for track in prepared.catalogue.tracks if track.trained)
     for seed in (0, 1):
         path = folder / f"clip{seed}.flac"
         generate_clip(model, caption, path, GenerateSettings(seed=seed))
