@@ -14,7 +14,7 @@ import numpy as np
 
 from linernotes.attribution.query import Clip, load_clip, sidecar_path
 from linernotes.attribution.result import Attribution
-from linernotes.attribution.run import content_hash, grouped, shares_of
+from linernotes.attribution.run import content_hash, grouped, window_shares
 from linernotes.attribution.tables import SCORES, read_table, read_weights
 from linernotes.errors import LinernotesError
 from linernotes.methods.all import METHODS, score
@@ -125,7 +125,7 @@ def replay(
             f"{folder} was scored on other draws ({read.noise_hash}, not {hashed}): attribute anew"
         )
     as_one = len(scores.scores_qn) == 1  # one window, or a set that was unlearned as one
-    now_n = scores.scores_qn[0] if as_one else shares_of(list(clips))[0] @ scores.scores_qn
+    now_n = scores.scores_qn[0] if as_one else window_shares(list(clips))[0] @ scores.scores_qn
     now_n = some.as_seen(now_n, settings.gather)
     largest = float(np.abs(before_n).max()) or 1.0
     worst = float(np.abs(now_n - before_n[rows]).max()) / largest

@@ -31,10 +31,7 @@ from linernotes.attribution.result import (
 from linernotes.attribution.score_errors import score_errors, totals_of
 from linernotes.attribution.shortlisting import score_clips
 from linernotes.attribution.spans import Alignment, align, find_spans, save_alignments
-from linernotes.attribution.tables import (
-    save_evidence,
-    save_scores,
-)
+from linernotes.attribution.tables import save_evidence, save_scores
 from linernotes.attribution.verdict import Judge
 from linernotes.attribution.vouching import cautions
 from linernotes.catalog.gathering import noted, weigh_tracks
@@ -83,59 +80,30 @@ def attribute_clips(
             f"two clips are named {max(names, key=names.count)!r}: rename one, since results are filed by "
             "name"
         )
-    model, catalogue = prepared.model, prepared.catalogue
     work = out / ".sweep" / _run_name(clips, prepared, method, settings)
     windows = [window for clip in clips for window in clip.windows]
-    weights_cq = np.ones((1, 1)) if settings.one_set else shares_of(clips)
+    weights_cq = np.ones((1, 1)) if settings.one_set else window_shares(clips)
     scored = score_clips(method, prepared, windows, weights_cq, settings, work)
-    scores = scored.scores
+    run = _Run(prepared, method, settings, scored.scores, shlex.join(command), judge)
     done = []
     for clip, weights_q, weight_n, shortlist in zip(
         clips, weights_cq, scored.weight_cn, scored.shortlists, strict=True
     ):
         folder = out if len(clips) == 1 else out / clip.query.name
-        seen_n = prepared.as_seen(np.ones(len(prepared.rows)), settings.gather)
-        plain_n, gather = weights_q @ scores.scores_qn, prepared.gatherer(settings.gather)
-        scores_n, scores_t = plain_n * seen_n, gather.of(plain_n, weight_n)
-        slope_n = gather.slopes(plain_n, weight_n)
-        errors = score_errors(scores.deviations, weights_q, slope_n, catalogue.track_n, len(scores_t))
-        attribution = _attribution(
-            clip=clip,
-            prepared=prepared,
-            method=method,
-            settings=settings,
-            scores=scores,
-            scores_n=scores_n,
-            scores_t=scores_t,
-            errors=errors,
-            weight_n=weight_n,
-            shortlist=shortlist,
-            command=shlex.join(command),
-            judge=judge,
-        )
-        header = {
-            "orientation": ORIENTATION,
-            "method": method,
-            "model": model.weights_hash,
-            "catalogue": catalogue.hash,
-            "noise": attribution.noise_hash,
-            "linernotes": __version__,
-            "settings": json.dumps(settings.model_dump()),
-        }
-        windows_wn = scores.scores_qn[weights_q > 0] * seen_n
+        own = _scores_of(run, weights_q, weight_n, shortlist)
+        attribution = _attribution(run, clip, own)
+        header = _header(run, attribution)
         save_scores(
             folder,
-            scores_n,
-            windows_wn if len(windows_wn) > 1 else [],
-            catalogue,
+            own.scores_n,
+            own.windows_wn if len(own.windows_wn) > 1 else [],
+            prepared.catalogue,
             header,
             weight_n if shortlist else None,
-            totals_of(errors),
-            scores_t if attribution.gather else None,
+            totals_of(own.errors),
+            own.scores_t if attribution.gather else None,
         )
-        attribution = _with_evidence(
-            attribution, clip, prepared, settings, scores, scores_n, weights_q, folder, header
-        )
+        attribution = _with_evidence(run, clip, own, attribution, folder, header)
         attribution.save(folder / RECORD)  # last: where it is, all is
         done.append(Attributed(attribution, folder))
     shutil.rmtree(work, ignore_errors=True)
@@ -144,24 +112,78 @@ def attribute_clips(
     return done
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What all clips of a run have in common."""
+
+    prepared: Prepared
+    method: str
+    settings: MethodSettings
+    scores: Scores  # of every window of every clip
+    command: str
+    judge: Judge | None
+
+
+@dataclass(frozen=True)
+class _ClipScores:
+    """One clip's scores, of all segments and of all tracks."""
+
+    weights_q: np.ndarray  # how much each window counts
+    windows_wn: np.ndarray  # of its own windows
+    scores_n: np.ndarray
+    scores_t: np.ndarray
+    errors: list[ScoreError | None]
+    weight_n: np.ndarray  # of how many tracks each segment's speaks (``Scored``)
+    shortlist: Shortlist | None
+
+
+def _scores_of(
+    run: _Run, weights_q: np.ndarray, weight_n: np.ndarray, shortlist: Shortlist | None
+) -> _ClipScores:
+    prepared, gather = run.prepared, run.settings.gather
+    seen_n = prepared.as_seen(np.ones(len(prepared.rows)), gather)
+    plain_n, gatherer = weights_q @ run.scores.scores_qn, prepared.gatherer(gather)
+    scores_t, slope_n = gatherer.of(plain_n, weight_n), gatherer.slopes(plain_n, weight_n)
+    track_n = prepared.catalogue.track_n
+    return _ClipScores(
+        weights_q=weights_q,
+        windows_wn=run.scores.scores_qn[weights_q > 0] * seen_n,
+        scores_n=plain_n * seen_n,
+        scores_t=scores_t,
+        errors=score_errors(run.scores.deviations, weights_q, slope_n, track_n, len(scores_t)),
+        weight_n=weight_n,
+        shortlist=shortlist,
+    )
+
+
+def _header(run: _Run, attribution: Attribution) -> dict[str, str]:
+    """What the tables beside a record say of themselves."""
+    return {
+        "orientation": ORIENTATION,
+        "method": run.method,
+        "model": attribution.model_hash,
+        "catalogue": attribution.catalogue_hash,
+        "noise": attribution.noise_hash,
+        "linernotes": __version__,
+        "settings": json.dumps(run.settings.model_dump()),
+    }
+
+
 def _with_evidence(
-    attribution: Attribution,
+    run: _Run,
     clip: Clip,
-    prepared: Prepared,
-    settings: MethodSettings,
-    scores: Scores,
-    scores_n: np.ndarray,
-    weights_q: np.ndarray,
+    own: _ClipScores,
+    attribution: Attribution,
     folder: Path,
     header: Mapping[str, str],
 ) -> Attribution:
     """Writes where in the first tracks their scores come from, and adds the strongest passages."""
-    catalogue = prepared.catalogue
+    catalogue, scores = run.prepared.catalogue, run.scores
     place = {track.track_id: i for i, track in enumerate(catalogue.tracks)}
     first = [place[track.track_id] for track in attribution.first_trained(FIRST_TRACKS)]
-    cells = [scores.cells[q] for q in np.flatnonzero(weights_q)] if scores.cells else []
-    alignments = align(clip, prepared, settings, first, cells)
-    change_t = evidence_of(attribution, prepared, scores, scores_n, weights_q, alignments)
+    cells = [scores.cells[q] for q in np.flatnonzero(own.weights_q)] if scores.cells else []
+    alignments = align(clip, run.prepared, run.settings, first, cells)
+    change_t = evidence_of(attribution, run.prepared, scores, own.scores_n, own.weights_q, alignments)
     start_s = {track.track_id: track.best_segment_start_s for track in attribution.tracks}
     frame_s = catalogue.encoding.frame_samples / catalogue.encoding.rate_hz
     save_evidence(folder, change_t, start_s, frame_s, header)
@@ -188,7 +210,7 @@ def grouped(clips: list[Clip], settings: MethodSettings) -> list[Clip]:
     return [as_set(clips)] if settings.one_set and len(clips) > 1 else clips
 
 
-def shares_of(clips: list[Clip]) -> np.ndarray:
+def window_shares(clips: list[Clip]) -> np.ndarray:
     """How much each window counts in its clip's score ``[clips, windows of all]``: its share of the clip's
     seconds, since a clip's loss is the mean over its frames.
     """
@@ -222,26 +244,13 @@ def _window_hash(query: Query) -> str:
     return hash_json([query.prompt, query.seconds, hash_arrays(arrays)])
 
 
-def _attribution(
-    clip: Clip,
-    prepared: Prepared,
-    method: str,
-    settings: MethodSettings,
-    scores: Scores,
-    scores_n: np.ndarray,
-    scores_t: np.ndarray,
-    errors: list[ScoreError | None],
-    weight_n: np.ndarray,
-    shortlist: Shortlist | None,
-    command: str,
-    judge: Judge | None,
-) -> Attribution:
+def _attribution(run: _Run, clip: Clip, own: _ClipScores) -> Attribution:
+    prepared, settings, query = run.prepared, run.settings, clip.query
     model, catalogue = prepared.model, prepared.catalogue
-    query = clip.query
     effects, verdict = None, None
-    if judge:
-        weight_t = weigh_tracks(weight_n, catalogue.track_n, len(catalogue.tracks))
-        effects, verdict = judge.judge(clip, prepared, scores_t, weight_t, totals_of(errors))
+    if run.judge:
+        weight_t = weigh_tracks(own.weight_n, catalogue.track_n, len(catalogue.tracks))
+        effects, verdict = run.judge.judge(clip, prepared, own.scores_t, weight_t, totals_of(own.errors))
     part = adapter_part(clip, model)
     warned = cautions(clip.members or [clip], model, catalogue, prepared.vouched)
     return Attribution(
@@ -255,7 +264,7 @@ def _attribution(
             prompt_known=clip.prompt_known,
             windows=len(clip.windows),
         ),
-        method=method,
+        method=run.method,
         orientation=ORIENTATION,
         settings=settings.model_dump(),
         seed=settings.seed,
@@ -263,7 +272,7 @@ def _attribution(
         model_hash=model.weights_hash,
         catalogue=catalogue.path.name,
         catalogue_hash=catalogue.hash,
-        noise_hash=scores.draws.hash if scores.draws else "",
+        noise_hash=run.scores.draws.hash if run.scores.draws else "",
         gather=noted(catalogue, settings.gather),
         drawn=prepared.drawn,
         adapter=part,
@@ -272,24 +281,24 @@ def _attribution(
         device=device_of(model).type,
         training_tracks=int(catalogue.trained_t.sum()),
         decoys=int((~catalogue.trained_t).sum()),
-        segments=int((weight_n > 0).sum()),
-        shortlist=shortlist,
+        segments=int((own.weight_n > 0).sum()),
+        shortlist=own.shortlist,
         sources=Sources(
             clips=clip.files,
             model=str(prepared.model_folder.resolve()) if prepared.model_folder else "",
             catalogue=str(catalogue.path.resolve()),
-            command=command,
+            command=run.command,
         ),
         tracks=rank_tracks(
-            scores_n=scores_n,
+            scores_n=own.scores_n,
             track_n=catalogue.track_n,
             start_s_n=catalogue.start_s_n,
             tracks=catalogue.tracks,
-            scores_t=scores_t,
+            scores_t=own.scores_t,
             effects=effects,
-            weight_n=weight_n,
+            weight_n=own.weight_n,
             seconds_t=catalogue.seconds_t,
-            errors=errors,
+            errors=own.errors,
         ),
         verdict=verdict,
     )
