@@ -18,7 +18,7 @@ from linernotes.api.workspace import Workspace
 from linernotes.attribution.fitness import FITNESS, fitness_of
 from linernotes.curvature.packed import save_packed
 from linernotes.demo.places import READY, SHIPPED_INDEX
-from linernotes.methods.readout import curvature_header, curvature_name, fit_curvature
+from linernotes.methods.readout import curvature_name, fit_curvature
 from linernotes.settings.methods import ReadoutSettings
 
 
@@ -32,7 +32,7 @@ def main(index: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "ready"
             name = curvature_name(prepared, draws, settings.noise_bands)
-            save_packed(made / name, curvature.cpu(), curvature_header(prepared, draws))
+            save_packed(made / name, curvature.cpu(), prepared.made_from(draws))
             shutil.copy(prepared.folder / FITNESS, made / FITNESS)
             shutil.copytree(index, made / SHIPPED_INDEX.name)
             shutil.rmtree(READY, ignore_errors=True)

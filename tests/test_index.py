@@ -40,7 +40,7 @@ from linernotes.index.store import Index
 from linernotes.index.vectors import Vectors, in_bytes, resemblance
 from linernotes.methods.all import METHODS, score
 from linernotes.methods.contract import Prepared, Query
-from linernotes.methods.readout import curvature_header, curvature_name, fit_curvature
+from linernotes.methods.readout import curvature_name, fit_curvature
 from linernotes.methods.readout_moments import query_moments, sweep_moments, whitener
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.engine import EngineSettings
@@ -664,7 +664,7 @@ def test_what_is_ready_is_used_and_nothing_else(tmp_path: Path, model: StableAud
     draws = prepared.draws(8, 0)
     fitted = fit_curvature(prepared, draws, 8, 32)
     ready = tmp_path / "ready" / curvature_name(prepared, draws, 8)
-    save_packed(ready, fitted, curvature_header(prepared, draws))
+    save_packed(ready, fitted, prepared.made_from(draws))
     shipped = replace(prepare(model, many, tmp_path / "other"), shipped=tmp_path / "ready")
     near = fit_curvature(shipped, draws, 8, 32)
     assert not (tmp_path / "other").exists()

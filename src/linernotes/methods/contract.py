@@ -99,6 +99,14 @@ class Prepared:
         """The draws that items are scored on: one for a model whose loss owes nothing to chance."""
         return draw(self.model, count, random_for("noise bank", seed), levels)
 
+    def made_from(self, draws: Draws) -> dict[str, str]:
+        """What a file that was computed of all this on some draws says of itself."""
+        return {
+            "model": self.model.weights_hash,
+            "catalogue": self.catalogue.hash,
+            "noise": draws.hash,
+        }
+
     def progress(self, what: str) -> Callable[[int, int], None] | None:
         """Progress of one job, for what counts (done, total)."""
         report = self.on_progress

@@ -117,9 +117,7 @@ def gradient_products(
     stacked = {name: torch.stack([direction[name] for direction in directions]).flatten(1) for name in names}
     look = partial(products, stacked_qp=stacked, at=at, each=len(draws))
     header = {
-        "model": prepared.model.weights_hash,
-        "catalogue": prepared.catalogue.hash,
-        "noise": draws.hash,
+        **prepared.made_from(draws),
         "directions": [hash_arrays({n: g.cpu().numpy() for n, g in d.items()}) for d in directions],
         "at": hash_arrays({n: g.cpu().numpy() for n, g in at.items()}),
     }

@@ -154,9 +154,7 @@ def _features(
         features, projection=projection, measured=measured, each=len(draws), direction_ct=direction_ct
     )
     made_from = {
-        "model": prepared.model.weights_hash,
-        "catalogue": prepared.catalogue.hash,
-        "noise": draws.hash,
+        **prepared.made_from(draws),
         "measured": name,
         "layers": settings.layers,
         "projection": settings.projection,

@@ -73,9 +73,7 @@ def score_readout(
     step_qbcf = torch.stack([one.step_bcf for one in solved])
     chance_qbcf = torch.stack([one.chance_bcf for one in solved])
     header = {
-        "model": prepared.model.weights_hash,
-        "catalogue": prepared.catalogue.hash,
-        "noise": draws.hash,
+        **prepared.made_from(draws),
         "steps": hash_arrays({"steps": step_qbcf.cpu().numpy(), "chance": chance_qbcf.cpu().numpy()}),
     }
     look = partial(rises, readout=readout, step_qbcf=step_qbcf, chance_qbcf=chance_qbcf, each=len(draws))
@@ -198,9 +196,7 @@ def fit_curvature(prepared: Prepared, draws: Draws, bands: int, batch_size: int,
     made_from = _made_from(readout, bands)
     name = curvature_name(prepared, draws, bands)
     if prepared.shipped and (prepared.shipped / name).is_file():
-        return load_packed(prepared.shipped / name, curvature_header(prepared, draws)).to(
-            device_of(prepared.model)
-        )
+        return load_packed(prepared.shipped / name, prepared.made_from(draws)).to(device_of(prepared.model))
     path = prepared.folder / name
     sums = fit_sums(
         prepared.model,
@@ -228,15 +224,6 @@ def curvature_name(prepared: Prepared, draws: Draws, bands: int) -> str:
 
 def _made_from(readout: Readout, bands: int) -> dict[str, Any]:
     return {"layer": readout.layer, "bands": bands}
-
-
-def curvature_header(prepared: Prepared, draws: Draws) -> dict[str, Any]:
-    """What a curvature that is shipped must have been made from."""
-    return {
-        "model": prepared.model.weights_hash,
-        "catalogue": prepared.catalogue.hash,
-        "noise": draws.hash,
-    }
 
 
 def unlearning_steps(

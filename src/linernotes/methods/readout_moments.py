@@ -135,9 +135,7 @@ def sweep_codes(
 def _header(prepared: Prepared, draws: Draws, strongest_bfk: Tensor, step_qbcf: Tensor) -> dict[str, object]:
     arrays = {"strongest": strongest_bfk.cpu().numpy(), "steps": step_qbcf.cpu().numpy()}
     return {
-        "model": prepared.model.weights_hash,
-        "catalogue": prepared.catalogue.hash,
-        "noise": draws.hash,
+        **prepared.made_from(draws),
         "made from": hash_arrays(arrays),
     }
 

@@ -158,9 +158,7 @@ def score_activations(
 
     look = partial(nearness, hidden_qkd=hidden_qkd, each=len(draws))
     header = {
-        "model": model.weights_hash,
-        "catalogue": prepared.catalogue.hash,
-        "noise": draws.hash,
+        **prepared.made_from(draws),
         "queries": [
             hash_json([q.name, q.prompt, q.seconds, hash_arrays({"latents": q.latents_ct.numpy()})])
             for q in queries
