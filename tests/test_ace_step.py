@@ -32,7 +32,8 @@ from linernotes.models.contract import POWERS, AnyReadout, GenerativeModel
 from linernotes.models.objectives import Objective
 from linernotes.models.opening import open_model
 from linernotes.models.small import train_tokenizer
-from linernotes.models.training import train, write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
+from linernotes.models.training import train
 from linernotes.settings.methods import AbuEkfacSettings
 from linernotes.settings.training import TrainingSettings
 

@@ -38,6 +38,7 @@ from linernotes.methods.unlearning import take_steps
 from linernotes.models.adapted import carried, without_adapter, write_new_adapter
 from linernotes.models.adapter import detached
 from linernotes.models.adapter_folder import paired
+from linernotes.models.checkpoints import read_checkpoints
 from linernotes.models.contract import (
     GenerativeModel,
     PlacedModel,
@@ -47,7 +48,7 @@ from linernotes.models.contract import (
 )
 from linernotes.models.opening import open_model
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import read_checkpoints, write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
 from linernotes.models.weights import using_weights, with_gradients
 from linernotes.models.workers import twin
 from linernotes.settings.methods import METHOD_SETTINGS, AbuEkfacSettings, AbuSettings, ReadoutSettings

@@ -22,7 +22,7 @@ from linernotes.models.objectives import Objective
 from linernotes.models.opening import open_model
 from linernotes.models.parts import OBJECTIVE
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
 from linernotes.settings.methods import AbuEkfacSettings, ReadoutSettings
 
 TRAINING = {"steps": 80, "batch_size": 8, "learning_rate": 5e-3, "ema": 0.5}

@@ -30,8 +30,8 @@ from linernotes.methods.contract import Prepared
 from linernotes.methods.gradients import gradient_of_query
 from linernotes.methods.items import gradient_products, whole_items
 from linernotes.methods.rescoring import skew
+from linernotes.models.checkpoints import CHECKPOINT, KEPT
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import CHECKPOINT, KEPT
 from linernotes.models.weights import with_gradients
 from linernotes.settings.methods import (
     METHOD_SETTINGS,

@@ -437,7 +437,7 @@ def test_a_stopped_training_ends_in_the_same_weights(
     batch = world.catalogue.batch(range(TRACKS))
     data = (batch.latents_nct, batch.text_nld, batch.seconds_n, TRAINING.model_copy(update={"steps": 6}))
     train(template, tmp_path / "whole", *data)
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(training, "SAVED_EVERY", 2)
 
     def stop(done: int, total: int, loss: float) -> None:
         if done == 5:

@@ -34,7 +34,8 @@ from linernotes.models.contract import POWERS, GenerativeModel, PredictingModel,
 from linernotes.models.opening import open_model
 from linernotes.models.small import train_tokenizer
 from linernotes.models.stable_audio_3 import StableAudio3
-from linernotes.models.training import train, write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
+from linernotes.models.training import train
 from linernotes.models.weights import using_weights
 from linernotes.settings.methods import AbuEkfacSettings, ReadoutSettings
 from linernotes.settings.training import TrainingSettings

@@ -19,7 +19,7 @@ from linernotes.errors import LinernotesError
 from linernotes.models.objectives import shift_of_length
 from linernotes.models.opening import open_model
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
 from tools_folder import (
     CHANNELS,
     FRAMES,

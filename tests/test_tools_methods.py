@@ -22,7 +22,8 @@ from linernotes.losses import items_of
 from linernotes.methods.all import score
 from linernotes.methods.contract import Prepared
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import train, write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
+from linernotes.models.training import train
 from linernotes.models.weights import with_gradients
 from linernotes.settings.methods import METHOD_SETTINGS
 from linernotes.settings.training import TrainingSettings

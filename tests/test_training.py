@@ -15,7 +15,8 @@ from linernotes.demo.places import MODEL
 from linernotes.errors import LinernotesError, UsageError
 from linernotes.models.folder import drawn_in_training
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import evenly_by_track, rows_drawn, train, write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
+from linernotes.models.training import evenly_by_track, rows_drawn, train
 from linernotes.settings.training import TrainingSettings
 
 SETTINGS = TrainingSettings(steps=12, batch_size=8, learning_rate=1e-3)
@@ -29,7 +30,7 @@ def data(catalogue: Catalogue) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 def test_a_stopped_training_resumes_to_the_same_weights(
     tmp_path: Path, model_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linernotes.models.training.CHECKPOINT_EVERY", 5)
+    monkeypatch.setattr("linernotes.models.training.SAVED_EVERY", 5)
 
     def stop(done: int, total: int, loss: float) -> None:
         if done == 8:
@@ -69,7 +70,7 @@ def test_training_lowers_the_loss_and_keeps_the_codec(
 def test_a_checkpoint_of_another_run_is_refused(
     tmp_path: Path, model_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linernotes.models.training.CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr("linernotes.models.training.SAVED_EVERY", 2)
 
     def stop(done: int, total: int, loss: float) -> None:
         if done == 4:

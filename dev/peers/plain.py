@@ -19,8 +19,8 @@ from world import World
 
 from linernotes.curvature.per_item import matrix_layers, with_ones
 from linernotes.draws import Batch, Draws
+from linernotes.models.checkpoints import read_checkpoints
 from linernotes.models.stable_audio import StableAudio
-from linernotes.models.training import read_checkpoints
 
 Score = Callable[[], np.ndarray]  # one whole run: scores_qn [queries, items]
 

@@ -26,7 +26,8 @@ from linernotes.errors import LinernotesError, UsageError
 from linernotes.jobs.engines import executor_of
 from linernotes.methods.contract import Progress
 from linernotes.models.contract import GenerativeModel
-from linernotes.models.training import open_trainable, train, write_start
+from linernotes.models.starts import open_trainable, write_start
+from linernotes.models.training import train
 from linernotes.settings.engine import EngineSettings
 from linernotes.settings.paths import require_new
 from linernotes.settings.reading import checked, parted

@@ -27,7 +27,8 @@ from linernotes.evaluation.bank.store import LEAST_MODELS, plan_retrains, recipe
 from linernotes.evaluation.intervals import Interval, Resamples, bootstrap_correlations, interval
 from linernotes.jobs.executor import Executor
 from linernotes.methods.contract import Progress, Query
-from linernotes.models.training import train, write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
+from linernotes.models.training import train
 
 DRAWS = 64
 SEED = 41_000  # of halves, training and noise: others than any bank's own

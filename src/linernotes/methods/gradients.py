@@ -21,8 +21,8 @@ from linernotes.methods.contract import Passes, Prepared, Query, Scores, Work, d
 from linernotes.methods.fitted import ekfac_of, ekfac_units, factor_bytes
 from linernotes.methods.items import gradient_products
 from linernotes.methods.query_gradient import Gradient, query_draws, query_gradient
+from linernotes.models.checkpoints import checkpoint_files, read_checkpoints
 from linernotes.models.contract import device_of
-from linernotes.models.training import checkpoint_files, read_checkpoints
 from linernotes.models.weights import ChangedWeights, using_weights
 from linernotes.settings.methods import (
     EkfacSettings,

@@ -11,7 +11,8 @@ import csv
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,18 @@ from linernotes.artefacts import (
     write_json,
 )
 from linernotes.errors import LinernotesError, UsageError
-from linernotes.models.adapted import ADAPTER, write_new_adapter, write_untrained_adapter
-from linernotes.models.adapter_folder import is_adapter, read_base
-from linernotes.models.contract import POWERS, ObjectiveModel, TrainableModel, device_of
+from linernotes.models.adapted import ADAPTER
+from linernotes.models.checkpoints import KEPT, write_checkpoint
+from linernotes.models.contract import TrainableModel, device_of
 from linernotes.models.folder import TRAINING
-from linernotes.models.opening import family_of, open_model
-from linernotes.settings.training import NewModelSettings, TrainingSettings
+from linernotes.models.starts import open_trainable
+from linernotes.settings.training import TrainingSettings
 
 WARM_UP_STEPS = 200
-CHECKPOINT_EVERY = 250  # steps
-CHECKPOINT_EVERY_S = 60.0  # or so many seconds, whichever comes first: what a killed run loses
+SAVED_EVERY = 250  # steps
+SAVED_EVERY_S = 60.0  # or so many seconds, whichever comes first: what a killed run loses
 LONGEST_GRADIENT = 1.0
-KEPT = "checkpoints"
-CHECKPOINT = "denoiser of a training checkpoint"
+STATE = "training under way"
 
 
 def train(
@@ -57,7 +57,7 @@ def train(
     """Trains the pipeline in ``template`` on segments and writes the trained pipeline to ``folder``.
 
     A run in progress lives in ``folder`` + ``.partial``; calling again with the same arguments goes on from
-    its last checkpoint.
+    what it last saved.
 
     Args:
         on_step: ``on_step(done, total, loss)`` reports progress.
@@ -76,127 +76,147 @@ def train(
     work = folder.with_name(folder.name + ".partial")
     data = {"latents": latents_nct.numpy(), "text": text_nld.numpy(), "seconds": seconds_n.numpy()}
     model = open_trainable(template)
-    run = {
+    made_from = {
         "settings": hash_json({**settings.model_dump(include={"seed", "checkpoints"}), **settings.recipe()}),
         "data": hash_arrays(data),
         "start": model.weights_hash,
     }
+    weight_n = None
     if settings.drawn == "tracks" and track_n is not None:
-        run["tracks"] = hash_arrays({"tracks": track_n})
-    checkpoint = work / "checkpoint.safetensors"
-    parts = model.trained_parts()
-    parameters = _moved(model, parts)
-    weight_n = evenly_by_track(track_n) if settings.drawn == "tracks" and track_n is not None else None
-    own = next(name for name, part in parts.items() if part is model.network) + "."
+        made_from["tracks"] = hash_arrays({"tracks": track_n})
+        weight_n = evenly_by_track(track_n)
     device = device_of(model)
-    latents_nct, text_nld, seconds_n = (x.to(device) for x in (latents_nct, text_nld, seconds_n))
-    average = {name: p.detach().clone() for name, p in parameters.items()}
-    optimiser = torch.optim.AdamW(
-        parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    done, losses = _resume(checkpoint, run, parameters, average, optimiser)
-    if not done:
+    segments = Segments(latents_nct.to(device), text_nld.to(device), seconds_n.to(device), weight_n)
+    run = _Run(model, settings)
+    state = work / "state.safetensors"
+    run.resume(state, made_from)
+    if not run.done:
         # of a run that was stopped before it could say which it was
         shutil.rmtree(work / KEPT, ignore_errors=True)
 
     kept_at = {
         round((i + 1) * settings.steps / (settings.checkpoints + 1)) for i in range(settings.checkpoints)
     }
-    parts.train()
-    kept_since = time.monotonic()
-    for step in range(done, settings.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * _rate(step, settings.steps)
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        loss = _loss(model, latents_nct, text_nld, seconds_n, weight_n, settings, generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters.values(), LONGEST_GRADIENT)
-        optimiser.step()
-        # a young average forgets faster, or it would remember the random start
-        decay = min(settings.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
+    saved_at = time.monotonic()
+    while run.done < settings.steps:
+        loss = run.step(segments)
+        if not math.isfinite(loss):
             raise LinernotesError(
-                f"the loss at step {step + 1} is {losses[-1]}: train with a smaller --learning-rate, after "
+                f"the loss at step {run.done} is {loss}: train with a smaller --learning-rate, after "
                 f"removing {work}"
             )
-        if step + 1 in kept_at:
-            rate = optimiser.param_groups[0]["lr"]
-            kept = {n.removeprefix(own): p for n, p in average.items() if n.startswith(own)}
-            save_tensors(
-                work / KEPT / f"step-{step + 1:08d}.safetensors",
-                kept,
-                CHECKPOINT,
-                {"learning_rate": rate, "step": step + 1},
-            )
+        if run.done in kept_at:
+            write_checkpoint(work, run.done, run.denoiser(), run.learning_rate)
         if on_step:
-            on_step(step + 1, settings.steps, losses[-1])
-        due = (step + 1) % CHECKPOINT_EVERY == 0 or time.monotonic() - kept_since > CHECKPOINT_EVERY_S
-        if due and step + 1 < settings.steps:
-            _checkpoint(checkpoint, run, step + 1, losses, parameters, average, optimiser)
-            kept_since = time.monotonic()
+            on_step(run.done, settings.steps, loss)
+        due = run.done % SAVED_EVERY == 0 or time.monotonic() - saved_at > SAVED_EVERY_S
+        if due and run.done < settings.steps:
+            run.save(state, made_from)
+            saved_at = time.monotonic()
 
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(average[name])
-    record = {**run, "segments": len(latents_nct), "settings": settings.model_dump()}
+    run.finish()
+    record = {**made_from, "segments": len(latents_nct), "settings": settings.model_dump()}
     record |= {"catalogue": catalogue} if catalogue else {}
-    _write_trained(template, work / "model", model, losses, record)
+    _write_trained(template, work / "model", model, run.losses, record)
     replace_folder(work / "model", folder)
     shutil.rmtree(work)
 
 
-def open_trainable(folder: Path) -> TrainableModel:
-    """The model in a folder, to be trained or trained anew.
+@dataclass(frozen=True)
+class Segments:
+    """What is trained on, on the model's device."""
 
-    Raises:
-        LinernotesError: it cannot be trained here.
-    """
-    model = open_model(folder)
-    if not isinstance(model, TrainableModel):
-        raise LinernotesError(f"{model.name} lacks {POWERS[TrainableModel]}: train it where it was made")
-    return model
+    latents_nct: Tensor
+    text_nld: Tensor
+    seconds_n: Tensor
+    weight_n: Tensor | None = None  # how often each is drawn, in proportion; each as often if None
 
 
-def write_untrained_copy(model: Path, folder: Path, seed: int) -> None:
-    """The model in ``model`` with new random weights in the parts that are trained; an adapter as it was
-    before its training.
-    """
-    if is_adapter(model):
-        write_untrained_adapter(open_model(Path(read_base(model).folder)), model, folder, seed)
-    else:
-        family_of(model).write_untrained(model, folder, seed)
+class _Run:
+    """A training under way: what it moves, and how far it has come."""
 
+    def __init__(self, model: TrainableModel, settings: TrainingSettings) -> None:
+        self.model, self.settings = model, settings
+        self.losses: list[float] = []  # of every step
+        self._parts = model.trained_parts()
+        self._parameters = _moved(model, self._parts)
+        self._average = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._optimiser = torch.optim.AdamW(
+            self._parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self._parts.train()
 
-def write_start(model: Path, folder: Path, chosen: NewModelSettings, seed: int, name: str = "") -> None:
-    """What training starts from: the model in ``model`` untrained, or an adapter to it that changes nothing.
+    @property
+    def done(self) -> int:
+        """Steps."""
+        return len(self.losses)
 
-    Args:
-        name: what people call the model; its folder's if empty.
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step."""
+        return float(self._optimiser.param_groups[0]["lr"])
 
-    Raises:
-        UsageError: models of this family have no objective to choose, or the adapter's rank is too high.
-    """
-    if chosen.adapter:
-        if chosen.objective:
-            raise UsageError(
-                "an adapter keeps the objective of the model it changes: leave out --objective, or --adapter"
-            )
-        opened = open_trainable(model)
-        opened.name = name or opened.name
-        write_new_adapter(opened, model, folder, chosen.rank, chosen.adapter == "dora", seed)
-        return
-    write_untrained_copy(model, folder, seed)
-    if chosen.objective:
-        family = family_of(model)
-        if is_adapter(model) or not issubclass(family, ObjectiveModel):
-            raise UsageError(
-                f"{model.name} has no objective to choose from: leave out --objective, or give another --init"
-            )
-        family.write_objective(folder, chosen.objective)
+    def step(self, segments: Segments) -> float:
+        """One step, and the loss before it."""
+        settings, step = self.settings, self.done
+        for group in self._optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _rate(step, settings.steps)
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        loss = _loss(self.model, segments, settings, generator)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters.values(), LONGEST_GRADIENT)
+        self._optimiser.step()
+        # a young average forgets faster, or it would remember the random start
+        decay = min(settings.ema, (1 + step) / (10 + step))
+        now = [parameter.detach() for parameter in self._parameters.values()]
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self._average.values()), now, 1 - decay)
+        self.losses.append(loss.item())
+        return self.losses[-1]
+
+    def denoiser(self) -> dict[str, Tensor]:
+        """The averaged weights of the network, by their names in it."""
+        own = next(name for name, part in self._parts.items() if part is self.model.network) + "."
+        return {n.removeprefix(own): p for n, p in self._average.items() if n.startswith(own)}
+
+    def finish(self) -> None:
+        """Puts the averaged weights into the model."""
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(self._average[name])
+
+    def save(self, path: Path, made_from: dict[str, str]) -> None:
+        """Writes all that a killed run needs to go on."""
+        tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
+        for name, parameter in self._parameters.items():
+            state = self._optimiser.state[parameter]
+            tensors |= {f"weights/{name}": parameter, f"average/{name}": self._average[name]}
+            tensors |= {f"first/{name}": state["exp_avg"], f"second/{name}": state["exp_avg_sq"]}
+        save_tensors(path, tensors, STATE, made_from)
+
+    def resume(self, path: Path, made_from: dict[str, str]) -> None:
+        """Goes on from what a killed run has written, if there is any.
+
+        Raises:
+            LinernotesError: it is another run's.
+        """
+        if not path.exists():
+            return
+        try:
+            tensors, _ = load_tensors(path, STATE, made_from)
+        except LinernotesError as error:
+            raise LinernotesError(f"{error}; to start anew, remove {path.parent}") from None
+        self.losses = tensors["losses"].tolist()
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(tensors[f"weights/{name}"])
+                self._average[name].copy_(tensors[f"average/{name}"])
+                self._optimiser.state[parameter] = {
+                    "step": torch.tensor(float(self.done)),
+                    "exp_avg": tensors[f"first/{name}"].to(parameter.device),
+                    "exp_avg_sq": tensors[f"second/{name}"].to(parameter.device),
+                }
 
 
 def _moved(model: TrainableModel, parts: nn.ModuleDict) -> dict[str, nn.Parameter]:
@@ -206,20 +226,6 @@ def _moved(model: TrainableModel, parts: nn.ModuleDict) -> dict[str, nn.Paramete
     for parameter in moved.values():
         parameter.requires_grad_(True)
     return moved
-
-
-def checkpoint_files(folder: Path) -> list[Path]:
-    """The checkpoints that the training of the model in ``folder`` kept, in order."""
-    return sorted((folder / KEPT).glob("step-*.safetensors"))
-
-
-def read_checkpoints(folder: Path) -> Iterator[tuple[dict[str, Tensor], float]]:
-    """The denoiser's averaged weights at the checkpoints a training kept, by parameter name, with the
-    learning rates there; one after the other.
-    """
-    for path in checkpoint_files(folder):
-        tensors, header = load_tensors(path, CHECKPOINT)
-        yield tensors, float(header["learning_rate"])
 
 
 def _write_trained(
@@ -241,20 +247,17 @@ def _write_trained(
 
 
 def _loss(
-    model: TrainableModel,
-    latents_nct: Tensor,
-    text_nld: Tensor,
-    seconds_n: Tensor,
-    weight_n: Tensor | None,
-    settings: TrainingSettings,
-    generator: torch.Generator,
+    model: TrainableModel, segments: Segments, settings: TrainingSettings, generator: torch.Generator
 ) -> Tensor:
     """The mean loss of one random batch. Noise levels are stratified: still uniform, with less variance."""
-    size, device = settings.batch_size, latents_nct.device
-    rows = rows_drawn(size, len(latents_nct), weight_n, generator).to(device)
+    size, latents_nct = settings.batch_size, segments.latents_nct
+    device = latents_nct.device
+    rows = rows_drawn(size, len(latents_nct), segments.weight_n, generator).to(device)
     draws = model.draw(size, generator).to(device)
     unconditional_b = torch.rand(size, generator=generator) < settings.drop_condition
-    items = model.training_items(latents_nct[rows], text_nld[rows], seconds_n[rows], unconditional_b)
+    items = model.training_items(
+        latents_nct[rows], segments.text_nld[rows], segments.seconds_n[rows], unconditional_b
+    )
     return model.loss_bt(items, draws).mean()
 
 
@@ -276,46 +279,3 @@ def _rate(step: int, steps: int) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-def _checkpoint(
-    path: Path,
-    run: dict[str, str],
-    step: int,
-    losses: list[float],
-    parameters: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
-    for name, parameter in parameters.items():
-        state = optimiser.state[parameter]
-        tensors |= {f"weights/{name}": parameter, f"average/{name}": average[name]}
-        tensors |= {f"first/{name}": state["exp_avg"], f"second/{name}": state["exp_avg_sq"]}
-    save_tensors(path, tensors, "training checkpoint", {**run, "step": step})
-
-
-def _resume(
-    path: Path,
-    run: dict[str, str],
-    parameters: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-) -> tuple[int, list[float]]:
-    if not path.exists():
-        return 0, []
-    try:
-        tensors, header = load_tensors(path, "training checkpoint", run)
-    except LinernotesError as error:
-        raise LinernotesError(f"{error}; to start anew, remove {path.parent}") from None
-    step = int(header["step"])
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"weights/{name}"])
-            average[name].copy_(tensors[f"average/{name}"])
-            optimiser.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": tensors[f"first/{name}"].to(parameter.device),
-                "exp_avg_sq": tensors[f"second/{name}"].to(parameter.device),
-            }
-    return step, tensors["losses"].tolist()

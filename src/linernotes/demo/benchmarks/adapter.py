@@ -15,7 +15,7 @@ from linernotes.demo.benchmarks import first
 from linernotes.demo.benchmarks.description import BASE, Benchmark, Planned, PlannedQuery
 from linernotes.demo.benchmarks.prompts import half_by_new_captions
 from linernotes.demo.places import ADAPTER, BENCHMARK
-from linernotes.models.training import write_start
+from linernotes.models.starts import write_start
 from linernotes.settings.training import NewModelSettings, TrainingSettings
 from linernotes.settings.verbs import BankSettings
 

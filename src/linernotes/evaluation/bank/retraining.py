@@ -32,7 +32,8 @@ from linernotes.jobs.executor import Executor
 from linernotes.jobs.shards import reachable, wait_to_see
 from linernotes.methods.contract import Progress
 from linernotes.models.adapter_folder import places_of
-from linernotes.models.training import train, write_untrained_copy
+from linernotes.models.starts import write_untrained_copy
+from linernotes.models.training import train
 from linernotes.settings.engine import RetrainEngineSettings
 from linernotes.version import __version__
 
