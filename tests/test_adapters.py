@@ -457,3 +457,9 @@ def test_the_adapters_share_is_of_what_the_whole_model_saves() -> None:
     assert share_of(adapted=0.4, base=2.0, nothing=1.0) == 1  # the base model knew less than nothing
     assert share_of(adapted=1.2, base=1.1, nothing=1.0) is None  # the adapted model knows nothing
     assert share_of(adapted=0.4, base=0.6, nothing=None) is None
+
+
+def test_an_adapters_folder_keeps_its_whole_name(tmp_path: Path, model_path: Path, trained: Path) -> None:
+    folder = tmp_path / "lora-v1.5"
+    shutil.copytree(trained, folder)
+    assert open_model(paired(model_path, folder)).name == "lora-v1.5"

@@ -333,6 +333,14 @@ def test_another_calibration_judges_the_same_scores_anew(
     assert str(escape(second.verdict.sentence)) in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("clips", [2, 3, 5])
+def test_of_few_clips_it_is_measured_too(clips: int) -> None:
+    bank, scores_qn, loss_q = world(0, clips=clips)
+    found = calibrated((bank, scores_qn, loss_q))
+    measured = measure_calibration(bank, scores_qn, loss_q, np.ones(scores_qn.shape[1]), found)
+    assert 0.5 < measured.coverage.value <= 1
+
+
 def test_what_is_lent_is_held_against_a_bank_as_it_is(calibration: Calibration) -> None:
     """Nothing is fitted: a curve that is ten times too low is found out, and one that is right holds."""
     bank, scores_qn, loss_q = world(0)

@@ -183,6 +183,19 @@ def test_what_it_lacks_is_named_with_what_runs(world: Prepared, tmp_path: Path) 
         score("abu", world, [query], METHOD_SETTINGS["abu"](layers="cross-attention"), tmp_path)
 
 
+def test_a_plan_of_what_does_not_run_names_what_does(
+    world: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(opening.FAMILIES, "codec LM", "codec_language_model:CodecLanguageModel")
+    assert world.model_folder
+    with linernotes.Workspace(world.model_folder, world.catalogue.path) as work:
+        for method in ("readout", "d-trak"):
+            with pytest.raises(UsageError, match=f"the method {method} needs that: choose one of abu, "):
+                work.plan([method])
+        everything = {plan.method for plan in work.plan(draws=1, gradient_draws=1)}
+    assert {"abu", "trak", "random"} <= everything and not {"readout", "d-trak", "das"} & everything
+
+
 def test_a_clip_is_attributed_from_the_folders_alone(
     world: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import optuna
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
 import linernotes
+from conftest import RATE_HZ, SEGMENT_SAMPLES, tone
 from linernotes.attribution.prepare import prepare
 from linernotes.attribution.query import segment_query
 from linernotes.catalog.store import Catalogue
@@ -128,6 +130,30 @@ def test_every_method_writes_a_report(
     assert kind.__doc__
     page = html.unescape((tmp_path / "report.html").read_text())
     assert " ".join(kind.__doc__.split()) in " ".join(page.split())
+
+
+@pytest.mark.parametrize("method", ["readout", "grad-dot", "trak", "latent", "random"])
+def test_a_clip_longer_than_the_model_hears_gets_a_page_by_every_family(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue, method: str
+) -> None:
+    """Found by a reader: only unlearning says whether windows are one, and other methods had no page."""
+    longer = tmp_path / "longer.wav"
+    soundfile.write(longer, tone(440.0, 2 * SEGMENT_SAMPLES), RATE_HZ)
+    (done,) = linernotes.attribute(longer, tmp_path, model_path, catalogue.path, method=method)
+    assert done.query.windows == 2
+    assert "heard in 2 windows, whose scores are averaged" in (tmp_path / "report.html").read_text()
+
+
+def test_a_comparison_of_one_clip_says_nothing_of_hubs_and_how_it_is_repeated(
+    tmp_path: Path, clips: list[Path], model_path: Path, catalogue: Catalogue
+) -> None:
+    for some in (clips[:1], clips):
+        with linernotes.Workspace(model_path, catalogue.path, drawn="segments") as work:
+            done = work.compare(some, tmp_path / str(len(some)), ["latent", "random"])
+        page = done.page.read_text()
+        assert "nan" not in page and ("shared between clips" in page) == (len(some) > 1)
+        for attribution in done.attributions["latent"]:
+            assert "--drawn segments" in attribution.sources.command
 
 
 def test_comparisons_that_make_no_sense_are_refused(tmp_path: Path, clips: list[Path]) -> None:
@@ -323,6 +349,11 @@ def test_a_search_by_self_influence(tmp_path: Path, model_path: Path, catalogue:
     assert "finite" in found.trials[1].failed
     assert (tmp_path / "s" / "search.svg").exists()
     assert not list((tmp_path / "s").glob(".trial-*"))
+
+
+def test_a_setting_stands_in_the_grid_or_beside_it() -> None:
+    with pytest.raises(UsageError, match="--fisher-draws stands beside --grid 'fisher_draws=1,2'"):
+        read_grid("abu", ["layers=mlp", "fisher_draws=1,2"], {"draws": 4, "fisher_draws": 2})
 
 
 @pytest.mark.parametrize(

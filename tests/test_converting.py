@@ -49,6 +49,13 @@ def place(tmp_path: Path, original: Path) -> Path:
     return place
 
 
+def test_a_config_beside_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    words = ["convert", str(tmp_path / "clips"), "-o", str(tmp_path / "out"), "--config", "nowhere.json"]
+    run = CliRunner().invoke(app, words)
+    assert run.exit_code == 2 and "--config is of a checkpoint" in run.output
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_checkpoint_of_training_becomes_a_model(place: Path, original: Path, zipped: bool) -> None:
     theirs = StableAudio(original)

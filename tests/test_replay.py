@@ -40,6 +40,16 @@ def test_a_record_gives_the_same_scores_again(
     assert "segments scored again" in part.sentence and "every segment" in whole.sentence
 
 
+@pytest.mark.parametrize("name", ["flow", "benchmark", "builtin"])
+def test_a_models_folder_may_be_called_as_one_of_the_packages(
+    tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue, name: str
+) -> None:
+    place = tmp_path / name
+    shutil.copytree(model_path, place)
+    linernotes.attribute(clip, tmp_path / "out", place, catalogue.path, **FEW)
+    assert linernotes.replay(tmp_path / "out").same
+
+
 def test_one_changed_score_is_found(
     tmp_path: Path, clip: Path, model_path: Path, catalogue: Catalogue
 ) -> None:

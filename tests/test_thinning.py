@@ -121,6 +121,9 @@ def test_sizes_are_told_in_order_and_one_alone_has_no_law() -> None:
     assert [size.name for size in found.sizes["readout"]] == ["of 128", "of 256"]
     assert isinstance(found.law, Law) and found.law.foretold is None
     assert measure_thinning([large]).law is None
+    twice = replace(world(256), name="the same again")
+    two_sizes = measure_thinning([small, large, twice]).law
+    assert two_sizes is not None and two_sizes.foretold is None  # nothing is foretold from one size
     page = thinning_page(found, "picture.svg", "command")
     assert "| ranks | 128 tracks (`of 128`) | 256 tracks (`of 256`) |" in page and "## A law" in page
     assert "| `21 to 64` |" in page and "| `51 to 128` |" in page

@@ -34,7 +34,9 @@ from linernotes.evaluation.bank.sanity import check_bank
 from linernotes.evaluation.bank.scores import (
     BY,
     SCORES,
+    SOURCE_DRAWS,
     Source,
+    fewer_draws,
     read_scores,
     related_sources,
     scores_of,
@@ -49,6 +51,7 @@ from linernotes.evaluation.bank.store import (
     prepare_setting,
     read_bank,
 )
+from linernotes.evaluation.board import within_of
 from linernotes.evaluation.counterfactual import (
     AT_RANDOM,
     POOLED_ARMS,
@@ -65,7 +68,7 @@ from linernotes.evaluation.lds import measure_lds, truncated
 from linernotes.evaluation.planted import measure_planted
 from linernotes.methods.contract import Query
 from linernotes.models.stable_audio import StableAudio
-from linernotes.settings.methods import METHOD_SETTINGS
+from linernotes.settings.methods import METHOD_SETTINGS, ReadoutSettings
 from linernotes.version import __version__
 
 
@@ -360,6 +363,26 @@ def test_groups_that_hurt_most_are_found_by_their_sums() -> None:
     assert [m.method for m in measured] == ["truth", "opposite"]
     assert measured[0].top1.value == 1 and measured[0].ndcg.value == pytest.approx(1)
     assert rises[0, 1] == pytest.approx(value_qn[0, groups["b"]].sum())
+
+
+def test_a_boards_column_is_left_out_where_it_cannot_be_taken_out_and_nobody_asked() -> None:
+    bank, scores_qn = linear_world(noise=1.0, halves=60, tracks=40)
+    scores = {"readout": scores_qn}
+    for values, measured in ((1, False), (2, True), (40, False)):  # as many as there are tracks
+        tracks = [
+            Track(name, "", "", extra={"instrument": f"i{i % values}"}) for i, name in enumerate(bank.tracks)
+        ]
+        assert (within_of(bank, tracks, scores, None) is not None) == measured
+        if not measured:
+            with pytest.raises(UsageError):
+                within_of(bank, tracks, scores, "instrument")
+
+
+def test_planted_sources_are_scored_on_as_many_draws_in_each_band() -> None:
+    for draws in (1, 2, 8, 12, 16):
+        for bands in (b for b in range(1, 9) if draws % b == 0):
+            fewer = fewer_draws(ReadoutSettings(draws=draws, noise_bands=bands))
+            assert fewer % bands == 0 and min(draws, SOURCE_DRAWS) <= fewer <= draws
 
 
 def test_where_a_method_has_its_zero_does_not_matter_to_groups_of_unlike_size() -> None:

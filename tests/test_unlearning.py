@@ -16,6 +16,7 @@ from linernotes.artefacts import held
 from linernotes.catalog.store import Catalogue, segment_schema, write_catalogue
 from linernotes.catalog.track import Track
 from linernotes.curvature.diagonal import fit_diagonal_fisher, precondition, squared_gradients
+from linernotes.curvature.ekfac import fit_ekfac
 from linernotes.curvature.per_item import item_loss_b, layer_gradients, observe_items
 from linernotes.errors import LinernotesError
 from linernotes.losses import items_of
@@ -115,14 +116,17 @@ def test_a_killed_fisher_resumes_to_the_same_bytes(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("kind", ["fisher", "ekfac"])
 def test_two_that_fit_the_same_at_once_fit_it_once(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, kind: str
 ) -> None:
     """Two processes with one cache: one waits for the other, and nothing half-done stays behind."""
-    path = tmp_path / "fisher.safetensors"
+    path = tmp_path / f"{kind}.safetensors"
 
     def fit() -> Gradient:
-        return fit_diagonal_fisher(model, catalogue, 1, 0, path, batch_size=8)
+        if kind == "fisher":
+            return fit_diagonal_fisher(model, catalogue, 1, 0, path, batch_size=8)
+        return fit_ekfac(model, catalogue, "output", "empirical", 1, 0, tmp_path, batch_size=8).value_oi
 
     with ThreadPoolExecutor(1) as other:
         with held(path, "computed"):

@@ -115,7 +115,7 @@ def search(
             method that stay the same.
     """
     asked, fixed = parted(SearchSettings, settings)
-    read_grid(method, grid)
+    read_grid(method, grid, fixed)
     chosen_method(method, fixed)  # all of it before a model is loaded
     usual = BENCHMARK if asked.metric == "lds" else BUILTIN
     with Workspace(model or usual, catalogue or usual, cache, on_progress) as work:

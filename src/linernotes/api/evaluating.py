@@ -45,6 +45,7 @@ from linernotes.evaluation.hubs import HubShare, Repeatability, measure_hubs, me
 from linernotes.evaluation.lds import MeasuredLds, measure_lds
 from linernotes.evaluation.planted import MeasuredPlanted, planted_of
 from linernotes.evaluation.thinning import Sized, Thinning, measure_thinning
+from linernotes.methods.all import those_that_run
 from linernotes.methods.contract import Progress
 from linernotes.report.benchmarks import write_across
 from linernotes.report.leaderboard import write_leaderboard as write
@@ -69,7 +70,7 @@ def evaluate_lds(opened: OpenedBank, methods: Sequence[str] | None = None, **set
         settings: fields of ``LdsSettings`` (``split``, ``output``, ``within``), and methods' settings.
     """
     asked, of_methods = parted(LdsSettings, settings)
-    scores = opened.training_scores(chosen_methods(methods, of_methods))
+    scores = opened.training_scores(_chosen(opened, methods, of_methods))
     return measure_lds(
         bank=opened.bank,
         scores=scores,
@@ -86,7 +87,7 @@ def evaluate_planted(
     opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any
 ) -> MeasuredPlanted:
     """Which of the catalogue's known relations the model learned from, and which of them each method sees."""
-    return planted_of(opened, chosen_methods(methods, settings))
+    return planted_of(opened, _chosen(opened, methods, settings))
 
 
 def evaluate_counterfactual(
@@ -120,7 +121,7 @@ def evaluate_counterfactual(
     if out is None:
         raise UsageError("training again needs a folder for its results: give one with --out")
     named = [name for name in methods if name not in opened.files]
-    scores = opened.training_scores(chosen_methods(named, of_methods) if named else {})
+    scores = opened.training_scores(_chosen(opened, named, of_methods) if named else {})
     wanted = {name: scores[name] for name in methods}
     with held(Path(out)), retrainers(engine) as executor:
         trained = train_left_out(opened, wanted, asked, Path(out), executor)
@@ -144,7 +145,7 @@ def evaluate_groups(
     """
     asked, of_methods = parted(GroupsSettings, settings)
     bank, groups = opened.bank, groups_of(opened.prepared.catalogue.tracks, asked.by)
-    scores = opened.training_scores(chosen_methods(methods, of_methods))
+    scores = opened.training_scores(_chosen(opened, methods, of_methods))
     if asked.by in grouped_by(bank):
         trained = read_groups(opened, asked.by)
     elif out is None:
@@ -163,7 +164,7 @@ def evaluate_hubs(
     opened: OpenedBank, methods: Sequence[str] | None = None, **settings: Any
 ) -> list[HubShare]:
     """How often the same tracks come first for different clips."""
-    scores = opened.training_scores(chosen_methods(methods, settings))
+    scores = opened.training_scores(_chosen(opened, methods, settings))
     titles = {track.track_id: track.title for track in opened.prepared.catalogue.tracks}
     return measure_hubs(opened.bank, scores, titles)
 
@@ -179,7 +180,7 @@ def evaluate_repeatability(
     asked, of_methods = parted(RepeatabilitySettings, settings)
     first = int(of_methods.pop("seed", 0))
     runs = [
-        opened.training_scores(chosen_methods(methods, {**of_methods, "seed": seed}))
+        opened.training_scores(_chosen(opened, methods, {**of_methods, "seed": seed}))
         for seed in range(first, first + asked.seeds)
     ]
     return measure_repeatability(opened.bank, runs)
@@ -196,7 +197,7 @@ def write_leaderboard(
             instrument if left out, where the catalogue says it.
     """
     asked, of_methods = parted(LeaderboardSettings, settings)
-    board = measure_board(opened, chosen_methods(methods, of_methods), asked.within)
+    board = measure_board(opened, _chosen(opened, methods, of_methods), asked.within)
     prepared = opened.prepared
     words = ["linernotes", "evaluate", "leaderboard", "-o", str(path)]
     words += ["--methods", ",".join(methods)] if methods else []
@@ -278,6 +279,14 @@ def write_thinning(
     words += ["--methods", ",".join(methods)] if methods is not None else []
     write_thinning_page(Path(path), found, shlex.join(words))
     return found
+
+
+def _chosen(
+    opened: OpenedBank, methods: Sequence[str] | None, values: Mapping[str, Any]
+) -> dict[str, MethodSettings]:
+    """Methods with their settings; all that run on the bank's model if None."""
+    chosen = chosen_methods(methods, values)
+    return those_that_run(opened.prepared.model, chosen, methods is not None)
 
 
 def _held(names: Sequence[str]) -> list[str]:

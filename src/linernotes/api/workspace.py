@@ -41,7 +41,7 @@ from linernotes.evaluation.self_influence import SelfRank
 from linernotes.evaluation.self_influence import self_influence as measure_self_influence
 from linernotes.index.store import Index
 from linernotes.jobs.executor import Executor
-from linernotes.methods.all import require_layers, require_runs_on, runs_on
+from linernotes.methods.all import require_layers, require_runs_on, those_that_run
 from linernotes.methods.contract import Prepared, Progress
 from linernotes.models.contract import GenerativeModel
 from linernotes.models.folder import drawn_in_training
@@ -171,6 +171,13 @@ class Workspace:
         """The opened catalogue."""
         return self.prepared.catalogue
 
+    def _exhaustive_words(self, method: str) -> list[str]:
+        """What keeps a method from the index that it would take by itself."""
+        return ["--exhaustive"] if self._ready and method == DEFAULT_METHOD else []
+
+    def _drawn_words(self) -> list[str]:
+        return ["--drawn", self.prepared.drawn] if self.prepared.drawn != self._said else []
+
     def _opened(self, index: str | Path) -> Index:
         opened = Index(Path(index))
         opened.require(self.model.weights_hash, self.catalogue)
@@ -228,7 +235,7 @@ class Workspace:
         prepared = self._shortlists.of(self.prepared, method)
         loaded = self.load_clips(clips, prompt)
         words = [*self._words("attribute", loaded, prompt), *self._shortlists.words(method)]
-        words += ["--drawn", self.prepared.drawn] if self.prepared.drawn != self._said else []
+        words += self._drawn_words()
         words += ["--calibration", str(calibration)] if calibration else []
         done = attributions_in(
             folder=Path(out),
@@ -262,16 +269,19 @@ class Workspace:
     ) -> Comparison:
         """Attributes clips by several methods; see ``linernotes.compare``."""
         chosen = several(methods, settings)
-        if methods is None:
-            chosen = {name: own for name, own in chosen.items() if runs_on(name, self.model)}
-        for name, own in chosen.items():
-            require_runs_on(name, self.model)
+        chosen = those_that_run(self.model, chosen, methods is not None)
+        for own in chosen.values():
             require_layers(self.model, own)
         loaded, folder = self.load_clips(list(clips), prompt), Path(out)
-        words = self._words("attribute", loaded, prompt)
+        words = [*self._words("attribute", loaded, prompt), *self._drawn_words()]
         judges = {name: judge_for(self.model, self.catalogue, name, own) for name, own in chosen.items()}
         found = compare_methods(
-            clips=loaded, prepared=self.prepared, chosen=chosen, folder=folder, command=words, judges=judges
+            clips=loaded,
+            prepared=self.prepared,
+            chosen=chosen,
+            folder=folder,
+            commands={name: [*words, *self._exhaustive_words(name)] for name in chosen},
+            judges=judges,
         )
         again = self._words("compare", loaded, prompt, "--methods", ",".join(chosen))
         command = shlex.join([*again, *as_flags(settings), "-o", str(out)])
@@ -283,7 +293,7 @@ class Workspace:
     ) -> list[Plan]:
         """What methods will cost; see ``linernotes.plan``."""
         asked, of_methods = parted(PlanSettings, settings)
-        chosen = chosen_methods(methods, of_methods)
+        chosen = those_that_run(self.model, chosen_methods(methods, of_methods), methods is not None)
         prepared_for = partial(self._shortlists.of, self._quiet)
         return plan_methods(chosen, prepared_for, asked.queries, self.prepared.on_progress, engine)
 
@@ -304,7 +314,7 @@ class Workspace:
     ) -> Search:
         """Searches a method's settings; see ``linernotes.search``."""
         asked, fixed = parted(SearchSettings, settings)
-        values, seed = read_grid(method, grid), chosen_method(method, fixed).seed
+        values, seed = read_grid(method, grid, fixed), chosen_method(method, fixed).seed
         if asked.metric == "lds":
             opened = self.open_bank(bank)
             metric = lds_metric(self._quiet, opened.bank, opened.clips)

@@ -11,6 +11,8 @@ from rich.markup import escape
 from linernotes.cli.output import plainly, stderr, stdout
 from linernotes.demo.places import BUILTIN, require_places
 from linernotes.errors import UsageError
+from linernotes.settings.methods import DEFAULT_METHOD
+from linernotes.settings.reading import settings_of
 
 PORT = 8420
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -33,6 +35,9 @@ def desk(
     index: Annotated[
         Path | None, typer.Option(help="An index of the catalogue, from which shortlists are taken.")
     ] = None,
+    method: Annotated[
+        str, typer.Option(help="What clips are attributed and accounted for by.")
+    ] = DEFAULT_METHOD,
     calibration: Annotated[
         Path | None, typer.Option(help="What scores are worth, made by 'linernotes calibrate'.")
     ] = None,
@@ -63,6 +68,7 @@ def desk(
     Everything stays on this machine. Ctrl-C ends it; what is under way is taken up again next time.
     """
     require_places(model, catalog)
+    settings_of(method)  # refuses what is none
     if name and host in LOOPBACK:
         raise UsageError("--name is for a desk that others reach: give --host 0.0.0.0 with it")
     from linernotes.desk.opened import Opened
@@ -77,6 +83,7 @@ def desk(
         index=str(index.resolve()) if index else None,
         calibration=str(calibration.resolve()) if calibration else None,
         drawn=drawn,
+        method=method,
     )
     with bound(host, port) as socket:
         serve(

@@ -12,6 +12,7 @@ from rich.markup import escape
 import linernotes
 from linernotes.cli.options import JsonOption
 from linernotes.cli.output import command, plainly, print_json, print_table, stdout
+from linernotes.errors import UsageError
 from linernotes.settings.paths import require_file, require_folder, require_new
 
 app = typer.Typer()
@@ -50,6 +51,8 @@ def convert(
     require_new(out)
     require_folder(out.parent)
     if checkpoint.is_dir():
+        if config is not None:
+            raise UsageError(f"--config is of a checkpoint, and {checkpoint} is a folder: leave it out")
         clips = linernotes.convert_tensors(checkpoint, out)
         if as_json:
             print_json({"clips": clips, "folder": str(out)})

@@ -6,14 +6,16 @@ sequence are treated as K-FAC "expand": covariances are sums over positions, one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from linernotes.artefacts import load_tensors, save_tensors
+from linernotes.artefacts import held, load_tensors, save_tensors
 from linernotes.catalog.store import Catalogue
 from linernotes.curvature.fitting import Drawn, fit_sums
 from linernotes.curvature.per_item import (
@@ -110,66 +112,73 @@ def fit_ekfac(
     path = folder / "ekfac.safetensors"
     whole = {"model": model.weights_hash, "catalogue": catalogue.hash, "draws": draws, "seed": seed, **header}
     if path.exists():
-        tensors, _ = load_tensors(path, KIND, whole)
-        parts = (
-            {n.removeprefix(f"{p}/"): t for n, t in tensors.items() if n.startswith(f"{p}/")}
-            for p in ("in", "out", "value")
+        return _read(path, whole)
+    with held(path, "computed", math.inf):  # by another process at the same time: its result is read
+        if path.exists():
+            return _read(path, whole)
+        names = [f"{name}.weight" for name in wanted]
+        total = 2 * len(catalogue.training_rows)
+
+        def half_of(offset: int) -> Callable[[int, int], None] | None:
+            return (lambda done, half: on_progress(offset + done, total)) if on_progress else None
+
+        def covariances(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
+            sums: dict[str, Tensor] = {}
+            look_at(worker, names, add_covariances(sums), fisher, drawn)
+            return sums
+
+        sums = fit_sums(
+            model,
+            catalogue,
+            draws,
+            seed,
+            folder / "covariances.safetensors",
+            f"{KIND} covariances",
+            header,
+            covariances,
+            batch_size,
+            half_of(0),
         )
-        return Ekfac(*parts)
-    names = [f"{name}.weight" for name in wanted]
-    total = 2 * len(catalogue.training_rows)
+        bases = {name: torch.linalg.eigh(matrix.double())[1].float() for name, matrix in sums.items()}
+        inputs = {name: bases[f"in/{name}"] for name in wanted}
+        outputs = {name: bases[f"out/{name}"] for name in wanted}
 
-    def half_of(offset: int) -> Callable[[int, int], None] | None:
-        return (lambda done, half: on_progress(offset + done, total)) if on_progress else None
+        def values(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
+            sums: dict[str, Tensor] = {}
+            look_at(worker, names, add_values(sums, inputs, outputs), fisher, drawn)
+            return sums
 
-    def covariances(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
-        sums: dict[str, Tensor] = {}
-        look_at(worker, names, add_covariances(sums), fisher, drawn)
-        return sums
+        totals = fit_sums(
+            model,
+            catalogue,
+            draws,
+            seed,
+            folder / "values.safetensors",
+            f"{KIND} values",
+            header,
+            values,
+            batch_size,
+            half_of(total // 2),
+        )
+        value = {name: total / (len(catalogue.training_rows) * draws) for name, total in totals.items()}
+        saved = {
+            f"{p}/{n}": t
+            for p, part in (("in", inputs), ("out", outputs), ("value", value))
+            for n, t in part.items()
+        }
+        save_tensors(path, saved, KIND, whole)
+        for part in ("covariances", "values"):
+            (folder / f"{part}.safetensors").unlink(missing_ok=True)
+        return Ekfac(inputs, outputs, value)
 
-    sums = fit_sums(
-        model,
-        catalogue,
-        draws,
-        seed,
-        folder / "covariances.safetensors",
-        f"{KIND} covariances",
-        header,
-        covariances,
-        batch_size,
-        half_of(0),
+
+def _read(path: Path, made_from: Mapping[str, Any]) -> Ekfac:
+    tensors, _ = load_tensors(path, KIND, made_from)
+    parts = (
+        {n.removeprefix(f"{p}/"): t for n, t in tensors.items() if n.startswith(f"{p}/")}
+        for p in ("in", "out", "value")
     )
-    bases = {name: torch.linalg.eigh(matrix.double())[1].float() for name, matrix in sums.items()}
-    inputs = {name: bases[f"in/{name}"] for name in wanted}
-    outputs = {name: bases[f"out/{name}"] for name in wanted}
-
-    def values(worker: GenerativeModel, drawn: Drawn) -> dict[str, Tensor]:
-        sums: dict[str, Tensor] = {}
-        look_at(worker, names, add_values(sums, inputs, outputs), fisher, drawn)
-        return sums
-
-    totals = fit_sums(
-        model,
-        catalogue,
-        draws,
-        seed,
-        folder / "values.safetensors",
-        f"{KIND} values",
-        header,
-        values,
-        batch_size,
-        half_of(total // 2),
-    )
-    value = {name: total / (len(catalogue.training_rows) * draws) for name, total in totals.items()}
-    saved = {
-        f"{p}/{n}": t
-        for p, part in (("in", inputs), ("out", outputs), ("value", value))
-        for n, t in part.items()
-    }
-    save_tensors(path, saved, KIND, whole)
-    for part in ("covariances", "values"):
-        (folder / f"{part}.safetensors").unlink(missing_ok=True)
-    return Ekfac(inputs, outputs, value)
+    return Ekfac(*parts)
 
 
 def add_covariances(sums: dict[str, Tensor]) -> SeeLayer:

@@ -55,8 +55,11 @@ def load_model(model: str | Path = BUILTIN) -> GenerativeModel:
 
 
 def model_place(read: Attribution) -> str:
-    """Where the model of a record lies: its folder, or the name of one that came with the package."""
-    return read.model if read.model in SHIPPED else read.sources.model
+    """Where the model of a record lies: its folder, or the name of one that came with the package; these are
+    called otherwise than the folders that they lie in, and all others as theirs.
+    """
+    place = read.sources.model
+    return read.model if read.model in SHIPPED and Path(place).name != read.model else place
 
 
 def judge_for(

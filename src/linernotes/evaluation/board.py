@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from linernotes.errors import MissingError
+import numpy as np
+
+from linernotes.catalog.track import Track
+from linernotes.errors import MissingError, UsageError
 from linernotes.evaluation.bank.opened import OpenedBank
+from linernotes.evaluation.bank.store import Bank
 from linernotes.evaluation.counterfactual import Outcome, arms_of_scores, measure_outcomes
 from linernotes.evaluation.further_retrains import grouped_by, read_groups, read_left_out
 from linernotes.evaluation.groups import GroupScore, groups_of, measure_groups
@@ -37,6 +41,25 @@ class Board:
     trained: int  # models of halves altogether
 
 
+def within_of(
+    bank: Bank, tracks: Sequence[Track], scores: Mapping[str, np.ndarray], asked: str | None
+) -> MeasuredLds | None:
+    """The LDS without what the mere number of tracks of each value of a column explains; of the instrument
+    where none is ``asked`` for, and None where that has one value only, or too many for the bank.
+
+    Raises:
+        UsageError: so has the one that is asked for.
+    """
+    column = asked or INSTRUMENT
+    try:
+        inside = column, groups_of(tracks, column)
+        return measure_lds(bank, scores, reference=DEFAULT_METHOD, within=inside)
+    except UsageError:
+        if asked:
+            raise
+        return None
+
+
 def measure_board(
     opened: OpenedBank, chosen: Mapping[str, MethodSettings], within: str | None = None
 ) -> Board:
@@ -46,12 +69,13 @@ def measure_board(
 
     Args:
         within: a metadata column; the LDS is measured once more without what the mere number of tracks of
-            each of its values explains. The instrument if None, where the catalogue says it.
+            each of its values explains. The instrument if None, where the catalogue says it and it has not
+            too many values for the bank.
+
+    Raises:
+        UsageError: ``within`` has one value only, or too many for the bank.
     """
     bank, tracks = opened.bank, opened.prepared.catalogue.tracks
-    if within is None and any(track.extra.get(INSTRUMENT) for track in tracks):
-        within = INSTRUMENT
-    inside = (within, groups_of(tracks, within)) if within else None
     titles = {track.track_id: track.title for track in tracks}
     try:
         trained, arms = read_left_out(opened, [bank.path.parent])
@@ -63,7 +87,7 @@ def measure_board(
         prediction=measure_lds(bank, scores, output="prediction", reference=DEFAULT_METHOD)
         if predicts(bank)
         else None,
-        within=measure_lds(bank, scores, reference=DEFAULT_METHOD, within=inside) if inside else None,
+        within=within_of(bank, tracks, scores, within),
         planted=planted_of(opened, chosen) if opened.sources else None,
         hubs={hub.method: hub for hub in measure_hubs(bank, scores, titles)},
         outcomes=measure_outcomes(trained, arms_of_scores(bank, scores, arms), LIKENESSES),

@@ -32,14 +32,15 @@ def compare_methods(
     prepared: Prepared,
     chosen: Mapping[str, MethodSettings],
     folder: Path,
-    command: Sequence[str] = (),
+    commands: Mapping[str, Sequence[str]] | None = None,
     judges: Mapping[str, Judge | None] | None = None,
 ) -> Compared:
     """Attributes clips by every method into ``folder/METHOD``, and writes ``folder/agreement.json``. A killed
     comparison goes on at the first method that is missing.
 
     Args:
-        command: the words that attribute these clips on the command line, without method and output.
+        commands: by method, the words that attribute these clips on the command line, without method and
+            output.
         judges: by method, what its scores are worth, where that is known.
 
     Raises:
@@ -57,7 +58,7 @@ def compare_methods(
             prepared=prepared,
             method=method,
             settings=settings,
-            command=command,
+            command=(commands or {}).get(method, ()),
             judge=(judges or {}).get(method),
         )
         done[method] = [item.attribution for item in attributed]

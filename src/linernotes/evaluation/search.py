@@ -12,7 +12,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def lds_metric(prepared: Prepared, bank: Bank, clips: Sequence[Query]) -> Metric
     return Metric("maximize", f"LDS, {len(rows)} tuning clips, {len(halves)} models", measure, made_from)
 
 
-def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
+def read_grid(method: str, lines: Sequence[str], fixed: Collection[str] = ()) -> dict[str, list[Any]]:
     """``["layers=mlp,all", "step_size=1e-4,1e-3"]`` -> values by setting, each
     checked against the method's settings.
 
@@ -156,6 +156,9 @@ def read_grid(method: str, lines: Sequence[str]) -> dict[str, list[Any]]:
         named = [value.strip() for value in values.split(",") if value.strip()]
         if name in grid:
             raise UsageError(f"--grid {line!r} names {name} a second time: put all its values into one")
+        if name in fixed:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} stands beside --grid {line!r}: leave out one of them")
         if name == "together":
             raise UsageError(f"--grid {line!r} is refused: a search looks at clips one by one")
         if not equals or not named:

@@ -286,7 +286,9 @@ def _law(spread: Sequence[_Spread], sizes: Sequence[OfSize]) -> Law:
         misfit=misfit,
         freedom=freedom,
         forecasts=forecasts,
-        foretold=_foretold(smaller, spread[-1], sizes[-1]) if len(spread) >= LEAST_SIZES else None,
+        foretold=_foretold(smaller, spread[-1], sizes[-1])
+        if len({each.tracks for each in spread}) >= LEAST_SIZES
+        else None,
     )
 
 

@@ -96,18 +96,18 @@ def measure_calibration(
     found = outcomes_of(bank, loss_q, segments_n, n_training)
     u_qn = arguments(calibration.shape, scores_qn, loss_q, found.n)
     order = np.random.default_rng(seed).permutation(len(loss_q))
-    parts = found.parts()
+    parts, folds = found.parts(), min(FOLDS, len(order))
     pieces = [
         _unseen(
             found,
             calibration.shape,
             u_qn,
-            order[fold::FOLDS],
+            order[fold::folds],
             unseen_h,
             seen_h,
             calibration.curve if lent else None,
         )
-        for fold in range(FOLDS)
+        for fold in range(folds)
         for unseen_h, seen_h in (parts, parts[::-1])
     ]
     every = Contrasts(*(np.concatenate([getattr(p, c.name) for p in pieces]) for c in fields(Contrasts)))

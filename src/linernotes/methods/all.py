@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -123,6 +123,22 @@ def require_runs_on(method: str, model: GenerativeModel) -> None:
         raise UsageError(
             f"{model.name} lacks {POWERS[power]}, and the method {method} needs that: choose one of {others}"
         )
+
+
+def those_that_run(
+    model: GenerativeModel, chosen: Mapping[str, MethodSettings], named: bool
+) -> dict[str, MethodSettings]:
+    """Methods that a model has all it needs for.
+
+    Args:
+        named: somebody asked for them by name.
+
+    Raises:
+        UsageError: one of those that were named is not among them.
+    """
+    for method in chosen if named else ():
+        require_runs_on(method, model)
+    return {name: settings for name, settings in chosen.items() if runs_on(name, model)}
 
 
 def require_layers(model: GenerativeModel, settings: MethodSettings) -> None:

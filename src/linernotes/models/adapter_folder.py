@@ -82,7 +82,7 @@ def paired(model: Path, adapter: Path, name: str = "") -> Path:
     )
     files = [adapter] if adapter.is_file() else [p for p in adapter.iterdir() if p.is_file()]
     made_from = hash_json([asdict(base), hash_files(files, adapter.parent)])
-    folder = cache_folder() / "adapters" / made_from / adapter.stem
+    folder = cache_folder() / "adapters" / made_from / (adapter.stem if adapter.is_file() else adapter.name)
     if not folder.exists():
         built = folder.with_name(f"{folder.name}.{hash_json([str(adapter)])}")
         shutil.rmtree(built, ignore_errors=True)

@@ -15,10 +15,10 @@ import numpy as np
 from linernotes.errors import LinernotesError, LinernotesWarning
 from linernotes.evaluation.bank.sanity import Sanity, check_bank, usual_loss
 from linernotes.evaluation.bank.scores import (
-    SOURCE_DRAWS,
     Scored,
     Source,
     bank_queries,
+    fewer_draws,
     of_training_tracks,
     read_scores,
     related_sources,
@@ -56,7 +56,7 @@ class OpenedBank:
 
     def source_scores(self, method: str, settings: MethodSettings) -> Scored:
         """A method's scores of the catalogue's planted sources; on fewer draws."""
-        draws = min(settings.item_draws, max(SOURCE_DRAWS, settings.bands))
+        draws = fewer_draws(settings)
         fewer = settings.model_copy(update={"draws": draws}) if draws else settings
         catalogue = self.prepared.catalogue
         names = [f"source {catalogue.tracks[source.track].track_id}" for source in self.sources]

@@ -4,6 +4,7 @@ there are none.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,11 @@ def related_sources(catalogue: Catalogue) -> list[Source]:
             one, twin = sorted((i, other))
             sources[one, twin] = Source(one, relation, twin)
     return list(sources.values())
+
+
+def fewer_draws(settings: MethodSettings) -> int:
+    """Draws that planted sources are scored on: about ``SOURCE_DRAWS``, as many in each noise band."""
+    return min(settings.item_draws, settings.bands * math.ceil(SOURCE_DRAWS / settings.bands))
 
 
 def source_queries(catalogue: Catalogue, sources: Sequence[Source]) -> list[Query]:

@@ -119,9 +119,10 @@ def plan_methods(
         prepared_for: model and catalogue, with what a method takes shortlists from.
 
     Raises:
-        LinernotesError: memory does not hold the passes of the only one; of several, a warning says so.
+        LinernotesError: memory does not hold the passes of the only one, or of any; of some of several, a
+            warning says so.
     """
-    plans = []
+    plans: list[Plan] = []
     for i, (name, settings) in enumerate(chosen.items()):
         if on_progress:
             on_progress(f"measuring ({name})", i, len(chosen))
@@ -131,7 +132,7 @@ def plan_methods(
         try:
             plans.append(plan(name, replace(prepared, only=only), settings, queries, query, engine))
         except LinernotesError as error:
-            if len(chosen) == 1 or isinstance(error, UsageError):
+            if len(chosen) == 1 or isinstance(error, UsageError) or (not plans and name == [*chosen][-1]):
                 raise
             warnings.warn(f"{name} is not planned: {error}", LinernotesWarning, stacklevel=2)
     if on_progress:
