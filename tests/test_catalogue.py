@@ -7,8 +7,8 @@ import json
 import os
 import resource
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +23,6 @@ from linernotes.catalog.cutting import Files, Finished, cut_blocks, decode_track
 from linernotes.catalog.ingest import build_catalogue
 from linernotes.catalog.source import read_source
 from linernotes.catalog.store import Catalogue
-from linernotes.catalog.track import Track
 from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
 from linernotes.models.stable_audio import StableAudio
@@ -288,10 +287,41 @@ def test_what_cannot_be_read_now_is_not_left_out_for_good(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, highest))
     assert isinstance(list(decode_track(Files(sounds), source.tracks[0], CUTTING))[-1], Finished)
 
-    class Away(Files):
-        def blocks(self, track: Track, encoding: Encoding) -> Iterable[np.ndarray]:
-            yield from ()
-            raise OSError(errno.EIO, "Input/output error")
 
-    with pytest.raises(LinernotesError, match="Input/output error"):
-        list(decode_track(Away(sounds), source.tracks[0], CUTTING))
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("tone1.wav", 0), ("tone1.wav", 1), ("tone1.wav", 2), ("tone1.txt", 0), ("rows.json", 0), ("", 0)],
+)
+def test_a_disk_that_does_not_answer_ends_the_build_and_loses_nothing(
+    tmp_path: Path, model: StableAudio, monkeypatch: pytest.MonkeyPatch, name: str, times: int
+) -> None:
+    """At whichever look at a file: its head, its container, its sound, what stands beside it, a folder."""
+    sounds = tmp_path / "sounds"
+    write_recordings(sounds, [SEGMENT_SAMPLES] * 3, decoys=0)
+    (sounds / "metadata.csv").unlink()
+    (sounds / "tone1.txt").write_text("a caption")
+    (sounds / "rows.json").write_text("[]")
+    asked = 0
+
+    def answers(path: object) -> None:
+        nonlocal asked
+        if str(path) == str(sounds / name):
+            asked += 1
+            if asked > times:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+
+    whole, listed = Path.open, os.scandir
+
+    def opened(self: Path, *how: Any, **more: Any) -> Any:
+        answers(self)
+        return whole(self, *how, **more)
+
+    def entries(path: Any) -> Any:
+        answers(path)
+        return listed(path)
+
+    with monkeypatch.context() as broken, pytest.raises(LinernotesError, match=r"cannot be read now \(Input"):
+        broken.setattr(Path, "open", opened)
+        broken.setattr(os, "scandir", entries)
+        build_catalogue(read_source(sounds), tmp_path / "catalogue", model)
+    assert len(build_catalogue(read_source(sounds), tmp_path / "catalogue", model).tracks) == 3

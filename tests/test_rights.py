@@ -131,20 +131,26 @@ def test_rights_are_kept_as_versions_and_none_is_overwritten(tmp_path: Path) -> 
 
 
 def test_one_work_on_two_albums_is_one_work(tmp_path: Path) -> None:
-    """Albums, labels and numbers that stand in one row only are no other parties."""
+    """Albums, labels and numbers that stand in one row only are no other parties; what is grouped otherwise
+    here than there is not grouped, whichever comes first.
+    """
     rows = [
         holder("a", "Ann", 60, "composition", album="First", ipi="00045620792"),
         holder("a", "Bea", 40, "composition", album="First"),
         holder("b", "Ann", 30, "composition", album="Best of"),
-        holder("b", "Ann", 30, "composition", label="L"),
-        holder("b", "Bea", 40, "composition", album="Best of"),
+        holder("b", "Ann", 30, "composition", album="Best of", label="L"),
+        holder("b", "Bea", 40, "composition"),
     ]
     rights = rights_of(tmp_path, rows, TRACKS)
-    assert parties(rights, "composition") == {"a": {"Ann": Fraction(3, 5), "Bea": Fraction(2, 5)}}
-    assert {h.ipi for h in rights.holdings["composition"]["a"] if h.party == "Ann"} == {"00045620792"}
-    alone = rights_of(tmp_path, [holder("a", "Ann", 50, ipi="00045620792"), holder("a", "Ann", 50)], TRACKS)
-    (held,) = alone.holdings["recording"]["a"]
-    assert (held.split, held.ipi) == (1, "00045620792")
+    held = {h.party: (h.split, h.ipi, h.groups) for h in rights.holdings["composition"]["a"]}
+    assert held == {
+        "Ann": (Fraction(3, 5), "00045620792", ()),
+        "Bea": (Fraction(2, 5), "", (("collection", "First"),)),
+    }
+    assert any("under different labels, artists or collections" in note for note in rights.notes)
+    alike = rights_of(tmp_path, rows[:2] + [{**row, "track": "b"} for row in rows[:2]], TRACKS)
+    assert not any("under different labels" in note for note in alike.notes)
+    assert {h.groups for h in alike.holdings["composition"]["a"]} == {(("collection", "First"),)}
     rows[-1] = holder("b", "Cid", 40, "composition")
     with pytest.raises(LinernotesError, match="are of one composition, and their parties differ"):
         rights_of(tmp_path, rows, TRACKS)

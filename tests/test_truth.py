@@ -67,6 +67,7 @@ from linernotes.evaluation.intervals import Resamples, bootstrap_correlations, b
 from linernotes.evaluation.lds import measure_lds, truncated
 from linernotes.evaluation.planted import measure_planted
 from linernotes.methods.contract import Query
+from linernotes.models.contract import device_of
 from linernotes.models.stable_audio import StableAudio
 from linernotes.settings.methods import METHOD_SETTINGS, ReadoutSettings
 from linernotes.version import __version__
@@ -712,9 +713,9 @@ def test_scores_that_were_kept_are_read_and_not_computed_again(
     np.testing.assert_array_equal(first.scores_qt, second.scores_qt)
 
 
-@pytest.mark.parametrize("by", [["0.0.9", "cpu"], [linernotes.__version__, "cuda"]])
+@pytest.mark.parametrize("by", [{0: "0.0.9"}, {1: "abacus"}])
 def test_scores_that_another_version_or_device_computed_are_computed_anew(
-    tmp_path: Path, model: StableAudio, catalogue: Catalogue, by: list[str]
+    tmp_path: Path, model: StableAudio, catalogue: Catalogue, by: dict[int, str]
 ) -> None:
     """Those of the package, which say nothing of what computed them, hold."""
     bank, _ = linear_world(noise=1.0, queries=2)
@@ -731,12 +732,12 @@ def test_scores_that_another_version_or_device_computed_are_computed_anew(
     now = found()
     (path,) = tmp_path.glob("*.safetensors")
     tensors, said = load_tensors(path, SCORES)
-    assert said[BY] == [linernotes.__version__, "cpu"]
+    assert said[BY] == [linernotes.__version__, device_of(model).type]
     other = {name: 2 * tensor for name, tensor in tensors.items()}
     save_tensors(path, other, SCORES, {name: value for name, value in said.items() if name != BY})
     np.testing.assert_array_equal(found(), 2 * now)
     assert stored_scores(bank, [tmp_path], "latent", settings) is not None
-    save_tensors(path, other, SCORES, {**said, BY: by})
+    save_tensors(path, other, SCORES, {**said, BY: [by.get(i, one) for i, one in enumerate(said[BY])]})
     assert stored_scores(bank, [tmp_path], "latent", settings) is None
     np.testing.assert_array_equal(found(), now)
     assert not list(tmp_path.glob(".*.partial"))

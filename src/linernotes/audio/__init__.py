@@ -5,7 +5,7 @@ Hz.
 from linernotes.audio.formats import NAMED_SUFFIXES, SUFFIXES
 from linernotes.audio.mixing import Block
 from linernotes.audio.reading import read_part, read_sound, stream_sound
-from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, loudness_db, out_of_reach
+from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, loudness_db, require_reach
 from linernotes.audio.writing import write_sound
 
 __all__ = [
@@ -16,9 +16,9 @@ __all__ = [
     "Block",
     "Sound",
     "loudness_db",
-    "out_of_reach",
     "read_part",
     "read_sound",
+    "require_reach",
     "stream_sound",
     "write_sound",
 ]

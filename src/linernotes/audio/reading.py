@@ -16,8 +16,7 @@ import soxr
 
 from linernotes.audio.container import Container, look_at, xing_samples
 from linernotes.audio.mixing import Block, Blocks
-from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, out_of_reach, with_channels
-from linernotes.errors import LinernotesError
+from linernotes.audio.sound import SILENCE_PEAK, AudioError, Sound, require_reach, with_channels
 
 RATES_HZ = (4000, 768000)
 LOUDEST_PEAK = 16.0  # +24 dB of full scale: beyond, a float file holds other units
@@ -109,9 +108,10 @@ def _decoded(path: Path) -> tuple[int, Iterator[Block]]:
     return rate_hz, _blocks(path, container, rate_hz)
 
 
-def _undecodable(path: Path, error: Exception) -> LinernotesError:
-    lost = None if isinstance(error, av.error.FFmpegError) else out_of_reach(path, error)
-    return lost or AudioError(path, "undecodable", f"{_brief(error)}; export it again")
+def _undecodable(path: Path, error: Exception) -> AudioError:
+    if not isinstance(error, av.error.FFmpegError):  # whose numbers are its own
+        require_reach(path, error)
+    return AudioError(path, "undecodable", f"{_brief(error)}; export it again")
 
 
 def _rate_of(path: Path, container: Container) -> int:

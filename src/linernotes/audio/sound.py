@@ -35,16 +35,19 @@ NOT_OF_A_FILE = {
 }
 
 
-def out_of_reach(path: str | Path, error: BaseException) -> LinernotesError | None:
-    """What to say of a file that cannot be read *now*, so that nothing is known of it; None where an error is
-    about the file.
+def require_reach(path: str | Path, error: BaseException) -> None:
+    """Passes on an error that is not about the file itself: nothing is known of one that cannot be read
+    *now*, and it must not be taken for one that is damaged or missing.
+
+    Raises:
+        LinernotesError: the error is of that kind.
     """
     if not (isinstance(error, OSError) and error.errno in NOT_OF_A_FILE):
-        return None
-    return LinernotesError(
+        return
+    raise LinernotesError(
         f"{path} cannot be read now ({error.strerror or error}): look after the disk or share that it lies "
         "on, then run the same command again"
-    )
+    ) from None
 
 
 @dataclass(frozen=True)

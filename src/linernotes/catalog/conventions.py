@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from linernotes.audio import out_of_reach
+from linernotes.audio import require_reach
 from linernotes.catalog.columns import TRACKS, plain, present, split_of
 from linernotes.catalog.delimited import decode_text
 from linernotes.catalog.tables import flat
@@ -62,8 +62,7 @@ class Sidecars:
                 meaning = "lyrics" if VERSE.search(text) else "text" if "caption" in taken else "caption"
                 values.setdefault(meaning, text)
         except (LinernotesError, OSError) as error:
-            if lost := out_of_reach(name, error):
-                raise lost from None
+            require_reach(getattr(error, "filename", None) or recording, error)
             return "unreadable sidecar", f"{error}"
         return {key: value for key, value in values.items() if value}
 

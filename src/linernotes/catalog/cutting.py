@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, out_of_reach, stream_sound
+from linernotes.audio import SILENCE_PEAK, AudioError, loudness_db, require_reach, stream_sound
 from linernotes.catalog.track import Reject, Track
 from linernotes.models.encoding import Encoding
 
@@ -149,8 +149,7 @@ def decode_track(
         yield Reject(track.file_name, error.reason, error.detail)
         return
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        if lost := out_of_reach(track.file_name, error):
-            raise lost from None
+        require_reach(track.file_name, error)
         yield Reject(track.file_name, "unreadable", f"{type(error).__name__}: {error}; check the file")
         return
     if peak < SILENCE_PEAK:

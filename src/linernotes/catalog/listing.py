@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from linernotes.audio import SUFFIXES, out_of_reach
+from linernotes.audio import SUFFIXES, require_reach
 from linernotes.catalog.track import Flaw, Reject, printable
 from linernotes.errors import LinernotesError
 
@@ -73,6 +73,7 @@ def list_folder(folder: Path) -> Listing:
             with os.scandir(folder / place) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
+            require_reach(folder / place, error)
             if not place:
                 raise LinernotesError(
                     f"{folder} cannot be read ({error.strerror}): check its permissions"
@@ -97,8 +98,7 @@ def head_flaw(path: Path) -> Flaw | None:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:
-        if lost := out_of_reach(path, error):
-            raise lost from None
+        require_reach(path, error)
         return "unreadable", f"it cannot be opened ({error.strerror}); check its permissions"
     if not head:
         return "empty", "it has no bytes; copy it again"
@@ -121,6 +121,7 @@ def _entered(folder: Path, place: str, seen: dict[tuple[int, int], str]) -> Flaw
     try:
         status = (folder / place).stat()
     except OSError as error:
+        require_reach(folder / place, error)
         return "unreadable folder", f"the folder cannot be read ({error.strerror}); check where it leads"
     identity = status.st_dev, status.st_ino
     here = (folder / place).parent.resolve()
@@ -159,6 +160,7 @@ def _sort_in(
 def _leads_somewhere(link: os.DirEntry[str]) -> bool:
     try:
         link.stat()
-    except OSError:  # nothing is there, or links lead in a ring
+    except OSError as error:  # nothing is there, or links lead in a ring
+        require_reach(link.path, error)
         return False
     return True

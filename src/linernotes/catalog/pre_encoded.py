@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from linernotes.audio import SUFFIXES, out_of_reach
+from linernotes.audio import SUFFIXES, require_reach
 from linernotes.catalog.columns import split_of
 from linernotes.catalog.listing import Listing
 from linernotes.catalog.track import RECORDING_SECONDS, Reject, Split, Track, printable
@@ -104,8 +104,7 @@ def _words(path: Path) -> dict[str, Any] | str:
     except FileNotFoundError:
         return f"what is said of it, {path.name}, is missing; copy it too"
     except (OSError, ValueError) as error:
-        if lost := out_of_reach(path, error):
-            raise lost from None
+        require_reach(path, error)
         return f"{path.name} cannot be read ({error}); copy it anew"
     if not isinstance(words, dict):
         return f"{path.name} does not describe latents; copy it anew"
@@ -162,8 +161,7 @@ def _windows_of(folder: Path, name: str, encoding: Encoding) -> list[Window] | R
     try:
         latents_ct = np.load(folder / name, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        if lost := out_of_reach(folder / name, error):
-            raise lost from None
+        require_reach(folder / name, error)
         return reject("unreadable", f"it is no array of numbers ({error}); encode it again")
     if not isinstance(latents_ct, np.ndarray):
         return reject("unreadable", "it is an archive and no array of numbers; encode it again")

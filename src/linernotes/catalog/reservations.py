@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from linernotes.audio import require_reach
+
 FORMATS = {".flac": "audio/flac", ".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4"}
 COLUMN, RESERVED = "training-mining", "notAllowed"  # of a track, where its manifest says so
 ASSERTION = "cawg.training-mining"
@@ -32,7 +34,8 @@ def reserved(path: Path) -> bool:
     try:
         with path.open("rb") as file, Reader(kind, file) as reader:
             store = json.loads(reader.json())
-    except (C2paError, OSError, ValueError):
+    except (C2paError, OSError, ValueError) as error:
+        require_reach(path, error)
         return False
     manifests = store.get("manifests", {})
     label, seen = store.get("active_manifest"), set[str]()

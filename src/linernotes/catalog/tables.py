@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from linernotes.audio import require_reach
 from linernotes.catalog.columns import TRACKS, Vocabulary, meanings, plain, present
 from linernotes.catalog.delimited import decode_text, read_delimited
 from linernotes.catalog.listing import IN_ICLOUD, Listing, is_sound
@@ -160,6 +161,7 @@ def read_raw(path: Path, where: str, vocabulary: Vocabulary, example: str) -> tu
             return _delimited(path, where, DELIMITED[suffix], vocabulary)
         return _records(path, where, suffix, vocabulary)
     except (OSError, pa.ArrowException, EOFError) as error:
+        require_reach(path, error)
         raise LinernotesError(f"{where} cannot be read ({error}): save it anew, or as {example}") from None
 
 
@@ -306,7 +308,8 @@ def _is_list_of_files(path: Path) -> bool:
             if not file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"[", b"{")):
                 return False
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        require_reach(path, error)
         return False
     rows = _listed(value)
     is_row = bool(rows) and rows != [value] and isinstance(rows[0], dict)

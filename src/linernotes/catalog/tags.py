@@ -13,6 +13,7 @@ from typing import Any
 import mutagen
 from mutagen.id3 import ID3
 
+from linernotes.audio import require_reach
 from linernotes.catalog.columns import present
 from linernotes.catalog.track import sayable
 
@@ -51,7 +52,8 @@ def _tags(path: Path) -> Any:
     for read in readers:
         try:
             tags = read()
-        except Exception:  # mutagen lets errors of many kinds through, and no tag is worth losing a recording
+        except Exception as error:  # mutagen lets errors of many kinds through; no tag is worth a recording
+            require_reach(path, error)
             continue
         if tags is not None:
             return tags
@@ -89,8 +91,8 @@ def _info(path: Path) -> dict[str, str]:
                 if name == b"LIST" and size <= INFO_BYTES and file.read(4) == b"INFO":
                     found |= _info_fields(file.read(size - 4))
                 file.seek(after)
-    except (OSError, struct.error):
-        pass
+    except (OSError, struct.error) as error:
+        require_reach(path, error)
     return found
 
 

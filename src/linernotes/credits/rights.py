@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fractions import Fraction
 
@@ -125,7 +125,7 @@ def _holdings(
 ) -> tuple[dict[Right, dict[str, tuple[Holding, ...]]], list[str]]:
     """By right and by recording or work what its parties hold; and what is wrong with their shares."""
     by_subject: dict[tuple[Right, Link], list[Entry]] = defaultdict(list)
-    for entry in _numbered(entries):
+    for entry in entries:
         by_subject[entry.right, entry.subject].append(entry)
     flaws: list[str] = []
     kept: dict[tuple[Right, str], tuple[str, tuple[Holding, ...]]] = {}
@@ -147,26 +147,45 @@ def _holdings(
                 f"{members[0].where}: the {about} and the {first} are of one {right}, and their parties "
                 "differ: correct one"
             )
+        elif other != held:
+            kept[right, owner] = first, _merged(other, held)
+            if any(len(groups) > 1 for groups in _groups([*other, *held]).values()):
+                notes.append(
+                    f"the {about} and the {first} are of one {right} under different labels, artists or "
+                    "collections: sums for these leave it out"
+                )
     holdings: dict[Right, dict[str, tuple[Holding, ...]]] = {right: {} for right in RIGHTS}
     for (right, owner), (_, held) in kept.items():
         holdings[right][owner] = held
     return holdings, flaws
 
 
-def _numbered(entries: Sequence[Entry]) -> list[Entry]:
-    """Every row with its party's IPI and ISNI, which may stand in another one only (and in no two
-    differently, ``read_entries``).
-    """
-    known: dict[tuple[str, str], str] = {}
-    for held in (entry.holding for entry in entries if entry.holding.party):
-        known |= {(held.party, "ipi"): held.ipi} if held.ipi else {}
-        known |= {(held.party, "isni"): held.isni} if held.isni else {}
+def _merged(one: Sequence[Holding], other: Sequence[Holding]) -> tuple[Holding, ...]:
+    """What is said twice of the same parties: numbers and groups that stand in one, or are alike in both."""
+    ipi = {h.party: h.ipi for h in (*one, *other) if h.ipi}
+    isni = {h.party: h.isni for h in (*one, *other) if h.isni}
+    groups = _groups([*one, *other])
+    return tuple(
+        sorted(
+            Holding(
+                party=party,
+                role=role,
+                split=split,
+                ipi=ipi.get(party, ""),
+                isni=isni.get(party, ""),
+                groups=next(iter(groups[party, role])) if len(groups[party, role]) == 1 else (),
+            )
+            for (party, role), split in _parts(one).items()
+        )
+    )
 
-    def numbered(held: Holding) -> Holding:
-        ipi, isni = (known.get((held.party, kind), "") for kind in ("ipi", "isni"))
-        return replace(held, ipi=ipi or held.ipi, isni=isni or held.isni)
 
-    return [replace(entry, holding=numbered(entry.holding)) for entry in entries]
+def _groups(held: Sequence[Holding]) -> dict[tuple[str, str], set[tuple[tuple[str, str], ...]]]:
+    """By party and role, all that it is grouped by: artist, label and collection."""
+    found: dict[tuple[str, str], set[tuple[tuple[str, str], ...]]] = defaultdict(set)
+    for holding in held:
+        found[holding.party, holding.role] |= {holding.groups} if holding.groups else set()
+    return found
 
 
 def _parts(held: Sequence[Holding]) -> dict[tuple[str, str], Fraction]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linernotes.audio import AudioError, Sound, read_part
+from linernotes.audio import Sound, read_part
 from linernotes.catalog.store import Catalogue
 from linernotes.catalog.track import Track
 from linernotes.demo.places import BUILTIN
 from linernotes.demo.render import playing_of, render_track
+from linernotes.errors import LinernotesError
 from linernotes.models.encoding import Encoding
 
 
@@ -43,7 +44,7 @@ def track_sound(
         # a folder of latents says of which recordings they are
         name = track.extra.get("recording") if catalogue.record.get("pre_encoded") else None
         sound = read_part(Path(source) / (name or track.file_name), start_s, seconds)
-    except (AudioError, OSError):
+    except (LinernotesError, OSError):
         return None
     # one latent frame: what is shorter is not what was scored
     least = encoding.frame_samples / encoding.rate_hz

@@ -50,9 +50,9 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            with suppress(OperationalError), self._database.writing() as session:
-                queue.take_back(session, None)
         self._thread.join(5)
+        with suppress(OperationalError), self._database.writing() as session:
+            queue.take_back(session, None)
 
     @property
     def pid(self) -> int | None:
@@ -82,7 +82,10 @@ class Supervisor:
         words = [sys.executable, "-m", "linernotes.desk.worker", self._opened.model_dump_json()]
         words.append(str(os.getpid()))
         with (DeskFolder(self._opened.folder).path / LOG).open("ab") as log:
-            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # a session of its own: Ctrl-C at the terminal is the server's, which ends its worker in order
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         if self._ending.is_set():
             self._process.terminate()
         while (code := self._code()) is None:

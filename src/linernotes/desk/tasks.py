@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 import linernotes
 from linernotes.api.reporting import draw_content
@@ -242,8 +243,9 @@ class Tasks:
             clips = [
                 clip
                 for clip in session.scalars(select(ClipRow).order_by(ClipRow.created, ClipRow.id))
-                if date.fromisoformat(clip.created[:10]) <= end
+                if start <= date.fromisoformat(clip.created[:10]) <= end
             ]
+            counted = self._accounted(session, start, end)
             rows = {
                 row.clip_id: row
                 for row in session.scalars(
@@ -252,31 +254,26 @@ class Tasks:
                     .order_by(AttributionRow.created)
                 )
             }
-        # of the same sound that of an earlier period counts, then the one of which most is known
-        clips.sort(key=lambda clip: (clip.created[:10] >= start.isoformat(), clip.origin != "generated"))
+        clips.sort(key=lambda clip: clip.origin != "generated")  # of one sound that of which most is known
         credited, left_out = [], []
-        counted: dict[str, ClipRow] = {}  # by what says that a clip is the same one
         for i, clip in enumerate(clips):
             self.on_progress("crediting", i, len(clips))
-            attribution, now_due = rows.get(clip.id), start <= date.fromisoformat(clip.created[:10])
+            attribution = rows.get(clip.id)
             if attribution is None:
-                left_out += [[clip.id, "it was not attributed"]] if now_due else []
+                left_out.append([clip.id, "it was not attributed"])
                 continue
-            path = self.folder.attribution(attribution.id) / CREDITS
             try:
-                if now_due:
-                    self._credit(attribution.id)
-                same = Credits.load(path).hashes.of_clip if path.exists() else set()
+                self._credit(attribution.id)
+                same = Credits.load(self.folder.attribution(attribution.id) / CREDITS).hashes.of_clip
             except LinernotesError as error:
-                left_out += [[clip.id, str(error)]] if now_due else []
+                left_out.append([clip.id, str(error)])
                 continue
             twin = next((counted[one] for one in sorted(same & counted.keys())), None)
-            counted = {**dict.fromkeys(same, clip), **counted}
-            if twin and now_due:
-                why = f"it is the same sound as {twin.name}, of {twin.created[:10]}, and a clip counts once"
-                left_out.append([clip.id, why])
-            elif now_due:
-                credited.append(attribution.id)
+            if twin:
+                left_out.append([clip.id, f"it is the same sound as {twin}, and a clip counts once"])
+                continue
+            credited.append(attribution.id)
+            counted |= dict.fromkeys(same, f"{clip.name}, of {clip.created[:10]}")
         if not credited:
             why = f" ({left_out[0][1]})" if left_out else ""
             raise LinernotesError(
@@ -292,6 +289,24 @@ class Tasks:
             if session.get(StatementRow, name) is None:
                 session.add(StatementRow(id=name, period=ask.period, clips=credited, left_out=left_out))
         return self._audit(name)
+
+    def _accounted(self, session: Session, start: date, end: date) -> dict[str, str]:
+        """What statements of other days account for: by what says that a clip is the same one, its name and
+        where it stands. Those of a period that this one is part of, or has in it, are of the same clips.
+        """
+        counted: dict[str, str] = {}
+        for statement in session.scalars(select(StatementRow).order_by(StatementRow.created)):
+            first, last = period_days(statement.period)
+            if first <= end and start <= last:
+                continue
+            for name in statement.clips:
+                row = session.get(AttributionRow, name)
+                clip = session.get(ClipRow, row.clip_id) if row else None
+                path = self.folder.attribution(name) / CREDITS
+                if clip and path.exists():
+                    said = f"{clip.name}, which the statement of {statement.period} accounts for"
+                    counted |= dict.fromkeys(Credits.load(path).hashes.of_clip, said)
+        return counted
 
     def _audit(self, name: str) -> Made:
         public = self.folder.key.with_name(self.folder.key.name + ".pub")

@@ -40,7 +40,7 @@ WARM_UP_STEPS = 200
 SAVED_EVERY = 250  # steps
 SAVED_EVERY_S = 60.0  # or so many seconds, whichever comes first: what a killed run loses
 LONGEST_GRADIENT = 1.0
-STATE = "training under way"
+STATE = "training checkpoint"
 
 
 def train(
@@ -88,7 +88,7 @@ def train(
     device = device_of(model)
     segments = Segments(latents_nct.to(device), text_nld.to(device), seconds_n.to(device), weight_n)
     run = _Run(model, settings)
-    state = work / "state.safetensors"
+    state = work / "checkpoint.safetensors"
     run.resume(state, made_from)
     if not run.done:
         # of a run that was stopped before it could say which it was

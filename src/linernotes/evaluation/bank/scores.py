@@ -32,7 +32,7 @@ from linernotes.settings.methods import METHOD_SETTINGS, Gather, MethodSettings
 from linernotes.version import __version__
 
 SCORES = "scores of a bank's queries"
-BY = "by"  # what computed them; the package's own say nothing of it, and hold whatever reads them
+BY = "by"  # what computed them; the package's own, and older ones, say nothing of it and hold for all
 GATHERS: tuple[Gather, ...] = get_args(Gather)
 SOURCE_DRAWS = 4  # planted sources are many, and it is only their first places that count
 
@@ -120,7 +120,7 @@ def scores_of(
     kept: Sequence[Path],
 ) -> Scored:
     """Scores of queries, read from the first of the ``kept`` folders that has them, or computed and put in
-    the last one. What another linernotes computed, or another kind of device, is computed anew.
+    the last one. What says that another version computed it, or another kind of device, is computed anew.
 
     Args:
         names: of the queries; ``queries`` is only called when scores must be computed.
@@ -154,8 +154,7 @@ def scores_of(
         kept_as = {"scores_qt": _gathered(scores_qn, gather)}
     said = {**header, BY: by, "seconds": seconds, "axes": "queries, tracks"}
     save_tensors(kept[-1] / name, kept_as, SCORES, said)
-    for begun in (work, *kept[-1].glob(f".{name}*.partial")):
-        shutil.rmtree(begun, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
     found = _read(kept[-1] / name, header, by)
     assert found
     return found
