@@ -48,7 +48,9 @@ class Served:
     def __init__(self, *words: str) -> None:
         command = [sys.executable, "-m", "linernotes", "desk", *words, "--port", "0"]
         self.client: httpx.Client | None = None
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(  # in a group of its own, as a terminal starts it
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     def answers(self) -> httpx.Client:
         """What asks it, as soon as it is there."""
@@ -120,6 +122,23 @@ def caught_in(folder: Path, number: int) -> int:
     """Waits until the worker is in a job; its process."""
     eventually(lambda: bool(job(folder, number)) and job(folder, number)["state"] == "running", "it begins")
     return int(fact(folder, "worker")["pid"])
+
+
+def test_closing_a_desk_is_no_fault_of_the_job_that_is_under_way(
+    tmp_path: Path, model_path: Path, catalogue: Catalogue
+) -> None:
+    """Ctrl-C goes to all that a terminal has started; the worker is the server's to end."""
+    folder = tmp_path / "desk"
+    words = (str(folder), "--model", str(model_path), "--catalog", str(catalogue.path))
+    with served(*words) as server:
+        client = server.answers()
+        clip = client.post("/api/clips", files={"file": ("a.wav", wav())}).json()
+        asked = client.post(f"/api/clips/{clip['clip_id']}/comparisons", json={"methods": METHODS}).json()
+        worker = caught_in(folder, asked["id"])
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert server.process.wait(PATIENCE_S) == 0
+    assert not alive(worker)
+    assert (job(folder, asked["id"])["state"], job(folder, asked["id"])["begun"]) == ("queued", 0)
 
 
 def test_killed_workers_and_servers_lose_nothing_and_leave_nothing_twice(
