@@ -104,12 +104,15 @@ def test_a_law_that_does_not_hold_is_said_to_miss_and_is_the_less_sure_for_it() 
     held = measure_thinning([world(n, noise=0.002) for n in sizes]).law
     # the largest catalogue's tracks are worth ten times what the others would have them be
     broken = measure_thinning([world(n, noise=0.002, times=10 if n == 1024 else 1) for n in sizes]).law
-    assert held is not None and broken is not None and held.foretold and broken.foretold
+    assert held is not None and broken is not None
+    # of every size with two smaller ones, and only the largest breaks the law
+    assert [[each.tracks for each in law.foretold] for law in (held, broken)] == [[512, 1024]] * 2
+    assert held.foretold[0].probability == broken.foretold[0].probability > 0.01
     assert held.misfit < 2 < broken.misfit
-    assert held.foretold.probability > 0.01 > broken.foretold.probability
+    assert held.foretold[-1].probability > 0.01 > broken.foretold[-1].probability
     width = [law.by_size.high - law.by_size.low for law in (held, broken)]
     assert width[1] > 2 * width[0]
-    found, said = held.foretold.ranks[0]
+    found, said = held.foretold[-1].ranks[0]
     assert said.low < found.effect.value < said.high
     page = [thinning_page(measure_thinning([world(n, noise=0.002) for n in sizes]), "picture.svg", "command")]
     assert "Does it carry over to more tracks?" in page[0]
@@ -119,11 +122,11 @@ def test_sizes_are_told_in_order_and_one_alone_has_no_law() -> None:
     small, large = world(128), world(256)
     found = measure_thinning([large, small])
     assert [size.name for size in found.sizes["readout"]] == ["of 128", "of 256"]
-    assert isinstance(found.law, Law) and found.law.foretold is None
+    assert isinstance(found.law, Law) and not found.law.foretold
     assert measure_thinning([large]).law is None
     twice = replace(world(256), name="the same again")
     two_sizes = measure_thinning([small, large, twice]).law
-    assert two_sizes is not None and two_sizes.foretold is None  # nothing is foretold from one size
+    assert two_sizes is not None and not two_sizes.foretold  # nothing is foretold from one size
     page = thinning_page(found, "picture.svg", "command")
     assert "| ranks | 128 tracks (`of 128`) | 256 tracks (`of 256`) |" in page and "## A law" in page
     assert "| `21 to 64` |" in page and "| `51 to 128` |" in page

@@ -27,7 +27,7 @@ FIRST = (3, 10, 20)  # how much of all effects the first so many tracks carry
 USUAL = 512  # tracks: where the law is anchored
 LAW_RESAMPLES = 400
 SURE = 1e-9  # of a clip's loss: nothing is known better
-LEAST_SIZES = 3  # to ask whether a law of all but the largest says what was found there
+LEAST_SIZES = 2  # that a law is fitted to, to ask whether it says what was found at a larger one
 LEARNED = (1_000, 10_000, 100_000)  # tracks that a model learned: what the law is asked about
 NOTICED = 1e-3  # of a clip's loss: an effect that is counted in a forecast
 
@@ -81,7 +81,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Foretold:
-    """What the law of all sizes but the largest says of that one, beside what was found there."""
+    """What the law of all smaller sizes says of one, beside what was found there."""
 
     tracks: int
     ranks: list[tuple[OfRanks, Interval]]  # found, foretold
@@ -103,7 +103,7 @@ class Law:
     misfit: float  # chi squared over degrees of freedom: 1 if the law holds and noise is all it misses by
     freedom: int
     forecasts: list[Forecast]
-    foretold: Foretold | None  # of at least ``LEAST_SIZES`` sizes
+    foretold: list[Foretold]  # of every size that has at least ``LEAST_SIZES`` smaller ones
 
     def effects(self, rank: np.ndarray, tracks: int) -> np.ndarray:
         """The effects of tracks of these ranks in a catalogue of so many."""
@@ -278,7 +278,11 @@ def _law(spread: Sequence[_Spread], sizes: Sequence[OfSize]) -> Law:
             )
         )
     strength, by_rank, by_size = np.exp(fits[:, 0]), fits[:, 1], fits[:, 2]
-    smaller = [each for each in spread if each.tracks < spread[-1].tracks]
+    foretold = []
+    for each, size in zip(spread, sizes, strict=True):
+        smaller = [other for other in spread if other.tracks < each.tracks]
+        if len({other.tracks for other in smaller}) >= LEAST_SIZES:
+            foretold.append(_foretold(smaller, each, size))
     return Law(
         strength=_said(strength),
         by_rank=_said(by_rank),
@@ -286,9 +290,7 @@ def _law(spread: Sequence[_Spread], sizes: Sequence[OfSize]) -> Law:
         misfit=misfit,
         freedom=freedom,
         forecasts=forecasts,
-        foretold=_foretold(smaller, spread[-1], sizes[-1])
-        if len({each.tracks for each in spread}) >= LEAST_SIZES
-        else None,
+        foretold=foretold,
     )
 
 

@@ -38,8 +38,9 @@ thousandths, a = {by_rank}, b = {by_size}, fitted to all bins of all sizes toget
 of this form and these catalogues; only differences between ranks are measured, and that effects fall to
 nothing is assumed."""
 ABOUT_FORETOLD = """\
-Does it carry over to more tracks? What the law of all smaller sizes says of {tracks:,} tracks, beside
-what was found there; a miss as large has a probability of {probability:.2g} by chance:"""
+Does it carry over to more tracks? What the law of all smaller sizes says of a size, beside what was
+found there."""
+ABOUT_ONE = "{tracks:,} tracks; a miss as large has a probability of {probability:.2g} by chance:"
 ABOUT_FORECASTS = """\
 What it says of models that learned more tracks than any here is an extrapolation: the same architecture,
 trained for steps in proportion to the tracks, as often on each as a half's model was."""
@@ -80,11 +81,10 @@ def thinning_page(found: Thinning, picture: str, command: str) -> str:
             widened=widened,
         )
         parts += ["## A law", about]
-        if law.foretold:
-            parts += [
-                ABOUT_FORETOLD.format(tracks=law.foretold.tracks, probability=law.foretold.probability),
-                foretold_table(law.foretold).markdown(),
-            ]
+        parts += [ABOUT_FORETOLD] if law.foretold else []
+        for each in law.foretold:
+            about = ABOUT_ONE.format(tracks=each.tracks, probability=each.probability)
+            parts += [about, foretold_table(each).markdown()]
         parts += [ABOUT_FORECASTS, forecasts_table(law).markdown()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -94,7 +94,7 @@ def thinning_records(found: Thinning) -> dict[str, list[dict[str, Any]]]:
     tables = [effects_table(found), sizes_table(found), methods_table(found)]
     if law := found.law:
         tables += [_law_table(law), forecasts_table(law)]
-        tables += [foretold_table(law.foretold)] if law.foretold else []
+        tables += [foretold_table(each) for each in law.foretold]
     return {table.name: table.records() for table in tables}
 
 
@@ -164,7 +164,7 @@ def _law_table(law: Law) -> Table:
 
 
 def foretold_table(foretold: Foretold) -> Table:
-    """What the law of the smaller sizes says of the largest, beside what was found there."""
+    """What the law of the smaller sizes says of one, beside what was found there."""
     columns = [
         name("ranks", "ranks"),
         interval("foretold", "foretold, thousandths"),
@@ -178,7 +178,7 @@ def foretold_table(foretold: Foretold) -> Table:
         }
         for found, said in foretold.ranks
     ]
-    return Table("foretold", columns, rows)
+    return Table(f"foretold-{foretold.tracks}", columns, rows)
 
 
 def forecasts_table(law: Law) -> Table:
