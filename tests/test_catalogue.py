@@ -272,9 +272,7 @@ def test_a_catalogue_of_another_model_is_refused(tmp_path: Path, catalogue: Cata
 
 
 def test_what_cannot_be_read_now_is_not_left_out_for_good(tmp_path: Path) -> None:
-    """A system that has no more file handles says nothing of a recording, and neither does a disk that does
-    not answer: the build ends with a sentence, and nothing is known of the recording.
-    """
+    """A process that has no more file handles says nothing of a recording."""
     sounds = tmp_path / "sounds"
     write_recordings(sounds, [SEGMENT_SAMPLES] * 3, decoys=0)
     source = read_source(sounds)

@@ -171,10 +171,6 @@ class Workspace:
         """The opened catalogue."""
         return self.prepared.catalogue
 
-    def _exhaustive_words(self, method: str) -> list[str]:
-        """What keeps a method from the index that it would take by itself."""
-        return ["--exhaustive"] if self._ready and method == DEFAULT_METHOD else []
-
     def _drawn_words(self) -> list[str]:
         return ["--drawn", self.prepared.drawn] if self.prepared.drawn != self._said else []
 
@@ -274,13 +270,14 @@ class Workspace:
             require_layers(self.model, own)
         loaded, folder = self.load_clips(list(clips), prompt), Path(out)
         words = [*self._words("attribute", loaded, prompt), *self._drawn_words()]
+        whole = Shortlists(declined=self._ready)  # a comparison scores everything
         judges = {name: judge_for(self.model, self.catalogue, name, own) for name, own in chosen.items()}
         found = compare_methods(
             clips=loaded,
             prepared=self.prepared,
             chosen=chosen,
             folder=folder,
-            commands={name: [*words, *self._exhaustive_words(name)] for name in chosen},
+            commands={name: [*words, *whole.words(name)] for name in chosen},
             judges=judges,
         )
         again = self._words("compare", loaded, prompt, "--methods", ",".join(chosen))

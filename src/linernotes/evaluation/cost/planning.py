@@ -132,7 +132,7 @@ def plan_methods(
         try:
             plans.append(plan(name, replace(prepared, only=only), settings, queries, query, engine))
         except LinernotesError as error:
-            if len(chosen) == 1 or isinstance(error, UsageError) or (not plans and name == [*chosen][-1]):
+            if isinstance(error, UsageError) or (not plans and name == [*chosen][-1]):
                 raise
             warnings.warn(f"{name} is not planned: {error}", LinernotesWarning, stacklevel=2)
     if on_progress:
